@@ -1,0 +1,40 @@
+# make help lists the targets. PYTHON chooses the interpreter that .venv is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := examples/quickstart
+
+.PHONY: help demo test check format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/developing: $(VENV)/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test (4 minutes)
+	$(BIN)/python -m sr_dataset_builder.dataset $(DEMO)/build.yml
+	$(BIN)/python main.py $(DEMO)/espcn.yml train --overwrite
+	$(BIN)/python main.py $(DEMO)/espcn.yml test
+
+test: $(VENV)/developing  ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/developing  ## lint, format and type checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/developing  ## format the code and mend what lint can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

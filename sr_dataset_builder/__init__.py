@@ -1,0 +1,1 @@
+"""Programs that turn rasters into sets of low- and high-resolution patches."""

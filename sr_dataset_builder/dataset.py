@@ -1,0 +1,383 @@
+"""Cut rasters into blocks and blocks into patches: the train / validation / test folders.
+
+``python -m sr_dataset_builder.dataset build.yml``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from pydantic import Field, model_validator
+
+from sr_dataset_builder.resize import METHODS, resize
+from toolbox import terrain
+from toolbox.config import Float, Int, Settings, check, read_yaml
+from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
+from toolbox.errors import ConfigError, DataError, program
+from toolbox.io.atomic import replacing
+from toolbox.io.raster import Raster, read_raster
+from toolbox.io.safe_pickle import save_array
+from toolbox.progress import progress
+from toolbox.resample import local_mean
+
+Pair = tuple[int, int]
+Blocks = list[np.ndarray]
+
+
+class BuildParams(Settings):
+    """What a build file (YAML) may say."""
+
+    hr_fname: str
+    lr_fname: str | None = None
+    save_dir: str
+    block_shape: tuple[Int, Int] = (44, 40)
+    scale: Annotated[Int, Field(ge=1, le=16)] = 4
+    lr_img_shape: tuple[Int, Int] = (16, 16)
+    lr_stride: tuple[Int, Int] = (2, 2)
+    kernel_size: tuple[Int, Int] = (5, 5)
+    validation_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    test_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    seed: Annotated[Int, Field(ge=0)] = 0
+    lr_method: Literal[METHODS] = "area"  # type: ignore[valid-type]
+    variable: str | None = None
+    nodata: Float | None = None
+    zero_is_missing: bool = False
+    positive: Literal["up", "down"] = "up"
+    valid_range: tuple[Float, Float] | None = None
+    delta_hr_m: Float | tuple[Float, Float] | None = None
+    delta_lr_m: Float | tuple[Float, Float] | None = None
+    overwrite: bool = False
+
+    @model_validator(mode="after")
+    def _positive(self) -> BuildParams:
+        for name in ("block_shape", "lr_img_shape", "lr_stride", "kernel_size"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be 1 or more; received {getattr(self, name)}.")
+        if self.validation_size + self.test_size >= 1:
+            raise ValueError("validation_size + test_size must leave something to train on (< 1).")
+        return self
+
+
+class Dataset:
+    """A randomly split set of patches, cut block by block.
+
+    Patches of one block overlap, so whole blocks go to train, validation or test.
+
+    Parameters
+    ----------
+    lr_fname : str or None
+        Low-resolution raster, shape (h, w); None makes it from the high-resolution one.
+    hr_fname : str
+        High-resolution raster, shape (h * scale, w * scale).
+    block_shape : (int, int)
+        Number of blocks (rows, columns), e.g. (44, 40).
+    params : BuildParams, optional
+        Everything else; the defaults are the manual's (16² and 64² patches, offsets 2 and 8).
+
+    Attributes
+    ----------
+    x_train, x_validation, x_test : numpy.ndarray, shape (N, h, w), float32
+        Low-resolution patches in metres, negative below sea level.
+    y_train, y_validation, y_test : numpy.ndarray, shape (N, H, W), float32
+        High-resolution patches.
+
+    Raises
+    ------
+    DataError
+        If the rasters do not match each other or hold too few complete blocks.
+    """
+
+    def __init__(
+        self,
+        lr_fname: str | None,
+        hr_fname: str,
+        block_shape: Sequence[int] = (44, 40),
+        params: BuildParams | None = None,
+    ) -> None:
+        self.params = params or BuildParams(hr_fname=hr_fname, lr_fname=lr_fname, save_dir="")
+        p = self.params
+        lr, hr = self._read(lr_fname, hr_fname)
+        lr_imgs, hr_imgs = self._cut(lr, hr, tuple(block_shape))
+        del lr, hr
+        lr_imgs, hr_imgs = self.rm_nan(lr_imgs, hr_imgs)
+        parts = self.train_validation_test_split(lr_imgs, hr_imgs, p.validation_size, p.test_size)
+        del lr_imgs, hr_imgs
+        self.blocks = dict(zip(SPLITS, (len(part) for part in parts[:3]), strict=True))
+        joined = []
+        while parts:  # released one by one: the patches are held once, not twice
+            joined.append(np.concatenate(parts.pop(0)))
+        self.x_train, self.x_validation, self.x_test = joined[:3]
+        self.y_train, self.y_validation, self.y_test = joined[3:]
+
+    def _read(self, lr_fname: str | None, hr_fname: str) -> tuple[np.ndarray, np.ndarray]:
+        p = self.params
+        hr_map = self._read_one(hr_fname)
+        if lr_fname is None:
+            lr_map = Raster(resize(hr_map.values, p.scale, p.lr_method))
+        else:
+            lr_map = self._read_one(lr_fname)
+            wanted = _scaled(lr_map.values.shape, p.scale)
+            if hr_map.values.shape != wanted:
+                raise DataError(
+                    f"{hr_fname}: must be {p.scale} times the size of {lr_fname}, {wanted}; "
+                    f"received {hr_map.values.shape}. Set scale, or give hr_fname alone."
+                )
+        self.delta_hr_m = _spacing(p.delta_hr_m, hr_map, None, DEFAULT_DELTA_M["HR"])
+        coarse = _times(self.delta_hr_m, p.scale) if lr_fname is None else None
+        self.delta_lr_m = _spacing(p.delta_lr_m, lr_map, coarse, DEFAULT_DELTA_M["LR"])
+        return lr_map.values, hr_map.values
+
+    def _read_one(self, fname: str) -> Raster:
+        """Read a map and mend its gaps; what valid_range excludes stays missing."""
+        p = self.params
+        raster = read_raster(fname, p.variable, p.nodata, p.positive)
+        values = raster.values
+        if p.zero_is_missing:
+            values[values == 0] = np.nan
+        outside = np.zeros(values.shape, bool)
+        if p.valid_range is not None:
+            low, high = sorted(p.valid_range)
+            outside = (values < low) | (values > high)
+            values[outside] = np.nan
+        if np.isnan(values).all():
+            raise DataError(
+                f"{fname}: every pixel is missing once zero_is_missing and valid_range "
+                f"{p.valid_range} are applied. Widen valid_range."
+            )
+        raster.values = self.cleansing(values, p.kernel_size)
+        raster.values[outside] = np.nan
+        return raster
+
+    def _cut(self, lr: np.ndarray, hr: np.ndarray, block_shape: Pair) -> tuple[np.ndarray, ...]:
+        p = self.params
+        rows, columns = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
+        # Cut in low-resolution pixels first, so that both maps keep the same block corners.
+        h, w = rows * block_shape[0], columns * block_shape[1]
+        lr, hr = lr[:h, :w], hr[: h * p.scale, : w * p.scale]
+        shape, stride = p.lr_img_shape, p.lr_stride
+        return (
+            self.block_split(lr, block_shape, shape, stride),
+            self.block_split(hr, block_shape, _scaled(shape, p.scale), _scaled(stride, p.scale)),
+        )
+
+    @staticmethod
+    def cleansing(img: np.ndarray, kernel_size: Sequence[int] = (5, 5)) -> np.ndarray:
+        """Mend missing pixels with the mean of the valid ones around them.
+
+        Parameters
+        ----------
+        img : numpy.ndarray, shape (H, W)
+            NaN where missing.
+        kernel_size : (int, int)
+            Window (rows, columns); only the original pixels count, also at the margins.
+
+        Returns
+        -------
+        cimg : numpy.ndarray, shape (H, W), float32
+            Pixels whose whole window is missing stay NaN.
+        """
+        img = np.asarray(img, np.float32)
+        missing = np.isnan(img)
+        if not missing.any():
+            return img
+        cimg = img.copy()
+        cimg[missing] = local_mean(img, (kernel_size[0], kernel_size[1]))[missing]
+        return cimg
+
+    @staticmethod
+    def block_split(
+        base_img: np.ndarray,
+        block_shape: Sequence[int],
+        img_shape: Sequence[int],
+        stride: Sequence[int],
+    ) -> np.ndarray:
+        """Cut a map into blocks and every block into overlapping images.
+
+        Parameters
+        ----------
+        base_img : numpy.ndarray, shape (H, W)
+            The whole map; what a whole number of blocks leaves over is dropped at the bottom and
+            the right.
+        block_shape : (int, int)
+            Number of blocks (rows, columns), e.g. (44, 40).
+        img_shape : (int, int)
+            Size of an image in pixels, e.g. (16, 16) or (64, 64).
+        stride : (int, int)
+            Offset between images in pixels, e.g. (2, 2) or (8, 8).
+
+        Returns
+        -------
+        numpy.ndarray, shape (blocks, images, h, w)
+
+        Raises
+        ------
+        DataError
+            If a block is smaller than an image.
+        """
+        (down, right), (h, w) = block_shape, img_shape
+        block_h, block_w = base_img.shape[0] // down, base_img.shape[1] // right
+        if block_h < h or block_w < w:
+            raise DataError(
+                f"block_shape {tuple(block_shape)} cuts a map of {base_img.shape} into blocks of "
+                f"{(block_h, block_w)} pixels, smaller than an image of {tuple(img_shape)}. "
+                f"Use fewer blocks or smaller images."
+            )
+        cut = base_img[: down * block_h, : right * block_w]
+        blocks = cut.reshape(down, block_h, right, block_w).swapaxes(1, 2)
+        windows = sliding_window_view(blocks, (h, w), axis=(2, 3))  # type: ignore[call-overload]
+        chosen = windows[:, :, :: stride[0], :: stride[1]]
+        return chosen.reshape(down * right, -1, h, w)
+
+    @staticmethod
+    def rm_nan(lr_blocks: np.ndarray | Blocks, hr_blocks: np.ndarray | Blocks) -> list[Blocks]:
+        """Drop the pairs in which either image has a missing pixel.
+
+        Parameters
+        ----------
+        lr_blocks, hr_blocks : numpy.ndarray or list of arrays, shape (blocks, images, h, w)
+            Matching low- and high-resolution images.
+
+        Returns
+        -------
+        list of two lists
+            For each block that keeps at least one pair, its images (images, h, w).
+        """
+        lr_kept: Blocks = []
+        hr_kept: Blocks = []
+        for lr, hr in zip(lr_blocks, hr_blocks, strict=True):
+            # A sum is NaN or infinite exactly if something in it is, and needs no mask in memory.
+            whole = np.isfinite(lr.sum(axis=(1, 2)) + hr.sum(axis=(1, 2)))
+            if whole.any():
+                lr_kept.append(lr if whole.all() else lr[whole])
+                hr_kept.append(hr if whole.all() else hr[whole])
+        return [lr_kept, hr_kept]
+
+    def train_validation_test_split(
+        self, x: Blocks, y: Blocks, validation_size: float = 0.1, test_size: float = 0.1
+    ) -> list[Blocks]:
+        """Deal the blocks out at random, by the recorded seed.
+
+        Parameters
+        ----------
+        x, y : list of numpy.ndarray, each (images, h, w)
+            Low- and high-resolution images by block.
+        validation_size, test_size : float
+            Share of the blocks, 0 to 1.
+
+        Returns
+        -------
+        list of six lists
+            x train, validation, test; y train, validation, test.
+
+        Raises
+        ------
+        DataError
+            If one of the three would be empty.
+        """
+        n = len(x)
+        validation, test = round(n * validation_size), round(n * test_size)
+        train = n - validation - test
+        if min(train, validation, test) < 1:
+            raise DataError(
+                f"{n} complete blocks split into {train} for training, {validation} for validation "
+                f"and {test} for test; each needs one. Use more blocks (block_shape), a wider "
+                f"valid_range, or larger validation_size and test_size."
+            )
+        order = np.random.default_rng(self.params.seed).permutation(n)
+        parts = np.split(order, [train, train + validation])
+        return [[imgs[i] for i in sorted(part)] for imgs in (x, y) for part in parts]
+
+    def save(self, save_dir: str) -> None:
+        """Write ``train/ validation/ test/`` with ``data_LR.pkl`` and ``data_HR.pkl``.
+
+        Images have shape (N, H, W, 1), float32, metres. ``dataset.json`` records spacing, seed,
+        counts and the training range.
+
+        Parameters
+        ----------
+        save_dir : str
+            Folder; made if missing.
+        """
+        jobs = [(split, kind) for split in SPLITS for kind in ("LR", "HR")]
+        for split, kind in progress(jobs, "saving"):
+            imgs = getattr(self, f"{'x' if kind == 'LR' else 'y'}_{split}")
+            save_array(imgs[..., None], Path(save_dir, split, f"data_{kind}.pkl"))
+        with replacing(Path(save_dir, RECORD_NAME)) as beside:
+            beside.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+
+    def summary(self) -> dict[str, Any]:
+        """Describe the data set: what ``dataset.json`` holds."""
+        return {
+            "hr_fname": self.params.hr_fname,
+            "lr_fname": self.params.lr_fname,
+            "lr_method": None if self.params.lr_fname else self.params.lr_method,
+            "scale": self.params.scale,
+            "delta_lr_m": self.delta_lr_m,
+            "delta_hr_m": self.delta_hr_m,
+            "seed": self.params.seed,
+            "train_range_m": [float(self.y_train.min()), float(self.y_train.max())],
+            "blocks": self.blocks,
+            "pairs": {split: len(getattr(self, f"x_{split}")) for split in SPLITS},
+        }
+
+
+def _scaled(pair: Sequence[int], scale: int) -> Pair:
+    return pair[0] * scale, pair[1] * scale
+
+
+def _times(delta_m: terrain.Spacing, scale: int) -> terrain.Spacing:
+    if isinstance(delta_m, tuple):
+        return delta_m[0] * scale, delta_m[1] * scale
+    return delta_m * scale
+
+
+def _spacing(
+    setting: terrain.Spacing | None,
+    raster: Raster,
+    derived: terrain.Spacing | None,
+    default: float,
+) -> terrain.Spacing:
+    """Choose the grid spacing: the setting, then what it follows from, the file, the default."""
+    for candidate in (setting, derived, raster.delta_m):
+        if candidate is not None:
+            return candidate
+    return default
+
+
+@program
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sr_dataset_builder.dataset",
+        description="Cut rasters into train, validation and test patches.",
+    )
+    parser.add_argument("yml_fname", help="build file (.yml)")
+    fname = parser.parse_args(arguments).yml_fname
+    build(check(BuildParams, read_yaml(fname), fname), fname)
+
+
+def build(params: BuildParams, where: str = "build.yml") -> Dataset:
+    """Build and save the data set that `params` describes."""
+    if Path(params.save_dir, RECORD_NAME).exists() and not params.overwrite:
+        raise ConfigError(
+            f"{where}: save_dir {params.save_dir} already holds a data set. "
+            f"Choose another, remove it, or add 'overwrite: true'."
+        )
+    print(f"reading {params.hr_fname}", flush=True)
+    dataset = Dataset(params.lr_fname, params.hr_fname, params.block_shape, params)
+    dataset.save(params.save_dir)
+    for split in SPLITS:
+        pairs = len(getattr(dataset, f"x_{split}"))
+        print(f"{split:>10}: {pairs:6d} pairs from {dataset.blocks[split]} blocks")
+    print(f"written to {params.save_dir}")
+    return dataset
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

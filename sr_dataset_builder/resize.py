@@ -1,0 +1,86 @@
+"""Make a low-resolution raster from a high-resolution one.
+
+``python -m sr_dataset_builder.resize HR.pkl [-o LR.pkl] [--scale 4] [--method area]``
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from toolbox.errors import DataError, did_you_mean, program
+from toolbox.io.raster import read_raster
+from toolbox.io.safe_pickle import save_array
+from toolbox.resample import block_mean
+
+_OPENCV_METHODS = {
+    "nearest": "INTER_NEAREST",
+    "linear": "INTER_LINEAR",
+    "cubic": "INTER_CUBIC",
+    "lanczos": "INTER_LANCZOS4",
+}
+METHODS = ("area", *_OPENCV_METHODS)
+
+
+def resize(img: np.ndarray, scale: int = 4, method: str = "area") -> np.ndarray:
+    """Reduce a map by a whole factor.
+
+    Parameters
+    ----------
+    img : numpy.ndarray, shape (H, W)
+        Elevation in metres; NaN where missing. Rows and columns beyond a multiple of `scale` are
+        dropped at the bottom and the right.
+    scale : int
+        Reduction factor.
+    method : {'area', 'nearest', 'linear', 'cubic', 'lanczos'}
+        ``area`` averages `scale` × `scale` pixels, as a coarser survey does; the others sample
+        at the centre of the new pixel and let fine relief alias.
+
+    Returns
+    -------
+    numpy.ndarray, shape (H // scale, W // scale), float32
+        A pixel touched by missing ones is missing.
+
+    Raises
+    ------
+    DataError
+        If the map is smaller than one new pixel or the method is unknown.
+    """
+    rows, columns = img.shape[0] // scale, img.shape[1] // scale
+    if not rows or not columns:
+        raise DataError(f"map of {img.shape} is smaller than one pixel at scale {scale}.")
+    cut = np.asarray(img[: rows * scale, : columns * scale], np.float32)
+    if method == "area":
+        return block_mean(cut[None, ..., None], scale)[0, ..., 0]
+    if method not in _OPENCV_METHODS:
+        raise DataError(
+            f"method must be one of {', '.join(METHODS)}; received {method!r}. "
+            f"{did_you_mean(method, METHODS)}"
+        )
+    from toolbox.opencv import cv2
+
+    flag = getattr(cv2, _OPENCV_METHODS[method])
+    return cv2.resize(cut, (columns, rows), interpolation=flag)
+
+
+@program
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.resize")
+    parser.add_argument("fname", help="high-resolution raster (.pkl .npy .tif .nc ...)")
+    parser.add_argument("-o", "--output", help="low-resolution .pkl (default: NAME_LR.pkl)")
+    parser.add_argument("--scale", type=int, default=4, help="reduction factor (default 4)")
+    parser.add_argument("--method", default="area", choices=METHODS)
+    args = parser.parse_args(arguments)
+    if args.scale < 1:
+        parser.error(f"--scale must be 1 or more; received {args.scale}")
+    output = args.output or f"{Path(args.fname.removeprefix('sample:')).stem}_LR.pkl"
+    small = resize(read_raster(args.fname).values, args.scale, args.method)
+    save_array(small, output)
+    print(f"{output}: {small.shape[0]} × {small.shape[1]} pixels, {args.method} of {args.scale}²")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The program that trains and tests super-resolution networks."""

@@ -1,0 +1,52 @@
+"""TensorFlow's surroundings: messages, memory, seeds."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+
+class Initializer:
+    """Prepares the process for TensorFlow."""
+
+    @staticmethod
+    def tf_init(log_level: str = "3", seed: int | None = None) -> None:
+        """Silence TensorFlow's messages, let GPU memory grow, fix the seeds.
+
+        Parameters
+        ----------
+        log_level : {'0', '1', '2', '3'}
+            Least severity that TensorFlow's C++ core prints: all, warnings, errors, nothing.
+        seed : int, optional
+            Seed of Python, NumPy and Keras; None leaves them random.
+        """
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = log_level
+        _import_quietly()
+        import keras
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+
+
+def _import_quietly() -> None:
+    """Import TensorFlow without the notes its core prints before it reads the log level."""
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as notes:
+        screen = os.dup(2)
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            notes.seek(0)
+            os.write(screen, notes.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,0 +1,212 @@
+"""Testing: errors in metres beside bicubic, as tables, pictures and ``summary.json``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from sr_trainer.trainer import check_shape
+from sr_trainer.user_params import UserParams
+from toolbox.data_generator import DataGenerator
+from toolbox.errors import DataError
+from toolbox.evaluator import MEASURES, Evaluator, baselines, summarize
+from toolbox.io.atomic import replacing
+from toolbox.io.safe_pickle import save_array
+from toolbox.io.weights import load_weights
+from toolbox.normalizer import load_normalizer
+from toolbox.progress import progress
+from toolbox.registry import SOURCES
+from toolbox.terrain import SLOPE_CLASSES, class_name, write_feature_csv
+
+RESULT_DIR = "test_result"
+SLOPE = "mean_slope_gradient"
+
+
+class Tester:
+    """Tests a trained network on the test data that the settings name.
+
+    Parameters
+    ----------
+    u_params : UserParams
+        Settings.
+
+    Attributes
+    ----------
+    normalizer : toolbox.normalizer.Normalizer
+        As saved by the training.
+    test_data_generator : toolbox.data_generator.DataGenerator
+        The test data.
+    evaluator : toolbox.evaluator.Evaluator
+        Measures and draws.
+    """
+
+    def __init__(self, u_params: UserParams) -> None:
+        self.u_params = u_params
+        self.weights = find_weights(u_params)
+        self.normalizer = load_normalizer(_run_folder(u_params, self.weights))
+        self.source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
+        lr, hr = self.source.test()
+        check_shape(u_params, lr)
+        self._whole = ~(np.isnan(lr).any(axis=(1, 2, 3)) | np.isnan(hr).any(axis=(1, 2, 3)))
+        self.test_data_generator = DataGenerator(
+            lr, hr, self.normalizer.normalize_pair, u_params.batch_size, seed=u_params.seed
+        )
+        self.evaluator = Evaluator(hr.shape[1:], self.normalizer.data_range)
+
+    def test(self, model: keras.Model, num_samples: int = 4) -> dict[str, Any]:
+        """Test `model` and write ``test_result/`` into the log folder.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The network; its weights are read from the file that the settings name.
+        num_samples : int
+            Images in one picture.
+
+        Returns
+        -------
+        dict
+            What ``summary.json`` holds.
+        """
+        load_weights(model, self.weights)
+        self.evaluator.model = model
+        generator = self.test_data_generator
+        lr, hr = generator.raw_lr_imgs, generator.raw_hr_imgs
+        sr = self.evaluator.super_resolve(lr, self.normalizer, self.u_params.batch_size)
+        predictions = {"sr": sr, **baselines(lr, self.u_params.scale)}
+        tables = {name: self.evaluator.measure(hr, imgs) for name, imgs in predictions.items()}
+        slopes = self._slopes(hr)
+        folder = Path(self.u_params.log_dir, RESULT_DIR)
+        # Results of an earlier test are replaced as a whole, once the new ones are complete.
+        beside = folder.with_name(f".{RESULT_DIR}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        per_image = self._write_tables(beside, tables, slopes)
+        summary = self._write_summary(beside, summarize(hr, predictions, tables, slopes))
+        save_array(sr, beside / "data_SR.pkl")
+        self.evaluator.plotter.plot_errors(summary, per_image, beside / "summary.png")
+        self._draw(beside, predictions, tables, slopes, num_samples)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.replace(folder)
+        _print_report(summary, folder)
+        return summary
+
+    def _slopes(self, hr: np.ndarray) -> np.ndarray:
+        """Return the MSG of the test images, from the CSV beside them, else computed."""
+        images = self.source.file("test", "HR")
+        csv = images.with_suffix(".csv")
+        if not csv.is_file():
+            delta_m = self.source.spacing_m("HR")
+            print(f"{csv} is missing; computing slopes at {delta_m} m")
+            truth = self.source.test()[1]
+            table = write_feature_csv(truth, delta_m, csv, normalized_column=False)
+        else:
+            table = pd.read_csv(csv)
+        if SLOPE not in table or len(table) != len(self._whole):
+            raise DataError(
+                f"{csv}: expected a column {SLOPE} with {len(self._whole)} rows; received "
+                f"{len(table)} rows of {', '.join(map(str, table.columns))}. Remove the file or "
+                f"run 'python -m sr_dataset_builder.bathymetric_map_feature {images}'."
+            )
+        return table[SLOPE].to_numpy()[self._whole]
+
+    def _write_tables(
+        self, folder: Path, tables: dict[str, pd.DataFrame], slopes: np.ndarray
+    ) -> pd.DataFrame:
+        columns: dict[str, Any] = {"index": np.flatnonzero(self._whole), SLOPE: slopes}
+        for name, table in tables.items():
+            columns |= {f"{name}_{measure}": table[measure] for measure in MEASURES}
+        per_image = pd.DataFrame(columns)
+        _write_csv(per_image, folder / "test_results.csv", index=False)
+        _write_csv(_describe(per_image), folder / "test_results_describe.csv")
+        for low, high in SLOPE_CLASSES:
+            chosen = per_image[(slopes >= low) & (slopes < high)]
+            name = f"test_resultsslope{class_name(low, high)}_describe.csv"
+            _write_csv(_describe(chosen), folder / name)
+        return per_image
+
+    def _write_summary(self, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
+        summary = {
+            "model": self.u_params.model,
+            "weights": str(self.weights),
+            "data_dir": self.u_params.data_dir,
+            "scale": self.u_params.scale,
+            "data_range_m": self.normalizer.data_range,
+            **figures,
+        }
+        with replacing(folder / "summary.json") as beside:
+            beside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        return summary
+
+    def _draw(
+        self,
+        folder: Path,
+        predictions: dict[str, np.ndarray],
+        tables: dict[str, pd.DataFrame],
+        slopes: np.ndarray,
+        num_samples: int,
+    ) -> None:
+        generator = self.test_data_generator
+        starts = np.arange(0, generator.num_imgs, num_samples)
+        wanted = self.u_params.test_pictures
+        if wanted is not None and wanted < len(starts):
+            starts = starts[np.linspace(0, len(starts) - 1, wanted).astype(int)]
+        for start in progress(starts, "pictures"):
+            part = slice(start, min(start + num_samples, generator.num_imgs))
+            numbers = np.flatnonzero(self._whole)[part]
+            self.evaluator.draw(
+                generator.raw_lr_imgs[part],
+                generator.raw_hr_imgs[part],
+                {name: imgs[part] for name, imgs in predictions.items()},
+                {name: table[part] for name, table in tables.items()},
+                folder / f"test_result_{numbers[0]}-{numbers[-1]}.png",
+                [f"{n}: slope {slopes[i]:.3f}" for n, i in zip(numbers, range(start, part.stop))],
+            )
+
+
+def find_weights(u_params: UserParams) -> Path:
+    """Return the weights file to test: the one that the settings name, else the best of the run."""
+    if u_params.fname_model_weights is not None:
+        return Path(u_params.fname_model_weights)
+    return Path(u_params.log_dir, u_params.read_test_weights)
+
+
+def _run_folder(u_params: UserParams, weights: Path) -> Path:
+    """Return the folder of the run that wrote the weights: beside them, else the log folder."""
+    from toolbox.normalizer import FILE_NAME
+
+    return weights.parent if (weights.parent / FILE_NAME).is_file() else Path(u_params.log_dir)
+
+
+def _describe(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="index").astype(float).describe()
+
+
+def _write_csv(table: pd.DataFrame, path: Path, index: bool = True) -> None:
+    with replacing(path) as beside:
+        table.to_csv(beside, index=index)
+
+
+def _print_report(summary: dict[str, Any], folder: Path) -> None:
+    groups = {"all": summary["all"], **summary["slope_classes"]}
+    print(f"\n{summary['n']} test images; errors in metres, PSNR for {summary['data_range_m']:g} m")
+    head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>9}{'MAE':>9}{'bias':>9}{'95 %':>9}"
+    print(f"{head}{'PSNR':>9}{'DSSIM':>9}  against bicubic")
+    for name, group in groups.items():
+        for method in ("bicubic", "back_projection", "sr") if group["n"] else ():
+            row = group[method]
+            figures = "".join(f"{row[m]:9.3f}" for m in MEASURES[:4])
+            gain = 100 * (row["rmse_m"] / group["bicubic"]["rmse_m"] - 1)
+            print(
+                f"{name:>10} {group['n']:6d}  {method:<16}{figures}{row['psnr']:9.2f}"
+                f"{row['dssim']:9.5f}  {gain:+.1f} % RMSE"
+            )
+    if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
+        print("WARNING: super-resolution is no better than bicubic here; do not use this network.")
+    print(f"pictures: {folder / 'summary.png'} and {folder}/test_result_*.png")
+    print(f"tables:   {folder / 'summary.json'} and {folder / 'test_results.csv'}")

@@ -1,0 +1,197 @@
+"""Training: data in, weights and history out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from sr_trainer.user_params import CONFIG_NAME, UserParams
+from toolbox.augment import Augmenter
+from toolbox.callbacks import HistoryLogger, ModelLogger, ProgressLogger, StopOnNaN, TestLogger
+from toolbox.data_generator import DataGenerator
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.weights import load_weights
+from toolbox.normalizer import FILE_NAME, save_normalizer
+from toolbox.registry import NORMALIZERS, SOURCES
+
+#: Everything that a run writes into its log folder.
+RUN_FILES = (
+    "history.csv", "history_*.png", "weights_*.h5", "test_*.png", CONFIG_NAME, FILE_NAME,
+    "test_result",
+)
+
+
+class Trainer:
+    """Trains a network on the data that the settings name.
+
+    Parameters
+    ----------
+    u_params : UserParams
+        Settings.
+    overwrite : bool
+        Replace a run that the log folder already holds.
+
+    Attributes
+    ----------
+    normalizer : toolbox.normalizer.Normalizer
+        Fitted on the training data only.
+    train_data_generator, validation_data_generator : toolbox.data_generator.DataGenerator
+        The data.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the data do not fit the settings, or the log folder holds another run.
+    """
+
+    def __init__(self, u_params: UserParams, overwrite: bool = False) -> None:
+        self.u_params = u_params
+        self.overwrite = overwrite
+        self._refuse_other_run()
+        source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
+        train, validation = source.train(), source.validation()
+        check_shape(u_params, train[0])
+        norm_range = u_params.norm_range or _range_of(train[1])
+        self.normalizer = self._fit_normalizer(train, norm_range)
+        steps = u_params.online_da.steps()
+        self.train_data_generator = DataGenerator(
+            *train,
+            self.normalizer.normalize_pair,
+            u_params.batch_size,
+            augmenter=Augmenter(steps) if steps else None,
+            seed=u_params.seed,
+        )
+        self.validation_data_generator = DataGenerator(
+            *validation, self.normalizer.normalize_pair, u_params.batch_size, seed=u_params.seed
+        )
+        count = self.train_data_generator.num_imgs
+        if u_params.batch_size > count:
+            raise ConfigError(
+                f"{u_params.fname}: batch_size must not exceed the {count} training pairs; "
+                f"received {u_params.batch_size}. Lower it or build a larger data set."
+            )
+
+    def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Any:
+        lr, hr = train
+        whole = ~np.isnan(lr).any(axis=(1, 2, 3))
+        settings = self.u_params.normalizer
+        return NORMALIZERS.resolve(settings.name).fit(
+            lr if whole.all() else lr[whole], hr, norm_range, **settings.options()
+        )
+
+    def _refuse_other_run(self) -> None:
+        folder = Path(self.u_params.log_dir)
+        found = [path for pattern in RUN_FILES for path in folder.glob(pattern)]
+        if not found:
+            return
+        if not self.overwrite:
+            raise ConfigError(
+                f"{self.u_params.fname}: log_dir {folder} already holds a run ({found[0].name}). "
+                f"Name another log_dir, or replace it with --overwrite."
+            )
+
+    def _remove_old_run(self) -> None:
+        for pattern in RUN_FILES:
+            for path in Path(self.u_params.log_dir).glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def reset_weights(self, model: keras.Model) -> None:
+        """Draw new initial weights (kernels and biases) for `model`."""
+        model.set_weights(model.fresh_weights())
+
+    def train(self, model: keras.Model) -> keras.callbacks.History:
+        """Train `model` and write everything into the log folder.
+
+        Parameters
+        ----------
+        model : keras.Model
+            A compiled model.
+
+        Returns
+        -------
+        keras.callbacks.History
+            Losses and metrics of every epoch.
+
+        Raises
+        ------
+        DataError
+            If the loss is no longer a number.
+        """
+        p = self.u_params
+        if p.fname_model_weights is not None:
+            load_weights(model, p.fname_model_weights)
+        if self.overwrite:
+            self._remove_old_run()
+        folder = Path(p.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        p.save(folder)
+        save_normalizer(self.normalizer, folder)
+        generator = self.train_data_generator
+        steps = max(1, round(generator.steps_per_epoch() * p.online_da.steps_per_epoch_mag))
+        guard = StopOnNaN()
+        try:
+            history = model.fit(
+                generator.training_dataset(),
+                steps_per_epoch=steps,
+                epochs=p.epochs,
+                validation_data=self.validation_data_generator.evaluation_dataset(),
+                callbacks=[*self._callbacks(steps), guard],
+                verbose=0,
+                shuffle=False,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"by Ctrl-C; the weights of the last complete epoch are in "
+                f"{folder / 'weights_last.h5'}"
+            ) from None
+        if guard.stopped_epoch is not None:
+            raise DataError(
+                f"the loss of epoch {guard.stopped_epoch} is not a number. Lower learning_rate "
+                f"(now {p.learning_rate:g}); {folder / 'weights_best.h5'} holds the best weights "
+                f"so far."
+            )
+        best = int(np.argmin(history.history["val_loss"])) + 1
+        print(f"trained {len(history.epoch)} epochs, the best was {best}; written to {folder}")
+        return history
+
+    def _callbacks(self, steps: int) -> list[keras.callbacks.Callback]:
+        p = self.u_params
+        callbacks: list[keras.callbacks.Callback] = [
+            ModelLogger(p.log_dir, p.log_period),
+            HistoryLogger(p.log_dir, p.log_period),
+            TestLogger(
+                p.log_dir,
+                p.log_period,
+                self.validation_data_generator,
+                self.normalizer,
+                data_range=self.normalizer.data_range,
+            ),
+            ProgressLogger(steps),
+        ]
+        if p.patience is not None:
+            callbacks.append(keras.callbacks.EarlyStopping(patience=p.patience))
+        return callbacks
+
+
+def _range_of(hr: np.ndarray) -> tuple[float, float]:
+    low, high = float(np.nanmin(hr)), float(np.nanmax(hr))
+    if not high > low:
+        raise DataError(
+            f"the training images are flat ({low} everywhere) or all missing; there is nothing to "
+            f"learn. Build the data set from another region."
+        )
+    return low, high
+
+
+def check_shape(u_params: UserParams, lr: np.ndarray) -> None:
+    """Refuse images that are not of the shape the settings announce."""
+    if lr.shape[1:] != tuple(u_params.input_shape):
+        raise ConfigError(
+            f"{u_params.fname}: input_shape must be that of the LR images in "
+            f"{u_params.data_dir}, {list(lr.shape[1:])}; received {list(u_params.input_shape)}. "
+            f"Change that line."
+        )

@@ -1,0 +1,226 @@
+"""The settings of a run: read from YAML, checked once, written beside the weights."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
+
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
+from toolbox.errors import ConfigError
+from toolbox.registry import LOSSES, MODELS, NORMALIZERS, OPTIMIZERS, SOURCES, Registry
+
+CONFIG_NAME = "config.yml"
+Range = tuple[Float, Float]
+#: Sections that the manual's files have for models which are not built yet.
+_FUTURE_SECTIONS = ("srgan", "esrgan")
+
+
+def _named(registry: Registry) -> Any:
+    def check_name(name: str) -> str:
+        try:
+            registry[name]
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix(f"{registry.kind} must be ")) from None
+        return name
+
+    return Annotated[str, AfterValidator(check_name)]
+
+
+def _increasing(limits: Range) -> Range:
+    if not limits[1] > limits[0]:
+        raise ValueError("(min, max) with max > min")
+    return limits
+
+
+def _positive_range(limits: Range) -> Range:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("(min, max) with 0 < min <= max")
+    return limits
+
+
+PositiveRange = Annotated[Range, AfterValidator(_positive_range)]
+
+
+class OnlineDA(Settings):
+    """Augmentation during training."""
+
+    valid: bool = False
+    zoom_range: PositiveRange | None = None
+    zoom_iso: bool = True
+    depth_scale_range: PositiveRange = (0.5, 1.5)
+    use_depth_scale: bool = False
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rotation_range: Annotated[Float, Field(ge=0, le=180)] = 0
+    fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
+    steps_per_epoch_mag: Annotated[Float, Field(gt=0)] = 1
+
+    def steps(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the augmentations to apply, by name in the registry; empty if not `valid`."""
+        if not self.valid:
+            return []
+        chosen: list[tuple[str, dict[str, Any]]] = []
+        if self.zoom_range not in (None, (1, 1)):
+            params = {"zoom_range": self.zoom_range, "iso": self.zoom_iso}
+            chosen.append(("zoom", {**params, "fill_mode": self.fill_mode}))
+        if self.rotation_range:
+            params = {"degrees": self.rotation_range, "fill_mode": self.fill_mode}
+            chosen.append(("rotate", params))
+        if self.horizontal_flip or self.vertical_flip:
+            params = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip}
+            chosen.append(("flip", params))
+        if self.use_depth_scale:
+            chosen.append(("depth_scale", {"depth_scale_range": self.depth_scale_range}))
+        return chosen
+
+
+class NormalizerParams(Settings):
+    """Which normaliser, and its window in LR pixels."""
+
+    name: _named(NORMALIZERS) = "minmax"  # type: ignore[valid-type]
+    window: Annotated[Int, Field(ge=3)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of the normaliser's constructor."""
+        return {} if self.window is None else {"window": self.window}
+
+
+class _Common(Settings):
+    """Every key of a run but the sections of the models."""
+
+    data_dir: str
+    model: _named(MODELS)  # type: ignore[valid-type]
+    input_shape: tuple[Count, Count, Count] = (16, 16, 1)
+    scale: Annotated[Count, Field(le=16)] = 4
+    source: _named(SOURCES) = "patches"  # type: ignore[valid-type]
+    norm_range: Annotated[Range, AfterValidator(_increasing)] | None = None
+    normalizer: NormalizerParams = NormalizerParams()
+    bicubic_skip: bool = False
+    fname_model_weights: str | None = None
+    read_test_weights: str = "weights_best.h5"
+    batch_size: Count = 16
+    epochs: Count = 100
+    loss: _named(LOSSES) = "mse"  # type: ignore[valid-type]
+    optimizer: _named(OPTIMIZERS) = "adam"  # type: ignore[valid-type]
+    learning_rate: Annotated[Float, Field(gt=0)] = 1e-4
+    log_dir: str | None = None
+    log_period: Count = 20
+    patience: Count | None = None
+    online_da: OnlineDA = OnlineDA()
+    seed: Annotated[Int, Field(ge=0, lt=2**32)] | None = 0
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    jit_compile: Literal["auto"] | bool = "auto"
+    steps_per_execution: Literal["auto"] | Count = "auto"
+    test_pictures: Annotated[Int, Field(ge=0)] | None = None
+
+
+def _settings_class() -> type[_Common]:
+    sections: Any = {
+        name: (dict[str, Any] | None, None) for name in (*MODELS, *_FUTURE_SECTIONS)
+    }
+    return create_model("RunSettings", __base__=_Common, **sections)
+
+
+class UserParams:
+    """Settings of a run; every key of the file becomes an attribute.
+
+    Parameters
+    ----------
+    fname : path-like
+        YAML file.
+
+    Attributes
+    ----------
+    fname : str
+        The file.
+    log_dir : str
+        Where the run is written; ``NAME_log`` beside ``NAME.yml`` unless set.
+    seed : int
+        The seed; drawn at random if the file says null.
+    model_params : dict
+        The section of the chosen model, with unset keys left to the model.
+
+    Raises
+    ------
+    ConfigError
+        One line about the first thing that is wrong in the file.
+    """
+
+    # What the type checker cannot see: assigned from the settings below.
+    data_dir: str
+    model: str
+    input_shape: tuple[int, int, int]
+    scale: int
+    source: str
+    norm_range: tuple[float, float] | None
+    normalizer: NormalizerParams
+    bicubic_skip: bool
+    fname_model_weights: str | None
+    read_test_weights: str
+    batch_size: int
+    epochs: int
+    loss: str
+    optimizer: str
+    learning_rate: float
+    log_dir: str
+    log_period: int
+    patience: int | None
+    online_da: OnlineDA
+    seed: int
+    precision: str
+    jit_compile: bool | str
+    steps_per_execution: int | str
+    test_pictures: int | None
+
+    def __init__(self, fname: str | os.PathLike[str]) -> None:
+        settings = check(_settings_class(), read_yaml(fname), os.fspath(fname))
+        self.__dict__.update({key: getattr(settings, key) for key in type(settings).model_fields})
+        self.fname = os.fspath(fname)
+        if settings.log_dir is None:
+            self.log_dir = f"{Path(fname).with_suffix('')}_log"
+        if settings.seed is None:
+            self.seed = secrets.randbelow(2**32)
+        for name in MODELS:
+            self.__dict__[name] = self._check_section(name, getattr(settings, name))
+        self.model_params: dict[str, Any] = self.__dict__[self.model] or {}
+
+    def _check_section(self, name: str, section: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Check a model's section against the arguments of its ``__build__``."""
+        if section is None:
+            return None
+        fields: Any = {
+            key: (parameter.annotation, parameter.default)
+            for key, parameter in MODELS.resolve(name).parameters().items()
+        }
+        settings: type[BaseModel] = create_model(name, __base__=Settings, **fields)
+        return check(settings, section, self.fname, name).model_dump(exclude_unset=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all settings with their defaults filled in, as plain YAML values."""
+        skipped = ("fname", "model_params", *_FUTURE_SECTIONS)
+        content = {key: value for key, value in self.__dict__.items() if key not in skipped}
+        return {key: _plain(value) for key, value in content.items() if value is not None}
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the resolved settings as ``config.yml``; ``main.py`` reads it like any other."""
+        heading = f"The settings of this run, with defaults; first written in {self.fname}"
+        write_yaml(self.resolved(), Path(folder, CONFIG_NAME), heading)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return {k: _plain(v) for k, v in value.model_dump().items() if v is not None}
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

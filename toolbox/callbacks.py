@@ -1,0 +1,207 @@
+"""What happens at the end of an epoch: weights, history, test pictures, progress."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from toolbox.data_generator import DataGenerator
+from toolbox.evaluator import Denormalize, Evaluator
+from toolbox.io.weights import save_weights
+from toolbox.normalizer import Normalizer
+from toolbox.plotter import Plotter
+from toolbox.progress import progress
+
+Logs = dict[str, float] | None
+
+
+def _due(epoch: int, log_period: int, last: int | None) -> bool:
+    """Whether epoch (counted from 1) is one whose files are written."""
+    return epoch % log_period == 0 or epoch == last
+
+
+class ModelLogger(keras.callbacks.ModelCheckpoint):
+    """Writes ``weights_best.h5``, ``weights_last.h5`` and every `log_period` epochs ``weights_*.h5``.
+
+    Parameters
+    ----------
+    log_dir : path-like
+        Folder of the files.
+    log_period : int
+        Epochs between numbered files.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
+        self.log_dir = Path(log_dir)
+        self.log_period = log_period
+        super().__init__(
+            str(self.log_dir / "weights_best.weights.h5"),
+            monitor="val_loss",
+            mode="min",
+            save_best_only=True,
+            save_weights_only=True,
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the weights of `epoch` (counted from 0), as ``weights_{epoch + 1}.h5``."""
+        value = float((logs or {}).get(self.monitor, math.nan))
+        if self.best is None or value < self.best:
+            self.best = value
+            save_weights(self.model, self.log_dir / "weights_best.h5")
+        save_weights(self.model, self.log_dir / "weights_last.h5")
+        if _due(epoch + 1, self.log_period, self.params.get("epochs")):
+            save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
+
+
+class HistoryLogger(keras.callbacks.CSVLogger):
+    """Appends to ``history.csv`` and draws ``history_*.png``.
+
+    Parameters
+    ----------
+    log_dir : path-like
+        Folder of the files.
+    log_period : int
+        Epochs between pictures.
+
+    Attributes
+    ----------
+    epochs : list of int
+        Epoch numbers, counted from 1.
+    logs : dict of str to list of float
+        Losses and metrics of all epochs.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
+        self.log_dir = Path(log_dir)
+        self.log_period = log_period
+        self.epochs: list[int] = []
+        self.logs: dict[str, list[float]] = {}
+        self.plotter = Plotter()
+        super().__init__(str(self.log_dir / "history.csv"))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Add a line for `epoch` (counted from 0; the file counts from 1)."""
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        super().on_epoch_end(epoch + 1, values)
+        self.epochs.append(epoch + 1)
+        for name, value in values.items():
+            self.logs.setdefault(name, []).append(value)
+        if _due(epoch + 1, self.log_period, self.params.get("epochs")):
+            picture = self.log_dir / f"history_{epoch + 1}.png"
+            self.plotter.plot_history_graph(self.epochs, self.logs, picture)
+
+
+class TestLogger(keras.callbacks.Callback):
+    """Draws some validation images as the network now sees them, ``test_*.png``.
+
+    Parameters
+    ----------
+    log_dir : path-like
+        Folder of the files.
+    log_period : int
+        Epochs between pictures.
+    data_generator : toolbox.data_generator.DataGenerator
+        Validation data.
+    denorm_func : callable or toolbox.normalizer.Normalizer
+        Inverse transform of normalised data, for inputs and outputs alike; a normaliser gives
+        its own two.
+    num_samples : int
+        Number of images.
+    data_range : float
+        Range of the data in metres, for PSNR and DSSIM.
+    """
+
+    __test__ = False  # not a test, whatever pytest makes of the manual's name
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        log_period: int,
+        data_generator: DataGenerator,
+        denorm_func: Denormalize | Normalizer,
+        num_samples: int = 4,
+        data_range: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.log_dir = Path(log_dir)
+        self.log_period = log_period
+        self.data_generator = data_generator
+        self.denorm_func = denorm_func
+        self.num_samples = num_samples
+        self.evaluator = Evaluator(data_generator.raw_hr_imgs.shape[1:], data_range)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Draw the pictures of `epoch` (counted from 0)."""
+        if not _due(epoch + 1, self.log_period, self.params.get("epochs")):
+            return
+        self.evaluator.model = self.model
+        chosen = self.data_generator.sample_indices(self.num_samples)
+        x, y = self.data_generator.sample(len(chosen), indices=list(chosen))
+        denorm_x = denorm_y = self.denorm_func
+        if isinstance(self.denorm_func, Normalizer):
+            lr = self.data_generator.raw_lr_imgs[chosen]
+            denorm_x, denorm_y = self.denorm_func.denorm_funcs(lr, y.shape[1] // x.shape[1])
+        picture = self.log_dir / f"test_{epoch + 1}.png"
+        titles = [f"validation {i}" for i in chosen]
+        self.evaluator.evaluate(x, y, len(x), denorm_x, denorm_y, picture, titles)
+
+
+class ProgressLogger(keras.callbacks.Callback):
+    """One progress bar over the whole training, with the time to its end.
+
+    Parameters
+    ----------
+    steps_per_epoch : int
+        Training steps in an epoch.
+    """
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self._bar: Any = None
+        self._done = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Open the bar."""
+        total = self.params["epochs"] * self.steps_per_epoch
+        self._bar = progress(total=total, label="training", unit="step")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Note where the epoch starts."""
+        self._done = epoch * self.steps_per_epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Advance to step `batch` of this epoch."""
+        self._bar.update(self._done + batch + 1 - self._bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Show the validation figures."""
+        shown = {"epoch": epoch + 1}
+        for name in ("val_loss", "val_psnr"):
+            if name in (logs or {}):
+                shown[name] = f"{logs[name]:.4g}"  # type: ignore[index, assignment]
+        self._bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Remembers and stops a training whose loss is no longer a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped_epoch: int | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Stop if any loss of the epoch is NaN or infinite."""
+        losses = [v for name, v in (logs or {}).items() if name.endswith("loss")]
+        if losses and not np.isfinite(losses).all():
+            self.stopped_epoch = epoch + 1
+            self.model.stop_training = True

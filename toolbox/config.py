@@ -1,0 +1,170 @@
+"""YAML files, read safely and checked once: unknown keys, types and ranges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from toolbox.errors import ConfigError, did_you_mean
+from toolbox.io.atomic import replacing
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that also knows ``!!python/tuple`` and refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key} is set twice. Keep one of the two",
+                    problem_mark=key_node.start_mark,
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_tuple(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
+        return tuple(self.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)
+
+
+def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML mapping without executing anything in it.
+
+    Parameters
+    ----------
+    fname : path-like
+        File name.
+
+    Returns
+    -------
+    dict
+        The word ``None`` counts as null, as older files write it.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.load(Path(fname).read_text(encoding="utf-8-sig"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{fname}: no such file. Name an existing .yml file.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{fname}: is a folder; expected a .yml file.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{fname}: not a text file; expected YAML in UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{fname}:{line} {error.problem}. Mend that line.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{fname}: not readable as YAML ({error}).") from None
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{fname}: expected lines of the form 'key: value'; received "
+            f"{type(content).__name__}."
+        )
+    return {key: _none(value) for key, value in content.items()}
+
+
+def _none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _none(item) for key, item in value.items()}
+    return None if value == "None" else value
+
+
+def write_yaml(content: dict[str, Any], fname: str | os.PathLike[str], heading: str) -> None:
+    """Write a mapping as YAML below a one-line comment."""
+    with replacing(fname) as beside:
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        beside.write_text(f"# {heading}\n{text}", encoding="utf-8")
+
+
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_refuse_bool)]
+Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
+Float = Annotated[float, BeforeValidator(_refuse_bool)]
+
+
+class Settings(BaseModel):
+    """Base of every configuration: unknown keys are refused and defaults are checked too."""
+
+    model_config = ConfigDict(
+        extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "") -> S:
+    """Check `values` against `settings`.
+
+    Parameters
+    ----------
+    settings : type
+        A `Settings` class.
+    values : dict
+        What the file says.
+    where : str
+        File name, for messages.
+    prefix : str
+        Dotted place of `values` in the file.
+
+    Returns
+    -------
+    Settings
+        The checked settings, with defaults filled in.
+
+    Raises
+    ------
+    ConfigError
+        One line about the first thing that is wrong (and how many more there are).
+    """
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        errors = error.errors()
+        line = _one_line(settings, errors[0], where, prefix)
+        more = f" ({len(errors) - 1} more after this one.)" if len(errors) > 1 else ""
+        raise ConfigError(line + more) from None
+
+
+def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) -> str:
+    place = [prefix] if prefix else []
+    key = ".".join(place + [str(part) for part in error["loc"]])
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(settings, error["loc"][:-1])
+        hint = did_you_mean(str(error["loc"][-1]), known)
+        return f"{where}: unknown key {key}. {hint}"
+    if error["type"] == "missing":
+        return f"{where}: {key} is missing. Add a line '{key}: ...'."
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error" and not error["loc"]:
+        return f"{where}: {expected}"
+    return f"{where}: {key} must be {expected}; received {error['input']!r}. Change that line."
+
+
+def _fields_at(settings: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    current: Any = settings
+    for part in path:
+        if isinstance(part, str) and part in current.model_fields:
+            annotation = current.model_fields[part].annotation
+            choices = [annotation, *getattr(annotation, "__args__", ())]
+            current = next((c for c in choices if hasattr(c, "model_fields")), current)
+    return list(current.model_fields)

@@ -1,0 +1,185 @@
+"""The patch folder: train / validation / test, each with ``data_LR.pkl`` and ``data_HR.pkl``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolbox.errors import DataError
+from toolbox.io.safe_pickle import load_array
+from toolbox.normalizer import MinMaxNormalizer
+from toolbox.terrain import Spacing
+
+SPLITS = ("train", "validation", "test")
+RECORD_NAME = "dataset.json"
+DEFAULT_DELTA_M = {"LR": 200.0, "HR": 50.0}
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def load_images(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a stack of images.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.pkl`` or ``.npy`` with shape (N, H, W) or (N, H, W, C); a ``.npy`` is memory-mapped.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, H, W, C)
+        Metres for depth maps.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not a stack of images, empty, or holds nothing but NaN.
+    """
+    if Path(path).suffix == ".npy" and Path(path).is_file():
+        imgs = np.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        imgs = load_array(path)
+    if imgs.ndim == 3:
+        imgs = imgs[..., None]
+    if imgs.ndim != 4:
+        raise DataError(
+            f"{path}: expected images of shape (N, H, W) or (N, H, W, C); received {imgs.shape}."
+        )
+    if len(imgs) == 0:
+        raise DataError(f"{path}: holds no image. Build the data set again with more blocks.")
+    return imgs
+
+
+def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
+    """Return the grid spacing of the images in a file.
+
+    Parameters
+    ----------
+    path : path-like
+        An image file of a data set.
+    kind : {'LR', 'HR'}
+        Which of the two resolutions it holds.
+
+    Returns
+    -------
+    float or (float, float)
+        Metres (between rows, between columns), from ``dataset.json`` in the folder or above it;
+        without one the manual's 200 (LR) or 50 (HR).
+    """
+    for folder in list(Path(path).resolve().parents)[:2]:
+        record = folder / RECORD_NAME
+        if record.is_file():
+            delta = json.loads(record.read_text(encoding="utf-8"))[f"delta_{kind.lower()}_m"]
+            return (delta[0], delta[1]) if isinstance(delta, list) else float(delta)
+    return DEFAULT_DELTA_M[kind]
+
+
+class _LazySplits(dict[str, Pair]):
+    """Reads a split when it is first asked for: testing does not read the training data."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        super().__init__()
+        self._loader = loader
+
+    def __missing__(self, split: str) -> Pair:
+        self[split] = self._loader._read(split)
+        return self[split]
+
+
+class DataLoader:
+    """Training, validation and test data from a patch folder.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder that holds the sub-folders.
+    sub_dirs : sequence of three str
+        Folders of the training, validation and test data.
+    sr_scale : int, optional
+        HR images must be this many times larger than the LR ones.
+    normalize : bool
+        Scale both to 0..1 by the range of the HR training images (never by the test data's).
+
+    Attributes
+    ----------
+    dataset : dict of str to (numpy.ndarray, numpy.ndarray)
+        ``dataset['train']`` is (LR images, HR images), each (N, H, W, C).
+
+    Raises
+    ------
+    DataError
+        If the folder or a file is missing, or counts and sizes do not match.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        sub_dirs: Sequence[str] = SPLITS,
+        sr_scale: int | None = None,
+        normalize: bool = False,
+    ) -> None:
+        if not Path(data_dir).is_dir():
+            raise DataError(
+                f"data_dir {data_dir}: no such folder. Build it with "
+                f"'python -m sr_dataset_builder.dataset build.yml', or mend data_dir."
+            )
+        self.data_dir = Path(data_dir)
+        self.sub_dirs = dict(zip(SPLITS, sub_dirs, strict=True))
+        self.sr_scale = sr_scale
+        self.normalize = normalize
+        self.dataset: dict[str, Pair] = _LazySplits(self)
+
+    def train(self) -> Pair:
+        """Return the training data: LR (N, h, w, C) and HR (N, H, W, C)."""
+        return self.dataset["train"]
+
+    def validation(self) -> Pair:
+        """Return the validation data: LR (N, h, w, C) and HR (N, H, W, C)."""
+        return self.dataset["validation"]
+
+    def test(self) -> Pair:
+        """Return the test data: LR (N, h, w, C) and HR (N, H, W, C)."""
+        return self.dataset["test"]
+
+    def file(self, split: str, kind: str) -> Path:
+        """Return the path of the LR or HR images of a split (``.npy`` if there is one)."""
+        folder = self.data_dir / self.sub_dirs[split]
+        mapped = folder / f"data_{kind}.npy"
+        return mapped if mapped.is_file() else folder / f"data_{kind}.pkl"
+
+    def spacing_m(self, kind: str) -> Spacing:
+        """Return the grid spacing of the LR or HR images in metres."""
+        return recorded_spacing(self.file("test", kind), kind)
+
+    def _read(self, split: str) -> Pair:
+        lr_file, hr_file = self.file(split, "LR"), self.file(split, "HR")
+        lr, hr = load_images(lr_file), load_images(hr_file)
+        self._check(lr, hr, lr_file, hr_file)
+        if self.normalize:
+            train_hr = hr if split == "train" else load_images(self.file("train", "HR"))
+            low, high = float(np.nanmin(train_hr)), float(np.nanmax(train_hr))
+            return MinMaxNormalizer(low, high, low, high).normalize_pair(lr, hr)
+        return lr, hr
+
+    def _check(self, lr: np.ndarray, hr: np.ndarray, lr_file: Path, hr_file: Path) -> None:
+        if len(lr) != len(hr):
+            raise DataError(
+                f"{lr_file} holds {len(lr)} images but {hr_file} holds {len(hr)}; every LR image "
+                f"needs its HR partner. Build the data set again."
+            )
+        if lr.shape[3] != hr.shape[3]:
+            raise DataError(
+                f"{lr_file} has {lr.shape[3]} channels but {hr_file} has {hr.shape[3]}."
+            )
+        if self.sr_scale is None:
+            return
+        wanted = (lr.shape[1] * self.sr_scale, lr.shape[2] * self.sr_scale)
+        if hr.shape[1:3] != wanted:
+            raise DataError(
+                f"{hr_file}: at scale {self.sr_scale} LR images of {lr.shape[1:3]} need HR images "
+                f"of {wanted}; received {hr.shape[1:3]}. Mend scale or build the data set again."
+            )

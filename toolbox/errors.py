@@ -1,0 +1,94 @@
+"""Errors that tell a user what was received, what was expected and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class ToolboxError(Exception):
+    """A mistake of the user or of the surroundings, told in one line; programs print it and exit."""
+
+
+class ConfigError(ToolboxError):
+    """A setting is missing, unknown, of the wrong type or out of range."""
+
+
+class DataError(ToolboxError):
+    """A file or an array does not hold what it should."""
+
+
+class WeightsError(ToolboxError):
+    """A weights file is missing, damaged or belongs to another architecture."""
+
+
+class MissingLibraryError(ToolboxError):
+    """An optional library, or one that needs system packages, cannot be imported."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint that names the nearest known word, else all of them.
+
+    Parameters
+    ----------
+    name : str
+        What was received.
+    known : iterable of str
+        What could have been meant.
+
+    Returns
+    -------
+    str
+        A sentence such as ``Did you mean 'batch_size'?``
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if nearest:
+        return f"Did you mean {nearest[0]!r}?"
+    return f"Known: {', '.join(names)}."
+
+
+def program(main: Callable[..., Any]) -> Callable[..., int]:
+    """Turn a function into the entry point of a program.
+
+    A user's mistake becomes one line on standard error and a non-zero exit code; a bug keeps its
+    traceback.
+
+    Parameters
+    ----------
+    main : callable
+        The program; its return value is ignored.
+
+    Returns
+    -------
+    callable
+        A function returning 0 after success, 2 after a user's mistake, 130 after Ctrl-C.
+    """
+
+    @functools.wraps(main)
+    def run(*args: Any, **kwargs: Any) -> int:
+        try:
+            main(*args, **kwargs)
+        except ToolboxError as error:
+            return _say(f"error: {error}", 2)
+        except KeyboardInterrupt as interrupt:
+            return _say(f"stopped: {interrupt or 'by Ctrl-C; finished files are valid'}", 130)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            return _say(f"error: {error.strerror}{where}", 2)
+        except MemoryError as error:
+            return _say(f"error: out of memory ({error}). Use smaller images or batch_size.", 2)
+        return 0
+
+    return run
+
+
+def _say(line: str, code: int) -> int:
+    sys.stdout.flush()
+    print("\n" + line if sys.stderr.isatty() else line, file=sys.stderr)
+    return code

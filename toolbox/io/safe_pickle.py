@@ -1,0 +1,112 @@
+"""Pickles of plain NumPy arrays, read without ever executing what they hold."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import pickle
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from toolbox.errors import DataError
+from toolbox.io.atomic import replacing
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """Stand in for ``_codecs.encode``, which old pickles use to carry raw bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"encoding {encoding!r}")
+    return codecs.encode(text, "latin1")
+
+
+def _numpy_reconstructors() -> dict[tuple[str, str], Any]:
+    reconstruct = np.zeros(0).__reduce__()[0]
+    frombuffer = np.zeros(1).__reduce_ex__(5)[0]
+    allowed: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): _encode_latin1,
+    }
+    for core in ("numpy.core", "numpy._core"):
+        allowed[f"{core}.multiarray", "_reconstruct"] = reconstruct
+        allowed[f"{core}.numeric", "_frombuffer"] = frombuffer
+    return allowed
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    allowed = _numpy_reconstructors()
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.allowed[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name}") from None
+
+
+def load_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read one NumPy array (or a list of equal arrays) from a pickle.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.pkl`` written by any Python 3 and NumPy.
+
+    Returns
+    -------
+    numpy.ndarray
+        The array; a list of arrays is stacked along a new first axis.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or names anything but plain arrays. Nothing in it is run.
+    """
+    try:
+        with open(path, "rb") as stream:
+            content = _load(stream)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file. Name an existing .pkl file.") from None
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: expected a pickle of plain NumPy arrays; received {error}, which is never "
+            f"executed. Save the array itself with pickle.dump(array, file)."
+        ) from None
+    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        raise DataError(
+            f"{path}: not a readable pickle ({type(error).__name__}: {error})."
+        ) from None
+    return _as_array(content, path)
+
+
+def _load(stream: BinaryIO) -> Any:
+    return _ArrayUnpickler(stream).load()
+
+
+def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
+    try:
+        array = np.asarray(content)
+        if array.dtype == object:
+            array = np.stack([np.asarray(item) for item in array])
+    except (ValueError, TypeError):
+        raise DataError(f"{path}: expected images of one size; received arrays of several.") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path}: expected an array of numbers; received {type(content).__name__} "
+            f"of {array.dtype}."
+        )
+    return array
+
+
+def save_array(array: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write `array` as a pickle that appears whole or not at all.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Any numeric array.
+    path : path-like
+        Final name.
+    """
+    with replacing(path) as beside, open(beside, "wb") as stream:
+        pickle.dump(np.ascontiguousarray(array), stream, protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,0 +1,139 @@
+"""Weights files ``weights_*.h5``: written whole, read in Keras 3's and Keras 2's layout."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+from keras.src.utils.naming import to_snake_case
+
+from toolbox.errors import WeightsError
+from toolbox.io.atomic import replacing
+
+Rows = list[tuple[str, list[tuple[int, ...]]]]
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Write the weights of `model`; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model.
+    path : path-like
+        Any name, e.g. ``weights_best.h5``; Keras's own ``.weights.h5`` is not needed.
+    """
+    with replacing(path, suffix=".weights.h5") as beside, _without_optimizer(model):
+        model.save_weights(beside)
+
+
+@contextlib.contextmanager
+def _without_optimizer(model: keras.Model) -> Iterator[None]:
+    """Keep the optimizer's slots, twice the size of the weights, out of a weights file."""
+    optimizer = getattr(model, "optimizer", None)
+    try:
+        model.optimizer = None
+        yield
+    finally:
+        model.optimizer = optimizer
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Read weights written by this program, by Keras 3, or by Keras 2 (TensorFlow 2.5).
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model with the same layers in the same order.
+    path : path-like
+        The weights file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, or belongs to another architecture; it names the first
+        layer that differs, with both shapes.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(
+            f"{path}: no such weights file. Train first, or mend fname_model_weights or "
+            f"read_test_weights."
+        )
+    try:
+        with h5py.File(path, "r") as stored:
+            legacy = "layer_names" in stored.attrs
+            found = _legacy_rows(stored) if legacy else _keras3_rows(model, stored)
+    except OSError as error:
+        raise WeightsError(f"{path}: not a readable HDF5 file ({error}).") from None
+    _compare(_model_rows(model), found, path)
+    try:
+        _load(model, path, ".h5" if legacy else ".weights.h5")
+    except (ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{path}: does not fit {type(model).__name__} ({first}).") from None
+
+
+def _load(model: keras.Model, path: str | os.PathLike[str], ending: str) -> None:
+    """Let Keras read a copy whose name has the ending by which it picks the reader."""
+    with tempfile.TemporaryDirectory() as folder, _without_optimizer(model):
+        model.load_weights(shutil.copyfile(path, Path(folder, "copy" + ending)))
+
+
+def _layers(model: keras.Model) -> list[Any]:
+    return [layer for layer in model.layers if layer.weights]
+
+
+def _model_rows(model: keras.Model) -> Rows:
+    return [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in _layers(model)]
+
+
+def _legacy_rows(stored: h5py.File) -> Rows:
+    rows = []
+    for raw in stored.attrs["layer_names"]:
+        name = raw.decode() if isinstance(raw, bytes) else raw
+        group = stored[name]
+        shapes = [tuple(group[weight].shape) for weight in group.attrs["weight_names"]]
+        if shapes:
+            rows.append((name, shapes))
+    return rows
+
+
+def _keras3_rows(model: keras.Model, stored: h5py.File) -> Rows:
+    """List the stored layers in the order of `model`, then those it does not know."""
+    groups = stored.get("layers", {})
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for name, group in groups.items():
+        variables = group.get("vars", {})
+        if len(variables):
+            order = sorted(variables, key=int)
+            shapes[name] = [tuple(variables[key].shape) for key in order]
+    used: dict[str, int] = {}
+    rows: Rows = []
+    for layer in model.layers:
+        base = to_snake_case(type(layer).__name__)
+        used[base] = used.get(base, -1) + 1
+        name = f"{base}_{used[base]}" if used[base] else base
+        if name in shapes:
+            rows.append((layer.name, shapes.pop(name)))
+    return rows + list(shapes.items())
+
+
+def _compare(wanted: Rows, found: Rows, path: str | os.PathLike[str]) -> None:
+    for (layer, expected), (stored_layer, received) in zip(wanted, found, strict=False):
+        if expected != received:
+            raise WeightsError(
+                f"{path}: belongs to another architecture: layer {layer} needs shapes {expected}; "
+                f"the file's {stored_layer} has {received}. Use the settings it was trained with."
+            )
+    if len(wanted) != len(found):
+        raise WeightsError(
+            f"{path}: belongs to another architecture: the model has {len(wanted)} layers with "
+            f"weights, the file {len(found)}. Use the settings it was trained with."
+        )

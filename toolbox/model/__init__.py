@@ -1,0 +1,1 @@
+"""Networks, one file each; their names are in `toolbox.registry.MODELS`."""

@@ -1,0 +1,312 @@
+"""Normalisers: what the network sees of a depth map, and the way back to metres."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.atomic import replacing
+from toolbox.registry import NORMALIZERS
+from toolbox.resample import enlarge, local_mean
+
+FILE_NAME = "normalizer.json"
+Denormalize = Callable[[np.ndarray], np.ndarray]
+
+
+class Normalizer(ABC):
+    """Maps physical images (metres) to network images and back.
+
+    A normaliser is fitted once, on training data only, and saved beside the weights.
+    """
+
+    name: ClassVar[str]
+    #: Range of the data in physical units, to which PSNR and SSIM refer.
+    data_range: float
+
+    @property
+    def max_val(self) -> float:
+        """Range of the data in network units."""
+        return self.data_range / self.unit
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
+    ) -> Normalizer:
+        """Choose the constants from the training images.
+
+        Parameters
+        ----------
+        lr, hr : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
+            Training images, physical units, no NaN.
+        norm_range : (float, float)
+            Range of the data in physical units.
+        **options
+            Settings of the normaliser from the YAML file.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return the constants that rebuild this normaliser (JSON types)."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """Physical units per network unit of the output (an error of 1 is this many metres)."""
+
+    @abstractmethod
+    def normalize_pair(self, lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's input and target for physical images, float32."""
+
+    @abstractmethod
+    def normalize_x(self, lr: np.ndarray) -> np.ndarray:
+        """Return the network's input for physical LR images (N, h, w, C), float32."""
+
+    @abstractmethod
+    def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
+        """Return the inverse transforms of network inputs and outputs of the LR images `lr`."""
+
+
+def save_normalizer(normalizer: Normalizer, folder: str | os.PathLike[str]) -> None:
+    """Write ``normalizer.json`` into `folder`."""
+    content = {"name": normalizer.name, **normalizer.state()}
+    with replacing(Path(folder, FILE_NAME)) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
+    """Read the normaliser that was saved beside the weights.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
+    path = Path(folder, FILE_NAME)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return NORMALIZERS.resolve(content.pop("name"))(**content)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file. Train first, or mend log_dir.") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: not a normaliser ({error}). Train again.") from None
+
+
+class MinMaxNormalizer(Normalizer):
+    """Scales data linearly so that [min, max] becomes [0, 1]; values outside are not clipped.
+
+    The manual's normaliser. Relief inside a patch is tiny beside a global range, which starves
+    small networks: see `LocalMeanNormalizer`.
+
+    Parameters
+    ----------
+    xmin, xmax : float
+        Range of LR data.
+    ymin, ymax : float
+        Range of HR data; give the same for both, else the comparison with bicubic is unfair.
+    """
+
+    name = "minmax"
+
+    def __init__(self, xmin: float, xmax: float, ymin: float, ymax: float) -> None:
+        for low, high in ((xmin, xmax), (ymin, ymax)):
+            if not high > low:
+                raise ConfigError(
+                    f"norm_range must be (min, max) with max > min; received ({low}, {high})."
+                )
+        self.xmin, self.xmax = float(xmin), float(xmax)
+        self.ymin, self.ymax = float(ymin), float(ymax)
+        self.data_range = self.ymax - self.ymin
+
+    @classmethod
+    def fit(
+        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
+    ) -> MinMaxNormalizer:
+        """Use `norm_range` for LR and HR alike."""
+        low, high = norm_range
+        return cls(low, high, low, high, **options)
+
+    def state(self) -> dict[str, Any]:
+        """Return the four limits."""
+        return {"xmin": self.xmin, "xmax": self.xmax, "ymin": self.ymin, "ymax": self.ymax}
+
+    @property
+    def unit(self) -> float:
+        """Range of the HR data."""
+        return self.ymax - self.ymin
+
+    def normalize(self, imgs: np.ndarray, min: float, max: float) -> np.ndarray:
+        """Scale `imgs` so that `min` becomes 0 and `max` becomes 1.
+
+        Parameters
+        ----------
+        imgs : numpy.ndarray
+            Physical units.
+        min, max : float
+            Limits in the same unit.
+
+        Returns
+        -------
+        numpy.ndarray, same shape, float32
+        """
+        return ((np.asarray(imgs, np.float32) - np.float32(min)) / np.float32(max - min)).astype(
+            np.float32, copy=False
+        )
+
+    def denormalize_x(self, imgs: np.ndarray) -> np.ndarray:
+        """Invert `normalize` for LR images."""
+        return imgs * np.float32(self.xmax - self.xmin) + np.float32(self.xmin)
+
+    def denormalize_y(self, imgs: np.ndarray) -> np.ndarray:
+        """Invert `normalize` for HR images."""
+        return imgs * np.float32(self.ymax - self.ymin) + np.float32(self.ymin)
+
+    def normalize_x(self, lr: np.ndarray) -> np.ndarray:
+        """Return the network's input."""
+        return self.normalize(lr, self.xmin, self.xmax)
+
+    def normalize_pair(self, lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's input and target."""
+        return self.normalize_x(lr), self.normalize(hr, self.ymin, self.ymax)
+
+    def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
+        """Return `denormalize_x` and `denormalize_y`; `lr` is not needed."""
+        return self.denormalize_x, self.denormalize_y
+
+
+class LocalMeanNormalizer(Normalizer):
+    """Shows the network what is left of a map once its local mean is taken away.
+
+    The mean of the valid pixels in a window of the LR image is subtracted from LR, its bicubic
+    enlargement from HR, and both are divided by one constant. This is linear and the same at
+    every position, so a map predicted in tiles equals the map predicted whole; and the network
+    carries no depth and no place, so one set of weights can serve any sea floor.
+
+    Parameters
+    ----------
+    unit : float
+        The constant in metres: standard deviation of the LR remainder over the training set.
+    window : int
+        Odd window size in LR pixels.
+    data_range : float
+        Range of the data in metres, for PSNR and SSIM.
+    """
+
+    name = "local_mean"
+
+    def __init__(self, unit: float, window: int = 5, data_range: float = 1.0) -> None:
+        if not (np.isfinite(unit) and unit > 0):
+            raise DataError(
+                f"the training images are flat: the spread of their relief is {unit} m, so there "
+                f"is nothing to learn. Use another region or normalizer: minmax."
+            )
+        if window < 3 or window % 2 == 0:
+            raise ConfigError(
+                f"normalizer.window must be an odd number of LR pixels, at least 3; "
+                f"received {window}. Use 5."
+            )
+        self._unit = float(unit)
+        self.window = int(window)
+        self.data_range = float(data_range)
+
+    @classmethod
+    def fit(
+        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
+    ) -> LocalMeanNormalizer:
+        """Measure the spread of the LR remainder."""
+        probe = cls(1.0, **options)
+        total, count = 0.0, 0
+        for start in range(0, len(lr), 4096):
+            part = np.asarray(lr[start : start + 4096])
+            remainder = part - probe._centre(part)
+            total, count = total + float(np.square(remainder).sum()), count + remainder.size
+        spread = float(np.sqrt(total / count))
+        return cls(spread, data_range=norm_range[1] - norm_range[0], **options)
+
+    def state(self) -> dict[str, Any]:
+        """Return the constant, the window and the range."""
+        return {"unit": self._unit, "window": self.window, "data_range": self.data_range}
+
+    @property
+    def unit(self) -> float:
+        """The constant in metres."""
+        return self._unit
+
+    def _centre(self, lr: np.ndarray) -> np.ndarray:
+        return local_mean(lr, self.window).astype(np.float32)
+
+    def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        return np.full((1, 1, 1, 1), self._unit, np.float32)
+
+    def _statistics(self, lr: np.ndarray, scale: int) -> tuple[np.ndarray, ...]:
+        centre = self._centre(lr)
+        spread = self._spread(lr, centre)
+        if spread.shape[1:3] == lr.shape[1:3]:
+            large_spread = np.maximum(enlarge(spread, scale, "bilinear"), 0.01 * self._unit)
+        else:
+            large_spread = spread
+        return centre, spread, enlarge(centre, scale), large_spread
+
+    def normalize_x(self, lr: np.ndarray) -> np.ndarray:
+        """Return the network's input."""
+        centre = self._centre(lr)
+        return ((lr - centre) / self._spread(lr, centre)).astype(np.float32)
+
+    def normalize_pair(self, lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's input and target."""
+        scale = hr.shape[1] // lr.shape[1]
+        centre, spread, large_centre, large_spread = self._statistics(lr, scale)
+        x = (lr - centre) / spread
+        y = (hr - large_centre) / large_spread
+        return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+
+    def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
+        """Return the inverse transforms for the images `lr`, whose means they add back."""
+        centre, spread, large_centre, large_spread = self._statistics(lr, scale)
+        return (
+            lambda x: x * spread + centre,
+            lambda y: y * large_spread + large_centre,
+        )
+
+
+class LocalStandardNormalizer(LocalMeanNormalizer):
+    """As `LocalMeanNormalizer`, divided by the local standard deviation instead of a constant.
+
+    The deviation has a floor of 10 % of the constant, so that flat ground is not blown up.
+    """
+
+    name = "local_standard"
+
+    def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        variance = local_mean(np.square(np.asarray(lr, np.float64) - centre), self.window)
+        return np.sqrt(np.maximum(variance, (0.1 * self._unit) ** 2)).astype(np.float32)
+
+
+class PatchMeanNormalizer(LocalMeanNormalizer):
+    """Subtracts the mean of the whole LR patch and divides by one constant.
+
+    Not the same at every position: a map predicted in tiles shows their seams.
+    """
+
+    name = "patch_mean"
+
+    def _centre(self, lr: np.ndarray) -> np.ndarray:
+        mean = lr.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+        return np.broadcast_to(mean.astype(np.float32), lr.shape)
+
+
+class PatchStandardNormalizer(PatchMeanNormalizer):
+    """Subtracts the mean of the whole LR patch and divides by its standard deviation."""
+
+    name = "patch_standard"
+
+    def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        deviation = lr.std(axis=(1, 2), keepdims=True, dtype=np.float64)
+        return np.maximum(deviation, 0.1 * self._unit).astype(np.float32)

@@ -1,0 +1,212 @@
+"""Pictures: training history, test images, errors by slope class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from toolbox.io.atomic import replacing
+
+_COLOURS = ("tab:red", "tab:green", "tab:blue")
+_METHOD_COLOURS = {"bicubic": "0.6", "back_projection": "tab:orange", "sr": "tab:blue"}
+
+
+def save_figure(figure: Figure, fname: str | os.PathLike[str] | None, dpi: int = 100) -> None:
+    """Write a figure as a whole file, or show it if `fname` is None."""
+    if fname is None:
+        import matplotlib.pyplot as plt
+
+        manager = plt.figure().canvas.manager
+        if manager is not None:
+            manager.canvas.figure = figure
+        plt.show()
+        return
+    with replacing(fname) as beside:
+        figure.savefig(beside, dpi=dpi)
+
+
+class Plotter:
+    """Draws training history and test results with Matplotlib."""
+
+    def __setup_ax(
+        self,
+        ax: Axes,
+        xlabel: str,
+        ylabel: str,
+        xscale_log: bool = False,
+        yscale_log: bool = False,
+        fontsize: int = 9,
+        labelsize: int = 8,
+    ) -> None:
+        """Set labels, scales and sizes of one axis."""
+        ax.set_xlabel(xlabel, fontsize=fontsize)
+        ax.set_ylabel(ylabel, fontsize=fontsize)
+        ax.tick_params(labelsize=labelsize)
+        ax.grid(alpha=0.3)
+        if xscale_log:
+            ax.set_xscale("log")
+        if yscale_log:
+            ax.set_yscale("log")
+
+    def __pair_plot(
+        self,
+        ax: Axes,
+        x: Sequence[float],
+        y: Sequence[Sequence[float]],
+        labels: Sequence[str],
+        color: str,
+    ) -> None:
+        """Plot a training curve dashed and its validation partner solid."""
+        marker = "o" if len(x) < 3 else ""
+        for values, label, style in zip(y, labels, ("--", "-"), strict=False):
+            ax.plot(x, values, style, label=label, color=color, marker=marker, linewidth=1.2)
+        ax.legend(fontsize=8)
+
+    def plot_history_graph(
+        self,
+        epochs: Sequence[int],
+        logs: Mapping[str, Sequence[float]],
+        save_fname: str | os.PathLike[str] | None,
+    ) -> None:
+        """Plot loss, PSNR and DSSIM of training and validation data over the epochs.
+
+        Parameters
+        ----------
+        epochs : sequence of int
+            Epoch numbers.
+        logs : dict of str to sequence of float
+            History, e.g. ``{'loss': [...], 'val_loss': [...], 'psnr': [...]}``.
+        save_fname : path-like or None
+            Picture to write; None shows a window.
+        """
+        losses = [name for name in ("g_loss", "d_loss") if name in logs] or ["loss"]
+        names = [name for name in (*losses, "psnr", "dssim") if name in logs]
+        figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+        units = {"psnr": "PSNR (dB)", "dssim": "DSSIM"}
+        for i, name in enumerate(names):
+            ax = figure.add_subplot(1, len(names), i + 1)
+            pair = [key for key in (name, f"val_{name}") if key in logs]
+            curves = [logs[key] for key in pair]
+            positive = all(np.nanmin(np.asarray(c, float)) > 0 for c in curves)
+            log_scale = name != "psnr" and positive
+            self.__setup_ax(ax, "epoch", units.get(name, name), yscale_log=log_scale)
+            self.__pair_plot(ax, epochs, curves, pair, _COLOURS[i % len(_COLOURS)])
+        save_figure(figure, save_fname)
+
+    def plot_test_imgs(
+        self,
+        imgs: Sequence[np.ndarray],
+        labels: Sequence[str],
+        save_fname: str | os.PathLike[str] | None,
+        figsize: tuple[float, float] = (8, 8),
+        fontsize: int = 9,
+        labelsize: int = 8,
+        textsize: int = 7,
+        texts: Mapping[str, Sequence[str]] | None = None,
+        titles: Sequence[str] | None = None,
+    ) -> None:
+        """Show each test image in one column: input, enlargements, truth, errors.
+
+        Parameters
+        ----------
+        imgs : sequence of numpy.ndarray, each (images, H, W, 1)
+            One array for each group; groups whose name ends in "error" share a diverging scale.
+        labels : sequence of str
+            Group names, e.g. ``['low-res', 'bicubic', 'super-res', 'high-res']``.
+        save_fname : path-like or None
+            Picture to write; None shows a window.
+        figsize : (float, float)
+            Size in inches.
+        fontsize, labelsize, textsize : int
+            Sizes of titles, ticks and the text inside the images.
+        texts : dict of str to sequence of str, optional
+            Lines written into the images of a group.
+        titles : sequence of str, optional
+            Heading of each column.
+        """
+        rows, columns = len(imgs), len(imgs[0])
+        figure = Figure(figsize=figsize, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        elevation = [i for i, label in enumerate(labels) if not label.endswith("error")]
+        errors = [i for i, label in enumerate(labels) if label.endswith("error")]
+        for column in range(columns):
+            kinds = [(elevation, "terrain")] + ([(errors, "RdBu_r")] if errors else [])
+            for group, cmap in kinds:
+                stack = [np.asarray(imgs[row][column])[..., 0] for row in group]
+                low, high = _limits(stack, symmetric=cmap == "RdBu_r")
+                for row, img in zip(group, stack, strict=True):
+                    ax = axes[row][column]
+                    drawn = ax.imshow(img, cmap=cmap, vmin=low, vmax=high)
+                    ax.set(xticks=[], yticks=[])
+                    if texts and labels[row] in texts:
+                        _write_inside(ax, texts[labels[row]][column], textsize)
+                bar = figure.colorbar(
+                    drawn, ax=[axes[row][column] for row in group], aspect=40, pad=0.02
+                )
+                bar.ax.tick_params(labelsize=labelsize - 1)
+                bar.set_label("m" if group is elevation else "error, m", fontsize=labelsize - 1)
+            axes[0][column].set_title(titles[column] if titles else "", fontsize=fontsize)
+        for row, label in enumerate(labels):
+            axes[row][0].set_ylabel(label, fontsize=fontsize)
+        save_figure(figure, save_fname)
+
+    def plot_errors(
+        self,
+        summary: Mapping[str, Any],
+        per_image: pd.DataFrame,
+        save_fname: str | os.PathLike[str] | None,
+    ) -> None:
+        """Draw RMSE by slope class and method, and each test image's RMSE against bicubic's.
+
+        Parameters
+        ----------
+        summary : dict
+            What ``summary.json`` holds.
+        per_image : pandas.DataFrame
+            What ``test_results.csv`` holds.
+        save_fname : path-like or None
+            Picture to write; None shows a window.
+        """
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        bars, scatter = figure.subplots(1, 2)
+        groups = {"all": summary["all"], **summary["slope_classes"]}
+        groups = {name: group for name, group in groups.items() if group["n"]}
+        for i, (method, colour) in enumerate(_METHOD_COLOURS.items()):
+            heights = [group[method]["rmse_m"] for group in groups.values()]
+            bars.bar(np.arange(len(groups)) + (i - 1) * 0.27, heights, 0.27, color=colour)
+        bars.set_xticks(
+            range(len(groups)), [f"{name}\nn = {group['n']}" for name, group in groups.items()]
+        )
+        bars.legend(list(_METHOD_COLOURS), fontsize=8)
+        self.__setup_ax(bars, "mean slope gradient (m/m)", "RMSE (m)")
+        x, y = per_image["bicubic_rmse_m"], per_image["sr_rmse_m"]
+        scatter.plot(x, y, ".", markersize=4, color=_METHOD_COLOURS["sr"])
+        reach = [0, 1.05 * max(x.max(), y.max())]
+        scatter.plot(reach, reach, "-", color="0.4", linewidth=1)
+        better = int((y < x).sum())
+        scatter.set_title(f"{better} of {len(x)} images better than bicubic", fontsize=9)
+        self.__setup_ax(scatter, "bicubic RMSE (m)", "super-resolution RMSE (m)")
+        save_figure(figure, save_fname)
+
+
+def _limits(stack: list[np.ndarray], symmetric: bool) -> tuple[float, float]:
+    if symmetric:
+        reach = max(float(np.percentile(np.abs(img), 99)) for img in stack) or 1.0
+        return -reach, reach
+    truth = stack[-1]
+    return float(truth.min()), float(truth.max())
+
+
+def _write_inside(ax: Axes, text: str, textsize: int) -> None:
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
+    ax.text(
+        0.02, 0.02, text, transform=ax.transAxes, fontsize=textsize, va="bottom", bbox=box
+    )
+
+

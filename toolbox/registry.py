@@ -1,0 +1,117 @@
+"""Tables of everything that a YAML file can name; to add one, write its file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from toolbox.errors import ConfigError, did_you_mean
+
+
+class Registry(Mapping[str, str]):
+    """A table name → ``"module:attribute"``, imported only when asked for.
+
+    Parameters
+    ----------
+    kind : str
+        What the table holds, for messages ("model", "loss", ...).
+    rows : dict of str to str
+        ``{"espcn": "toolbox.model.espcn:ESPCN"}``.
+    """
+
+    def __init__(self, kind: str, rows: dict[str, str]) -> None:
+        self.kind = kind
+        self._rows = rows
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise ConfigError(
+                f"{self.kind} must be one of {', '.join(sorted(self._rows))}; received {name!r}. "
+                f"{did_you_mean(str(name), self._rows)}"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def resolve(self, name: str) -> Any:
+        """Import and return what `name` stands for.
+
+        Raises
+        ------
+        ConfigError
+            If the table has no such name.
+        """
+        module, _, attribute = self[name].partition(":")
+        target: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+        return target
+
+
+MODELS = Registry(
+    "model",
+    {
+        "srcnn": "toolbox.model.srcnn:SRCNN",
+        "fsrcnn": "toolbox.model.fsrcnn:FSRCNN",
+        "espcn": "toolbox.model.espcn:ESPCN",
+    },
+)
+
+LOSSES = Registry(
+    "loss",
+    {
+        "mae": "toolbox.loss:Loss.mae",
+        "mse": "toolbox.loss:Loss.mse",
+        "psnr": "toolbox.loss:Loss.psnr",
+        "dssim": "toolbox.loss:Loss.dssim",
+        "ssim": "toolbox.loss:Loss.dssim",
+    },
+)
+
+METRICS = Registry(
+    "metric",
+    {"psnr": "toolbox.metric:Metric.psnr", "dssim": "toolbox.metric:Metric.dssim"},
+)
+
+NORMALIZERS = Registry(
+    "normalizer",
+    {
+        "minmax": "toolbox.normalizer:MinMaxNormalizer",
+        "local_mean": "toolbox.normalizer:LocalMeanNormalizer",
+        "local_standard": "toolbox.normalizer:LocalStandardNormalizer",
+        "patch_mean": "toolbox.normalizer:PatchMeanNormalizer",
+        "patch_standard": "toolbox.normalizer:PatchStandardNormalizer",
+    },
+)
+
+SOURCES = Registry("source", {"patches": "toolbox.data_loader:DataLoader"})
+
+AUGMENTATIONS = Registry(
+    "augmentation",
+    {
+        "flip": "toolbox.augment:flip",
+        "rotate": "toolbox.augment:rotate",
+        "zoom": "toolbox.augment:zoom",
+        "depth_scale": "toolbox.augment:depth_scale",
+    },
+)
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "sgd": "keras.optimizers:SGD",
+        "rmsprop": "keras.optimizers:RMSprop",
+        "adagrad": "keras.optimizers:Adagrad",
+        "adadelta": "keras.optimizers:Adadelta",
+        "adam": "keras.optimizers:Adam",
+        "adamax": "keras.optimizers:Adamax",
+        "nadam": "keras.optimizers:Nadam",
+        "adamw": "keras.optimizers:AdamW",
+    },
+)
