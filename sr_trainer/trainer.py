@@ -20,7 +20,12 @@ from toolbox.registry import NORMALIZERS, SOURCES
 
 #: Everything that a run writes into its log folder.
 RUN_FILES = (
-    "history.csv", "history_*.png", "weights_*.h5", "test_*.png", CONFIG_NAME, FILE_NAME,
+    "history.csv",
+    "history_*.png",
+    "weights_*.h5",
+    "test_*.png",
+    CONFIG_NAME,
+    FILE_NAME,
     "test_result",
 )
 

@@ -124,9 +124,7 @@ class _Common(Settings):
 
 
 def _settings_class() -> type[_Common]:
-    sections: Any = {
-        name: (dict[str, Any] | None, None) for name in (*MODELS, *_FUTURE_SECTIONS)
-    }
+    sections: Any = dict.fromkeys((*MODELS, *_FUTURE_SECTIONS), (dict[str, Any] | None, None))
     return create_model("RunSettings", __base__=_Common, **sections)
 
 

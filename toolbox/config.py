@@ -71,8 +71,7 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"{fname}: not readable as YAML ({error}).") from None
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{fname}: expected lines of the form 'key: value'; received "
-            f"{type(content).__name__}."
+            f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."
         )
     return {key: _none(value) for key, value in content.items()}
 
@@ -157,6 +156,8 @@ def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) ->
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error" and not error["loc"]:
         return f"{where}: {expected}"
+    if "; received" in expected:
+        return f"{where}: {key} must be {expected}"
     return f"{where}: {key} must be {expected}; received {error['input']!r}. Change that line."
 
 

@@ -82,9 +82,7 @@ class DataGenerator:
         rng = np.random.default_rng([self.seed, 0])
         return np.sort(rng.choice(self.num_imgs, num_samples, replace=replace))
 
-    def sample(
-        self, num_samples: int, replace: bool = False, indices: Sequence[int] = ()
-    ) -> Pair:
+    def sample(self, num_samples: int, replace: bool = False, indices: Sequence[int] = ()) -> Pair:
         """Return some normalised pairs, not augmented.
 
         Parameters

@@ -69,18 +69,14 @@ class Evaluator:
     def model(self, model: Any) -> None:
         if model is not self._model:
             self._model = model
-            self._forward = tf.function(
-                lambda x: model(x, training=False), reduce_retracing=True
-            )
+            self._forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         """Return the network's output for normalised images x, (N, H, W, C), float32."""
         parts = [self._forward(tf.constant(x[s])).numpy() for s in batches(len(x), batch_size)]
         return np.concatenate(parts)
 
-    def super_resolve(
-        self, lr: np.ndarray, normalizer: Normalizer, batch_size: int
-    ) -> np.ndarray:
+    def super_resolve(self, lr: np.ndarray, normalizer: Normalizer, batch_size: int) -> np.ndarray:
         """Return the super-resolved images, metres, for LR images (N, h, w, C) in metres."""
         scale = self.img_shape[0] // lr.shape[1]
         y = self.predict(normalizer.normalize_x(lr), batch_size)

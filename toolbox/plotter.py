@@ -205,8 +205,4 @@ def _limits(stack: list[np.ndarray], symmetric: bool) -> tuple[float, float]:
 
 def _write_inside(ax: Axes, text: str, textsize: int) -> None:
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
-    ax.text(
-        0.02, 0.02, text, transform=ax.transAxes, fontsize=textsize, va="bottom", bbox=box
-    )
-
-
+    ax.text(0.02, 0.02, text, transform=ax.transAxes, fontsize=textsize, va="bottom", bbox=box)

@@ -79,7 +79,9 @@ def read_raster(
         values[values == np.float32(nodata)] = np.nan
     values[np.isinf(values)] = np.nan
     if np.isnan(values).all():
-        raise DataError(f"{fname}: every pixel is missing (NaN or nodata); there is nothing to use.")
+        raise DataError(
+            f"{fname}: every pixel is missing (NaN or nodata); there is nothing to use."
+        )
     if positive == "down":
         values = -values
     return Raster(values, raster.delta_m)

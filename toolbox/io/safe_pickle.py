@@ -89,7 +89,9 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
         if array.dtype == object:
             array = np.stack([np.asarray(item) for item in array])
     except (ValueError, TypeError):
-        raise DataError(f"{path}: expected images of one size; received arrays of several.") from None
+        raise DataError(
+            f"{path}: expected images of one size; received arrays of several."
+        ) from None
     if array.dtype.kind not in "biuf":
         raise DataError(
             f"{path}: expected an array of numbers; received {type(content).__name__} "

@@ -40,7 +40,6 @@ class ESPCN(SRModel):
         activation : {'tanh', 'relu'}
             Activation of all layers but the last; the paper found tanh better.
         """
-
         check_kernels(filters, kernels)
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -22,8 +22,6 @@ class SRCNN(SRModel):
     filters has 8,129 parameters, its 9-5-5 one 57,281.
     """
 
-    best_steps_per_execution = 8
-
     def __build__(
         self,
         filters: Sequence[Count] = (32, 16),
@@ -38,7 +36,6 @@ class SRCNN(SRModel):
         kernels : sequence of int
             Kernel sizes, one more than `filters`.
         """
-
         check_kernels(filters, kernels)
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
