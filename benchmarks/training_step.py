@@ -1,10 +1,10 @@
 """Training steps beside PyTorch's: ``python -m benchmarks.training_step`` (extra ``bench``).
 
 Batch 16, 16² → 64², one channel, MSE, Adam 1e-4; forward, loss, gradient and update. Ours is
-``fit`` with the data pipeline of `DataGenerator`, compiled as `Modeler` compiles by default and with
-the other settings; PyTorch's is a loop over batches in memory, eager, channels-last and compiled.
-Each framework runs in a process of its own, in turn, and the ratio is that of each pair of rounds:
-the best of PyTorch's ways over the best of ours, above 1 where ours is faster.
+``fit`` with the data pipeline of `DataGenerator`, with and without XLA; PyTorch's is a loop over
+batches in memory, eager, channels-last and compiled. Each framework runs in a process of its own,
+in turn, and the ratio is that of each pair of rounds: the best of PyTorch's ways over the best of
+ours, above 1 where ours is faster.
 """
 
 from __future__ import annotations

@@ -103,11 +103,10 @@ class Dataset:
         self.params = params or BuildParams(hr_fname=hr_fname, lr_fname=lr_fname, save_dir="")
         p = self.params
         lr, hr = self._read(lr_fname, hr_fname)
-        lr_imgs, hr_imgs = self._cut(lr, hr, tuple(block_shape))
+        x, y = self.rm_nan(*self._cut(lr, hr, (block_shape[0], block_shape[1])))
         del lr, hr
-        lr_imgs, hr_imgs = self.rm_nan(lr_imgs, hr_imgs)
-        parts = self.train_validation_test_split(lr_imgs, hr_imgs, p.validation_size, p.test_size)
-        del lr_imgs, hr_imgs
+        parts = self.train_validation_test_split(x, y, p.validation_size, p.test_size)
+        del x, y
         self.blocks = dict(zip(SPLITS, (len(part) for part in parts[:3]), strict=True))
         joined = []
         while parts:  # released one by one: the patches are held once, not twice
@@ -154,7 +153,9 @@ class Dataset:
         raster.values[outside] = np.nan
         return raster
 
-    def _cut(self, lr: np.ndarray, hr: np.ndarray, block_shape: Pair) -> tuple[np.ndarray, ...]:
+    def _cut(
+        self, lr: np.ndarray, hr: np.ndarray, block_shape: Pair
+    ) -> tuple[np.ndarray, np.ndarray]:
         p = self.params
         rows, columns = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
         # Cut in low-resolution pixels first, so that both maps keep the same block corners.

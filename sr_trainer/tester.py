@@ -165,7 +165,10 @@ class Tester:
                 {name: imgs[part] for name, imgs in predictions.items()},
                 {name: table[part] for name, table in tables.items()},
                 folder / f"test_result_{numbers[0]}-{numbers[-1]}.png",
-                [f"{n}: slope {slopes[i]:.3f}" for n, i in zip(numbers, range(start, part.stop))],
+                [
+                    f"{n}: slope {slopes[i]:.3f}"
+                    for n, i in zip(numbers, range(start, part.stop), strict=True)
+                ],
             )
 
 

@@ -64,14 +64,19 @@ class Trainer:
         self.normalizer = self._fit_normalizer(train, norm_range)
         steps = u_params.online_da.steps()
         self.train_data_generator = DataGenerator(
-            *train,
+            train[0],
+            train[1],
             self.normalizer.normalize_pair,
             u_params.batch_size,
             augmenter=Augmenter(steps) if steps else None,
             seed=u_params.seed,
         )
         self.validation_data_generator = DataGenerator(
-            *validation, self.normalizer.normalize_pair, u_params.batch_size, seed=u_params.seed
+            validation[0],
+            validation[1],
+            self.normalizer.normalize_pair,
+            u_params.batch_size,
+            seed=u_params.seed,
         )
         count = self.train_data_generator.num_imgs
         if u_params.batch_size > count:

@@ -26,7 +26,7 @@ def _due(epoch: int, log_period: int, last: int | None) -> bool:
 
 
 class ModelLogger(keras.callbacks.ModelCheckpoint):
-    """Writes ``weights_best.h5``, ``weights_last.h5`` and every `log_period` epochs ``weights_*.h5``.
+    """Writes ``weights_best.h5``, ``weights_last.h5`` and now and then ``weights_*.h5``.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
     def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
         self.log_dir = Path(log_dir)
         self.log_period = log_period
+        self.lowest = math.inf
         super().__init__(
             str(self.log_dir / "weights_best.weights.h5"),
             monitor="val_loss",
@@ -50,8 +51,8 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the weights of `epoch` (counted from 0), as ``weights_{epoch + 1}.h5``."""
         value = float((logs or {}).get(self.monitor, math.nan))
-        if self.best is None or value < self.best:
-            self.best = value
+        if value < self.lowest:
+            self.lowest = value
             save_weights(self.model, self.log_dir / "weights_best.h5")
         save_weights(self.model, self.log_dir / "weights_last.h5")
         if _due(epoch + 1, self.log_period, self.params.get("epochs")):
@@ -142,10 +143,11 @@ class TestLogger(keras.callbacks.Callback):
         self.evaluator.model = self.model
         chosen = self.data_generator.sample_indices(self.num_samples)
         x, y = self.data_generator.sample(len(chosen), indices=list(chosen))
-        denorm_x = denorm_y = self.denorm_func
         if isinstance(self.denorm_func, Normalizer):
             lr = self.data_generator.raw_lr_imgs[chosen]
             denorm_x, denorm_y = self.denorm_func.denorm_funcs(lr, y.shape[1] // x.shape[1])
+        else:
+            denorm_x = denorm_y = self.denorm_func
         picture = self.log_dir / f"test_{epoch + 1}.png"
         titles = [f"validation {i}" for i in chosen]
         self.evaluator.evaluate(x, y, len(x), denorm_x, denorm_y, picture, titles)

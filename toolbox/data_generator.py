@@ -64,7 +64,8 @@ class DataGenerator:
                 f"all {len(x)} pairs hold a missing pixel (NaN); none is left. Build the data set "
                 f"from another region."
             )
-        self.raw_lr_imgs, self.raw_hr_imgs = (x, y) if whole.all() else (x[whole], y[whole])
+        self.raw_lr_imgs: np.ndarray = x if whole.all() else x[whole]
+        self.raw_hr_imgs: np.ndarray = y if whole.all() else y[whole]
         self.num_imgs = len(self.raw_lr_imgs)
         self.batch_size = batch_size
         self.seed = seed
@@ -157,7 +158,7 @@ class DataGenerator:
         ).prefetch(tf.data.AUTOTUNE)
 
     def evaluation_dataset(self) -> Any:
-        """Return a ``tf.data.Dataset`` of every pair once, in order; the last batch may be short."""
+        """Return a ``tf.data.Dataset`` of every pair once; the last batch may be short."""
         import tensorflow as tf
 
         starts = tf.data.Dataset.range(0, self.num_imgs, self.batch_size)

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class ToolboxError(Exception):
-    """A mistake of the user or of the surroundings, told in one line; programs print it and exit."""
+    """A mistake of the user or of the surroundings, told in one line."""
 
 
 class ConfigError(ToolboxError):

@@ -17,7 +17,7 @@ _CUBIC_TABLE_STEPS = 1024
 
 
 def _cubic(t: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15)."""
+    """Cubic convolution with a = -0.5, Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15."""
     t = np.abs(t)
     inner = (1.5 * t - 2.5) * t * t + 1.0
     outer = ((-0.5 * t + 2.5) * t - 4.0) * t + 2.0

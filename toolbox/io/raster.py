@@ -1,4 +1,4 @@
-"""Rasters in: GeoTIFF, BAG, NetCDF, .npy, .npz and .pkl become elevation in metres with NaN gaps."""
+"""Rasters in: GeoTIFF, BAG, NetCDF, .npy, .npz and .pkl become metres with NaN gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every super-resolution network shares: its signature, the bicubic skip, its configuration."""
+"""What every super-resolution network shares: signature, bicubic skip, configuration."""
 
 from __future__ import annotations
 

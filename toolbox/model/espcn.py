@@ -23,7 +23,7 @@ class ESPCN(SRModel):
     at ×3, 24,752 at ×4.
     """
 
-    def __build__(
+    def __build__(  # type: ignore[override]
         self,
         filters: Sequence[Count] = (64, 32),
         kernels: Sequence[Count] = (5, 3, 3),

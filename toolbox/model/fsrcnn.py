@@ -21,7 +21,7 @@ class FSRCNN(SRModel):
 
     xla_pays_on_cpu = True
 
-    def __build__(self, d: Count = 56, s: Count = 12, m: Count = 4) -> Graph:
+    def __build__(self, d: Count = 56, s: Count = 12, m: Count = 4) -> Graph:  # type: ignore[override]
         """Return the function that applies the layers.
 
         Parameters

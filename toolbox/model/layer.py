@@ -1,4 +1,4 @@
-"""Layers shared by the networks: enlargement, sub-pixel shuffle and multiplication by a constant."""
+"""Layers shared by the networks: enlargement, sub-pixel shuffle, multiplication."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class SRCNN(SRModel):
     filters has 8,129 parameters, its 9-5-5 one 57,281.
     """
 
-    def __build__(
+    def __build__(  # type: ignore[override]
         self,
         filters: Sequence[Count] = (32, 16),
         kernels: Sequence[Count] = (9, 1, 5),
