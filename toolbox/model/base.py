@@ -65,6 +65,15 @@ class SRModel(keras.Model):
         """Number of image channels."""
         return int(self.img_shape[-1] or 1)
 
+    @property
+    def output_dtype(self) -> str | None:
+        """Precision of the output layer, for its ``dtype``.
+
+        Under mixed precision a whole depth does not survive eight bits, so the output layer
+        computes in float32; what is added to the bicubic skip is small and may follow the policy.
+        """
+        return None if self.bicubic_skip else "float32"
+
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
         """Return the settings that a YAML section of this model may hold."""

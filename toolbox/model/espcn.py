@@ -46,7 +46,7 @@ class ESPCN(SRModel):
             for count, size in zip(filters, kernels[:-1], strict=True):
                 x = layers.Conv2D(count, size, padding="same", activation=activation)(x)
             subpixels = self.channels * self.scale**2
-            x = layers.Conv2D(subpixels, kernels[-1], padding="same", dtype="float32")(x)
-            return Conv2DSubPixel(self.scale, dtype="float32")(x)
+            x = layers.Conv2D(subpixels, kernels[-1], padding="same", dtype=self.output_dtype)(x)
+            return Conv2DSubPixel(self.scale, dtype=self.output_dtype)(x)
 
         return graph

@@ -45,7 +45,7 @@ class FSRCNN(SRModel):
                 x = conv(x, s, 3)
             x = conv(x, d, 1)
             return layers.Conv2DTranspose(
-                self.channels, 9, strides=self.scale, padding="same", dtype="float32"
+                self.channels, 9, strides=self.scale, padding="same", dtype=self.output_dtype
             )(x)
 
         return graph

@@ -42,6 +42,8 @@ class SRCNN(SRModel):
             x = Resize(self.scale)(x)
             for count, size in zip(filters, kernels[:-1], strict=True):
                 x = layers.Conv2D(count, size, padding="same", activation="relu")(x)
-            return layers.Conv2D(self.channels, kernels[-1], padding="same", dtype="float32")(x)
+            return layers.Conv2D(
+                self.channels, kernels[-1], padding="same", dtype=self.output_dtype
+            )(x)
 
         return graph
