@@ -56,7 +56,7 @@ class Modeler:
         keras.config.set_dtype_policy(p.precision)
         model = self.models[p.model](p.input_shape, p.scale, p.model_params, p.bicubic_skip)
         if verbose:
-            model.summary(line_length=88)
+            model.summary()
         model.compile(
             loss=self._ranged(self.loss_funcs[p.loss], "loss"),
             optimizer=self.optimizers[p.optimizer](learning_rate=p.learning_rate),
