@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sr_dataset_builder.resize import METHODS, resize
 from toolbox import terrain
@@ -28,6 +28,11 @@ from toolbox.resample import local_mean
 
 Pair = tuple[int, int]
 Blocks = list[np.ndarray]
+
+
+def _number_as_text(value: Any) -> Any:
+    """Take a band number written without quotes."""
+    return str(value) if isinstance(value, int) else value
 
 
 class BuildParams(Settings):
@@ -45,7 +50,7 @@ class BuildParams(Settings):
     test_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     seed: Annotated[Int, Field(ge=0)] = 0
     lr_method: Literal[METHODS] = "area"  # type: ignore[valid-type]
-    variable: str | None = None
+    variable: Annotated[str | None, BeforeValidator(_number_as_text)] = None
     nodata: Float | None = None
     zero_is_missing: bool = False
     positive: Literal["up", "down"] = "up"
@@ -59,6 +64,8 @@ class BuildParams(Settings):
         for name in ("block_shape", "lr_img_shape", "lr_stride", "kernel_size"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be 1 or more; received {getattr(self, name)}.")
+        if not all(size % 2 for size in self.kernel_size):
+            raise ValueError(f"kernel_size must be odd; received {self.kernel_size}. Use [5, 5].")
         if self.validation_size + self.test_size >= 1:
             raise ValueError("validation_size + test_size must leave something to train on (< 1).")
         return self
@@ -128,7 +135,8 @@ class Dataset:
                     f"received {hr_map.values.shape}. Set scale, or give hr_fname alone."
                 )
         self.delta_hr_m = _spacing(p.delta_hr_m, hr_map, None, DEFAULT_DELTA_M["HR"])
-        coarse = _times(self.delta_hr_m, p.scale) if lr_fname is None else None
+        follows = lr_fname is None or p.delta_hr_m is not None
+        coarse = _times(self.delta_hr_m, p.scale) if follows else None
         self.delta_lr_m = _spacing(p.delta_lr_m, lr_map, coarse, DEFAULT_DELTA_M["LR"])
         return lr_map.values, hr_map.values
 

@@ -77,10 +77,12 @@ class Modeler:
 
     def _jit_compile(self, model: Any) -> bool | str:
         setting = self.u_params.jit_compile
-        if setting != "auto" or tf.config.list_physical_devices("GPU"):
+        if setting is not None:
             return setting
+        if tf.config.list_physical_devices("GPU"):
+            return "auto"
         return bool(model.xla_pays_on_cpu)
 
     def _steps_per_execution(self, model: Any) -> int:
         setting = self.u_params.steps_per_execution
-        return int(model.best_steps_per_execution if setting == "auto" else setting)
+        return int(model.best_steps_per_execution if setting is None else setting)

@@ -14,12 +14,12 @@ import pandas as pd
 from sr_trainer.trainer import check_shape
 from sr_trainer.user_params import UserParams
 from toolbox.data_generator import DataGenerator
-from toolbox.errors import DataError
+from toolbox.errors import DataError, WeightsError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, summarize
 from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.weights import load_weights
-from toolbox.normalizer import load_normalizer
+from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.progress import progress
 from toolbox.registry import SOURCES
 from toolbox.terrain import SLOPE_CLASSES, class_name, write_feature_csv
@@ -49,7 +49,7 @@ class Tester:
     def __init__(self, u_params: UserParams) -> None:
         self.u_params = u_params
         self.weights = find_weights(u_params)
-        self.normalizer = load_normalizer(_run_folder(u_params, self.weights))
+        self.normalizer = _normalizer_of(u_params, self.weights)
         self.source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
         lr, hr = self.source.test()
         check_shape(u_params, lr)
@@ -74,6 +74,7 @@ class Tester:
         dict
             What ``summary.json`` holds.
         """
+        print(f"testing {self.weights}", flush=True)
         load_weights(model, self.weights)
         self.evaluator.model = model
         generator = self.test_data_generator
@@ -179,11 +180,28 @@ def find_weights(u_params: UserParams) -> Path:
     return Path(u_params.log_dir, u_params.read_test_weights)
 
 
-def _run_folder(u_params: UserParams, weights: Path) -> Path:
-    """Return the folder of the run that wrote the weights: beside them, else the log folder."""
-    from toolbox.normalizer import FILE_NAME
+def _normalizer_of(u_params: UserParams, weights: Path) -> Normalizer:
+    """Return the normaliser that the weights were trained with.
 
-    return weights.parent if (weights.parent / FILE_NAME).is_file() else Path(u_params.log_dir)
+    It is saved beside them or in the log folder. Weights of the earlier program have none: they
+    take the min-max normaliser of the settings.
+    """
+    if not weights.is_file():
+        raise WeightsError(
+            f"{weights}: no such weights file. Train first, or mend fname_model_weights or "
+            f"read_test_weights."
+        )
+    for folder in (weights.parent, Path(u_params.log_dir)):
+        if (folder / FILE_NAME).is_file():
+            return load_normalizer(folder)
+    if u_params.normalizer.name == "minmax" and u_params.norm_range is not None:
+        low, high = u_params.norm_range
+        print(f"{FILE_NAME} is missing beside {weights}; using norm_range {low:g} to {high:g}")
+        return MinMaxNormalizer(low, high, low, high)
+    raise DataError(
+        f"{weights.parent / FILE_NAME}: no such file. Train first, or set norm_range and "
+        f"normalizer: minmax for weights of the earlier program."
+    )
 
 
 def _describe(table: pd.DataFrame) -> pd.DataFrame:

@@ -149,7 +149,7 @@ class Trainer:
                 steps_per_epoch=steps,
                 epochs=p.epochs,
                 validation_data=self.validation_data_generator.evaluation_dataset(),
-                callbacks=[*self._callbacks(steps), guard],
+                callbacks=[guard, *self._callbacks(steps)],
                 verbose=0,
                 shuffle=False,
             )
@@ -170,7 +170,11 @@ class Trainer:
 
     def _callbacks(self, steps: int) -> list[keras.callbacks.Callback]:
         p = self.u_params
-        callbacks: list[keras.callbacks.Callback] = [
+        # Those that stop the training come first, so that the others know the last epoch.
+        callbacks: list[keras.callbacks.Callback] = []
+        if p.patience is not None:
+            callbacks.append(keras.callbacks.EarlyStopping(patience=p.patience))
+        callbacks += [
             ModelLogger(p.log_dir, p.log_period),
             HistoryLogger(p.log_dir, p.log_period),
             TestLogger(
@@ -182,8 +186,6 @@ class Trainer:
             ),
             ProgressLogger(steps),
         ]
-        if p.patience is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=p.patience))
         return callbacks
 
 

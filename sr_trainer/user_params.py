@@ -7,7 +7,14 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    create_model,
+    model_validator,
+)
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
@@ -40,6 +47,11 @@ def _positive_range(limits: Range) -> Range:
     if not 0 < limits[0] <= limits[1]:
         raise ValueError("(min, max) with 0 < min <= max")
     return limits
+
+
+def _auto(value: Any) -> Any:
+    """Let the word auto stand for "as measured for the model"."""
+    return None if value == "auto" else value
 
 
 PositiveRange = Annotated[Range, AfterValidator(_positive_range)]
@@ -84,6 +96,17 @@ class NormalizerParams(Settings):
     name: _named(NORMALIZERS) = "minmax"  # type: ignore[valid-type]
     window: Annotated[Int, Field(ge=3)] | None = None
 
+    @model_validator(mode="after")
+    def _window_fits(self) -> NormalizerParams:
+        if self.window is not None and not self.name.startswith("local_"):
+            raise ValueError(
+                f"without window unless it is local_mean or local_standard; received window "
+                f"{self.window} for {self.name}. Leave window out."
+            )
+        if self.window is not None and self.window % 2 == 0:
+            raise ValueError(f"given an odd window; received {self.window}. Use 5.")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
@@ -118,8 +141,8 @@ class _Common(Settings):
     online_da: OnlineDA = OnlineDA()
     seed: Annotated[Int, Field(ge=0, lt=2**32)] | None = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    jit_compile: Literal["auto"] | bool = "auto"
-    steps_per_execution: Literal["auto"] | Count = "auto"
+    jit_compile: Annotated[bool | None, BeforeValidator(_auto)] = None
+    steps_per_execution: Annotated[Count | None, BeforeValidator(_auto)] = None
     test_pictures: Annotated[Int, Field(ge=0)] | None = None
 
 
@@ -145,7 +168,7 @@ class UserParams:
     seed : int
         The seed; drawn at random if the file says null.
     model_params : dict
-        The section of the chosen model, with unset keys left to the model.
+        The section of the chosen model, with its defaults filled in.
 
     Raises
     ------
@@ -175,8 +198,8 @@ class UserParams:
     online_da: OnlineDA
     seed: int
     precision: str
-    jit_compile: bool | str
-    steps_per_execution: int | str
+    jit_compile: bool | None
+    steps_per_execution: int | None
     test_pictures: int | None
 
     def __init__(self, fname: str | os.PathLike[str]) -> None:
@@ -188,29 +211,31 @@ class UserParams:
         if settings.seed is None:
             self.seed = secrets.randbelow(2**32)
         for name in MODELS:
-            self.__dict__[name] = self._check_section(name, getattr(settings, name))
-        self.model_params: dict[str, Any] = self.__dict__[self.model] or {}
+            section = getattr(settings, name)
+            if name == self.model or section is not None:
+                self.__dict__[name] = self._check_section(name, section or {})
+        self.model_params: dict[str, Any] = self.__dict__[self.model]
 
-    def _check_section(self, name: str, section: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _check_section(self, name: str, section: dict[str, Any]) -> dict[str, Any]:
         """Check a model's section against the arguments of its ``__build__``."""
-        if section is None:
-            return None
         fields: Any = {
             key: (parameter.annotation, parameter.default)
             for key, parameter in MODELS.resolve(name).parameters().items()
         }
         settings: type[BaseModel] = create_model(name, __base__=Settings, **fields)
-        return check(settings, section, self.fname, name).model_dump(exclude_unset=True)
+        return check(settings, section, self.fname, name).model_dump()
 
     def resolved(self) -> dict[str, Any]:
         """Return all settings with their defaults filled in, as plain YAML values."""
-        skipped = ("fname", "model_params", *_FUTURE_SECTIONS)
+        # What the run started from is told in the heading: a test of this file tests the result.
+        skipped = ("fname", "fname_model_weights", "model_params", *_FUTURE_SECTIONS)
         content = {key: value for key, value in self.__dict__.items() if key not in skipped}
         return {key: _plain(value) for key, value in content.items() if value is not None}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the resolved settings as ``config.yml``; ``main.py`` reads it like any other."""
-        heading = f"The settings of this run, with defaults; first written in {self.fname}"
+        start = f"; started from {self.fname_model_weights}" if self.fname_model_weights else ""
+        heading = f"The settings of this run, with defaults; from {self.fname}{start}"
         write_yaml(self.resolved(), Path(folder, CONFIG_NAME), heading)
 
 

@@ -1,26 +1,94 @@
 """Augmentation of LR / HR pairs: one implementation, used offline and online.
 
-Each function takes and returns a batch of pairs, ``f(lr, hr, rng, **params) -> (lr, hr)``, and
-moves both images about the same physical centre.
+The kinds themselves (`flipped`, `rotated`, `zoomed`) change every image of a stack in the same way.
+The registry's functions draw a change for each pair, ``f(lr, hr, rng, **params) -> (lr, hr)``, and
+move both images about the same physical centre.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from toolbox.opencv import cv2
 from toolbox.registry import AUGMENTATIONS
+from toolbox.warp import (
+    FillMode,
+    apply_operator,
+    magnification_matrices,
+    magnify,
+    rotation_operator,
+)
 
 Pair = tuple[np.ndarray, np.ndarray]
-FillMode = Literal["nearest", "reflect", "wrap"]
 
-_BORDERS = {
-    "nearest": cv2.BORDER_REPLICATE,
-    "reflect": cv2.BORDER_REFLECT,
-    "wrap": cv2.BORDER_WRAP,
-}
+#: Angles that online rotation chooses from; each has a matrix that is kept.
+ONLINE_ANGLES = 65
+_CHUNK = 512
+
+
+def flipped(imgs: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Mirror images (N, H, W, C); axis 1 is up-down, axis 2 left-right."""
+    return np.flip(imgs, axes)
+
+
+def rotated(imgs: np.ndarray, degrees: float, fill_mode: FillMode = "reflect") -> np.ndarray:
+    """Turn images counter-clockwise about their centre.
+
+    Parameters
+    ----------
+    imgs : numpy.ndarray, shape (N, H, W, C)
+        Images; a NaN spreads to its neighbours.
+    degrees : float
+        Angle. Whole quarter turns of square images, and half turns of any, move pixels without
+        changing them.
+    fill_mode : {'nearest', 'reflect', 'wrap'}
+        What fills the corners.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, H, W, C), float32
+    """
+    imgs = np.asarray(imgs, np.float32)
+    n, h, w, _ = imgs.shape
+    turns, rest = divmod(degrees, 90)
+    if rest == 0 and (h == w or turns % 2 == 0):
+        return np.rot90(imgs, int(turns), axes=(1, 2))
+    operator = rotation_operator(h, w, float(degrees), fill_mode)
+    result = np.empty(imgs.shape, np.float32)
+    for start in range(0, n, _CHUNK):  # small enough to stay in the processor's cache
+        part = slice(start, start + _CHUNK)
+        result[part] = apply_operator(operator, imgs[part])
+    return result
+
+
+def zoomed(
+    imgs: np.ndarray,
+    factors: np.ndarray | tuple[float, float],
+    fill_mode: FillMode = "reflect",
+) -> np.ndarray:
+    """Magnify images horizontally about their centre, values unchanged.
+
+    Parameters
+    ----------
+    imgs : numpy.ndarray, shape (N, H, W, C)
+        Images.
+    factors : array-like, shape (N, 2) or (2,)
+        Magnification of rows and columns; 0.5 shrinks the terrain to half its width, so that
+        slopes double.
+    fill_mode : {'nearest', 'reflect', 'wrap'}
+        What fills the surroundings.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N, H, W, C), float32
+    """
+    by_axis = np.atleast_2d(np.asarray(factors, np.float64))
+    rows = magnification_matrices(imgs.shape[1], by_axis[:, 0], fill_mode)
+    columns = rows
+    if imgs.shape[1] != imgs.shape[2] or not np.array_equal(by_axis[:, 0], by_axis[:, 1]):
+        columns = magnification_matrices(imgs.shape[2], by_axis[:, 1], fill_mode)
+    return magnify(imgs, rows, columns)
 
 
 def flip(
@@ -50,7 +118,7 @@ def flip(
         chosen = rng.random(len(lr)) < 0.5
         if allowed:
             for imgs in (lr, hr):
-                imgs[chosen] = np.flip(imgs[chosen], axis)
+                imgs[chosen] = flipped(imgs[chosen], (axis,))
     return lr, hr
 
 
@@ -61,7 +129,7 @@ def rotate(
     degrees: float = 180.0,
     fill_mode: FillMode = "reflect",
 ) -> Pair:
-    """Turn each pair by an angle drawn from [-degrees, degrees], counter-clockwise.
+    """Turn each pair by one of 65 evenly spaced angles in [-degrees, degrees].
 
     Parameters
     ----------
@@ -78,10 +146,14 @@ def rotate(
     -------
     (numpy.ndarray, numpy.ndarray)
     """
-    angles = np.radians(rng.uniform(-degrees, degrees, len(lr)))
-    cosine, sine = np.cos(angles), np.sin(angles)
-    matrices = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
-    return _warp(lr, matrices, fill_mode), _warp(hr, matrices, fill_mode)
+    angles = np.linspace(-degrees, degrees, ONLINE_ANGLES)
+    drawn = rng.integers(ONLINE_ANGLES, size=len(lr))
+    turned = np.empty(lr.shape, np.float32), np.empty(hr.shape, np.float32)
+    for number in np.unique(drawn):
+        chosen = drawn == number
+        for result, imgs in zip(turned, (lr, hr), strict=True):
+            result[chosen] = rotated(imgs[chosen], float(angles[number]), fill_mode)
+    return turned
 
 
 def zoom(
@@ -94,9 +166,6 @@ def zoom(
 ) -> Pair:
     """Magnify each pair horizontally by a factor drawn from `zoom_range`, depths unchanged.
 
-    A factor of 0.5 shrinks the terrain to half its width, so that slopes double; what is missing
-    around it is filled.
-
     Parameters
     ----------
     lr, hr : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
@@ -104,7 +173,7 @@ def zoom(
     rng : numpy.random.Generator
         Source of the factors.
     zoom_range : (float, float)
-        Smallest and largest magnification.
+        Smallest and largest magnification; see `zoomed`.
     iso : bool
         The same factor for rows and columns.
     fill_mode : {'nearest', 'reflect', 'wrap'}
@@ -117,9 +186,7 @@ def zoom(
     factors = rng.uniform(*zoom_range, (len(lr), 2))
     if iso:
         factors[:, 1] = factors[:, 0]
-    matrices = np.zeros((len(lr), 2, 2))
-    matrices[:, 0, 0], matrices[:, 1, 1] = 1 / factors[:, 0], 1 / factors[:, 1]
-    return _warp(lr, matrices, fill_mode), _warp(hr, matrices, fill_mode)
+    return zoomed(lr, factors, fill_mode), zoomed(hr, factors, fill_mode)
 
 
 def depth_scale(
@@ -147,20 +214,6 @@ def depth_scale(
     return lr * factors, hr * factors
 
 
-def _warp(imgs: np.ndarray, matrices: np.ndarray, fill_mode: FillMode) -> np.ndarray:
-    """Sample image i at ``centre + matrices[i] @ (column, row offset)``, bicubically."""
-    h, w = imgs.shape[1:3]
-    centre = np.array([(w - 1) / 2, (h - 1) / 2])
-    maps = np.concatenate([matrices, (centre - matrices @ centre)[..., None]], axis=2)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    border = _BORDERS[fill_mode]
-    result = np.empty(imgs.shape, np.float32)
-    for i, img in enumerate(np.asarray(imgs, np.float32)):
-        warped = cv2.warpAffine(img, maps[i], (w, h), flags=flags, borderMode=border)
-        result[i] = warped.reshape(img.shape)
-    return result
-
-
 class Augmenter:
     """Applies a list of augmentations in turn.
 
@@ -175,6 +228,7 @@ class Augmenter:
 
     def __call__(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
         """Return the augmented batch, float32."""
+        lr, hr = np.asarray(lr, np.float32), np.asarray(hr, np.float32)
         for step, params in self._steps:
             lr, hr = step(lr, hr, rng, **params)
         return lr, hr

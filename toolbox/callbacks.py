@@ -20,9 +20,10 @@ from toolbox.progress import progress
 Logs = dict[str, float] | None
 
 
-def _due(epoch: int, log_period: int, last: int | None) -> bool:
-    """Whether epoch (counted from 1) is one whose files are written."""
-    return epoch % log_period == 0 or epoch == last
+def _due(callback: Any, epoch: int) -> bool:
+    """Whether epoch (counted from 1) is one whose files are written: by period, and the last."""
+    last = epoch == callback.params.get("epochs") or callback.model.stop_training
+    return last or epoch % callback.log_period == 0
 
 
 class ModelLogger(keras.callbacks.ModelCheckpoint):
@@ -55,7 +56,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
             self.lowest = value
             save_weights(self.model, self.log_dir / "weights_best.h5")
         save_weights(self.model, self.log_dir / "weights_last.h5")
-        if _due(epoch + 1, self.log_period, self.params.get("epochs")):
+        if _due(self, epoch + 1):
             save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
 
 
@@ -92,7 +93,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         self.epochs.append(epoch + 1)
         for name, value in values.items():
             self.logs.setdefault(name, []).append(value)
-        if _due(epoch + 1, self.log_period, self.params.get("epochs")):
+        if _due(self, epoch + 1):
             picture = self.log_dir / f"history_{epoch + 1}.png"
             self.plotter.plot_history_graph(self.epochs, self.logs, picture)
 
@@ -138,7 +139,7 @@ class TestLogger(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Draw the pictures of `epoch` (counted from 0)."""
-        if not _due(epoch + 1, self.log_period, self.params.get("epochs")):
+        if not _due(self, epoch + 1):
             return
         self.evaluator.model = self.model
         chosen = self.data_generator.sample_indices(self.num_samples)

@@ -151,6 +151,9 @@ def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) ->
         known = _fields_at(settings, error["loc"][:-1])
         hint = did_you_mean(str(error["loc"][-1]), known)
         return f"{where}: unknown key {key}. {hint}"
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
+        key = ".".join(place + [str(part) for part in error["loc"][:-1]])
+        return f"{where}: {key} has too few entries; received {error['input']!r}."
     if error["type"] == "missing":
         return f"{where}: {key} is missing. Add a line '{key}: ...'."
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -37,10 +37,13 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, not a stack of images, empty, or holds nothing but NaN.
+        If the file is missing, not a stack of images, or empty.
     """
     if Path(path).suffix == ".npy" and Path(path).is_file():
-        imgs = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            imgs = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DataError(f"{path}: not a plain .npy array ({error}).") from None
     else:
         imgs = load_array(path)
     if imgs.ndim == 3:

@@ -44,11 +44,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     str
         A sentence such as ``Did you mean 'batch_size'?``
     """
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if nearest:
-        return f"Did you mean {nearest[0]!r}?"
-    return f"Known: {', '.join(names)}."
+    return nearest_name(name, known).strip() or f"Known: {', '.join(sorted(known))}."
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return a space and a hint that names the nearest known word, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def program(main: Callable[..., Any]) -> Callable[..., int]:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolbox.errors import ConfigError, did_you_mean
+from toolbox.errors import ConfigError, nearest_name
 
 
 class Registry(Mapping[str, str]):
@@ -29,8 +29,8 @@ class Registry(Mapping[str, str]):
             return self._rows[name]
         except KeyError:
             raise ConfigError(
-                f"{self.kind} must be one of {', '.join(sorted(self._rows))}; received {name!r}. "
-                f"{did_you_mean(str(name), self._rows)}"
+                f"{self.kind} must be one of {', '.join(sorted(self._rows))}; received {name!r}."
+                f"{nearest_name(str(name), self._rows)}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:

@@ -16,8 +16,11 @@ Method = Literal["bicubic", "bilinear", "nearest"]
 _CUBIC_TABLE_STEPS = 1024
 
 
-def _cubic(t: np.ndarray) -> np.ndarray:
-    """Cubic convolution with a = -0.5, Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15."""
+def cubic_kernel(t: np.ndarray) -> np.ndarray:
+    """Evaluate the cubic convolution kernel at a distance in pixels.
+
+    With a = -0.5 it reproduces planes exactly: Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15.
+    """
     t = np.abs(t)
     inner = (1.5 * t - 2.5) * t * t + 1.0
     outer = ((-0.5 * t + 2.5) * t - 4.0) * t + 2.0
@@ -58,7 +61,7 @@ def phase_taps(scale: int, method: str = "bicubic") -> np.ndarray:
         )
     base = np.floor(phase)
     fraction = np.rint((phase - base) * _CUBIC_TABLE_STEPS) / _CUBIC_TABLE_STEPS
-    return _cubic(np.arange(-2, 3)[:, None] - base - fraction)
+    return cubic_kernel(np.arange(-2, 3)[:, None] - base - fraction)
 
 
 def resize_matrix(size: int, scale: int, method: str = "bicubic") -> np.ndarray:

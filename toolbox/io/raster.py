@@ -185,7 +185,8 @@ def _coordinate_spacing(array: Any) -> tuple[float, float] | None:
     plausible_degrees = np.abs(y).max() <= 90 and np.abs(x).max() <= 360 and abs(dy) < 1
     if units.startswith("degree") or (not units and plausible_degrees):
         return spacing_m(dy, dx, float(y.mean()))
-    return abs(dy), abs(dx)
+    metres = 1000.0 if units in ("km", "kilometre", "kilometres", "kilometer") else 1.0
+    return abs(dy) * metres, abs(dx) * metres
 
 
 def _read_npz(path: Path, variable: str | None) -> Raster:

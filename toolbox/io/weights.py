@@ -68,8 +68,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         )
     try:
         with h5py.File(path, "r") as stored:
-            legacy = "layer_names" in stored.attrs
-            found = _legacy_rows(stored) if legacy else _keras3_rows(model, stored)
+            # A whole model that Keras 2 saved keeps its weights one level down.
+            root = stored.get("model_weights", stored)
+            legacy = "layer_names" in root.attrs
+            found = _legacy_rows(root) if legacy else _keras3_rows(model, stored)
     except OSError as error:
         raise WeightsError(f"{path}: not a readable HDF5 file ({error}).") from None
     _compare(_model_rows(model), found, path)
@@ -94,7 +96,7 @@ def _model_rows(model: keras.Model) -> Rows:
     return [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in _layers(model)]
 
 
-def _legacy_rows(stored: h5py.File) -> Rows:
+def _legacy_rows(stored: h5py.Group) -> Rows:
     rows = []
     for raw in stored.attrs["layer_names"]:
         name = raw.decode() if isinstance(raw, bytes) else raw

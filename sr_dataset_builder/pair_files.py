@@ -1,0 +1,114 @@
+"""What the augmentation programs share: the files that their YAML names, in pairs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from toolbox.config import Settings, check, read_yaml
+from toolbox.data_loader import load_images
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.array_files import writing_images
+from toolbox.progress import progress
+
+#: A kind of copy: its name and what it does to a stack of images (N, H, W, C).
+Kind = tuple[str, Callable[[np.ndarray], np.ndarray]]
+_CHUNK = 2048
+
+
+class PairFiles(Settings):
+    """Input and output of an augmentation program.
+
+    ``train_data`` and ``train_savedata`` name the HR file first, then the LR file, both inside
+    ``train_dir``; ``.pkl`` or ``.npy``. Copies are made of the first ``original_image_num`` pairs
+    (default: all) and follow the input in the output, kind by kind.
+    """
+
+    train_dir: str
+    train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
+    train_savedata: tuple[str, str]
+    original_image_num: int | None = None
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return HR (N, H, W, C) and LR (N, h, w, C) images."""
+        hr, lr = (load_images(Path(self.train_dir, name)) for name in self.train_data)
+        if len(hr) != len(lr):
+            raise DataError(
+                f"{self.train_dir}: {self.train_data[0]} holds {len(hr)} images but "
+                f"{self.train_data[1]} holds {len(lr)}; every HR image needs its LR partner."
+            )
+        return hr, lr
+
+
+P = TypeVar("P", bound=PairFiles)
+
+
+def read_params(settings: type[P], arguments: list[str] | None, description: str) -> P:
+    """Parse ``PROGRAM input.yml`` and check the file."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
+    fname = parser.parse_args(arguments).yml_fname
+    params = check(settings, read_yaml(fname), fname)
+    if set(params.train_savedata) & set(params.train_data):
+        raise ConfigError(
+            f"{fname}: train_savedata must differ from train_data; received "
+            f"{list(params.train_savedata)}. The input is never overwritten."
+        )
+    return params
+
+
+def append_copies(params: PairFiles, kinds: list[Kind]) -> int:
+    """Write the input pairs followed by a copy of the originals for each kind.
+
+    Parameters
+    ----------
+    params : PairFiles
+        Which files.
+    kinds : list of (str, callable)
+        What to append, in order: copy k of pair i is number ``len(input) + k * originals + i``.
+
+    Returns
+    -------
+    int
+        Number of pairs written.
+
+    Raises
+    ------
+    DataError
+        If the files do not match.
+    """
+    stacks = params.load()
+    total = len(stacks[0])
+    originals = total if params.original_image_num is None else params.original_image_num
+    if not 1 <= originals <= total:
+        raise DataError(
+            f"{params.train_dir}: original_image_num must be between 1 and {total}, the number of "
+            f"images; received {originals}."
+        )
+    count = total + originals * len(kinds)
+    with ExitStack() as files:
+        outputs = [
+            files.enter_context(
+                writing_images(Path(params.train_dir, name), (count, *imgs.shape[1:]))
+            )
+            for name, imgs in zip(params.train_savedata, stacks, strict=True)
+        ]
+        for output, imgs in zip(outputs, stacks, strict=True):
+            output[:total] = imgs
+        jobs = [(k, start) for k in range(len(kinds)) for start in range(0, originals, _CHUNK)]
+        for k, start in progress(jobs, "copies"):
+            stop = min(start + _CHUNK, originals)
+            place = total + k * originals
+            for output, imgs in zip(outputs, stacks, strict=True):
+                output[place + start : place + stop] = kinds[k][1](imgs[start:stop])
+    names = " and ".join(params.train_savedata)
+    print(f"{names}: {count} pairs = {total} + {originals} × {len(kinds)}", flush=True)
+    for k, (label, _) in enumerate(kinds):
+        place = total + k * originals
+        print(f"  [{place}, {place + originals}) {label}")
+    return count

@@ -1,0 +1,43 @@
+"""Append turned copies of the training pairs: ``python -m sr_dataset_builder.rotate rotate.yml``.
+
+The output holds the input, then for each angle the pairs turned counter-clockwise.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from sr_dataset_builder.pair_files import Kind, PairFiles, append_copies, read_params
+from toolbox.augment import rotated
+from toolbox.config import Float
+from toolbox.errors import program
+from toolbox.warp import FillMode
+
+
+class RotateParams(PairFiles):
+    """Input, output, angles in degrees, and what fills the corners."""
+
+    fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
+    angles: tuple[Float, ...] = Field(default=tuple(range(30, 360, 30)), min_length=1)
+
+
+def rotations(angles: tuple[float, ...], fill_mode: FillMode) -> list[Kind]:
+    """Return one kind of copy for each angle."""
+    return [
+        (f"{angle:g}°, {fill_mode}", partial(rotated, degrees=angle, fill_mode=fill_mode))
+        for angle in angles
+    ]
+
+
+@program
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    params = read_params(RotateParams, arguments, "Append turned copies.")
+    append_copies(params, rotations(params.angles, params.fill_mode))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
