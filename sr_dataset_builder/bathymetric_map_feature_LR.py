@@ -6,7 +6,13 @@
 
 from __future__ import annotations
 
-from sr_dataset_builder.bathymetric_map_feature import main
+from sr_dataset_builder import bathymetric_map_feature
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line of this module."""
+    return bathymetric_map_feature.main(arguments, kind="LR")
+
 
 if __name__ == "__main__":
-    raise SystemExit(main(kind="LR"))
+    raise SystemExit(main())

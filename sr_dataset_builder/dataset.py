@@ -166,6 +166,11 @@ class Dataset:
     ) -> tuple[np.ndarray, np.ndarray]:
         p = self.params
         rows, columns = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
+        if not rows or not columns:
+            raise DataError(
+                f"block_shape {block_shape} asks for more blocks than the low-resolution map of "
+                f"{lr.shape} has pixels. Use fewer blocks."
+            )
         # Cut in low-resolution pixels first, so that both maps keep the same block corners.
         h, w = rows * block_shape[0], columns * block_shape[1]
         lr, hr = lr[:h, :w], hr[: h * p.scale, : w * p.scale]
@@ -315,6 +320,9 @@ class Dataset:
         """
         jobs = [(split, kind) for split in SPLITS for kind in ("LR", "HR")]
         for split, kind in progress(jobs, "saving"):
+            # What described or replaced the old patches would be wrong for the new ones.
+            for stale in (".csv", ".npy"):
+                Path(save_dir, split, f"data_{kind}{stale}").unlink(missing_ok=True)
             imgs = getattr(self, f"{'x' if kind == 'LR' else 'y'}_{split}")
             save_array(imgs[..., None], Path(save_dir, split, f"data_{kind}.pkl"))
         with replacing(Path(save_dir, RECORD_NAME)) as beside:
@@ -373,7 +381,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def build(params: BuildParams, where: str = "build.yml") -> Dataset:
     """Build and save the data set that `params` describes."""
-    if Path(params.save_dir, RECORD_NAME).exists() and not params.overwrite:
+    folder = Path(params.save_dir)
+    if not params.overwrite and any(
+        next(folder.glob(pattern), None) for pattern in (RECORD_NAME, "*/data_[HL]R.*")
+    ):
         raise ConfigError(
             f"{where}: save_dir {params.save_dir} already holds a data set. "
             f"Choose another, remove it, or add 'overwrite: true'."

@@ -16,12 +16,11 @@ from toolbox.io.safe_pickle import save_array
 from toolbox.resample import block_mean
 
 _OPENCV_METHODS = {
-    "nearest": "INTER_NEAREST",
     "linear": "INTER_LINEAR",
     "cubic": "INTER_CUBIC",
     "lanczos": "INTER_LANCZOS4",
 }
-METHODS = ("area", *_OPENCV_METHODS)
+METHODS = ("area", "nearest", *_OPENCV_METHODS)
 
 
 def resize(img: np.ndarray, scale: int = 4, method: str = "area") -> np.ndarray:
@@ -54,6 +53,8 @@ def resize(img: np.ndarray, scale: int = 4, method: str = "area") -> np.ndarray:
     cut = np.asarray(img[: rows * scale, : columns * scale], np.float32)
     if method == "area":
         return block_mean(cut[None, ..., None], scale)[0, ..., 0]
+    if method == "nearest":  # OpenCV's takes the corner, off centre
+        return np.ascontiguousarray(cut[scale // 2 :: scale, scale // 2 :: scale])
     if method not in _OPENCV_METHODS:
         raise DataError(
             f"method must be one of {', '.join(METHODS)}; received {method!r}. "
@@ -70,16 +71,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.resize")
     parser.add_argument("fname", help="high-resolution raster (.pkl .npy .tif .nc ...)")
-    parser.add_argument("-o", "--output", help="low-resolution .pkl (default: NAME_LR.pkl)")
+    parser.add_argument("-o", "--output", help="default: NAME_LR.pkl beside it")
     parser.add_argument("--scale", type=int, default=4, help="reduction factor (default 4)")
     parser.add_argument("--method", default="area", choices=METHODS)
     args = parser.parse_args(arguments)
     if args.scale < 1:
         parser.error(f"--scale must be 1 or more; received {args.scale}")
-    output = args.output or f"{Path(args.fname.removeprefix('sample:')).stem}_LR.pkl"
+    source = Path(args.fname.removeprefix("sample:"))
+    output = args.output or source.with_name(f"{source.stem}_LR.pkl")
     small = resize(read_raster(args.fname).values, args.scale, args.method)
     save_array(small, output)
-    print(f"{output}: {small.shape[0]} × {small.shape[1]} pixels, {args.method} of {args.scale}²")
+    print(f"{output}: {small.shape[0]} x {small.shape[1]} pixels, {args.method}, 1:{args.scale}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.progress import progress
 from toolbox.registry import SOURCES
-from toolbox.terrain import SLOPE_CLASSES, class_name, write_feature_csv
+from toolbox.terrain import SLOPE_CLASSES, class_name, feature_table, write_table
 
 RESULT_DIR = "test_result"
 SLOPE = "mean_slope_gradient"
@@ -46,6 +47,8 @@ class Tester:
         Measures and draws.
     """
 
+    __test__ = False  # not a test, whatever pytest makes of the manual's name
+
     def __init__(self, u_params: UserParams) -> None:
         self.u_params = u_params
         self.weights = find_weights(u_params)
@@ -57,7 +60,10 @@ class Tester:
         self.test_data_generator = DataGenerator(
             lr, hr, self.normalizer.normalize_pair, u_params.batch_size, seed=u_params.seed
         )
-        self.evaluator = Evaluator(hr.shape[1:], self.normalizer.data_range)
+        normalizer = self.normalizer
+        self.evaluator = Evaluator(
+            hr.shape[1:], normalizer.data_range, data_min=normalizer.data_min
+        )
 
     def test(self, model: keras.Model, num_samples: int = 4) -> dict[str, Any]:
         """Test `model` and write ``test_result/`` into the log folder.
@@ -104,17 +110,21 @@ class Tester:
         if not csv.is_file():
             delta_m = self.source.spacing_m("HR")
             print(f"{csv} is missing; computing slopes at {delta_m} m")
-            truth = self.source.test()[1]
-            table = write_feature_csv(truth, delta_m, csv, normalized_column=False)
-        else:
-            table = pd.read_csv(csv)
-        if SLOPE not in table or len(table) != len(self._whole):
+            table = feature_table(self.source.test()[1], delta_m, normalized_column=False)
+            with contextlib.suppress(PermissionError):  # data on a read-only disk
+                write_table(table, csv)
+            return table[SLOPE].to_numpy()[self._whole]
+        try:
+            slopes = pd.read_csv(csv)[SLOPE].to_numpy(float)
+        except (KeyError, ValueError, OSError) as error:
+            raise DataError(f"{csv}: has no usable column {SLOPE} ({error}). Remove it.") from None
+        if len(slopes) != len(self._whole):
             raise DataError(
                 f"{csv}: expected a column {SLOPE} with {len(self._whole)} rows; received "
-                f"{len(table)} rows of {', '.join(map(str, table.columns))}. Remove the file or "
+                f"{len(slopes)} rows. Remove the file or "
                 f"run 'python -m sr_dataset_builder.bathymetric_map_feature {images}'."
             )
-        return table[SLOPE].to_numpy()[self._whole]
+        return slopes[self._whole]
 
     def _write_tables(
         self, folder: Path, tables: dict[str, pd.DataFrame], slopes: np.ndarray
@@ -123,12 +133,12 @@ class Tester:
         for name, table in tables.items():
             columns |= {f"{name}_{measure}": table[measure] for measure in MEASURES}
         per_image = pd.DataFrame(columns)
-        _write_csv(per_image, folder / "test_results.csv", index=False)
-        _write_csv(_describe(per_image), folder / "test_results_describe.csv")
+        write_table(per_image, folder / "test_results.csv")
+        write_table(_describe(per_image), folder / "test_results_describe.csv", index=True)
         for low, high in SLOPE_CLASSES:
             chosen = per_image[(slopes >= low) & (slopes < high)]
             name = f"test_resultsslope{class_name(low, high)}_describe.csv"
-            _write_csv(_describe(chosen), folder / name)
+            write_table(_describe(chosen), folder / name, index=True)
         return per_image
 
     def _write_summary(self, folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +167,7 @@ class Tester:
         wanted = self.u_params.test_pictures
         if wanted is not None and wanted < len(starts):
             starts = starts[np.linspace(0, len(starts) - 1, wanted).astype(int)]
-        for start in progress(starts, "pictures"):
+        for start in progress(starts, "pictures") if len(starts) else ():
             part = slice(start, min(start + num_samples, generator.num_imgs))
             numbers = np.flatnonzero(self._whole)[part]
             self.evaluator.draw(
@@ -208,20 +218,15 @@ def _describe(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="index").astype(float).describe()
 
 
-def _write_csv(table: pd.DataFrame, path: Path, index: bool = True) -> None:
-    with replacing(path) as beside:
-        table.to_csv(beside, index=index)
-
-
 def _print_report(summary: dict[str, Any], folder: Path) -> None:
     groups = {"all": summary["all"], **summary["slope_classes"]}
     print(f"\n{summary['n']} test images; errors in metres, PSNR for {summary['data_range_m']:g} m")
-    head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>9}{'MAE':>9}{'bias':>9}{'95 %':>9}"
+    head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>10}{'MAE':>10}{'bias':>10}{'95 %':>10}"
     print(f"{head}{'PSNR':>9}{'DSSIM':>9}  against bicubic")
     for name, group in groups.items():
         for method in ("bicubic", "back_projection", "sr") if group["n"] else ():
             row = group[method]
-            figures = "".join(f"{row[m]:9.3f}" for m in MEASURES[:4])
+            figures = "".join(f" {row[m]:9.3f}" for m in MEASURES[:4])
             gain = 100 * (row["rmse_m"] / group["bicubic"]["rmse_m"] - 1)
             print(
                 f"{name:>10} {group['n']:6d}  {method:<16}{figures}{row['psnr']:9.2f}"
@@ -229,5 +234,6 @@ def _print_report(summary: dict[str, Any], folder: Path) -> None:
             )
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         print("WARNING: super-resolution is no better than bicubic here; do not use this network.")
-    print(f"pictures: {folder / 'summary.png'} and {folder}/test_result_*.png")
+    images = " and test_result_*.png" if next(folder.glob("test_result_*.png"), None) else ""
+    print(f"pictures: {folder / 'summary.png'}{images}")
     print(f"tables:   {folder / 'summary.json'} and {folder / 'test_results.csv'}")

@@ -134,41 +134,47 @@ class Trainer:
         p = self.u_params
         if p.fname_model_weights is not None:
             load_weights(model, p.fname_model_weights)
-        if self.overwrite:
-            self._remove_old_run()
-        folder = Path(p.log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        p.save(folder)
-        save_normalizer(self.normalizer, folder)
         generator = self.train_data_generator
         steps = max(1, round(generator.steps_per_epoch() * p.online_da.steps_per_epoch_mag))
-        guard = StopOnNaN()
+        # Keras runs whole executions, so an epoch must hold a whole number of them.
+        model.steps_per_execution = _largest_divisor(steps, model.steps_per_execution)
+        guard, bar = StopOnNaN(), ProgressLogger(steps)
+        callbacks = [guard, *self._callbacks(), bar]
+        folder = self._prepare_folder()
         try:
             history = model.fit(
                 generator.training_dataset(),
                 steps_per_epoch=steps,
                 epochs=p.epochs,
                 validation_data=self.validation_data_generator.evaluation_dataset(),
-                callbacks=[guard, *self._callbacks(steps)],
+                callbacks=callbacks,
                 verbose=0,
                 shuffle=False,
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"by Ctrl-C; the weights of the last complete epoch are in "
-                f"{folder / 'weights_last.h5'}"
-            ) from None
+            raise KeyboardInterrupt(f"by Ctrl-C; {_kept(folder, 'last')}") from None
+        finally:
+            bar.close()
         if guard.stopped_epoch is not None:
             raise DataError(
                 f"the loss of epoch {guard.stopped_epoch} is not a number. Lower learning_rate "
-                f"(now {p.learning_rate:g}); {folder / 'weights_best.h5'} holds the best weights "
-                f"so far."
+                f"(now {p.learning_rate:g}); {_kept(folder, 'best')}."
             )
         best = int(np.argmin(history.history["val_loss"])) + 1
         print(f"trained {len(history.epoch)} epochs, the best was {best}; written to {folder}")
         return history
 
-    def _callbacks(self, steps: int) -> list[keras.callbacks.Callback]:
+    def _prepare_folder(self) -> Path:
+        """Make the log folder and write down the settings; nothing is touched before."""
+        if self.overwrite:
+            self._remove_old_run()
+        folder = Path(self.u_params.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.u_params.save(folder)
+        save_normalizer(self.normalizer, folder)
+        return folder
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
         p = self.u_params
         # Those that stop the training come first, so that the others know the last epoch.
         callbacks: list[keras.callbacks.Callback] = []
@@ -183,10 +189,22 @@ class Trainer:
                 self.validation_data_generator,
                 self.normalizer,
                 data_range=self.normalizer.data_range,
+                data_min=self.normalizer.data_min,
             ),
-            ProgressLogger(steps),
         ]
         return callbacks
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
+
+
+def _kept(folder: Path, which: str) -> str:
+    """Say where the weights of the best or the last complete epoch are, if there are any."""
+    path = folder / f"weights_{which}.h5"
+    if not path.is_file():
+        return "no epoch was complete, so there are no weights"
+    return f"the weights of the {which} complete epoch are in {path}"
 
 
 def _range_of(hr: np.ndarray) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Shared by all tests: a quiet TensorFlow on the CPU, tiny patch folders, the programs in process."""
+"""Shared by all tests: a quiet TensorFlow on the CPU, tiny patches, the programs in process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ import io
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "validation", "test")
+_PROGRESS_BAR = re.compile(r"\d+%\||\d+(it|step)s? \[")
 
 #: A network and a training that are over in a moment; tests change single keys of it.
 TINY_RUN = {
@@ -41,6 +43,16 @@ TINY_RUN = {
     "test_pictures": 0,
 }
 
+#: A build that cuts a map of 160 × 200 pixels into 20 blocks of 16 small patches each.
+TINY_BUILD = {"block_shape": [4, 5], "scale": 4, "lr_img_shape": [4, 4], "lr_stride": [2, 2]}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pass the one warning that is not ours: Keras 3.15 saving weights under NumPy 2."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept:DeprecationWarning"
+    )
+
 
 @dataclasses.dataclass
 class Result:
@@ -54,11 +66,11 @@ class Result:
     def messages(self) -> list[str]:
         """Lines of standard error that are not progress bars."""
         lines = [line.split("\r")[-1].rstrip() for line in self.err.splitlines()]
-        return [line for line in lines if line and not re.search(r"\d+%\||\d+(step|it) \[", line)]
+        return [line for line in lines if line and not _PROGRESS_BAR.search(line)]
 
     def refused(self, *words: str) -> None:
         """Assert that the program said one clear line, with `words` in it, and failed."""
-        assert self.code not in (0, None), self.out
+        assert self.code != 0, self.out
         assert "Traceback" not in self.out + self.err
         assert len(self.messages) == 1, self.err
         assert self.messages[0].startswith("error: ")
@@ -67,7 +79,7 @@ class Result:
 
 
 def in_process(main: Callable[[list[str]], int], *arguments: object) -> Result:
-    """Call a program's main() with a command line."""
+    """Call the main() of a program with a command line."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -77,16 +89,87 @@ def in_process(main: Callable[[list[str]], int], *arguments: object) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
-def write_patches(
-    folder: Path,
-    counts: tuple[int, int, int] = (12, 4, 5),
-    lr_size: int = 4,
-    scale: int = 4,
-    seed: int = 0,
-) -> Path:
-    """Write a patch folder of smooth sea floor at 50 m, from gentle to steep, LR by area mean."""
-    rng = np.random.default_rng(seed)
-    size = lr_size * scale
+@dataclasses.dataclass
+class Workshop:
+    """A folder in which a test builds data sets and trains tiny networks."""
+
+    folder: Path
+    data_dir: Path
+    result = Result
+
+    @staticmethod
+    def write_pickle(content: object, path: Path) -> Path:
+        """Write a plain pickle, as any user's script does."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(content))
+        return path
+
+    @staticmethod
+    def read_pickle(path: Path) -> Any:
+        """Read a pickle that the project or a test wrote."""
+        return pickle.loads(path.read_bytes())
+
+    def edit_pickle(self, path: Path, edit: Callable[[np.ndarray], object]) -> None:
+        """Replace the content of a pickle by ``edit(content)``."""
+        self.write_pickle(edit(self.read_pickle(path)), path)
+
+    def snapshot(self, folder: Path | None = None) -> dict[str, bytes]:
+        """Return every file below `folder` (default: everything) with its content."""
+        root = folder or self.folder
+        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    def own_patches(self) -> Path:
+        """Copy the patches here, to be spoilt; further runs use the copy."""
+        self.data_dir = Path(shutil.copytree(self.data_dir, self.folder / "patches"))
+        return self.data_dir
+
+    def evil_pickle(self, path: Path) -> Path:
+        """Write a pickle that would make a file when executed; return that file's path."""
+        trace = self.folder / "executed"
+
+        class Payload:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return exec, (f"open({str(trace)!r}, 'w')",)
+
+        self.write_pickle(Payload(), path)
+        return trace
+
+    def build(self, **changes: object) -> Result:
+        """Run the builder in this process: `TINY_BUILD` with some keys changed, into ``built``."""
+        from sr_dataset_builder.dataset import main
+
+        content = {**TINY_BUILD, "save_dir": self.folder / "built", **changes}
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in content.items()}
+        path = self.folder / "build.yml"
+        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+        return in_process(main, path)
+
+    def config(self, name: str = "run.yml", **changes: object) -> Path:
+        """Write `TINY_RUN` with some keys changed; log_dir is the same name without ``.yml``."""
+        path = self.folder / name
+        content = {"data_dir": self.data_dir, "log_dir": path.with_suffix(""), **TINY_RUN}
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in (content | changes).items()}
+        path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+        return path
+
+    @staticmethod
+    def run(*arguments: object) -> Result:
+        """Run ``python main.py ARGUMENTS`` in this process."""
+        from sr_trainer.main import main
+
+        return in_process(main, *arguments)
+
+    def train(self, name: str = "run.yml", **changes: object) -> Path:
+        """Train `TINY_RUN` with some keys changed; return the log folder."""
+        result = self.run(self.config(name, **changes), "train")
+        assert result.code == 0, result.err
+        return (self.folder / name).with_suffix("")
+
+
+def _write_patches(folder: Path, counts: tuple[int, int, int], lr_size: int) -> Path:
+    """Write a patch folder of smooth sea floor at 50 m, gentle to steep, LR by area mean of 4²."""
+    rng = np.random.default_rng(0)
+    size = lr_size * 4
     row, column = np.mgrid[:size, :size] / size
     for split, count in zip(SPLITS, counts, strict=True):
         depth = rng.uniform(-2000, -500, (count, 1, 1))
@@ -95,82 +178,61 @@ def write_patches(
         waves = np.sin(7 * row + 3 * column + phase[0]) + np.sin(9 * column - 4 * row + phase[1])
         fine = 0.2 * np.sin(40 * row + phase[2]) * np.sin(40 * column + phase[3])
         hr = (depth + relief * (waves + fine)).astype(np.float32)[..., None]
-        lr = hr.reshape(count, lr_size, scale, lr_size, scale, 1).mean((2, 4))
+        lr = hr.reshape(count, lr_size, 4, lr_size, 4, 1).mean((2, 4))
         for kind, imgs in (("LR", lr), ("HR", hr)):
-            write_pickle(imgs, folder / split / f"data_{kind}.pkl")
-    record = {"delta_lr_m": 50.0 * scale, "delta_hr_m": 50.0}
+            Workshop.write_pickle(imgs, folder / split / f"data_{kind}.pkl")
+    record = {"delta_lr_m": 200.0, "delta_hr_m": 50.0}
     (folder / "dataset.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 
 
-def write_pickle(content: object, path: Path) -> Path:
-    """Write a plain pickle, as any user's script does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))
-    return path
-
-
-def read_pickle(path: Path) -> np.ndarray:
-    """Read a pickle that a test wrote itself."""
-    return pickle.loads(path.read_bytes())
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """Return every file below `folder` with its content."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 @pytest.fixture(scope="session")
 def tiny_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patches of 4² and 16² pixels; read-only."""
-    return write_patches(tmp_path_factory.mktemp("tiny"))
+    """12, 4 and 5 pairs of 4² and 16² pixels; read-only."""
+    return _write_patches(tmp_path_factory.mktemp("tiny"), (12, 4, 5), 4)
 
 
 @pytest.fixture(scope="session")
 def manual_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patches of the manual's sizes, 16² and 64² pixels; read-only."""
-    return write_patches(tmp_path_factory.mktemp("manual"), counts=(20, 5, 6), lr_size=16)
+    """20, 5 and 6 pairs of the manual's sizes, 16² and 64² pixels; read-only."""
+    return _write_patches(tmp_path_factory.mktemp("manual"), (20, 5, 6), 16)
 
 
-@dataclasses.dataclass
-class Workshop:
-    """A folder in which a test trains and tests tiny networks."""
-
-    folder: Path
-    data_dir: Path
-
-    def config(self, name: str = "run.yml", **changes: object) -> Path:
-        """Write `TINY_RUN` with some keys changed; log_dir is ``NAME`` beside it."""
-        path = self.folder / name
-        content = {"data_dir": str(self.data_dir), "log_dir": str(path.with_suffix("")), **TINY_RUN}
-        path.write_text(yaml.safe_dump({**content, **changes}), encoding="utf-8")
-        return path
-
-    @staticmethod
-    def run(*arguments: object) -> Result:
-        """``python main.py ARGUMENTS``, in this process."""
-        from sr_trainer.main import main
-
-        return in_process(main, *arguments)
-
-    def train(self, name: str = "run.yml", **changes: object) -> Path:
-        """Train `TINY_RUN` with some keys changed; return the log folder."""
-        config = self.config(name, **changes)
-        result = self.run(config, "train")
-        assert result.code == 0, result.err
-        return config.with_suffix("")
+@pytest.fixture(scope="session")
+def open_workshop() -> type[Workshop]:
+    """``open_workshop(folder, data_dir)``, for fixtures that outlive a test."""
+    return Workshop
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, tiny_patches: Path) -> Workshop:
-    """A folder of its own for each test, with the tiny patches."""
+    """Open a folder for this test alone, with the tiny patches."""
     return Workshop(tmp_path, tiny_patches)
+
+
+def _stub_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Let the plotter write empty files: drawing takes longer than a tiny training."""
+    from toolbox.plotter import Plotter
+
+    def stub(position: int) -> Callable[..., None]:
+        return lambda *arguments, **options: Path(arguments[position]).touch()
+
+    for method in ("plot_history_graph", "plot_test_imgs", "plot_errors"):
+        patch.setattr(Plotter, method, stub(3))
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are empty files in this test."""
+    _stub_pictures(monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_patches: Path) -> Path:
-    """The log folder of one tiny run, trained and tested; read-only. ``../finished.yml`` made it."""
+    """Log folder of a tiny run, trained and tested; read-only; made by ``../finished.yml``."""
     shop = Workshop(tmp_path_factory.mktemp("runs"), tiny_patches)
-    folder = shop.train("finished.yml", log_period=1, test_pictures=None)
-    assert shop.run(folder.with_suffix(".yml"), "test").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        _stub_pictures(patch)
+        folder = shop.train("finished.yml")
+        assert shop.run(folder.with_suffix(".yml"), "test").code == 0
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from pathlib import Path
@@ -84,12 +85,23 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         self.epochs: list[int] = []
         self.logs: dict[str, list[float]] = {}
         self.plotter = Plotter()
-        super().__init__(str(self.log_dir / "history.csv"))
+        super().__init__(str(self.log_dir / "history.csv"), append=True)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Open nothing: each line is appended and closed, so no crash can lose it."""
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close nothing."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Add a line for `epoch` (counted from 0; the file counts from 1)."""
         values = {name: float(value) for name, value in (logs or {}).items()}
-        super().on_epoch_end(epoch + 1, values)
+        new = not self.epochs
+        with open(self.filename, "w" if new else "a", newline="", encoding="utf-8") as stream:
+            lines = csv.writer(stream)
+            if new:
+                lines.writerow(["epoch", *sorted(values)])
+            lines.writerow([epoch + 1, *(values[name] for name in sorted(values))])
         self.epochs.append(epoch + 1)
         for name, value in values.items():
             self.logs.setdefault(name, []).append(value)
@@ -114,8 +126,8 @@ class TestLogger(keras.callbacks.Callback):
         its own two.
     num_samples : int
         Number of images.
-    data_range : float
-        Range of the data in metres, for PSNR and DSSIM.
+    data_range, data_min : float
+        Range of the data in metres and its lower end, for PSNR and DSSIM.
     """
 
     __test__ = False  # not a test, whatever pytest makes of the manual's name
@@ -128,6 +140,7 @@ class TestLogger(keras.callbacks.Callback):
         denorm_func: Denormalize | Normalizer,
         num_samples: int = 4,
         data_range: float = 1.0,
+        data_min: float = 0.0,
     ) -> None:
         super().__init__()
         self.log_dir = Path(log_dir)
@@ -135,7 +148,8 @@ class TestLogger(keras.callbacks.Callback):
         self.data_generator = data_generator
         self.denorm_func = denorm_func
         self.num_samples = num_samples
-        self.evaluator = Evaluator(data_generator.raw_hr_imgs.shape[1:], data_range)
+        shape = data_generator.raw_hr_imgs.shape[1:]
+        self.evaluator = Evaluator(shape, data_range, data_min=data_min)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Draw the pictures of `epoch` (counted from 0)."""
@@ -192,7 +206,12 @@ class ProgressLogger(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Close the bar."""
-        self._bar.close()
+        self.close()
+
+    def close(self) -> None:
+        """End the bar's line, also when the training was cut short."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class StopOnNaN(keras.callbacks.Callback):

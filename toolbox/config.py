@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +23,11 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be a word, not a list or mapping",
+                    problem_mark=key_node.start_mark,
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key} is set twice. Keep one of the two",
@@ -68,7 +73,8 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{fname}:{line} {error.problem}. Mend that line.") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{fname}: not readable as YAML ({error}).") from None
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{fname}: not readable as YAML ({line}).") from None
     if not isinstance(content, dict):
         raise ConfigError(
             f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."
@@ -79,6 +85,8 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
 def _none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_none(item) for item in value)
     return None if value == "None" else value
 
 
@@ -146,13 +154,15 @@ def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "
 
 def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) -> str:
     place = [prefix] if prefix else []
-    key = ".".join(place + [str(part) for part in error["loc"]])
+    # A part with a bracket names one branch of a union, which no reader of the file knows.
+    path = [str(part) for part in error["loc"] if "[" not in str(part)]
+    key = ".".join(place + path)
     if error["type"] == "extra_forbidden":
         known = _fields_at(settings, error["loc"][:-1])
         hint = did_you_mean(str(error["loc"][-1]), known)
         return f"{where}: unknown key {key}. {hint}"
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
-        key = ".".join(place + [str(part) for part in error["loc"][:-1]])
+        key = ".".join(place + path[:-1])
         return f"{where}: {key} has too few entries; received {error['input']!r}."
     if error["type"] == "missing":
         return f"{where}: {key} is missing. Add a line '{key}: ...'."

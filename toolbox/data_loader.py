@@ -37,11 +37,11 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, not a stack of images, or empty.
+        If the file is missing, not a stack of images, empty, or holds nothing but NaN.
     """
     if Path(path).suffix == ".npy" and Path(path).is_file():
         try:
-            imgs = np.load(path, mmap_mode="r", allow_pickle=False)
+            imgs: np.ndarray = np.lib.format.open_memmap(path, mode="r")
         except (ValueError, EOFError) as error:
             raise DataError(f"{path}: not a plain .npy array ({error}).") from None
     else:
@@ -52,6 +52,8 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(
             f"{path}: expected images of shape (N, H, W) or (N, H, W, C); received {imgs.shape}."
         )
+    if len(imgs) and np.isnan(imgs[0]).all() and np.isnan(imgs).all():
+        raise DataError(f"{path}: every pixel is missing (NaN); there is nothing to use.")
     if len(imgs) == 0:
         raise DataError(f"{path}: holds no image. Build the data set again with more blocks.")
     return imgs
@@ -76,8 +78,15 @@ def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
     for folder in list(Path(path).resolve().parents)[:2]:
         record = folder / RECORD_NAME
         if record.is_file():
-            delta = json.loads(record.read_text(encoding="utf-8"))[f"delta_{kind.lower()}_m"]
-            return (delta[0], delta[1]) if isinstance(delta, list) else float(delta)
+            key = f"delta_{kind.lower()}_m"
+            try:
+                delta = json.loads(record.read_text(encoding="utf-8"))[key]
+                return (delta[0], delta[1]) if isinstance(delta, list) else float(delta)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise DataError(
+                    f"{record}: expected metres under {key}; received {type(error).__name__}: "
+                    f"{error}. Mend or remove the file."
+                ) from None
     return DEFAULT_DELTA_M[kind]
 
 

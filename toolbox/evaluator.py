@@ -38,6 +38,8 @@ class Evaluator:
         Range of the data in metres, which PSNR and SSIM refer to.
     model : keras.Model, optional
         The network; can be set later.
+    data_min : float
+        Lower end of that range; SSIM compares brightness above it.
 
     Raises
     ------
@@ -46,7 +48,11 @@ class Evaluator:
     """
 
     def __init__(
-        self, img_shape: tuple[int, ...], data_range: float = 1.0, model: Any = None
+        self,
+        img_shape: tuple[int, ...],
+        data_range: float = 1.0,
+        model: Any = None,
+        data_min: float = 0.0,
     ) -> None:
         if min(img_shape[:2]) < SSIM_WINDOW:
             raise ConfigError(
@@ -55,6 +61,7 @@ class Evaluator:
             )
         self.img_shape = tuple(img_shape)
         self.data_range = float(data_range)
+        self.data_min = float(data_min)
         self.plotter = Plotter()
         self._model: Any = None
         self._forward: Any = None
@@ -97,8 +104,7 @@ class Evaluator:
             absolute error, all in metres; PSNR in dB and DSSIM for `data_range`.
         """
         error = (predicted - truth).reshape(len(truth), -1).astype(np.float64)
-        # A common offset changes neither measure but keeps float32 exact at great depths.
-        offset = truth.mean(dtype=np.float64).astype(np.float32)
+        offset = np.float32(self.data_min)
         psnr, dssim = [], []
         for part in batches(len(truth), 64):
             pair = tf.constant(truth[part] - offset), tf.constant(predicted[part] - offset)

@@ -64,13 +64,18 @@ class Metric:
         """
         x, y = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
         n = tf.shape(x)[0]
+        # Variances are taken about the mean of the image: float32 squares of depths are too coarse.
+        level = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
+        x, y = x - level, y - level
         moments = tf.concat([x, y, x * x + y * y, x * y], axis=0)
         means = _gaussian_means(tf.transpose(moments, [0, 3, 1, 2]))
         mean_x, mean_y, squares, product = tf.split(means, 4)
         c1, c2 = (0.01 * max_val) ** 2, (0.03 * max_val) ** 2
         cross, own = mean_x * mean_y, mean_x**2 + mean_y**2
-        luminance = (2 * cross + c1) / (own + c1)
         structure = (2 * (product - cross) + c2) / (squares - own + c2)
+        level = tf.transpose(level, [0, 3, 1, 2])
+        mean_x, mean_y = mean_x + level, mean_y + level
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
         return tf.reduce_mean(tf.reshape(luminance * structure, [n, -1]), axis=1)
 
     @staticmethod

@@ -27,8 +27,9 @@ class Normalizer(ABC):
     """
 
     name: ClassVar[str]
-    #: Range of the data in physical units, to which PSNR and SSIM refer.
+    #: Range of the data in physical units and its lower end, to which PSNR and SSIM refer.
     data_range: float
+    data_min: float
 
     @property
     def max_val(self) -> float:
@@ -91,11 +92,11 @@ def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
     """
     path = Path(folder, FILE_NAME)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
         return NORMALIZERS.resolve(content.pop("name"))(**content)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Train first, or mend log_dir.") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ConfigError, DataError) as error:
         raise DataError(f"{path}: not a normaliser ({error}). Train again.") from None
 
 
@@ -124,6 +125,7 @@ class MinMaxNormalizer(Normalizer):
         self.xmin, self.xmax = float(xmin), float(xmax)
         self.ymin, self.ymax = float(ymin), float(ymax)
         self.data_range = self.ymax - self.ymin
+        self.data_min = self.ymin
 
     @classmethod
     def fit(
@@ -195,13 +197,15 @@ class LocalMeanNormalizer(Normalizer):
         The constant in metres: standard deviation of the LR remainder over the training set.
     window : int
         Odd window size in LR pixels.
-    data_range : float
-        Range of the data in metres, for PSNR and SSIM.
+    data_range, data_min : float
+        Range of the data in metres and its lower end, for PSNR and SSIM.
     """
 
     name = "local_mean"
 
-    def __init__(self, unit: float, window: int = 5, data_range: float = 1.0) -> None:
+    def __init__(
+        self, unit: float, window: int = 5, data_range: float = 1.0, data_min: float = 0.0
+    ) -> None:
         if not (np.isfinite(unit) and unit > 0):
             raise DataError(
                 f"the training images are flat: the spread of their relief is {unit} m, so there "
@@ -215,6 +219,7 @@ class LocalMeanNormalizer(Normalizer):
         self._unit = float(unit)
         self.window = int(window)
         self.data_range = float(data_range)
+        self.data_min = float(data_min)
 
     @classmethod
     def fit(
@@ -228,11 +233,17 @@ class LocalMeanNormalizer(Normalizer):
             remainder = part - probe._centre(part)
             total, count = total + float(np.square(remainder).sum()), count + remainder.size
         spread = float(np.sqrt(total / count))
-        return cls(spread, data_range=norm_range[1] - norm_range[0], **options)
+        low, high = norm_range
+        return cls(spread, data_range=high - low, data_min=low, **options)
 
     def state(self) -> dict[str, Any]:
         """Return the constant, the window and the range."""
-        return {"unit": self._unit, "window": self.window, "data_range": self.data_range}
+        return {
+            "unit": self._unit,
+            "window": self.window,
+            "data_range": self.data_range,
+            "data_min": self.data_min,
+        }
 
     @property
     def unit(self) -> float:

@@ -93,8 +93,9 @@ class Plotter:
             ax = figure.add_subplot(1, len(names), i + 1)
             pair = [key for key in (name, f"val_{name}") if key in logs]
             curves = [logs[key] for key in pair]
-            positive = all(np.nanmin(np.asarray(c, float)) > 0 for c in curves)
-            log_scale = name != "psnr" and positive
+            finite = np.concatenate([np.asarray(curve, float) for curve in curves])
+            finite = finite[np.isfinite(finite)]
+            log_scale = name != "psnr" and bool(len(finite)) and finite.min() > 0
             self.__setup_ax(ax, "epoch", units.get(name, name), yscale_log=log_scale)
             self.__pair_plot(ax, epochs, curves, pair, _COLOURS[i % len(_COLOURS)])
         save_figure(figure, save_fname)

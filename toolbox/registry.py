@@ -9,6 +9,12 @@ from typing import Any
 from toolbox.errors import ConfigError, nearest_name
 
 
+class UnknownNameError(ConfigError, KeyError):
+    """A name that is not in a table; also a `KeyError`, so that a table is a proper mapping."""
+
+    __str__ = ConfigError.__str__
+
+
 class Registry(Mapping[str, str]):
     """A table name → ``"module:attribute"``, imported only when asked for.
 
@@ -28,10 +34,13 @@ class Registry(Mapping[str, str]):
         try:
             return self._rows[name]
         except KeyError:
-            raise ConfigError(
+            raise UnknownNameError(
                 f"{self.kind} must be one of {', '.join(sorted(self._rows))}; received {name!r}."
                 f"{nearest_name(str(name), self._rows)}"
             ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)

@@ -127,6 +127,11 @@ def write_feature_csv(
         The table written.
     """
     table = feature_table(imgs, delta_m, normalized_column)
-    with replacing(path) as beside:
-        table.to_csv(beside, index=False)
+    write_table(table, path)
     return table
+
+
+def write_table(table: pd.DataFrame, path: str | os.PathLike[str], index: bool = False) -> None:
+    """Write a table as CSV; the file appears whole or not at all."""
+    with replacing(path) as beside:
+        table.to_csv(beside, index=index)

@@ -53,7 +53,7 @@ def fold(index: np.ndarray, size: int, fill_mode: str) -> np.ndarray:
     )
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=160)  # 65 online angles for LR and HR
 def rotation_operator(
     height: int, width: int, degrees: float, fill_mode: str = "reflect"
 ) -> sparse.csr_matrix:
@@ -119,10 +119,18 @@ def apply_operator(operator: sparse.csr_matrix, imgs: np.ndarray) -> np.ndarray:
     """
     n, h, w, channels = imgs.shape
     # Means are taken off: float32 sums of depths would lose centimetres.
-    means = imgs.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
+    means = _means(imgs)
     pixels = np.moveaxis(imgs - means, 0, 3).reshape(h * w, channels * n)
     turned = operator @ np.ascontiguousarray(pixels, np.float32)
     return np.moveaxis(turned.reshape(h, w, channels, n), 3, 0) + means
+
+
+def _means(imgs: np.ndarray) -> np.ndarray:
+    """Mean of the valid pixels of each image, (N, 1, 1, C); 0 if there is none."""
+    valid = np.isfinite(imgs)
+    total = np.where(valid, imgs, 0).sum(axis=(1, 2), keepdims=True, dtype=np.float64)
+    count = valid.sum(axis=(1, 2), keepdims=True)
+    return (total / np.maximum(count, 1)).astype(np.float32)
 
 
 def magnification_matrices(
@@ -167,7 +175,7 @@ def magnify(imgs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     Parameters
     ----------
     imgs : numpy.ndarray, shape (N, H, W, C)
-        Images.
+        Images; a NaN spreads along its row and column.
     rows, columns : numpy.ndarray, shape (N, H, H) and (N, W, W), or N = 1
         From `magnification_matrices`.
 
@@ -175,7 +183,7 @@ def magnify(imgs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     -------
     numpy.ndarray, shape (N, H, W, C), float32
     """
-    means = imgs.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
+    means = _means(imgs)
     planes = np.moveaxis(np.asarray(imgs, np.float32) - means, 3, 1)
     large = rows[:, None] @ planes @ np.swapaxes(columns, 1, 2)[:, None]
     return np.moveaxis(large, 1, 3) + means

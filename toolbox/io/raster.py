@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ def read_raster(
     values = np.squeeze(raster.values)
     if values.ndim != 2:
         raise DataError(f"{fname}: expected one plane (H, W); received shape {values.shape}.")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{fname}: expected numbers; received {values.dtype}.")
     values = values.astype(np.float32)
     if nodata is not None:
         values[values == np.float32(nodata)] = np.nan
@@ -119,19 +123,27 @@ def _read_rasterio(path: Path, variable: str | None) -> Raster:
             f"{path}: reading {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
             f"(or pip install rasterio)."
         ) from None
-    from rasterio.errors import RasterioIOError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
     try:
-        with rasterio.open(path) as dataset:
-            band = int(variable) if variable else 1
-            if not 1 <= band <= dataset.count:
-                raise DataError(f"{path}: has bands 1 to {dataset.count}; received {band}.")
-            values = dataset.read(band, masked=True).astype(np.float32).filled(np.nan)
-            return Raster(values, _affine_spacing(dataset))
+        with warnings.catch_warnings():
+            # Without a georeference the spacing is unknown, which is no fault of the pixels.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return _read_band(path, rasterio.open(path), variable)
     except ValueError:
         raise DataError(f"{path}: variable must be a band number; received {variable!r}.") from None
     except RasterioIOError as error:
         raise DataError(f"{path}: cannot be read as a raster ({error}).") from None
+
+
+def _read_band(path: Path, opened: Any, variable: str | None) -> Raster:
+    with opened as dataset:
+        band = int(variable) if variable else 1
+        if not 1 <= band <= dataset.count:
+            raise DataError(f"{path}: has bands 1 to {dataset.count}; received {band}.")
+        with np.errstate(over="ignore"):  # nodata may be too large for float32
+            values = dataset.read(band, masked=True).astype(np.float32).filled(np.nan)
+        return Raster(values, _affine_spacing(dataset))
 
 
 def _affine_spacing(dataset: Any) -> tuple[float, float] | None:
@@ -155,7 +167,8 @@ def _read_netcdf(path: Path, variable: str | None) -> Raster:
         with xarray.open_dataset(path) as dataset:
             array = dataset[_choose(path, _planes(dataset), variable)].load()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as NetCDF ({error}).") from None
+        first = str(error).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as NetCDF ({first}).") from None
     return Raster(array.values, _coordinate_spacing(array))
 
 
@@ -190,10 +203,13 @@ def _coordinate_spacing(array: Any) -> tuple[float, float] | None:
 
 
 def _read_npz(path: Path, variable: str | None) -> Raster:
-    with np.load(path, allow_pickle=False) as archive:
-        planes = [name for name in archive.files if archive[name].ndim == 2]
-        values = archive[_choose(path, planes, variable)]
-        return Raster(values, _npz_spacing(archive))
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            planes = [name for name in archive.files if archive[name].ndim == 2]
+            values = archive[_choose(path, planes, variable)]
+            return Raster(values, _npz_spacing(archive))
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a plain .npz archive ({error}).") from None
 
 
 def _npz_spacing(archive: Any) -> tuple[float, float] | None:
@@ -209,8 +225,9 @@ def _npz_spacing(archive: Any) -> tuple[float, float] | None:
 
 def _read_npy(path: Path, variable: str | None) -> Raster:
     try:
-        return Raster(np.load(path, allow_pickle=False))
-    except ValueError as error:
+        with open(path, "rb") as stream:
+            return Raster(np.lib.format.read_array(stream, allow_pickle=False))
+    except (ValueError, EOFError) as error:
         raise DataError(f"{path}: not a plain .npy array ({error}).") from None
 
 

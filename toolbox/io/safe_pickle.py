@@ -20,6 +20,11 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return codecs.encode(text, "latin1")
 
 
+def _no_bytes() -> bytes:
+    """Stand in for ``bytes()``, by which old pickles say that an array is empty."""
+    return b""
+
+
 def _numpy_reconstructors() -> dict[tuple[str, str], Any]:
     reconstruct = np.zeros(0).__reduce__()[0]
     frombuffer = np.zeros(1).__reduce_ex__(5)[0]
@@ -27,6 +32,7 @@ def _numpy_reconstructors() -> dict[tuple[str, str], Any]:
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): _encode_latin1,
+        ("__builtin__", "bytes"): _no_bytes,
     }
     for core in ("numpy.core", "numpy._core"):
         allowed[f"{core}.multiarray", "_reconstruct"] = reconstruct
@@ -84,6 +90,8 @@ def _load(stream: BinaryIO) -> Any:
 
 
 def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
+    if not isinstance(content, (np.ndarray, list, tuple)):
+        raise DataError(f"{path}: expected an array of numbers; received {type(content).__name__}.")
     try:
         array = np.asarray(content)
         if array.dtype == object:
@@ -111,4 +119,4 @@ def save_array(array: np.ndarray, path: str | os.PathLike[str]) -> None:
         Final name.
     """
     with replacing(path) as beside, open(beside, "wb") as stream:
-        pickle.dump(np.ascontiguousarray(array), stream, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump(np.asarray(array, order="C"), stream, protocol=pickle.HIGHEST_PROTOCOL)

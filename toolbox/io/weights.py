@@ -72,7 +72,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
             root = stored.get("model_weights", stored)
             legacy = "layer_names" in root.attrs
             found = _legacy_rows(root) if legacy else _keras3_rows(model, stored)
-    except OSError as error:
+    except (OSError, KeyError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable HDF5 file ({error}).") from None
     _compare(_model_rows(model), found, path)
     try:

@@ -1,0 +1,152 @@
+"""The real command line in processes of its own: help, mistakes, Ctrl-C, what is imported."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET = ("TF_CPP_MIN_LOG_LEVEL", "MPLBACKEND")
+HEAVY = ("tensorflow", "keras", "jax", "torch")
+
+
+@pytest.fixture
+def environment():
+    """Give the user's environment: nothing that the tests set to keep TensorFlow quiet."""
+    return {key: value for key, value in os.environ.items() if key not in QUIET}
+
+
+def python(environment, *arguments, **options):
+    """Run Python in the project's folder; return code, output and error text."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def imported(importtime):
+    """Return the top-level names in the listing of ``-X importtime``."""
+    lines = [line for line in importtime.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("program", "usage"),
+    [
+        (("main.py",), "usage: main.py [-h]"),
+        (("-m", "sr_dataset_builder.dataset"), "usage: python -m sr_dataset_builder.dataset"),
+        (("-m", "sr_dataset_builder.resize"), "usage: python -m sr_dataset_builder.resize"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_help_does_not_import_tensorflow(environment, program, usage):
+    """``-h`` answers at once, without TensorFlow."""
+    result = python(environment, "-X", "importtime", *program, "-h")
+    assert result.returncode == 0
+    assert result.stdout.startswith(usage)
+    names = imported(result.stderr)
+    assert "argparse" in names
+    assert not names & set(HEAVY)
+
+
+def test_help_names_the_manuals_arguments(environment):
+    """``main.py -h`` lists yml_fname and {train,test}, as the manual shows it."""
+    text = python(environment, "main.py", "-h").stdout
+    assert "yml_fname" in text
+    assert "{train,test}" in text
+    assert "-h, --help" in text
+
+
+def test_builder_modules_never_import_tensorflow(environment):
+    """Importing every module of sr_dataset_builder, with all it needs, stays light."""
+    code = (
+        "import importlib, pkgutil, sys, sr_dataset_builder as package\n"
+        "names = [m.name for m in pkgutil.iter_modules(package.__path__)]\n"
+        "for name in names: importlib.import_module(f'sr_dataset_builder.{name}')\n"
+        f"print(sorted(names), sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    result = python(environment, "-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "'dataset'" in result.stdout
+    assert result.stdout.strip().endswith("[]")
+
+
+def test_a_mistake_is_one_line_on_the_real_command_line(environment, workshop):
+    """``python main.py`` with a misspelt key: exit code 2 and one line, nothing of TensorFlow's."""
+    config = workshop.config(batchsize=4)
+    result = python(environment, "main.py", config, "train")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {config}: unknown key batchsize")
+    assert "Did you mean 'batch_size'?" in lines[0]
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Let children heed Ctrl-C even if the tests run in the background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_for_epochs(process, history, count):
+    """Wait until history.csv holds `count` epochs below its heading."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.is_file() and history.read_text().count("\n") > count:
+            return
+        time.sleep(0.1)
+    process.kill()
+    pytest.fail(f"no {count} epochs: {process.communicate()}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
+def test_ctrl_c_keeps_the_weights_of_the_last_epoch(environment, workshop):
+    """Ctrl-C ends a training with 130 and one line; weights and history stay valid."""
+    config = workshop.config(epochs=100_000, log_period=100_000)
+    folder = workshop.folder / "run"
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "main.py", str(config), "train"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    wait_for_epochs(process, folder / "history.csv", 2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    result = workshop.result(process.returncode, out, err)
+    assert result.code == 130
+    assert "Traceback" not in err
+    assert len(result.messages) == 1, err
+    assert result.messages[0].startswith("stopped: by Ctrl-C")
+    assert str(folder / "weights_last.h5") in result.messages[0]
+    assert [path.name for path in folder.iterdir() if ".tmp" in path.name] == []
+    history = pd.read_csv(folder / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+    for name in ("weights_last.h5", "weights_best.h5"):
+        assert np.isfinite(np.concatenate([w.ravel() for w in loaded(config, folder / name)])).all()
+
+
+def loaded(config, weights):
+    """Return the weights of the configured model after reading a file."""
+    from sr_trainer.modeler import Modeler
+    from sr_trainer.user_params import UserParams
+    from toolbox.io.weights import load_weights
+
+    model = Modeler(UserParams(config)).build(verbose=0)
+    load_weights(model, weights)
+    return model.get_weights()

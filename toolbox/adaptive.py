@@ -1,0 +1,349 @@
+"""Adaptive Mixup: mixtures of patches whose features fit those of the region to be enhanced.
+
+Murakami et al. 2025, "Adaptive Super-Resolution for Ocean Bathymetric Maps Using a Deep Neural
+Network and Data Augmentation", Earth and Space Science. The steps are those of the manual; this
+module holds the arithmetic, `sr_dataset_builder.mixup` the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from toolbox.errors import DataError
+from toolbox.terrain import Spacing, mean_slope_gradient
+
+#: What ``target_value`` 0 to 3 stands for.
+FEATURES = (
+    "normalized_mean_slope_gradient",
+    "altitude_difference",
+    "mean_slope_gradient_norm_data",
+    "mean_slope_gradient",
+)
+BINS = 20
+LambdaRule = Literal["solve", "beta", "fixed"]
+_BISECTIONS = 16
+_CHUNK = 4096
+_PATIENCE = 8  # chunks of pairs without one that fits, before a bin is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """How a feature is computed from LR patches so that it compares with a table's column.
+
+    Attributes
+    ----------
+    key : str
+        One of `FEATURES`.
+    delta_m : float or (float, float)
+        Grid spacing of the LR patches, metres.
+    factor, offset : float
+        The two normalised slopes are ``factor * MSG + offset``, as in the table of the pool.
+    """
+
+    key: str
+    delta_m: Spacing
+    factor: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def of_table(cls, key: str, table: pd.DataFrame, delta_m: Spacing) -> Feature:
+        """Take the scaling of the two normalised slopes from the pool's table."""
+        msg = table["mean_slope_gradient"].to_numpy()
+        if key == "normalized_mean_slope_gradient":
+            low, high = np.nanmin(msg), np.nanmax(msg)
+            factor = 1 / ((high - low) or 1.0)
+            return cls(key, delta_m, factor, -low * factor)
+        if key == "mean_slope_gradient_norm_data":
+            steepest = np.nanargmax(msg)
+            factor = float(table[key].iloc[steepest] / (msg[steepest] or 1.0))
+            return cls(key, delta_m, factor)
+        return cls(key, delta_m)
+
+    def __call__(self, lr: np.ndarray) -> np.ndarray:
+        """Return the feature of LR patches (N, h, w, C), shape (N,)."""
+        if self.key == "altitude_difference":
+            return np.ptp(lr.reshape(len(lr), -1), axis=1)
+        return self.factor * mean_slope_gradient(lr, self.delta_m) + self.offset
+
+
+def target_edges(values: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return the edges of the target's histogram, (bins + 1,).
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Feature of the target patches; NaN does not count.
+    bins : int
+        Number of bins.
+
+    Raises
+    ------
+    DataError
+        If no value is a number.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise DataError("the target has no patch without a missing pixel, so it has no features.")
+    low, high = float(values.min()), float(values.max())
+    if not high > low:  # all alike: one narrow bin in the middle
+        reach = 0.01 * abs(low) or 1e-6
+        low, high = low - reach, high + reach
+    return np.linspace(low, high, bins + 1)
+
+
+def counts_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Count values by bin; the last edge belongs to the last bin, NaN to none."""
+    return np.histogram(values[np.isfinite(values)], edges)[0]
+
+
+def bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return each value's bin, -1 below the first and ``len(edges) - 1`` above the last."""
+    number = np.searchsorted(edges, values, side="right") - 1
+    number[values == edges[-1]] = len(edges) - 2
+    return number
+
+
+def group_threshold(edges: np.ndarray, counts: np.ndarray) -> float:
+    """Return the middle of the fullest bin of the target's histogram."""
+    fullest = int(np.argmax(counts))
+    return float(edges[fullest] + edges[fullest + 1]) / 2
+
+
+def walk_pairs(high: np.ndarray, low: np.ndarray, kinds: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield pairs (high, low) of different kinds, each pair once, in chunks of shape (n, 2).
+
+    Both lists are walked cyclically side by side; after a full round the second is shifted by one,
+    until every combination has come.
+
+    Parameters
+    ----------
+    high, low : numpy.ndarray of int
+        Pool numbers of the steep patches, descending, and of the gentle ones, ascending.
+    kinds : numpy.ndarray of int
+        Augmentation kind of every pool number.
+    """
+    if not len(high) or not len(low):
+        return
+    rounds = np.lcm(len(high), len(low))
+    total = len(high) * len(low)
+    for start in range(0, total, _CHUNK):
+        step = np.arange(start, min(start + _CHUNK, total))
+        pairs = np.stack([high[step % len(high)], low[(step + step // rounds) % len(low)]], axis=1)
+        yield pairs[kinds[pairs[:, 0]] != kinds[pairs[:, 1]]]
+
+
+def mixture(lam: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Return ``lam * high + (1 - lam) * low`` for stacks (N, H, W, C), float32."""
+    weight = lam.astype(np.float32).reshape(-1, 1, 1, 1)
+    return weight * high + (1 - weight) * low
+
+
+def solve_lambda(
+    high: np.ndarray, low: np.ndarray, wanted: np.ndarray, feature: Feature
+) -> np.ndarray:
+    """Find the mixing ratio that gives each pair the wanted feature, by bisection.
+
+    Parameters
+    ----------
+    high, low : numpy.ndarray, shape (N, h, w, C)
+        LR patches with features above and below `wanted`.
+    wanted : numpy.ndarray, shape (N,)
+        Feature that the mixture should have.
+    feature : Feature
+        How it is computed.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N,)
+        Ratio in [0, 1].
+    """
+    left, right = np.zeros(len(wanted)), np.ones(len(wanted))
+    for _ in range(_BISECTIONS):
+        middle = (left + right) / 2
+        above = feature(mixture(middle, high, low)) >= wanted
+        right = np.where(above, middle, right)
+        left = np.where(above, left, middle)
+    return right
+
+
+@dataclasses.dataclass
+class Mixtures:
+    """A plan of mixtures: which pairs, with which ratio, and what the LR feature becomes."""
+
+    pairs: np.ndarray
+    lam: np.ndarray
+    values: np.ndarray
+    missing: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class MixRule:
+    """How the ratio of a mixture is chosen.
+
+    Attributes
+    ----------
+    rule : {'solve', 'beta', 'fixed'}
+        Solve it for the wanted feature, draw it from Beta(alpha, alpha), or use `lamb`.
+    alpha, lamb : float
+        Parameters of the last two.
+    """
+
+    rule: LambdaRule = "solve"
+    alpha: float = 0.5
+    lamb: float = 0.8
+
+
+def plan_mixtures(
+    lr: np.ndarray,
+    values: np.ndarray,
+    kinds: np.ndarray,
+    high: np.ndarray,
+    low: np.ndarray,
+    edges: np.ndarray,
+    wanted: np.ndarray,
+    feature: Feature,
+    rule: MixRule,
+    rng: np.random.Generator,
+) -> Mixtures:
+    """Choose pairs and ratios so that each bin receives the wanted number of mixtures.
+
+    A mixture is never steeper than the steeper of its parents (the slope is a convex function of
+    the relief), so bins above the steepest patch stay short; `Mixtures.missing` says by how much.
+
+    Parameters
+    ----------
+    lr : numpy.ndarray, shape (N, h, w, C)
+        LR patches of the pool.
+    values, kinds : numpy.ndarray, shape (N,)
+        Their feature and augmentation kind.
+    high, low : numpy.ndarray of int
+        The two groups, descending and ascending.
+    edges, wanted : numpy.ndarray, shape (bins + 1,) and (bins,)
+        Histogram of the target, and mixtures wanted in each bin.
+    feature : Feature
+        The feature of the histogram.
+    rule : MixRule
+        How ratios are chosen.
+    rng : numpy.random.Generator
+        Draws ratios (rule 'beta') and the place of a mixture inside its bin.
+
+    Returns
+    -------
+    Mixtures
+    """
+    used = np.empty(0, np.int64)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    missing = wanted.copy()
+    for number in np.flatnonzero(wanted):
+        bottom, top = edges[number], edges[number + 1]
+        steep, gentle = high[values[high] >= bottom], low[values[low] <= top]
+        fruitless = 0
+        for pairs in walk_pairs(steep, gentle, kinds):
+            if missing[number] <= 0 or fruitless == _PATIENCE:
+                break
+            keys = pairs @ [len(lr), 1]
+            pairs = pairs[~np.isin(keys, used)][: 4 * missing[number]]
+            parents = lr[pairs[:, 0]], lr[pairs[:, 1]]
+            aim = rng.uniform(bottom, top, len(pairs))
+            lam = _ratios(parents, aim, feature, rule, rng)
+            reached = feature(mixture(lam, *parents))
+            proper = (lam > 0) & (lam < 1)
+            fits = np.flatnonzero(proper & (bin_of(reached, edges) == number))[: missing[number]]
+            used = np.concatenate([used, pairs[fits] @ [len(lr), 1]])
+            missing[number] -= len(fits)
+            fruitless = 0 if len(fits) else fruitless + 1
+            found.append((pairs[fits], lam[fits], reached[fits]))
+    if not found:
+        return Mixtures(np.empty((0, 2), np.int64), np.empty(0), np.empty(0), missing)
+    pairs, lam, reached = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Mixtures(pairs, lam, reached, missing)
+
+
+def _ratios(
+    parents: tuple[np.ndarray, np.ndarray],
+    aim: np.ndarray,
+    feature: Feature,
+    rule: MixRule,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    if rule.rule == "solve":
+        return solve_lambda(*parents, aim, feature)
+    if rule.rule == "beta":
+        return rng.beta(rule.alpha, rule.alpha, len(aim))
+    return np.full(len(aim), rule.lamb)
+
+
+def move_deficits(quota: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """Move what a bin cannot give to the nearest bins that have more than they must.
+
+    Parameters
+    ----------
+    quota, available : numpy.ndarray of int, shape (bins,)
+        Wanted and present.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (bins,)
+        What to take; at most `available`, and in sum ``sum(quota)`` if there are enough.
+    """
+    take = np.minimum(quota, available)
+    spare = available - take
+    for number in np.flatnonzero(quota > take):
+        deficit = quota[number] - take[number]
+        nearest = np.argsort(np.abs(np.arange(len(quota)) - number), kind="stable")
+        for other in nearest:
+            moved = min(deficit, spare[other])
+            take[other] += moved
+            spare[other] -= moved
+            deficit -= moved
+    return take
+
+
+def spread_evenly(candidates: np.ndarray, depths: np.ndarray, count: int) -> np.ndarray:
+    """Choose `count` candidates evenly spaced by mean depth."""
+    if count >= len(candidates):
+        return candidates
+    ordered = candidates[np.argsort(depths[candidates], kind="stable")]
+    return ordered[((np.arange(count) + 0.5) * len(ordered) / count).astype(int)]
+
+
+def pick(
+    values: np.ndarray,
+    priorities: np.ndarray,
+    depths: np.ndarray,
+    edges: np.ndarray,
+    quota: np.ndarray,
+) -> np.ndarray:
+    """Choose pool numbers so that their histogram follows the quotas.
+
+    Parameters
+    ----------
+    values, priorities, depths : numpy.ndarray, shape (N,)
+        Feature, priority (0 is taken first) and mean depth of every member of the pool.
+    edges, quota : numpy.ndarray, shape (bins + 1,) and (bins,)
+        Bins and how many to take from each; members outside the bins fill in where they are the
+        nearest.
+
+    Returns
+    -------
+    numpy.ndarray of int
+        Sorted pool numbers.
+    """
+    bins = bin_of(values, edges) + 1  # 0 and the last are outside
+    bins[~np.isfinite(values)] = -1
+    available = np.bincount(bins[bins >= 0], minlength=len(quota) + 2)
+    take = move_deficits(np.concatenate([[0], quota, [0]]), available)
+    chosen: list[np.ndarray] = []
+    for number, count in enumerate(take):
+        members = np.flatnonzero(bins == number)
+        for priority in np.unique(priorities[members]):
+            same = members[priorities[members] == priority]
+            some = spread_evenly(same, depths, min(count, len(same)))
+            chosen.append(some)
+            count -= len(some)
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
