@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolbox.data_loader import DEFAULT_DELTA_M, load_images, recorded_spacing
 from toolbox.errors import program
-from toolbox.terrain import Spacing, write_feature_csv
+from toolbox.terrain import Spacing, spacing_text, write_feature_csv
 
 
 @program
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None, kind: str = "HR") -> None:
         delta_m = args.delta[0] if len(args.delta) == 1 else (args.delta[0], args.delta[1])
     csv = Path(args.fname).with_suffix(".csv")
     table = write_feature_csv(load_images(args.fname), delta_m, csv, normalized_column=kind == "LR")
-    print(f"{csv}: {len(table)} images at {delta_m} m")
+    print(f"{csv}: {len(table)} images at {spacing_text(delta_m)}")
     print(table.drop(columns="index").describe().loc[["mean", "min", "max"]].to_string())
 
 

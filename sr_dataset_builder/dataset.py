@@ -35,12 +35,17 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
+Metres = Annotated[Float, Field(gt=0)]
+#: Values that files use for "missing" and that could pass for depths.
+SUSPECTS = (-9999.0, -32768.0, -32767.0, -99999.0, 9999.0, 99999.0)
+
+
 class BuildParams(Settings):
     """What a build file (YAML) may say."""
 
     hr_fname: str
     lr_fname: str | None = None
-    save_dir: str
+    save_dir: Annotated[str, Field(min_length=1)]
     block_shape: tuple[Int, Int] = (44, 40)
     scale: Annotated[Int, Field(ge=1, le=16)] = 4
     lr_img_shape: tuple[Int, Int] = (16, 16)
@@ -55,8 +60,8 @@ class BuildParams(Settings):
     zero_is_missing: bool = False
     positive: Literal["up", "down"] = "up"
     valid_range: tuple[Float, Float] | None = None
-    delta_hr_m: Float | tuple[Float, Float] | None = None
-    delta_lr_m: Float | tuple[Float, Float] | None = None
+    delta_hr_m: Metres | tuple[Metres, Metres] | None = None
+    delta_lr_m: Metres | tuple[Metres, Metres] | None = None
     overwrite: bool = False
 
     @model_validator(mode="after")
@@ -107,7 +112,8 @@ class Dataset:
         block_shape: Sequence[int] = (44, 40),
         params: BuildParams | None = None,
     ) -> None:
-        self.params = params or BuildParams(hr_fname=hr_fname, lr_fname=lr_fname, save_dir="")
+        self.notes: list[str] = []
+        self.params = params or BuildParams(hr_fname=hr_fname, lr_fname=lr_fname, save_dir=".")
         p = self.params
         lr, hr = self._read(lr_fname, hr_fname)
         x, y = self.rm_nan(*self._cut(lr, hr, (block_shape[0], block_shape[1])))
@@ -147,6 +153,12 @@ class Dataset:
         values = raster.values
         if p.zero_is_missing:
             values[values == 0] = np.nan
+        for suspect in SUSPECTS:
+            if count := int((values == suspect).sum()):
+                self.notes.append(
+                    f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
+                    f"missing, add 'nodata: {suspect:g}'."
+                )
         outside = np.zeros(values.shape, bool)
         if p.valid_range is not None:
             low, high = sorted(p.valid_range)
@@ -318,6 +330,8 @@ class Dataset:
         save_dir : str
             Folder; made if missing.
         """
+        # The record comes last: a folder without it is not a whole data set.
+        Path(save_dir, RECORD_NAME).unlink(missing_ok=True)
         jobs = [(split, kind) for split in SPLITS for kind in ("LR", "HR")]
         for split, kind in progress(jobs, "saving"):
             # What described or replaced the old patches would be wrong for the new ones.
@@ -392,6 +406,7 @@ def build(params: BuildParams, where: str = "build.yml") -> Dataset:
     print(f"reading {params.hr_fname}", flush=True)
     dataset = Dataset(params.lr_fname, params.hr_fname, params.block_shape, params)
     dataset.save(params.save_dir)
+    print("\n".join(dataset.notes), end="\n" if dataset.notes else "")
     for split in SPLITS:
         pairs = len(getattr(dataset, f"x_{split}"))
         print(f"{split:>10}: {pairs:6d} pairs from {dataset.blocks[split]} blocks")

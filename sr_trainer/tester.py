@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from sr_trainer.trainer import check_shape
-from sr_trainer.user_params import UserParams
-from toolbox.data_generator import DataGenerator
-from toolbox.errors import DataError, WeightsError
+from sr_trainer.user_params import CONFIG_NAME, UserParams
+from toolbox.config import read_yaml
+from toolbox.data_generator import DataGenerator, complete_pairs
+from toolbox.errors import ConfigError, DataError, WeightsError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, summarize
 from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
@@ -23,7 +24,7 @@ from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.progress import progress
 from toolbox.registry import SOURCES
-from toolbox.terrain import SLOPE_CLASSES, class_name, feature_table, write_table
+from toolbox.terrain import SLOPE_CLASSES, class_name, feature_table, spacing_text, write_table
 
 RESULT_DIR = "test_result"
 SLOPE = "mean_slope_gradient"
@@ -56,7 +57,7 @@ class Tester:
         self.source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
         lr, hr = self.source.test()
         check_shape(u_params, lr)
-        self._whole = ~(np.isnan(lr).any(axis=(1, 2, 3)) | np.isnan(hr).any(axis=(1, 2, 3)))
+        self._whole = complete_pairs(lr, hr)
         self.test_data_generator = DataGenerator(
             lr, hr, self.normalizer.normalize_pair, u_params.batch_size, seed=u_params.seed
         )
@@ -82,6 +83,7 @@ class Tester:
         """
         print(f"testing {self.weights}", flush=True)
         load_weights(model, self.weights)
+        _refuse_other_network(self.u_params, self.weights)
         self.evaluator.model = model
         generator = self.test_data_generator
         lr, hr = generator.raw_lr_imgs, generator.raw_hr_imgs
@@ -109,7 +111,7 @@ class Tester:
         csv = images.with_suffix(".csv")
         if not csv.is_file():
             delta_m = self.source.spacing_m("HR")
-            print(f"{csv} is missing; computing slopes at {delta_m} m")
+            print(f"{csv} is missing; computing slopes at {spacing_text(delta_m)}")
             table = feature_table(self.source.test()[1], delta_m, normalized_column=False)
             with contextlib.suppress(PermissionError):  # data on a read-only disk
                 write_table(table, csv)
@@ -177,7 +179,7 @@ class Tester:
                 {name: table[part] for name, table in tables.items()},
                 folder / f"test_result_{numbers[0]}-{numbers[-1]}.png",
                 [
-                    f"{n}: slope {slopes[i]:.3f}"
+                    f"{n}: slope {slopes[i]:.3f} m/m"
                     for n, i in zip(numbers, range(start, part.stop), strict=True)
                 ],
             )
@@ -214,6 +216,22 @@ def _normalizer_of(u_params: UserParams, weights: Path) -> Normalizer:
     )
 
 
+def _refuse_other_network(u_params: UserParams, weights: Path) -> None:
+    """Refuse settings under which the weights would load but mean another network."""
+    for folder in (weights.parent, Path(u_params.log_dir)):
+        if (folder / CONFIG_NAME).is_file():
+            break
+    else:
+        return
+    trained, asked = read_yaml(folder / CONFIG_NAME), u_params.resolved()
+    for key in ("model", "scale", "bicubic_skip", u_params.model):
+        if trained.get(key) != asked.get(key):
+            raise ConfigError(
+                f"{u_params.fname}: {key} must be as in {folder / CONFIG_NAME}, with which "
+                f"{weights.name} was trained: {trained.get(key)}; received {asked.get(key)}."
+            )
+
+
 def _describe(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="index").astype(float).describe()
 
@@ -227,10 +245,11 @@ def _print_report(summary: dict[str, Any], folder: Path) -> None:
         for method in ("bicubic", "back_projection", "sr") if group["n"] else ():
             row = group[method]
             figures = "".join(f" {row[m]:9.3f}" for m in MEASURES[:4])
-            gain = 100 * (row["rmse_m"] / group["bicubic"]["rmse_m"] - 1)
+            reference = group["bicubic"]["rmse_m"]
+            gain = f"{100 * (row['rmse_m'] / reference - 1):+.1f} % RMSE" if reference else ""
             print(
                 f"{name:>10} {group['n']:6d}  {method:<16}{figures}{row['psnr']:9.2f}"
-                f"{row['dssim']:9.5f}  {gain:+.1f} % RMSE"
+                f"{row['dssim']:9.5f}  {gain}"
             )
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         print("WARNING: super-resolution is no better than bicubic here; do not use this network.")

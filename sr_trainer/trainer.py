@@ -12,7 +12,7 @@ import numpy as np
 from sr_trainer.user_params import CONFIG_NAME, UserParams
 from toolbox.augment import Augmenter
 from toolbox.callbacks import HistoryLogger, ModelLogger, ProgressLogger, StopOnNaN, TestLogger
-from toolbox.data_generator import DataGenerator
+from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, save_normalizer
@@ -21,6 +21,7 @@ from toolbox.registry import NORMALIZERS, SOURCES
 #: Everything that a run writes into its log folder.
 RUN_FILES = (
     "history.csv",
+    ".weights_*",
     "history_*.png",
     "weights_*.h5",
     "test_*.png",
@@ -58,7 +59,7 @@ class Trainer:
         self.overwrite = overwrite
         self._refuse_other_run()
         source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
-        train, validation = source.train(), source.validation()
+        train, validation = _complete(source.train()), source.validation()
         check_shape(u_params, train[0])
         norm_range = u_params.norm_range or _range_of(train[1])
         self.normalizer = self._fit_normalizer(train, norm_range)
@@ -86,12 +87,9 @@ class Trainer:
             )
 
     def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Any:
-        lr, hr = train
-        whole = ~np.isnan(lr).any(axis=(1, 2, 3))
         settings = self.u_params.normalizer
-        return NORMALIZERS.resolve(settings.name).fit(
-            lr if whole.all() else lr[whole], hr, norm_range, **settings.options()
-        )
+        fit = NORMALIZERS.resolve(settings.name).fit
+        return fit(train[0], train[1], norm_range, **settings.options())
 
     def _refuse_other_run(self) -> None:
         folder = Path(self.u_params.log_dir)
@@ -207,11 +205,22 @@ def _kept(folder: Path, which: str) -> str:
     return f"the weights of the {which} complete epoch are in {path}"
 
 
+def _complete(pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out pairs with a missing pixel, from which no constant may be taken."""
+    whole = complete_pairs(*pairs)
+    if not whole.any():
+        raise DataError(
+            f"all {len(whole)} training pairs hold a missing pixel (NaN or infinity). Build the "
+            f"data set from another region."
+        )
+    return pairs if whole.all() else (pairs[0][whole], pairs[1][whole])
+
+
 def _range_of(hr: np.ndarray) -> tuple[float, float]:
-    low, high = float(np.nanmin(hr)), float(np.nanmax(hr))
+    low, high = float(hr.min()), float(hr.max())
     if not high > low:
         raise DataError(
-            f"the training images are flat ({low} everywhere) or all missing; there is nothing to "
+            f"the training images are flat ({low} everywhere); there is nothing to "
             f"learn. Build the data set from another region."
         )
     return low, high

@@ -18,10 +18,12 @@ from pydantic import (
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
+from toolbox.normalizer import FILE_NAME
 from toolbox.registry import LOSSES, MODELS, NORMALIZERS, OPTIMIZERS, SOURCES, Registry
 
 CONFIG_NAME = "config.yml"
-Range = tuple[Float, Float]
+Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
+Range = tuple[Limit, Limit]
 #: Sections that the manual's files have for models which are not built yet.
 _FUTURE_SECTIONS = ("srgan", "esrgan")
 
@@ -120,7 +122,7 @@ class NormalizerParams(Settings):
 class _Common(Settings):
     """Every key of a run but the sections of the models."""
 
-    data_dir: str
+    data_dir: Annotated[str, Field(min_length=1)]
     model: _named(MODELS)  # type: ignore[valid-type]
     input_shape: tuple[Count, Count, Count] = (16, 16, 1)
     scale: Annotated[Count, Field(le=16)] = 4
@@ -135,7 +137,7 @@ class _Common(Settings):
     loss: _named(LOSSES) = "mse"  # type: ignore[valid-type]
     optimizer: _named(OPTIMIZERS) = "adam"  # type: ignore[valid-type]
     learning_rate: Annotated[Float, Field(gt=0)] = 1e-4
-    log_dir: str | None = None
+    log_dir: Annotated[str, Field(min_length=1)] | None = None
     log_period: Count = 20
     patience: Count | None = None
     online_da: OnlineDA = OnlineDA()
@@ -206,7 +208,10 @@ class UserParams:
         settings = check(_settings_class(), read_yaml(fname), os.fspath(fname))
         self.__dict__.update({key: getattr(settings, key) for key in type(settings).model_fields})
         self.fname = os.fspath(fname)
-        if settings.log_dir is None:
+        beside = Path(fname).parent
+        if Path(fname).name == CONFIG_NAME and (beside / FILE_NAME).is_file():
+            self.log_dir = str(beside)  # a run's own file, wherever the folder was moved
+        elif settings.log_dir is None:
             self.log_dir = f"{Path(fname).with_suffix('')}_log"
         if settings.seed is None:
             self.seed = secrets.randbelow(2**32)

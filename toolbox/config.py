@@ -75,11 +75,16 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{fname}: not readable as YAML ({line}).") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{fname}: a value cannot be read ({error}). Mend it.") from None
     if not isinstance(content, dict):
         raise ConfigError(
             f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."
         )
-    return {key: _none(value) for key, value in content.items()}
+    try:
+        return {key: _none(value) for key, value in content.items()}
+    except RecursionError:
+        raise ConfigError(f"{fname}: an anchor refers to itself. Mend that line.") from None
 
 
 def _none(value: Any) -> Any:
@@ -161,6 +166,10 @@ def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) ->
         known = _fields_at(settings, error["loc"][:-1])
         hint = did_you_mean(str(error["loc"][-1]), known)
         return f"{where}: unknown key {key}. {hint}"
+    if error["type"] == "too_long":
+        return f"{where}: {key} has too many entries; received {error['input']!r}."
+    if error["type"] in ("invalid_key", "string_type") and not isinstance(error["loc"][-1], str):
+        return f"{where}: keys must be words; received {error['loc'][-1]!r}. Mend that line."
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         key = ".".join(place + path[:-1])
         return f"{where}: {key} has too few entries; received {error['input']!r}."

@@ -13,6 +13,14 @@ from toolbox.errors import DataError
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Tell which pairs hold neither NaN nor infinity: (N,) of bool, for stacks (N, H, W, C)."""
+    # A sum is finite exactly if all that is summed is, and it needs no mask in memory.
+    axes = (1, 2, 3)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.isfinite(x.sum(axes, np.float64)) & np.isfinite(y.sum(axes, np.float64))
+
+
 class DataGenerator:
     """Normalises LR / HR images and serves them in batches.
 
@@ -22,7 +30,7 @@ class DataGenerator:
     Parameters
     ----------
     x, y : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
-        LR and HR images in physical units; pairs with a NaN are left out.
+        LR and HR images in physical units; pairs with a NaN or infinity are left out.
     norm_func : callable
         ``norm_func(x, y) -> (x, y)``, e.g. ``normalizer.normalize_pair``.
     batch_size : int
@@ -58,11 +66,11 @@ class DataGenerator:
         augmenter: Augmenter | None = None,
         seed: int = 0,
     ) -> None:
-        whole = ~(np.isnan(x).any(axis=(1, 2, 3)) | np.isnan(y).any(axis=(1, 2, 3)))
+        whole = complete_pairs(x, y)
         if not whole.any():
             raise DataError(
-                f"all {len(x)} pairs hold a missing pixel (NaN); none is left. Build the data set "
-                f"from another region."
+                f"all {len(x)} pairs hold a missing pixel (NaN or infinity); none is left. Build "
+                f"the data set from another region."
             )
         self.raw_lr_imgs: np.ndarray = x if whole.all() else x[whole]
         self.raw_hr_imgs: np.ndarray = y if whole.all() else y[whole]

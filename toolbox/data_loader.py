@@ -46,6 +46,8 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
             raise DataError(f"{path}: not a plain .npy array ({error}).") from None
     else:
         imgs = load_array(path)
+    if imgs.dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected images of numbers; received {imgs.dtype}.")
     if imgs.ndim == 3:
         imgs = imgs[..., None]
     if imgs.ndim != 4:

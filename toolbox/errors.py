@@ -83,8 +83,11 @@ def program(main: Callable[..., Any]) -> Callable[..., int]:
                 raise
             where = f": {error.filename}" if error.filename else ""
             return _say(f"error: {error.strerror}{where}", 2)
-        except MemoryError as error:
-            return _say(f"error: out of memory ({error}). Use smaller images or batch_size.", 2)
+        except Exception as error:
+            # TensorFlow is not imported here, so its own error is known by name.
+            if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
+                raise
+            return _say("error: out of memory. Use a smaller network, images or batch_size.", 2)
         return 0
 
     return run

@@ -173,7 +173,7 @@ class Evaluator:
         bicubic, sr = predictions["bicubic"], predictions["sr"]
         texts = {
             label: [
-                f"RMSE {row.rmse_m:.2f} m\nPSNR {row.psnr:.2f} dB  DSSIM {row.dssim:.4f}"
+                f"RMSE {row.rmse_m:.2f} m\nPSNR {row.psnr:.2f} dB  DSSIM {row.dssim:.5f}"
                 for row in tables[name].itertuples()
             ]
             for label, name in (("bicubic", "bicubic"), ("super-res", "sr"))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from toolbox.io.atomic import replacing
 
 _COLOURS = ("tab:red", "tab:green", "tab:blue")
+_METHOD_NAMES = ("bicubic", "back-projected bicubic", "super-resolution")
 _METHOD_COLOURS = {"bicubic": "0.6", "back_projection": "tab:orange", "sr": "tab:blue"}
 
 
@@ -182,9 +183,10 @@ class Plotter:
             heights = [group[method]["rmse_m"] for group in groups.values()]
             bars.bar(np.arange(len(groups)) + (i - 1) * 0.27, heights, 0.27, color=colour)
         bars.set_xticks(
-            range(len(groups)), [f"{name}\nn = {group['n']}" for name, group in groups.items()]
+            range(len(groups)),
+            [f"{_readable(name)}\nn = {group['n']}" for name, group in groups.items()],
         )
-        bars.legend(list(_METHOD_COLOURS), fontsize=8)
+        bars.legend(_METHOD_NAMES, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
         self.__setup_ax(bars, "mean slope gradient (m/m)", "RMSE (m)")
         x, y = per_image["bicubic_rmse_m"], per_image["sr_rmse_m"]
         scatter.plot(x, y, ".", markersize=4, color=_METHOD_COLOURS["sr"])
@@ -194,6 +196,10 @@ class Plotter:
         scatter.set_title(f"{better} of {len(x)} images better than bicubic", fontsize=9)
         self.__setup_ax(scatter, "bicubic RMSE (m)", "super-resolution RMSE (m)")
         save_figure(figure, save_fname)
+
+
+def _readable(slope_class: str) -> str:
+    return f"≥ {slope_class[:-1]}" if slope_class.endswith("-") else slope_class
 
 
 def _limits(stack: list[np.ndarray], symmetric: bool) -> tuple[float, float]:

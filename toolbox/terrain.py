@@ -15,6 +15,13 @@ Spacing = float | tuple[float, float]
 SLOPE_CLASSES: tuple[tuple[float, float], ...] = ((0.0, 0.05), (0.05, 0.1), (0.1, np.inf))
 
 
+def spacing_text(delta_m: Spacing) -> str:
+    """Write a grid spacing for people: ``50 m`` or ``92.77 × 74.48 m``."""
+    if isinstance(delta_m, tuple):
+        return f"{delta_m[0]:.4g} × {delta_m[1]:.4g} m"
+    return f"{delta_m:.4g} m"
+
+
 def class_name(low: float, high: float) -> str:
     """Name a slope class as the manual's files do: ``0-0.05``, ``0.05-0.1``, ``0.1-``."""
     return f"{low:g}-" + ("" if np.isinf(high) else f"{high:g}")

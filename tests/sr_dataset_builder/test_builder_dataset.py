@@ -146,7 +146,7 @@ def numbered(workshop):
 
     def build(seed):
         params = BuildParams(
-            hr_fname=str(hr), save_dir="", lr_img_shape=(4, 4), validation_size=0.2, seed=seed
+            hr_fname=str(hr), save_dir="unused", lr_img_shape=(4, 4), validation_size=0.2, seed=seed
         )
         return Dataset(None, str(hr), (4, 5), params)
 
@@ -218,7 +218,11 @@ def test_odd_map_sizes_keep_lr_and_hr_aligned(workshop, size, given):
     hr_fname = str(workshop.write_pickle(hr, workshop.folder / "hr.pkl"))
     lr_fname = str(workshop.write_pickle(lr, workshop.folder / "lr.pkl")) if given else None
     params = BuildParams(
-        hr_fname=hr_fname, save_dir="", lr_img_shape=(8, 9), validation_size=0.2, test_size=0.2
+        hr_fname=hr_fname,
+        save_dir="unused",
+        lr_img_shape=(8, 9),
+        validation_size=0.2,
+        test_size=0.2,
     )
     dataset = Dataset(lr_fname, hr_fname, (2, 3), params)
     for x, y in zip(parts(dataset, "x"), parts(dataset, "y"), strict=True):
@@ -233,7 +237,7 @@ def test_pairs_with_gaps_that_cannot_be_mended_are_left_out(workshop):
     hr = relief(160, 200)
     hr[10:30, 10:30] = np.nan
     fname = str(workshop.write_pickle(hr, workshop.folder / "hr.pkl"))
-    params = BuildParams(hr_fname=fname, save_dir="", lr_img_shape=(4, 4))
+    params = BuildParams(hr_fname=fname, save_dir="unused", lr_img_shape=(4, 4))
     dataset = Dataset(None, fname, (4, 5), params)
     everything = np.concatenate(parts(dataset, "y"))
     assert np.isfinite(everything).all()

@@ -151,6 +151,6 @@ def test_program_prints_a_summary(workshop, planes, capsys):
     """The reader sees the file, the spacing and the ranges of the features."""
     tabulate(bathymetric_map_feature, planes, workshop)
     lines = capsys.readouterr().out
-    assert "data.csv: 3 images at 50.0 m" in lines
+    assert "data.csv: 3 images at 50 m" in lines
     rows = pd.read_csv(io.StringIO("\n".join(lines.splitlines()[1:])), sep=r"\s+", index_col=0)
     assert rows.loc["max", "mean_slope_gradient"] == pytest.approx(1.0, rel=1e-4)

@@ -27,7 +27,7 @@ from sr_trainer.trainer import RUN_FILES
         ({"learning_rate": "fast"}, ("learning_rate must be", "'fast'")),
         ({"input_shape": 16}, ("input_shape must be", "16")),
         ({"input_shape": [4, 4]}, ("input_shape",)),
-        ({"norm_range": [1, 2, 3]}, ("norm_range must",)),
+        ({"norm_range": [1, 2, 3]}, ("norm_range has too many entries",)),
         ({"data_dir": 5}, ("data_dir must be", "5")),
         ({"model": ["espcn"]}, ("model must be", "['espcn']")),
         ({"online_da": 5}, ("online_da must be", "5")),

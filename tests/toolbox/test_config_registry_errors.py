@@ -354,7 +354,7 @@ def test_program_stopped_by_the_user(capsys):
 def test_program_out_of_memory(capsys):
     """What to make smaller is said."""
     assert raising(MemoryError("3 GiB"))() == 2
-    assert "out of memory (3 GiB). Use smaller images" in capsys.readouterr().err
+    assert "out of memory. Use a smaller network, images or batch_size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError("bug")])

@@ -143,11 +143,13 @@ def _read_band(path: Path, opened: Any, variable: str | None) -> Raster:
             raise DataError(f"{path}: has bands 1 to {dataset.count}; received {band}.")
         with np.errstate(over="ignore"):  # nodata may be too large for float32
             values = dataset.read(band, masked=True).astype(np.float32).filled(np.nan)
+        values = values * dataset.scales[band - 1] + dataset.offsets[band - 1]
         return Raster(values, _affine_spacing(dataset))
 
 
 def _affine_spacing(dataset: Any) -> tuple[float, float] | None:
-    columns, rows = abs(dataset.transform.a), abs(dataset.transform.e)
+    matrix = dataset.transform  # a rotated grid has its spacing in both columns of the matrix
+    columns, rows = np.hypot(matrix.a, matrix.d), np.hypot(matrix.b, matrix.e)
     if dataset.crs is None:
         return None
     if dataset.crs.is_geographic:
@@ -165,11 +167,18 @@ def _read_netcdf(path: Path, variable: str | None) -> Raster:
         ) from None
     try:
         with xarray.open_dataset(path) as dataset:
-            array = dataset[_choose(path, _planes(dataset), variable)].load()
+            array = _rows_first(dataset[_choose(path, _planes(dataset), variable)].load())
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise DataError(f"{path}: cannot be read as NetCDF ({first}).") from None
     return Raster(array.values, _coordinate_spacing(array))
+
+
+def _rows_first(array: Any) -> Any:
+    """Turn a plane stored as (longitude, latitude) or (x, y) round."""
+    plane = array.squeeze()
+    first = str(plane.dims[0]).lower()
+    return plane.transpose() if first.startswith(("lon", "x", "east")) else plane
 
 
 def _planes(dataset: Any) -> list[str]:

@@ -16,7 +16,7 @@ from toolbox.io.atomic import replacing
 def _encode_latin1(text: str, encoding: str) -> bytes:
     """Stand in for ``_codecs.encode``, which old pickles use to carry raw bytes."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r}")
+        raise _ForbiddenError(f"encoding {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
@@ -40,6 +40,10 @@ def _numpy_reconstructors() -> dict[tuple[str, str], Any]:
     return allowed
 
 
+class _ForbiddenError(Exception):
+    """The pickle names something that is not a plain array."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     allowed = _numpy_reconstructors()
 
@@ -47,7 +51,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return self.allowed[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name}") from None
+            raise _ForbiddenError(f"{module}.{name}") from None
 
 
 def load_array(path: str | os.PathLike[str]) -> np.ndarray:
@@ -73,14 +77,22 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
             content = _load(stream)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Name an existing .pkl file.") from None
-    except pickle.UnpicklingError as error:
+    except _ForbiddenError as error:
         raise DataError(
             f"{path}: expected a pickle of plain NumPy arrays; received {error}, which is never "
             f"executed. Save the array itself with pickle.dump(array, file)."
         ) from None
-    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+    ) as error:
         raise DataError(
-            f"{path}: not a readable pickle ({type(error).__name__}: {error})."
+            f"{path}: not a readable pickle, perhaps damaged ({type(error).__name__}: {error})."
         ) from None
     return _as_array(content, path)
 
