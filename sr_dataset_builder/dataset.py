@@ -30,7 +30,7 @@ Pair = tuple[int, int]
 Blocks = list[np.ndarray]
 
 
-def _number_as_text(value: Any) -> Any:
+def number_as_text(value: Any) -> Any:
     """Take a band number written without quotes."""
     return str(value) if isinstance(value, int) else value
 
@@ -55,7 +55,7 @@ class BuildParams(Settings):
     test_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     seed: Annotated[Int, Field(ge=0)] = 0
     lr_method: Literal[METHODS] = "area"  # type: ignore[valid-type]
-    variable: Annotated[str | None, BeforeValidator(_number_as_text)] = None
+    variable: Annotated[str | None, BeforeValidator(number_as_text)] = None
     nodata: Float | None = None
     zero_is_missing: bool = False
     positive: Literal["up", "down"] = "up"

@@ -1,0 +1,215 @@
+"""The whole adaptation to a region: ``python -m sr_dataset_builder.adapt adapt.yml``.
+
+Features of the target's LR map, flips and rotations of the training pairs, mixtures, choice, and a
+folder ready for training. Arrays stay on disk and are read through memory maps. Interrupted work
+goes on where it stopped when the same file is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from sr_dataset_builder.dataset import Dataset, Metres, number_as_text
+from sr_dataset_builder.flip import FLIPS
+from sr_dataset_builder.mixup import PICKED, MixupParams
+from sr_dataset_builder.mixup import run as run_mixup
+from sr_dataset_builder.pair_files import PairFiles, append_copies
+from sr_dataset_builder.rotate import rotations
+from toolbox.adaptive import LambdaRule
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.data_loader import RECORD_NAME, load_images, recorded_spacing
+from toolbox.errors import DataError, program
+from toolbox.io.atomic import replacing
+from toolbox.io.raster import read_raster
+from toolbox.io.safe_pickle import save_array
+from toolbox.terrain import Spacing, spacing_text, write_feature_csv
+
+POOL = "pool"
+
+
+class AdaptParams(Settings):
+    """What an adaptation file (YAML) may say."""
+
+    data_dir: Annotated[str, Field(min_length=1)]
+    save_dir: Annotated[str, Field(min_length=1)]
+    target: str
+    variable: Annotated[str | None, BeforeValidator(number_as_text)] = None
+    nodata: Float | None = None
+    positive: Literal["up", "down"] = "up"
+    target_stride: tuple[Count, Count] = (8, 8)
+    target_delta_m: Metres | tuple[Metres, Metres] | None = None
+    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
+    flips: bool = True
+    angles: tuple[Float, ...] = tuple(range(30, 360, 30))
+    fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
+    threshold: Float | None = None
+    std: Annotated[Float, Field(ge=0)] = 0.05
+    random_split: bool = False
+    lambda_rule: LambdaRule = "solve"
+    alpha: Annotated[Float, Field(gt=0)] = 0.5
+    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
+    increase_rate: Annotated[Float, Field(gt=0)] = 2
+    pick_number: Count | None = None
+    plot_figure: bool = False
+    seed: Annotated[Int, Field(ge=0)] = 0
+    keep_pool: bool = False
+
+
+class _Stages:
+    """Runs each stage once: a finished stage leaves a mark with the settings it depends on."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        text = json.dumps(settings, sort_keys=True, default=str)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+
+    def run(self, number: int, label: str, work: Callable[[], Any]) -> None:
+        mark = self.folder / f"stage_{number}.json"
+        if mark.is_file() and json.loads(mark.read_text("utf-8"))["settings"] == self.fingerprint:
+            print(f"[{number}/5] {label}: done before", flush=True)
+            return
+        print(f"[{number}/5] {label}", flush=True)
+        work()
+        with replacing(mark) as beside:
+            beside.write_text(json.dumps({"settings": self.fingerprint}) + "\n", encoding="utf-8")
+
+
+def adapt(params: AdaptParams) -> None:
+    """Adapt a data set to the target's LR map.
+
+    Parameters
+    ----------
+    params : AdaptParams
+        ``data_dir`` holds train, validation and test; ``target`` is the LR map (any raster), or a
+        ``.csv`` table of its features. ``save_dir`` receives a data set with an adapted ``train/``
+        and the validation and test data as they are.
+
+    Raises
+    ------
+    DataError
+        If the target holds no complete patch, or files are missing.
+    """
+    source, out = Path(params.data_dir), Path(params.save_dir)
+    pool = out / POOL
+    pool.mkdir(parents=True, exist_ok=True)
+    lr_file = _images(source / "train", "LR")
+    lr = load_images(lr_file)
+    stamps = {str(p): p.stat().st_mtime_ns for p in (lr_file, _images(source / "train", "HR"))}
+    stages = _Stages(pool, {**params.model_dump(), "files": stamps})
+    delta_m = recorded_spacing(lr_file, "LR")
+    target_csv = out / "target" / "data_LR.csv"
+    stages.run(1, "features of the target", lambda: _target(params, lr.shape[1:3], target_csv))
+    stages.run(2, "flips and rotations", lambda: _copies(params, source, pool))
+    stages.run(3, "features of the training pairs", lambda: _features(pool, delta_m))
+    stages.run(4, "mixtures and choice", lambda: _mix(params, pool, target_csv, len(lr), delta_m))
+    stages.run(5, "ready for training", lambda: _deliver(source, out))
+    if not params.keep_pool:
+        for store in pool.rglob("*.npy"):
+            store.unlink()
+    print(f"data_dir: {out}")
+
+
+def _images(folder: Path, kind: str) -> Path:
+    mapped = folder / f"data_{kind}.npy"
+    path = mapped if mapped.is_file() else mapped.with_suffix(".pkl")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Name a data set with train, validation and test.")
+    return path
+
+
+def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
+    """Cut the target's LR map into patches and tabulate their features."""
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    if params.target.endswith(".csv"):
+        if not Path(params.target).is_file():
+            raise DataError(f"{params.target}: no such table. Name the target's map or table.")
+        shutil.copyfile(params.target, csv)
+        return
+    raster = read_raster(params.target, params.variable, params.nodata, params.positive)
+    delta_m: Spacing | None = params.target_delta_m or raster.delta_m
+    if delta_m is None:
+        raise DataError(
+            f"{params.target}: does not say its grid spacing. Add 'target_delta_m: ...' in metres."
+        )
+    patches = Dataset.block_split(raster.values, (1, 1), img_shape, params.target_stride)[0]
+    patches = patches[np.isfinite(patches).all(axis=(1, 2))]
+    if not len(patches):
+        raise DataError(f"{params.target}: no patch of {img_shape} without a missing pixel.")
+    print(f"      {len(patches)} patches at {spacing_text(delta_m)}")
+    write_feature_csv(patches, delta_m, csv, normalized_column=True)
+
+
+def _copies(params: AdaptParams, source: Path, pool: Path) -> None:
+    files = PairFiles(
+        train_dir=str(source / "train"),
+        train_data=(_images(source / "train", "HR").name, _images(source / "train", "LR").name),
+        train_savedata=(
+            str((pool / "data_HR.npy").resolve()),
+            str((pool / "data_LR.npy").resolve()),
+        ),
+    )
+    flips = FLIPS if params.flips else []
+    append_copies(files, [*flips, *rotations(params.angles, params.fill_mode)])
+
+
+def _features(pool: Path, delta_m: Spacing) -> None:
+    write_feature_csv(load_images(pool / "data_LR.npy"), delta_m, pool / "data_LR.csv", True)
+
+
+def _mix(params: AdaptParams, pool: Path, csv: Path, originals: int, delta_m: Spacing) -> None:
+    shared = params.model_dump(include=set(MixupParams.model_fields))
+    mixup = MixupParams(
+        **shared,
+        train_dir=str(pool),
+        train_data=("data_HR.npy", "data_LR.npy"),
+        target_data_csv=str(csv),
+        save_dir_name="mixup",
+        original_image_num=originals,
+        delta_lr_m=delta_m,
+    )
+    print("      " + "\n      ".join(run_mixup(mixup).lines()))
+
+
+def _deliver(source: Path, out: Path) -> None:
+    """Write the chosen pairs as train/ and take validation and test over."""
+    picked = out / POOL / "mixup" / PICKED
+    for kind in ("HR", "LR"):
+        save_array(load_images(picked / f"data_{kind}.npy"), out / "train" / f"data_{kind}.pkl")
+    for name in ("data_LR.csv", "report.png", "report.json", "mixtures.png"):
+        for folder in (picked, picked.parent):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, out / "train" / name)
+                break
+    for split in ("validation", "test"):
+        (out / split).mkdir(exist_ok=True)
+        for file in (source / split).glob("data_*"):
+            with replacing(out / split / file.name) as beside:
+                shutil.copyfile(file, beside)
+    if (source / RECORD_NAME).is_file():
+        with replacing(out / RECORD_NAME) as beside:
+            shutil.copyfile(source / RECORD_NAME, beside)
+
+
+@program
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sr_dataset_builder.adapt",
+        description="Adapt training data to the region whose LR map is to be enhanced.",
+    )
+    parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
+    fname = parser.parse_args(arguments).yml_fname
+    adapt(check(AdaptParams, read_yaml(fname), fname))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""Show what each augmentation does: ``python -m sr_dataset_builder.test_da data_HR.pkl``.
+
+Writes ``data_HR_da.png`` beside the input; ``--show`` opens a window as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sr_dataset_builder.flip import FLIPS
+from sr_dataset_builder.pair_files import Kind
+from sr_dataset_builder.rotate import rotations
+from sr_dataset_builder.scale import ScaleParams, scalings
+from toolbox.data_loader import load_images, recorded_spacing
+from toolbox.errors import DataError, program
+from toolbox.plotter import save_figure
+from toolbox.terrain import mean_slope_gradient
+
+__test__ = False  # a program of the manual, not a test
+
+COLUMNS = 4
+
+
+def gallery() -> list[Kind]:
+    """Return the kinds that the picture shows, four in a row."""
+    turned = rotations((30.0, 90.0, 135.0), "reflect")
+    filled = [*rotations((30.0,), "nearest"), *rotations((30.0,), "wrap")]
+    stretched = scalings(
+        ScaleParams(
+            train_dir=".", train_savedata=("a", "b"), dscales=(0.5, 1.5), xyscales=(0.5, 0.7, 0.9)
+        )
+    )
+    return [("original", np.asarray), *FLIPS, *turned, *filled, *stretched]
+
+
+def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Figure:
+    """Draw one image and its copies.
+
+    Parameters
+    ----------
+    img : numpy.ndarray, shape (1, H, W, 1)
+        Elevation in metres.
+    delta_m : float or (float, float)
+        Grid spacing in metres, for the slopes in the titles.
+    name : str
+        What the image is, for the heading.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        All images share one colour scale, so that a change of depth is seen as one.
+    """
+    copies = [(label, change(img)) for label, change in gallery()]
+    rows = -(-len(copies) // COLUMNS)
+    figure = Figure(figsize=(2.6 * COLUMNS, 2.75 * rows), layout="constrained")
+    axes = figure.subplots(rows, COLUMNS).ravel()
+    low, high = np.percentile(np.concatenate([copy for _, copy in copies]), [0.5, 99.5])
+    for ax, (label, copy) in zip(axes, copies, strict=False):
+        drawn = ax.imshow(copy[0, ..., 0], cmap="terrain", vmin=low, vmax=high)
+        msg = float(mean_slope_gradient(copy, delta_m)[0])
+        ax.set_title(f"{label}\nmean slope {msg:.3f} m/m", fontsize=9)
+        ax.set(xticks=[], yticks=[])
+    for ax in axes[len(copies) :]:
+        ax.remove()
+    figure.colorbar(
+        drawn, ax=axes[: len(copies)].tolist(), label="elevation, m", shrink=0.6, extend="both"
+    )
+    figure.suptitle(name, fontsize=10)
+    return figure
+
+
+@program
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sr_dataset_builder.test_da",
+        description="Show what each augmentation does to one image.",
+    )
+    parser.add_argument("fname", help="patches, e.g. data_HR.pkl")
+    parser.add_argument("--index", type=int, help="number of the image (default: the steepest)")
+    parser.add_argument("-o", "--output", help="picture to write (default: NAME_da.png)")
+    parser.add_argument("--show", action="store_true", help="open a window too")
+    args = parser.parse_args(arguments)
+    imgs = load_images(args.fname)
+    kind = "LR" if "LR" in Path(args.fname).stem else "HR"
+    delta_m = recorded_spacing(args.fname, kind)
+    index = args.index
+    if index is None:
+        index = int(np.nanargmax(mean_slope_gradient(imgs, delta_m)))
+    if not -len(imgs) <= index < len(imgs):
+        raise DataError(f"{args.fname}: --index must be below {len(imgs)}; received {index}.")
+    output = args.output or Path(args.fname).with_name(f"{Path(args.fname).stem}_da.png")
+    figure = draw(imgs[index : index + 1 or None], delta_m, f"{args.fname}, image {index}")
+    save_figure(figure, output)
+    print(f"written to {output}")
+    if args.show:
+        save_figure(figure, None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
