@@ -157,8 +157,8 @@ def _copies(params: AdaptParams, source: Path, pool: Path) -> None:
             str((pool / "data_LR.npy").resolve()),
         ),
     )
-    flips = FLIPS if params.flips else []
-    append_copies(files, [*flips, *rotations(params.angles, params.fill_mode)])
+    flips = [FLIPS] if params.flips else []
+    append_copies(files, [*flips, rotations(params.angles, params.fill_mode)])
 
 
 def _features(pool: Path, delta_m: Spacing) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +17,23 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.io.array_files import writing_images
 from toolbox.progress import progress
 
-#: A kind of copy: its name and what it does to a stack of images (N, H, W, C).
-Kind = tuple[str, Callable[[np.ndarray], np.ndarray]]
 _CHUNK = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """Kinds of copies that are made together.
+
+    Attributes
+    ----------
+    labels : list of str
+        Name of each kind.
+    make : callable
+        Takes images (N, H, W, C), yields a changed stack for each label.
+    """
+
+    labels: list[str]
+    make: Callable[[np.ndarray], Iterable[np.ndarray]]
 
 
 class PairFiles(Settings):
@@ -62,14 +77,14 @@ def read_params(settings: type[P], arguments: list[str] | None, description: str
     return params
 
 
-def append_copies(params: PairFiles, kinds: list[Kind]) -> int:
+def append_copies(params: PairFiles, families: list[Copies]) -> int:
     """Write the input pairs followed by a copy of the originals for each kind.
 
     Parameters
     ----------
     params : PairFiles
         Which files.
-    kinds : list of (str, callable)
+    families : list of Copies
         What to append, in order: copy k of pair i is number ``len(input) + k * originals + i``.
 
     Returns
@@ -90,7 +105,8 @@ def append_copies(params: PairFiles, kinds: list[Kind]) -> int:
             f"{params.train_dir}: original_image_num must be between 1 and {total}, the number of "
             f"images; received {originals}."
         )
-    count = total + originals * len(kinds)
+    labels = [label for family in families for label in family.labels]
+    count = total + originals * len(labels)
     with ExitStack() as files:
         outputs = [
             files.enter_context(
@@ -100,15 +116,16 @@ def append_copies(params: PairFiles, kinds: list[Kind]) -> int:
         ]
         for output, imgs in zip(outputs, stacks, strict=True):
             output[:total] = imgs
-        jobs = [(k, start) for k in range(len(kinds)) for start in range(0, originals, _CHUNK)]
-        for k, start in progress(jobs, "copies"):
+        for start in progress(range(0, originals, _CHUNK), "copies"):
             stop = min(start + _CHUNK, originals)
-            place = total + k * originals
             for output, imgs in zip(outputs, stacks, strict=True):
-                output[place + start : place + stop] = kinds[k][1](imgs[start:stop])
+                copies = (copy for f in families for copy in f.make(imgs[start:stop]))
+                for k, copy in enumerate(copies):
+                    place = total + k * originals
+                    output[place + start : place + stop] = copy
     names = " and ".join(params.train_savedata)
-    print(f"{names}: {count} pairs = {total} + {originals} × {len(kinds)}", flush=True)
-    for k, (label, _) in enumerate(kinds):
+    print(f"{names}: {count} pairs = {total} + {originals} × {len(labels)}", flush=True)
+    for k, label in enumerate(labels):
         place = total + k * originals
         print(f"  [{place}, {place + originals}) {label}")
     return count

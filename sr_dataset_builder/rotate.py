@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from sr_dataset_builder.pair_files import Kind, PairFiles, append_copies, read_params
-from toolbox.augment import rotated
+from sr_dataset_builder.pair_files import Copies, PairFiles, append_copies, read_params
+from toolbox.augment import turned
 from toolbox.config import Float
 from toolbox.errors import program
 from toolbox.warp import FillMode
@@ -24,19 +24,17 @@ class RotateParams(PairFiles):
     angles: tuple[Float, ...] = Field(default=tuple(range(30, 360, 30)), min_length=1)
 
 
-def rotations(angles: tuple[float, ...], fill_mode: FillMode) -> list[Kind]:
-    """Return one kind of copy for each angle."""
-    return [
-        (f"{angle:g}°, {fill_mode}", partial(rotated, degrees=angle, fill_mode=fill_mode))
-        for angle in angles
-    ]
+def rotations(angles: tuple[float, ...], fill_mode: FillMode) -> Copies:
+    """Return a kind of copy for each angle."""
+    labels = [f"{angle:g}°, {fill_mode}" for angle in angles]
+    return Copies(labels, partial(turned, angles=angles, fill_mode=fill_mode))
 
 
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     params = read_params(RotateParams, arguments, "Append turned copies.")
-    append_copies(params, rotations(params.angles, params.fill_mode))
+    append_copies(params, [rotations(params.angles, params.fill_mode)])
 
 
 if __name__ == "__main__":

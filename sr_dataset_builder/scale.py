@@ -6,13 +6,13 @@ then for each of ``xyscales`` the pairs magnified horizontally, alike in both di
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from sr_dataset_builder.pair_files import Kind, PairFiles, append_copies, read_params
+from sr_dataset_builder.pair_files import Copies, PairFiles, append_copies, read_params
 from toolbox.augment import zoomed
 from toolbox.config import Float
 from toolbox.errors import ConfigError, program
@@ -28,30 +28,28 @@ class ScaleParams(PairFiles):
     fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
 
 
-def scalings(params: ScaleParams) -> list[Kind]:
-    """Return one kind of copy for each factor."""
-    depth: list[Kind] = [
-        (f"depth × {factor:g}", partial(np.multiply, np.float32(factor)))
-        for factor in params.dscales
-    ]
-    size: list[Kind] = [
-        (
-            f"size × {factor:g}",
-            partial(zoomed, factors=(factor, factor), fill_mode=params.fill_mode),
-        )
-        for factor in params.xyscales
-    ]
-    return depth + size
+def scalings(params: ScaleParams) -> Copies:
+    """Return a kind of copy for each factor."""
+    labels = [f"depth × {factor:g}" for factor in params.dscales]
+    labels += [f"size × {factor:g}" for factor in params.xyscales]
+
+    def make(imgs: np.ndarray) -> Iterator[np.ndarray]:
+        for factor in params.dscales:
+            yield imgs * np.float32(factor)
+        for factor in params.xyscales:
+            yield zoomed(imgs, (factor, factor), params.fill_mode)
+
+    return Copies(labels, make)
 
 
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     params = read_params(ScaleParams, arguments, "Append stretched copies.")
-    kinds = scalings(params)
-    if not kinds:
+    copies = scalings(params)
+    if not copies.labels:
         raise ConfigError("dscales and xyscales are both empty: there is nothing to append.")
-    append_copies(params, kinds)
+    append_copies(params, [copies])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sr_dataset_builder.flip import FLIPS
-from sr_dataset_builder.pair_files import Kind
 from sr_dataset_builder.rotate import rotations
 from sr_dataset_builder.scale import ScaleParams, scalings
 from toolbox.data_loader import load_images, recorded_spacing
@@ -25,16 +24,20 @@ __test__ = False  # a program of the manual, not a test
 COLUMNS = 4
 
 
-def gallery() -> list[Kind]:
-    """Return the kinds that the picture shows, four in a row."""
-    turned = rotations((30.0, 90.0, 135.0), "reflect")
-    filled = [*rotations((30.0,), "nearest"), *rotations((30.0,), "wrap")]
-    stretched = scalings(
-        ScaleParams(
-            train_dir=".", train_savedata=("a", "b"), dscales=(0.5, 1.5), xyscales=(0.5, 0.7, 0.9)
-        )
+def gallery(img: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return the image and its copies, each with its name."""
+    stretched = ScaleParams(
+        train_dir=".", train_savedata=("a", "b"), dscales=(0.5, 1.5), xyscales=(0.5, 0.7, 0.9)
     )
-    return [("original", np.asarray), *FLIPS, *turned, *filled, *stretched]
+    families = [
+        FLIPS,
+        rotations((30.0, 90.0, 135.0), "reflect"),
+        rotations((30.0,), "nearest"),
+        rotations((30.0,), "wrap"),
+        scalings(stretched),
+    ]
+    copies = [pair for f in families for pair in zip(f.labels, f.make(img), strict=True)]
+    return [("original", img), *copies]
 
 
 def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Figure:
@@ -54,7 +57,7 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
     matplotlib.figure.Figure
         All images share one colour scale, so that a change of depth is seen as one.
     """
-    copies = [(label, change(img)) for label, change in gallery()]
+    copies = gallery(img)
     rows = -(-len(copies) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 2.75 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS).ravel()

@@ -7,6 +7,9 @@ move both images about the same physical centre.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 #: Angles that online rotation chooses from; each has a matrix that is kept.
 ONLINE_ANGLES = 65
-_CHUNK = 512
+_CHUNK = 256  # patches at a time: what stays in the cache of a core
 
 
 def flipped(imgs: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -49,16 +52,53 @@ def rotated(imgs: np.ndarray, degrees: float, fill_mode: FillMode = "reflect") -
     -------
     numpy.ndarray, shape (N, H, W, C), float32
     """
+    return next(turned(imgs, (degrees,), fill_mode))
+
+
+def turned(
+    imgs: np.ndarray, angles: Sequence[float], fill_mode: FillMode = "reflect"
+) -> Iterator[np.ndarray]:
+    """Turn images by several angles; those a quarter turn apart share one interpolation.
+
+    Parameters
+    ----------
+    imgs : numpy.ndarray, shape (N, H, W, C)
+        Images.
+    angles : sequence of float
+        Degrees, counter-clockwise.
+    fill_mode : {'nearest', 'reflect', 'wrap'}
+        What fills the corners.
+
+    Yields
+    ------
+    numpy.ndarray, shape (N, H, W, C), float32
+        One stack for each angle, as `rotated` gives it.
+    """
     imgs = np.asarray(imgs, np.float32)
+    step = 90 if imgs.shape[1] == imgs.shape[2] else 180
+    known: dict[float, np.ndarray] = {0.0: imgs}
+    for degrees in angles:
+        turns, rest = divmod(float(degrees), step)
+        if rest not in known:
+            known[rest] = _interpolated(imgs, rest, fill_mode)
+        yield np.rot90(known[rest], int(turns) * step // 90, axes=(1, 2))
+
+
+def _interpolated(imgs: np.ndarray, degrees: float, fill_mode: FillMode) -> np.ndarray:
+    """Turn by an angle that moves pixels off the grid, a chunk on each core."""
     n, h, w, _ = imgs.shape
-    turns, rest = divmod(degrees, 90)
-    if rest == 0 and (h == w or turns % 2 == 0):
-        return np.rot90(imgs, int(turns), axes=(1, 2))
-    operator = rotation_operator(h, w, float(degrees), fill_mode)
+    operator = rotation_operator(h, w, degrees, fill_mode)
+    if n <= _CHUNK:
+        return apply_operator(operator, imgs)
     result = np.empty(imgs.shape, np.float32)
-    for start in range(0, n, _CHUNK):  # small enough to stay in the processor's cache
+
+    def turn(start: int) -> None:
         part = slice(start, start + _CHUNK)
         result[part] = apply_operator(operator, imgs[part])
+
+    # SciPy's sparse products let other threads run.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(turn, range(0, n, _CHUNK)))
     return result
 
 
@@ -148,12 +188,12 @@ def rotate(
     """
     angles = np.linspace(-degrees, degrees, ONLINE_ANGLES)
     drawn = rng.integers(ONLINE_ANGLES, size=len(lr))
-    turned = np.empty(lr.shape, np.float32), np.empty(hr.shape, np.float32)
+    results = np.empty(lr.shape, np.float32), np.empty(hr.shape, np.float32)
     for number in np.unique(drawn):
         chosen = drawn == number
-        for result, imgs in zip(turned, (lr, hr), strict=True):
+        for result, imgs in zip(results, (lr, hr), strict=True):
             result[chosen] = rotated(imgs[chosen], float(angles[number]), fill_mode)
-    return turned
+    return results
 
 
 def zoom(

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from sr_dataset_builder.adapt import AdaptParams, adapt
 from sr_dataset_builder.dataset import Dataset
 from sr_dataset_builder.flip import FLIPS
-from sr_dataset_builder.pair_files import Kind
+from sr_dataset_builder.pair_files import Copies
 from sr_dataset_builder.resize import resize
 from sr_dataset_builder.rotate import rotations
 from sr_trainer.main import Main
@@ -149,17 +149,19 @@ def make_training_data(method: str, base: Path, folder: Path, seed: int, rule: s
         )
         return
     shutil.copytree(base, folder, dirs_exist_ok=True)
-    kinds: list[Kind] = [("original", np.asarray)]
+    families = [Copies(["original"], lambda imgs: [imgs])]
     if method != "none":
-        kinds += FLIPS
+        families.append(FLIPS)
     if method == "flips_rotations":
-        kinds += rotations(tuple(range(30, 360, 30)), "reflect")
-    numbers = np.random.default_rng(seed).permutation(len(kinds) * len(lr))[: len(lr)]
+        families.append(rotations(tuple(range(30, 360, 30)), "reflect"))
+    kinds = sum(len(family.labels) for family in families)
+    numbers = np.random.default_rng(seed).permutation(kinds * len(lr))[: len(lr)]
     for name, imgs in (("LR", lr), ("HR", hr)):
         chosen = np.empty_like(imgs)
-        for k, (_, change) in enumerate(kinds):
+        copies = (copy for family in families for copy in family.make(imgs))
+        for k, copy in enumerate(copies):
             here = numbers // len(lr) == k
-            chosen[here] = change(imgs[numbers[here] % len(lr)])
+            chosen[here] = copy[numbers[here] % len(lr)]
         save_array(chosen, folder / "train" / f"data_{name}.pkl")
 
 
