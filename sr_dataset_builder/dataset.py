@@ -157,7 +157,7 @@ class Dataset:
             if count := int((values == suspect).sum()):
                 self.notes.append(
                     f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
-                    f"missing, add 'nodata: {suspect:g}'."
+                    f"missing, add 'nodata: {-suspect if p.positive == 'down' else suspect:g}'."
                 )
         outside = np.zeros(values.shape, bool)
         if p.valid_range is not None:

@@ -52,7 +52,8 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the weights of `epoch` (counted from 0), as ``weights_{epoch + 1}.h5``."""
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
+        losses = [(logs or {}).get(name, 0.0) for name in ("loss", self.monitor)]
+        if not np.isfinite(losses).all():
             return  # weights that are no longer numbers replace nothing
         value = float((logs or {}).get(self.monitor, math.nan))
         if value < self.lowest:

@@ -1,8 +1,9 @@
 """Rotation and magnification of image stacks as matrices: one matrix serves every patch.
 
 A rotation is a sparse matrix over the pixels of an image, a magnification two small dense ones over
-its rows and columns. Both interpolate with the cubic kernel that reproduces planes exactly, sample
-about the centre of the image, and treat LR and HR images of one place alike.
+its rows and columns. Both interpolate with the cubic kernel that reproduces planes exactly (where
+terrain is shrunk, to a few hundredths of a pixel), sample about the centre of the image, and treat
+LR and HR images of one place alike.
 """
 
 from __future__ import annotations

@@ -1,0 +1,137 @@
+"""What a mixup run reached: in words, as ``report.json`` and as pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import Field
+from scipy.stats import wasserstein_distance
+
+from toolbox.adaptive import Mixtures
+from toolbox.config import Float, Settings
+from toolbox.data_loader import load_images
+from toolbox.plotter import save_figure
+from toolbox.terrain import mean_slope_gradient, write_table
+
+
+class SlopeDifference(Settings):
+    """A table of HR against LR slopes of some reference pairs."""
+
+    valid: bool = False
+    input_data_dir: str = ""
+    delta: Annotated[Float, Field(gt=0)] = 50
+
+
+@dataclasses.dataclass
+class Report:
+    """What was wanted and what was reached; ``report.json`` holds the same."""
+
+    target_key: str
+    threshold: float
+    target_images: int
+    mixtures: int
+    mixtures_missing: int
+    picked: int
+    wanted: int
+    wasserstein_before: float
+    wasserstein_after: float
+
+    def lines(self) -> list[str]:
+        """Say it in words."""
+        text = [
+            f"{self.mixtures} mixtures, {self.picked} of {self.wanted} wanted images picked",
+            f"distance of the histograms of {self.target_key} (Wasserstein): "
+            f"{self.wasserstein_before:.4g} before, {self.wasserstein_after:.4g} after",
+        ]
+        if self.mixtures_missing:
+            text.append(
+                f"WARNING: {self.mixtures_missing} mixtures could not be made: no two training "
+                f"patches mix to the target's steepest (or gentlest) bins; the nearest images "
+                f"were taken instead."
+            )
+        if self.picked < self.wanted:
+            text.append(f"WARNING: the pool holds only {self.picked} images; lower increase_rate.")
+        return text
+
+
+def distance(values: np.ndarray, target: np.ndarray) -> float:
+    """Return the Wasserstein distance of two sets of values, in their unit."""
+    return float(wasserstein_distance(values[np.isfinite(values)], target[np.isfinite(target)]))
+
+
+def draw_report(
+    report: Report, before: np.ndarray, target: np.ndarray, after: np.ndarray, path: Path
+) -> None:
+    """Draw the feature's histograms before, of the target, and after, with their distances."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    sets = [("training before", before), ("target (LR)", target), ("picked", after)]
+    low = min(np.nanmin(v) for _, v in sets)
+    high = max(np.nanmax(v) for _, v in sets)
+    edges = np.linspace(low, high if high > low else low + 1e-6, 41)
+    distances = (report.wasserstein_before, 0.0, report.wasserstein_after)
+    axes = figure.subplots(1, 3, sharex=True)
+    for ax, (label, values), far in zip(axes, sets, distances, strict=True):
+        finite = values[np.isfinite(values)]
+        ax.hist(finite, edges, color="tab:blue", weights=np.full(len(finite), 100 / len(finite)))
+        ax.axvline(report.threshold, color="tab:red", linestyle="--", linewidth=1)
+        shown = "" if label.startswith("target") else f"\ndistance to target {far:.4g}"
+        ax.set_title(f"{label}, n = {len(values)}{shown}", fontsize=9)
+        ax.set_xlabel(report.target_key.replace("_", " "), fontsize=9)
+        ax.tick_params(labelsize=8)
+    axes[0].set_ylabel("share of patches (%)", fontsize=9)
+    axes[2].text(
+        0.98, 0.97, "red: threshold of the groups", transform=axes[2].transAxes,
+        ha="right", va="top", fontsize=7, color="tab:red",
+    )  # fmt: skip
+    save_figure(figure, path)
+
+
+def draw_mixtures(lr: np.ndarray, plan: Mixtures, path: Path, count: int = 4) -> None:
+    """Draw some LR mixtures beside their parents."""
+    if not len(plan.pairs):
+        return
+    figure = Figure(figsize=(7, 2.2 * count), layout="constrained")
+    chosen = np.linspace(0, len(plan.pairs) - 1, min(count, len(plan.pairs))).astype(int)
+    axes = figure.subplots(len(chosen), 3, squeeze=False)
+    for row, i in zip(axes, chosen, strict=True):
+        steep, gentle = lr[plan.pairs[i]][..., 0]
+        mixed = plan.lam[i] * steep + (1 - plan.lam[i]) * gentle
+        titles = (
+            f"steep, λ = {plan.lam[i]:.2f}",
+            f"gentle, 1 - λ = {1 - plan.lam[i]:.2f}",
+            f"mixture, feature {plan.values[i]:.3g}",
+        )
+        for ax, img, title in zip(row, (steep, gentle, mixed), titles, strict=True):
+            drawn = ax.imshow(img, cmap="terrain")
+            figure.colorbar(drawn, ax=ax, label="m")
+            ax.set_title(title, fontsize=9)
+            ax.set(xticks=[], yticks=[])
+    save_figure(figure, path)
+
+
+def write_slope_difference(params: SlopeDifference, path: Path) -> None:
+    """Tabulate HR and LR slopes of reference pairs: the two are not interchangeable."""
+    stacks = []
+    for kind in ("HR", "LR"):
+        names = [Path(params.input_data_dir, f"data_{kind}{end}") for end in (".npy", ".pkl")]
+        stacks.append(load_images(next((n for n in names if n.is_file()), names[1])))
+    hr, lr = stacks
+    scale = hr.shape[1] // lr.shape[1]
+    fine = mean_slope_gradient(hr, params.delta)
+    coarse = mean_slope_gradient(lr, params.delta * scale)
+    table = pd.DataFrame(
+        {
+            "index": np.arange(len(fine)),
+            "mean_slope_gradient_HR": fine,
+            "mean_slope_gradient_LR": coarse,
+            "difference": fine - coarse,
+            "ratio_LR_HR": coarse / np.where(fine > 0, fine, np.nan),
+        }
+    )
+    write_table(table, path)
+    print(f"{path}: LR slopes are {table['ratio_LR_HR'].median():.2f} of HR slopes (median)")
