@@ -1,8 +1,7 @@
 """Every name of the manual's chapters 1 and 2: classes, methods, arguments in order, defaults.
 
-Left out, for later issues: flip, rotate, scale, mixup and test_da of chapter 1; srgan, esrgan and
-Loss.vgg of chapter 2. Also left out: Evaluator.X, Y and metric_ops, which are placeholders of
-TensorFlow 1.
+Left out, for a later issue: srgan, esrgan and Loss.vgg of chapter 2. Also left out: Evaluator.X, Y
+and metric_ops, which are placeholders of TensorFlow 1.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pytest
 REQUIRED = inspect.Parameter.empty
 KEYWORDS = object()  # **kwargs
 
-#: place → {method: [(argument, default), ...]}, or None for a plain function or program.
+#: place (module, or module:class) → {function or method: [argument or (argument, default), ...]}.
 MANUAL = {
     # 1.2.1
     "sr_dataset_builder.dataset:Dataset": {
@@ -27,6 +26,43 @@ MANUAL = {
         "rm_nan": ["lr_blocks", "hr_blocks"],
         "train_validation_test_split": ["x", "y", "validation_size", "test_size"],
         "save": ["save_dir"],
+    },
+    # 1.3
+    "sr_dataset_builder.mixup": {
+        "Load_csv_norm": [
+            "data_csv",
+            "target_key",
+            "target_data_csv",
+            "save_dir",
+            "original_image_num",
+        ],
+        "Load_imgs": ["imgs_file"],
+        "mixup_norm": [
+            "imgs_HR",
+            "imgs_HR_org",
+            "imgs_LR",
+            "imgs_LR_org",
+            "index_high",
+            "index_low",
+            "train_dir",
+            "target_df",
+            "target_key",
+            "slope_normalized",
+        ],
+        "get_slope": ["h", ("delta", 50)],
+        "get_slope_LR": ["h", "delta"],
+        "pick_images": [
+            "target_df",
+            "save_dir",
+            "imgs_HR_mixup",
+            "imgs_LR_mixup",
+            "original_image_num",
+            "target_key",
+            "data_csv",
+            "increase_rate",
+        ],
+        "idx_of_the_nearest": ["data", "value"],
+        "indices_of_the_nearest": ["data", "value"],
     },
     # 2.2.2 - 2.2.7
     "toolbox.model.layer:Resize": {
@@ -146,7 +182,7 @@ MANUAL = {
     "sr_trainer.main:Main": {"__init__": [], "run": []},
 }
 ROWS = [
-    pytest.param(place, method, arguments, id=f"{place.split(':')[1]}.{method}")
+    pytest.param(place, method, arguments, id=f"{place.split(':')[-1]}.{method}")
     for place, methods in MANUAL.items()
     for method, arguments in methods.items()
 ]
@@ -164,10 +200,10 @@ BASES = {
 
 
 def find(place):
-    """Import ``module:attribute``."""
+    """Import ``module`` or ``module:attribute``."""
     module, _, attribute = place.partition(":")
     target = importlib.import_module(module)
-    for part in attribute.split("."):
+    for part in filter(None, attribute.split(".")):
         target = getattr(target, part)
     return target
 
@@ -204,7 +240,17 @@ def test_base_class(place, base):
 
 
 @pytest.mark.parametrize(
-    "name", ["resize", "bathymetric_map_feature", "bathymetric_map_feature_LR"]
+    "name",
+    [
+        "resize",
+        "flip",
+        "rotate",
+        "scale",
+        "bathymetric_map_feature",
+        "test_da",
+        "bathymetric_map_feature_LR",
+        "mixup",
+    ],
 )
 def test_utility_programs_run_by_file_name(name, monkeypatch, capsys):
     """§1.3: each is a file of sr_dataset_builder that runs as ``python NAME.py``."""

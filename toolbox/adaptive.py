@@ -25,7 +25,7 @@ FEATURES = (
     "mean_slope_gradient",
 )
 BINS = 20
-LambdaRule = Literal["solve", "beta", "fixed"]
+LambdaRule = Literal["solve", "beta", "fixed", "none"]
 _BISECTIONS = 16
 _CHUNK = 4096
 _PATIENCE = 8  # chunks of pairs without one that fits, before a bin is given up
@@ -187,8 +187,9 @@ class MixRule:
 
     Attributes
     ----------
-    rule : {'solve', 'beta', 'fixed'}
-        Solve it for the wanted feature, draw it from Beta(alpha, alpha), or use `lamb`.
+    rule : {'solve', 'beta', 'fixed', 'none'}
+        Solve it for the wanted feature, draw it from Beta(alpha, alpha), use `lamb`, or mix
+        nothing and leave the fit to the choice of images.
     alpha, lamb : float
         Parameters of the last two.
     """
@@ -236,6 +237,8 @@ def plan_mixtures(
     -------
     Mixtures
     """
+    if rule.rule == "none":
+        wanted = np.zeros_like(wanted)
     used = np.empty(0, np.int64)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     missing = wanted.copy()

@@ -184,14 +184,20 @@ def train_and_test(folder: Path, normalizer: str, epochs: int, seed: int) -> dic
 
 
 def compare(
-    grid: str, normalizer: str, out: Path, epochs: int, seeds: int, rule: str
+    grid: str,
+    normalizer: str,
+    out: Path,
+    epochs: int,
+    seeds: int,
+    rule: str,
+    methods: list[str],
 ) -> dict[str, Any]:
-    """Run the four methods on one grid with one normaliser."""
+    """Run the methods on one grid with one normaliser."""
     base = out / grid / "base"
     facts = part_by_slope(grid, base)
     rmse: dict[str, dict[str, list[float]]] = {}
     baselines: dict[str, dict[str, float]] = {}
-    for method in METHODS:
+    for method in methods:
         for seed in range(seeds):
             start = time.perf_counter()
             folder = out / grid / f"{normalizer}_{method}_{seed}"
@@ -217,7 +223,13 @@ def compare(
     # A class of a few overlapping patches says little: the steepest one with twenty is judged.
     steepest = [group for group, row in baselines.items() if row["n"] >= 20][-1]
     mean = {m: {g: float(np.mean(v)) for g, v in groups.items()} for m, groups in rmse.items()}
-    reference, mixed = mean["flips_rotations"], mean["mixup"]
+    gains = {}
+    if {"flips_rotations", "mixup"} <= set(mean):
+        reference, mixed = mean["flips_rotations"], mean["mixup"]
+        gains = {
+            "steep_gain_percent": 100 * (1 - mixed[steepest] / reference[steepest]),
+            "all_gain_percent": 100 * (1 - mixed["all"] / reference["all"]),
+        }
     return {
         "grid": grid,
         "normalizer": normalizer,
@@ -233,8 +245,7 @@ def compare(
             for m, groups in rmse.items()
         },
         "steep_class": steepest,
-        "steep_gain_percent": 100 * (1 - mixed[steepest] / reference[steepest]),
-        "all_gain_percent": 100 * (1 - mixed["all"] / reference["all"]),
+        **gains,
     }
 
 
@@ -250,10 +261,12 @@ def table(results: list[dict[str, Any]]) -> str:
         for name in ("bicubic", "back_projection"):
             cells = " | ".join(f"{row[name]:.3f}" for row in groups.values())
             lines.append(f"| {name.replace('_', ' ')} | {cells} |")
-        for method, label in METHODS.items():
-            rows = result["rmse_m"][method]
+        for method, rows in result["rmse_m"].items():
+            label = METHODS[method]
             cells = " | ".join(f"{rows[g]['mean']:.3f} ± {rows[g]['sd']:.3f}" for g in groups)
             lines.append(f"| {label} | {cells} |")
+        if "steep_gain_percent" not in result:
+            continue
         lines.append(
             f"\nAdaptive Mixup against flips and rotations: {result['all_gain_percent']:+.1f} % "
             f"in all, {result['steep_gain_percent']:+.1f} % at slope {result['steep_class']} "
@@ -264,12 +277,22 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def draw(results: list[dict[str, Any]], fname: Path) -> None:
     """Draw RMSE relative to bicubic, by slope class and method."""
-    figure = Figure(figsize=(4.2 * len(results), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(results), squeeze=False)[0]
-    for ax, result in zip(axes, results, strict=True):
+    across = min(2, len(results))
+    down = -(-len(results) // across)
+    figure = Figure(figsize=(5 * across, 3 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for ax in axes[len(results) :]:
+        ax.remove()
+    shares = [
+        row["mean"] / result["baselines_rmse_m"][group]["bicubic"]
+        for result in results
+        for rows in result["rmse_m"].values()
+        for group, row in rows.items()
+    ]
+    for ax, result in zip(axes, results, strict=False):
         groups = result["baselines_rmse_m"]
-        for i, (method, label) in enumerate(METHODS.items()):
-            rows = result["rmse_m"][method]
+        for i, (method, rows) in enumerate(result["rmse_m"].items()):
+            label = METHODS[method]
             reference = np.array([groups[g]["bicubic"] for g in groups])
             mean = np.array([rows[g]["mean"] for g in groups]) / reference
             spread = np.array([rows[g]["sd"] for g in groups]) / reference
@@ -278,12 +301,11 @@ def draw(results: list[dict[str, Any]], fname: Path) -> None:
         ax.axhline(100, color="black", linewidth=0.8)
         ax.set_xticks(range(len(groups)), [f"{g}\nn = {row['n']}" for g, row in groups.items()])
         ax.set_title(f"{result['grid']}, {result['normalizer']}", fontsize=10)
-        ax.set_xlabel("mean slope gradient (m/m)")
-        low = min(r["mean"] / groups[g]["bicubic"] for m in result["rmse_m"].values()
-                  for g, r in m.items())  # fmt: skip
-        ax.set_ylim(bottom=max(0, 100 * low - 15))
-    axes[0].set_ylabel("RMSE, % of bicubic's")
-    axes[-1].legend(fontsize=8)
+        ax.set_ylabel("RMSE, % of bicubic's")
+        ax.set_ylim(max(0, 100 * min(shares) - 10), 100 * max(1, *shares) + 5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9)
+    figure.supxlabel("mean slope gradient of the test images (m/m)", fontsize=10)
     save_figure(figure, fname)
 
 
@@ -295,7 +317,10 @@ def main() -> None:
     parser.add_argument("--normalizers", nargs="+", default=["local_mean", "minmax"])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--lambda-rule", default="solve", choices=("solve", "beta", "fixed"))
+    parser.add_argument(
+        "--lambda-rule", default="solve", choices=("solve", "beta", "fixed", "none")
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--out", default="data/adaptive_mixup", help="where the results go")
     args = parser.parse_args()
     out = Path(args.out)
@@ -303,7 +328,15 @@ def main() -> None:
     for grid in args.grids:
         for normalizer in args.normalizers:
             results.append(
-                compare(grid, normalizer, out, args.epochs, args.seeds, args.lambda_rule)
+                compare(
+                    grid,
+                    normalizer,
+                    out,
+                    args.epochs,
+                    args.seeds,
+                    args.lambda_rule,
+                    args.methods,
+                )
             )
             with replacing(out / "results.json") as beside:
                 beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
