@@ -27,7 +27,7 @@ from sr_dataset_builder.rotate import rotations
 from toolbox.adaptive import LambdaRule
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, load_images, recorded_spacing
-from toolbox.errors import DataError, program
+from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
@@ -72,12 +72,27 @@ class _Stages:
         text = json.dumps(settings, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
-    def run(self, number: int, label: str, work: Callable[[], Any]) -> None:
+    def done(self, number: int, outputs: list[Path]) -> bool:
+        """Tell whether a stage was finished with these settings and its files are still there."""
         mark = self.folder / f"stage_{number}.json"
-        if mark.is_file() and json.loads(mark.read_text("utf-8"))["settings"] == self.fingerprint:
+        if not mark.is_file() or not all(path.is_file() for path in outputs):
+            return False
+        try:
+            return bool(json.loads(mark.read_text("utf-8"))["settings"] == self.fingerprint)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def run(
+        self, number: int, label: str, work: Callable[[], Any], outputs: list[Path], over: bool
+    ) -> None:
+        """Do a stage unless it, or all that follows (`over`), was done before."""
+        mark = self.folder / f"stage_{number}.json"
+        if over or self.done(number, outputs):
             print(f"[{number}/5] {label}: done before", flush=True)
             return
         print(f"[{number}/5] {label}", flush=True)
+        for later in range(number, 6):  # what follows was made from what is now replaced
+            (self.folder / f"stage_{later}.json").unlink(missing_ok=True)
         work()
         with replacing(mark) as beside:
             beside.write_text(json.dumps({"settings": self.fingerprint}) + "\n", encoding="utf-8")
@@ -99,19 +114,50 @@ def adapt(params: AdaptParams) -> None:
         If the target holds no complete patch, or files are missing.
     """
     source, out = Path(params.data_dir), Path(params.save_dir)
+    if source.resolve() == out.resolve():
+        raise ConfigError(
+            f"save_dir must not be data_dir; received {params.save_dir} for both. The data set is "
+            f"never overwritten."
+        )
+    for split in ("train", "validation", "test"):
+        for kind in ("HR", "LR"):
+            _images(source / split, kind)
     pool = out / POOL
     pool.mkdir(parents=True, exist_ok=True)
     lr_file = _images(source / "train", "LR")
     lr = load_images(lr_file)
-    stamps = {str(p): p.stat().st_mtime_ns for p in (lr_file, _images(source / "train", "HR"))}
+    inputs = [path for path in source.glob("*/data_*") if path.suffix in (".pkl", ".npy")]
+    inputs += [source / RECORD_NAME, Path(params.target)]
+    stamps = {str(p): p.stat().st_mtime_ns for p in sorted(inputs) if p.is_file()}
     stages = _Stages(pool, {**params.model_dump(), "files": stamps})
     delta_m = recorded_spacing(lr_file, "LR")
-    target_csv = out / "target" / "data_LR.csv"
-    stages.run(1, "features of the target", lambda: _target(params, lr.shape[1:3], target_csv))
-    stages.run(2, "flips and rotations", lambda: _copies(params, source, pool))
-    stages.run(3, "features of the training pairs", lambda: _features(pool, delta_m))
-    stages.run(4, "mixtures and choice", lambda: _mix(params, pool, target_csv, len(lr), delta_m))
-    stages.run(5, "ready for training", lambda: _deliver(source, out))
+    target_csv, data_csv = out / "target" / "data_LR.csv", pool / "data_LR.csv"
+    copies = [pool / f"data_{kind}.npy" for kind in ("HR", "LR")]
+    picked = pool / "mixup" / PICKED
+    ready = [out / s / f"data_{kind}.pkl" for s in ("train",) for kind in ("HR", "LR")]
+    ready += [
+        out / split / _images(source / split, kind).name
+        for split in ("validation", "test")
+        for kind in ("HR", "LR")
+    ]
+    work: list[tuple[str, Callable[[], Any], list[Path]]] = [
+        (
+            "features of the target",
+            lambda: _target(params, lr.shape[1:3], target_csv),
+            [target_csv],
+        ),
+        ("flips and rotations", lambda: _copies(params, source, pool), copies),
+        ("features of the training pairs", lambda: _features(pool, delta_m), [data_csv]),
+        (
+            "mixtures and choice",
+            lambda: _mix(params, pool, target_csv, len(lr), delta_m),
+            [picked / "data_HR.npy", picked / "data_LR.npy"],
+        ),
+        ("ready for training", lambda: _deliver(source, out), ready),
+    ]
+    over = stages.done(len(work), ready)
+    for number, (label, stage, outputs) in enumerate(work, 1):
+        stages.run(number, label, stage, outputs, over)
     if not params.keep_pool:
         for store in pool.rglob("*.npy"):
             store.unlink()
@@ -139,6 +185,11 @@ def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
     if delta_m is None:
         raise DataError(
             f"{params.target}: does not say its grid spacing. Add 'target_delta_m: ...' in metres."
+        )
+    if min(np.subtract(raster.values.shape, img_shape)) < 0:
+        raise DataError(
+            f"{params.target}: a map of {raster.values.shape} is smaller than a patch of "
+            f"{tuple(img_shape)}."
         )
     patches = Dataset.block_split(raster.values, (1, 1), img_shape, params.target_stride)[0]
     patches = patches[np.isfinite(patches).all(axis=(1, 2))]

@@ -48,11 +48,20 @@ from toolbox.errors import ConfigError, DataError, did_you_mean, program
 from toolbox.io.array_files import writing_images
 from toolbox.io.atomic import replacing
 from toolbox.progress import progress
-from toolbox.terrain import Spacing, mean_slope_gradient, write_feature_csv
+from toolbox.terrain import (
+    Spacing,
+    feature_table,
+    mean_slope_gradient,
+    write_feature_csv,
+    write_table,
+)
 
 Groups = list[np.ndarray]
 PICKED = "picked_images"
 _CHUNK = 2048
+
+
+Metres = Annotated[Float, Field(gt=0)]
 
 
 class MixupParams(Settings):
@@ -73,17 +82,22 @@ class MixupParams(Settings):
     original_image_num: Count
     increase_rate: Annotated[Float, Field(gt=0)] = 2
     pick_number: Count | None = None
-    delta_lr_m: Float | tuple[Float, Float] | None = None
+    delta_lr_m: Metres | tuple[Metres, Metres] | None = None
     seed: Annotated[Int, Field(ge=0)] = 0
     get_slope_difference: SlopeDifference = SlopeDifference()
 
     @model_validator(mode="after")
     def _folder_for_slopes(self) -> MixupParams:
         wanted = self.get_slope_difference
-        if wanted.valid and not Path(wanted.input_data_dir).is_dir():
+        if wanted.valid and not (wanted.input_data_dir and Path(wanted.input_data_dir).is_dir()):
             raise ValueError(
                 f"get_slope_difference.input_data_dir must be a folder with data_HR and data_LR; "
                 f"received {wanted.input_data_dir!r}. Mend it or set valid: false."
+            )
+        if Path(self.train_dir, self.save_dir_name).resolve() == Path(self.train_dir).resolve():
+            raise ValueError(
+                f"save_dir_name must name a folder inside train_dir; received "
+                f"{self.save_dir_name!r}. The training data are never overwritten."
             )
         return self
 
@@ -234,19 +248,24 @@ def mixup_norm(
     mixtures : Mixtures
         Pairs, ratios and features, and what is still missing in each bin.
     """
+    if imgs_LR_org.ndim == 3:  # the manual's images may lack the channel
+        imgs_HR_org, imgs_LR_org, imgs_LR = (
+            imgs[..., None] for imgs in (imgs_HR_org, imgs_LR_org, imgs_LR)
+        )
+    measured = imgs_LR if slope_normalized else imgs_LR_org
     if feature is None:
         delta_m = recorded_spacing(Path(train_dir, "data_LR.pkl"), "LR")
-        feature = Feature(target_key, delta_m)
-    measured = imgs_LR if slope_normalized else imgs_LR_org
+        feature = Feature.of_table(target_key, feature_table(measured, delta_m, True), delta_m)
     values = feature(measured)
+    target = target_df[target_key].to_numpy(float)
     plan = _plan(
         measured,
         values,
         index_high,
         index_low,
-        target_df[target_key].to_numpy(float),
+        target,
         feature,
-        increase_rate,
+        _quotas(counts_in(target, target_edges(target)), increase_rate, None),
         rule or MixRule(),
         seed,
     )
@@ -278,6 +297,7 @@ def pick_images(
     data_csv: str | os.PathLike[str],
     increase_rate: float,
     pick_number: int | None = None,
+    delta_lr_m: Spacing | None = None,
 ) -> np.ndarray:
     """Choose training images whose features follow the target, and write ``picked_images/``.
 
@@ -302,6 +322,8 @@ def pick_images(
         Images wanted for each target patch.
     pick_number : int, optional
         Images wanted in all, instead of `increase_rate` times the target's.
+    delta_lr_m : float or (float, float), optional
+        Grid spacing of the LR images, metres; default the recorded one.
 
     Returns
     -------
@@ -326,6 +348,11 @@ def pick_images(
     )
     depths = pool["mean_altitude"].to_numpy(float)
     chosen = pick(pool[target_key].to_numpy(float), priorities, depths, edges, quota)
+    if not quota.any():
+        raise DataError(
+            f"increase_rate {increase_rate:g} of {len(target)} target images rounds to no image. "
+            f"Raise it, or set pick_number."
+        )
     if not len(chosen):
         raise DataError(f"{save_dir}: no image of the pool has a finite {target_key}.")
     folder = Path(save_dir, PICKED)
@@ -335,10 +362,11 @@ def pick_images(
             for start in range(0, len(chosen), _CHUNK):
                 part = chosen[start : start + _CHUNK]
                 out[start : start + len(part)] = imgs[part]
-    with replacing(folder / "data_LR.csv") as beside:
-        table = pool.iloc[chosen].reset_index(drop=True)
-        table["index"] = np.arange(len(table))
-        table.assign(pool_index=chosen).to_csv(beside, index=False)
+    picked = load_images(folder / f"data_LR{ending}")
+    delta_m = delta_lr_m or recorded_spacing(Path(save_dir, f"data_LR{ending}"), "LR")
+    write_table(
+        feature_table(picked, delta_m, True).assign(pool_index=chosen), folder / "data_LR.csv"
+    )
     return chosen
 
 
@@ -361,6 +389,15 @@ def run(params: MixupParams) -> Report:
     folder = Path(params.train_dir)
     save_dir = folder / params.save_dir_name
     hr, lr = (load_images(folder / name) for name in params.train_data)
+    if len(hr) != len(lr):
+        raise DataError(
+            f"{folder}: {params.train_data[0]} holds {len(hr)} images but {params.train_data[1]} "
+            f"holds {len(lr)}; every HR image needs its LR partner."
+        )
+    if not any(np.isfinite(img).all() for img in lr):
+        raise DataError(
+            f"{folder / params.train_data[1]}: every patch has a missing pixel; nothing to mix."
+        )
     key = FEATURES[params.target_value]
     delta_m = params.delta_lr_m or recorded_spacing(folder / params.train_data[1], "LR")
     data_csv = (folder / params.train_data[1]).with_suffix(".csv")
@@ -371,13 +408,13 @@ def run(params: MixupParams) -> Report:
     if len(df) != len(lr):
         raise DataError(f"{data_csv}: expected {len(lr)} rows, one an image; received {len(df)}.")
     target = target_df[key].to_numpy(float)
-    rate = params.increase_rate
-    if params.pick_number is not None:
-        rate = params.pick_number / max(1, int(np.isfinite(target).sum()))
+    quota = _quotas(
+        counts_in(target, target_edges(target)), params.increase_rate, params.pick_number
+    )
     feature = Feature.of_table(key, df, delta_m)
     rule = MixRule(params.lambda_rule, params.alpha, params.lamb)
     values = df[key].to_numpy(float)
-    plan = _plan(lr, values, index_high, index_low, target, feature, rate, rule, params.seed)
+    plan = _plan(lr, values, index_high, index_low, target, feature, quota, rule, params.seed)
     pools = [
         _write_pool(save_dir / f"data_{kind}{_ending(params.train_data[1])}", imgs, plan)
         for kind, imgs in (("HR", hr), ("LR", lr))
@@ -393,17 +430,21 @@ def run(params: MixupParams) -> Report:
         data_csv,
         params.increase_rate,
         params.pick_number,
+        delta_m,
     )
     pool_values = pd.read_csv(save_dir / "data_LR.csv")[key].to_numpy(float)
     before = values[: params.original_image_num]
     report = Report(
         target_key=key,
         threshold=_threshold(params, target),
+        threshold_set=params.threshold is not None,
         target_images=len(target),
         mixtures=len(plan.pairs),
         mixtures_missing=int(plan.missing.sum()),
         picked=len(chosen),
-        wanted=int(_quotas(counts_in(target, target_edges(target)), rate, None).sum()),
+        wanted=int(quota.sum()),
+        steep=sum(map(len, index_high)),
+        gentle=sum(map(len, index_low)),
         wasserstein_before=distance(before, target),
         wasserstein_after=distance(pool_values[chosen], target),
     )
@@ -455,9 +496,11 @@ def _read_table(path: str | os.PathLike[str], key: str) -> pd.DataFrame:
         ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV table ({error}).") from None
-    if key not in table or "mean_slope_gradient" not in table or not len(table):
+    if key not in table or not len(table):
         columns = [str(column) for column in table.columns]
         raise DataError(f"{path}: expected rows with a column {key}. {did_you_mean(key, columns)}")
+    if not pd.api.types.is_numeric_dtype(table[key]):
+        raise DataError(f"{path}: expected numbers in the column {key}; received words.")
     return table
 
 
@@ -468,7 +511,7 @@ def _plan(
     index_low: Groups,
     target: np.ndarray,
     feature: Feature,
-    increase_rate: float,
+    quota: np.ndarray,
     rule: MixRule,
     seed: int,
 ) -> Mixtures:
@@ -478,7 +521,6 @@ def _plan(
         kinds[np.concatenate(members)] = kind
     originals = np.concatenate([index_high[0], index_low[0]])
     edges = target_edges(target)
-    quota = _quotas(counts_in(target, edges), increase_rate, None)
     wanted = np.maximum(0, quota - counts_in(values[originals], edges))
     high, low = np.concatenate(index_high), np.concatenate(index_low)
     high = high[np.argsort(-values[high], kind="stable")]
@@ -488,9 +530,14 @@ def _plan(
 
 
 def _quotas(counts: np.ndarray, increase_rate: float, pick_number: int | None) -> np.ndarray:
-    if pick_number is not None:
-        increase_rate = pick_number / max(1, counts.sum())
-    return np.rint(increase_rate * counts).astype(np.int64)
+    if pick_number is None:
+        return np.rint(increase_rate * counts).astype(np.int64)
+    shares = pick_number * counts / max(1, counts.sum())
+    quota = np.floor(shares).astype(np.int64)
+    # What rounding down leaves over goes to the largest remainders.
+    left = pick_number - quota.sum() if counts.any() else 0
+    quota[np.argsort(quota - shares, kind="stable")[:left]] += 1
+    return quota
 
 
 def _mixed(imgs: np.ndarray, plan: Mixtures) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy.stats import wasserstein_distance
 from toolbox.adaptive import Mixtures
 from toolbox.config import Float, Settings
 from toolbox.data_loader import load_images
+from toolbox.errors import DataError
 from toolbox.plotter import save_figure
 from toolbox.terrain import mean_slope_gradient, write_table
 
@@ -33,11 +34,14 @@ class Report:
 
     target_key: str
     threshold: float
+    threshold_set: bool
     target_images: int
     mixtures: int
     mixtures_missing: int
     picked: int
     wanted: int
+    steep: int
+    gentle: int
     wasserstein_before: float
     wasserstein_after: float
 
@@ -48,7 +52,13 @@ class Report:
             f"distance of the histograms of {self.target_key} (Wasserstein): "
             f"{self.wasserstein_before:.4g} before, {self.wasserstein_after:.4g} after",
         ]
-        if self.mixtures_missing:
+        if self.threshold_set and not (self.steep and self.gentle):
+            text.append(
+                f"WARNING: threshold {self.threshold:g} leaves {self.steep} steep and "
+                f"{self.gentle} gentle patches, so nothing can be mixed; leave threshold out to "
+                f"take it from the target."
+            )
+        elif self.mixtures_missing:
             text.append(
                 f"WARNING: {self.mixtures_missing} mixtures could not be made: no two training "
                 f"patches mix to the target's steepest (or gentlest) bins; the nearest images "
@@ -121,6 +131,11 @@ def write_slope_difference(params: SlopeDifference, path: Path) -> None:
         names = [Path(params.input_data_dir, f"data_{kind}{end}") for end in (".npy", ".pkl")]
         stacks.append(load_images(next((n for n in names if n.is_file()), names[1])))
     hr, lr = stacks
+    if len(hr) != len(lr):
+        raise DataError(
+            f"{params.input_data_dir}: {len(hr)} HR images but {len(lr)} LR images; every HR image "
+            f"needs its LR partner."
+        )
     scale = hr.shape[1] // lr.shape[1]
     fine = mean_slope_gradient(hr, params.delta)
     coarse = mean_slope_gradient(lr, params.delta * scale)

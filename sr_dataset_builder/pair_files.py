@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from toolbox.config import Settings, check, read_yaml
+from toolbox.config import Count, Settings, check, read_yaml
 from toolbox.data_loader import load_images
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.array_files import writing_images
@@ -47,7 +47,7 @@ class PairFiles(Settings):
     train_dir: str
     train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
     train_savedata: tuple[str, str]
-    original_image_num: int | None = None
+    original_image_num: Count | None = None
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return HR (N, H, W, C) and LR (N, h, w, C) images."""
@@ -69,10 +69,17 @@ def read_params(settings: type[P], arguments: list[str] | None, description: str
     parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     params = check(settings, read_yaml(fname), fname)
-    if set(params.train_savedata) & set(params.train_data):
+    sources = [Path(params.train_dir, name).resolve() for name in params.train_data]
+    places = [Path(params.train_dir, name).resolve() for name in params.train_savedata]
+    if set(places) & set(sources):
         raise ConfigError(
             f"{fname}: train_savedata must differ from train_data; received "
             f"{list(params.train_savedata)}. The input is never overwritten."
+        )
+    if places[0] == places[1]:
+        raise ConfigError(
+            f"{fname}: train_savedata must name two files; received {params.train_savedata[0]} "
+            f"for both HR and LR."
         )
     return params
 

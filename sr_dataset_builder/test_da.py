@@ -61,11 +61,15 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
     rows = -(-len(copies) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 2.75 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS).ravel()
-    low, high = np.percentile(np.concatenate([copy for _, copy in copies]), [0.5, 99.5])
+    low, high = np.nanpercentile(img, [0.5, 99.5])
     for ax, (label, copy) in zip(axes, copies, strict=False):
-        drawn = ax.imshow(copy[0, ..., 0], cmap="terrain", vmin=low, vmax=high)
+        # A change of depth scale moves the whole patch: the span stays, the level follows.
+        shift = np.nanmedian(copy) - np.nanmedian(img) if label.startswith("depth") else 0.0
+        shown = copy[0, ..., 0] - shift
+        drawn = ax.imshow(shown, cmap="terrain", vmin=low, vmax=high)
+        note = f", drawn {-shift:+.0f} m" if shift else ""
         msg = float(mean_slope_gradient(copy, delta_m)[0])
-        ax.set_title(f"{label}\nmean slope {msg:.3f} m/m", fontsize=9)
+        ax.set_title(f"{label}\nmean slope {msg:.3f} m/m{note}", fontsize=9)
         ax.set(xticks=[], yticks=[])
     for ax in axes[len(copies) :]:
         ax.remove()
@@ -93,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     delta_m = recorded_spacing(args.fname, kind)
     index = args.index
     if index is None:
-        index = int(np.nanargmax(mean_slope_gradient(imgs, delta_m)))
+        index = int(np.argmax(np.nan_to_num(mean_slope_gradient(imgs, delta_m), nan=-1)))
     if not -len(imgs) <= index < len(imgs):
         raise DataError(f"{args.fname}: --index must be below {len(imgs)}; received {index}.")
     output = args.output or Path(args.fname).with_name(f"{Path(args.fname).stem}_da.png")

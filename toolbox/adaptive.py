@@ -28,6 +28,7 @@ BINS = 20
 LambdaRule = Literal["solve", "beta", "fixed", "none"]
 _BISECTIONS = 16
 _CHUNK = 4096
+_MORE_BINS = 2000  # on either side of the target
 _PATIENCE = 8  # chunks of pairs without one that fits, before a bin is given up
 
 
@@ -67,7 +68,7 @@ class Feature:
     def __call__(self, lr: np.ndarray) -> np.ndarray:
         """Return the feature of LR patches (N, h, w, C), shape (N,)."""
         if self.key == "altitude_difference":
-            return np.ptp(lr.reshape(len(lr), -1), axis=1)
+            return np.ptp(lr, axis=(1, 2, 3))
         return self.factor * mean_slope_gradient(lr, self.delta_m) + self.offset
 
 
@@ -250,12 +251,16 @@ def plan_mixtures(
             if missing[number] <= 0 or fruitless == _PATIENCE:
                 break
             keys = pairs @ [len(lr), 1]
-            pairs = pairs[~np.isin(keys, used)][: 4 * missing[number]]
+            pairs = pairs[~np.isin(keys, used)][: max(64, 4 * missing[number])]
+            if not len(pairs):
+                fruitless += 1
+                continue
             parents = lr[pairs[:, 0]], lr[pairs[:, 1]]
             aim = rng.uniform(bottom, top, len(pairs))
             lam = _ratios(parents, aim, feature, rule, rng)
             reached = feature(mixture(lam, *parents))
-            proper = (lam > 0) & (lam < 1)
+            # Bisection ends at its last step where the gentle parent alone is above the aim.
+            proper = (lam > 2.0 ** (1 - _BISECTIONS)) & (lam < 1)
             fits = np.flatnonzero(proper & (bin_of(reached, edges) == number))[: missing[number]]
             used = np.concatenate([used, pairs[fits] @ [len(lr), 1]])
             missing[number] -= len(fits)
@@ -337,10 +342,25 @@ def pick(
     numpy.ndarray of int
         Sorted pool numbers.
     """
-    bins = bin_of(values, edges) + 1  # 0 and the last are outside
+    # Bins of the same width go on over the pool's range, so that "nearest" has a meaning there.
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.empty(0, np.int64)
+    width = edges[1] - edges[0]
+    below = min(_MORE_BINS, int(np.ceil(max(0.0, edges[0] - finite.min()) / width)) + 1)
+    above = min(_MORE_BINS, int(np.ceil(max(0.0, finite.max() - edges[-1]) / width)) + 1)
+    wide = np.concatenate(
+        [
+            edges[0] - width * np.arange(below, 0, -1),
+            edges,
+            edges[-1] + width * np.arange(1, above + 1),
+        ]
+    )
+    bins = np.clip(bin_of(values, wide), 0, len(wide) - 2)
+    bins[values == edges[-1]] = below + len(quota) - 1
     bins[~np.isfinite(values)] = -1
-    available = np.bincount(bins[bins >= 0], minlength=len(quota) + 2)
-    take = move_deficits(np.concatenate([[0], quota, [0]]), available)
+    available = np.bincount(bins[bins >= 0], minlength=len(wide) - 1)
+    take = move_deficits(np.pad(quota, (below, above)), available)
     chosen: list[np.ndarray] = []
     for number, count in enumerate(take):
         members = np.flatnonzero(bins == number)

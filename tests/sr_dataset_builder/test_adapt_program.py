@@ -492,9 +492,9 @@ def test_mended_table_is_read_again(adaptation):
     """After the one line about a damaged table, the mended one under its name works."""
     path = adaptation.folder / "target.csv"
     path.write_text("index,mean_slope\n0,0.1\n")
-    adaptation.start(target=str(path)).refused("mean_slope_gradient")
+    adaptation.start(target=str(path), increase_rate=2).refused("mean_slope_gradient")
     replace_file(path, lambda path: write_feature_csv(rough([0.12] * 9), 200.0, path, True))
-    adaptation.run(target=str(path))
+    adaptation.run(target=str(path), increase_rate=2)
     assert len(adaptation.features()) == 9
 
 

@@ -108,8 +108,8 @@ def augment(workshop, run_program):
 
 
 @pytest.fixture
-def refuse(workshop, run_program):
-    """``refuse(name, words, **changes)`` checks the one line and that no file has changed."""
+def refused(workshop, run_program):
+    """``refused(name, words, **changes)`` checks the one line and that no file has changed."""
 
     def run(name, words, **changes):
         before = workshop.snapshot()
@@ -412,10 +412,10 @@ def test_gaps_stay_gaps(workshop, augment):
         ({"train_savedata": ["../train/data_HR.pkl", "o.pkl"]}, ("never overwritten",)),
     ],
 )
-def test_bad_file_setting_is_refused(workshop, refuse, name, changes, words):
+def test_bad_file_setting_is_refused(workshop, refused, name, changes, words):
     """A mistake ends in one line that names it; nothing is written, the input is never touched."""
     store(workshop, rough())
-    refuse(name, words, **changes)
+    refused(name, words, **changes)
 
 
 @pytest.mark.parametrize(
@@ -432,10 +432,10 @@ def test_bad_file_setting_is_refused(workshop, refuse, name, changes, words):
         ("scale", {"dscales": [], "xyscales": []}, ("both empty",)),
     ],
 )
-def test_bad_change_is_refused(workshop, refuse, name, changes, words):
+def test_bad_change_is_refused(workshop, refused, name, changes, words):
     """Angles, filling and factors that make no sense are named in one line."""
     store(workshop, rough(2))
-    refuse(name, words, **changes)
+    refused(name, words, **changes)
 
 
 @pytest.mark.parametrize("second", ["o.npy", "./o.npy"])
@@ -458,11 +458,11 @@ def test_one_name_for_both_outputs_is_refused(workshop, second):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_unequal_files_are_refused(workshop, refuse, name):
+def test_unequal_files_are_refused(workshop, refused, name):
     """An LR file with fewer images than the HR file is no set of pairs; both counts are named."""
     store(workshop, rough())
     workshop.edit_pickle(workshop.folder / "train" / "data_LR.pkl", lambda imgs: imgs[:4])
-    refuse(name, ("data_HR.pkl holds 5", "data_LR.pkl holds 4"))
+    refused(name, ("data_HR.pkl holds 5", "data_LR.pkl holds 4"))
 
 
 def test_missing_key_and_missing_file_are_named(workshop, run_program):

@@ -355,6 +355,13 @@ def test_beta_ratios_follow_alpha():
     assert spread[50.0] < 0.06
 
 
+def test_rule_none_mixes_nothing_and_misses_nothing():
+    """With lambda_rule none the fit is left to the choice of images."""
+    made = plan(rough(20), np.linspace(0.1, 0.3, 3), [4, 5], 0.2, rule=MixRule("none"))
+    assert made.pairs.shape == (0, 2)
+    assert made.missing.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("rule", ["solve", "beta", "fixed"])
 def test_same_seed_gives_the_same_plan(rule):
     """The plan depends on the seed alone; where something is drawn another seed draws otherwise."""
@@ -478,7 +485,7 @@ def test_within_a_bin_depths_are_spaced_evenly():
 
 def test_members_outside_the_bins_fill_in():
     """Bins that lack members take them from beyond the nearest end of the histogram."""
-    values = [-3.0, -2.0, 0.5, 1.5, 7.0, 8.0]
+    values = [-1.5, -1.2, 0.5, 1.5, 2.5, 3.5]
     assert choose(values, [1, 3]).tolist() == [2, 3, 4, 5]
     assert choose(values, [3, 1]).tolist() == [0, 1, 2, 3]
     assert choose(values, [50, 50]).tolist() == list(range(6))
@@ -490,8 +497,11 @@ def test_what_fills_in_is_the_nearest():
     Without this the gentlest patches would stand in for the steep ones that cannot be made.
     """
     values = np.linspace(0.0, 0.9, 91)
-    chosen = choose(values, [10, 0], depths=rng().permutation(91), edges=np.array([1.0, 2, 3]))
-    assert values[chosen].min() >= 0.75
+    quota = np.zeros(20, int)
+    quota[[3, 9, 17]] = 2, 5, 3
+    chosen = choose(values, quota, depths=rng().permutation(91), edges=np.linspace(1, 1.2, 21))
+    assert len(chosen) == 10
+    assert values[chosen].min() >= 0.8
 
 
 def test_missing_members_are_never_picked():

@@ -133,7 +133,9 @@ def part_by_slope(grid: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def make_training_data(method: str, base: Path, folder: Path, seed: int, rule: str) -> None:
+def make_training_data(
+    method: str, base: Path, folder: Path, seed: int, rule: str, feature: int
+) -> None:
     """Make `folder` a data set with as many training pairs as `base`, augmented by `method`."""
     lr, hr = (load_images(base / "train" / f"data_{kind}.pkl") for kind in ("LR", "HR"))
     if method == "mixup":
@@ -144,6 +146,7 @@ def make_training_data(method: str, base: Path, folder: Path, seed: int, rule: s
                 target=str(base / "target.csv"),
                 pick_number=len(lr),
                 lambda_rule=rule,  # type: ignore[arg-type]
+                target_value=feature,
                 seed=seed,
             )
         )
@@ -191,6 +194,7 @@ def compare(
     seeds: int,
     rule: str,
     methods: list[str],
+    feature: int,
 ) -> dict[str, Any]:
     """Run the methods on one grid with one normaliser."""
     base = out / grid / "base"
@@ -202,7 +206,7 @@ def compare(
             start = time.perf_counter()
             folder = out / grid / f"{normalizer}_{method}_{seed}"
             with contextlib.redirect_stdout(io.StringIO()):
-                make_training_data(method, base, folder, seed, rule)
+                make_training_data(method, base, folder, seed, rule, feature)
                 summary = train_and_test(folder, normalizer, epochs, seed)
             groups = {"all": summary["all"], **summary["slope_classes"]}
             for group, row in groups.items():
@@ -234,6 +238,7 @@ def compare(
         "grid": grid,
         "normalizer": normalizer,
         "lambda_rule": rule,
+        "target_value": feature,
         "epochs": epochs,
         **facts,
         "baselines_rmse_m": baselines,
@@ -320,6 +325,7 @@ def main() -> None:
     parser.add_argument(
         "--lambda-rule", default="solve", choices=("solve", "beta", "fixed", "none")
     )
+    parser.add_argument("--target-value", type=int, default=3, choices=range(4))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--out", default="data/adaptive_mixup", help="where the results go")
     args = parser.parse_args()
@@ -336,6 +342,7 @@ def main() -> None:
                     args.seeds,
                     args.lambda_rule,
                     args.methods,
+                    args.target_value,
                 )
             )
             with replacing(out / "results.json") as beside:
