@@ -67,9 +67,11 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
         shift = np.nanmedian(copy) - np.nanmedian(img) if label.startswith("depth") else 0.0
         shown = copy[0, ..., 0] - shift
         drawn = ax.imshow(shown, cmap="terrain", vmin=low, vmax=high)
-        note = f", drawn {-shift:+.0f} m" if shift else ""
+        if shift:
+            box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none"}
+            ax.text(1, 2, f"drawn {-shift:+.0f} m", fontsize=8, va="top", bbox=box)
         msg = float(mean_slope_gradient(copy, delta_m)[0])
-        ax.set_title(f"{label}\nmean slope {msg:.3f} m/m{note}", fontsize=9)
+        ax.set_title(f"{label}\nmean slope {msg:.3f} m/m", fontsize=9)
         ax.set(xticks=[], yticks=[])
     for ax in axes[len(copies) :]:
         ax.remove()
