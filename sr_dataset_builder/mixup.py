@@ -388,16 +388,7 @@ def run(params: MixupParams) -> Report:
     """Mix, pick and report, as the file says; returns what was reached."""
     folder = Path(params.train_dir)
     save_dir = folder / params.save_dir_name
-    hr, lr = (load_images(folder / name) for name in params.train_data)
-    if len(hr) != len(lr):
-        raise DataError(
-            f"{folder}: {params.train_data[0]} holds {len(hr)} images but {params.train_data[1]} "
-            f"holds {len(lr)}; every HR image needs its LR partner."
-        )
-    if not any(np.isfinite(img).all() for img in lr):
-        raise DataError(
-            f"{folder / params.train_data[1]}: every patch has a missing pixel; nothing to mix."
-        )
+    hr, lr = _load_pairs(params)
     key = FEATURES[params.target_value]
     delta_m = params.delta_lr_m or recorded_spacing(folder / params.train_data[1], "LR")
     data_csv = (folder / params.train_data[1]).with_suffix(".csv")
@@ -448,14 +439,34 @@ def run(params: MixupParams) -> Report:
         wasserstein_before=distance(before, target),
         wasserstein_after=distance(pool_values[chosen], target),
     )
-    with replacing(save_dir / "report.json") as beside:
-        beside.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
+    _write_report(params, report, save_dir)
     draw_report(report, before, target, pool_values[chosen], save_dir / "report.png")
     if params.plot_figure:
         draw_mixtures(lr, plan, save_dir / "mixtures.png")
+    return report
+
+
+def _load_pairs(params: MixupParams) -> tuple[np.ndarray, np.ndarray]:
+    """Read HR and LR images and refuse what cannot be mixed."""
+    folder = Path(params.train_dir)
+    hr, lr = (load_images(folder / name) for name in params.train_data)
+    if len(hr) != len(lr):
+        raise DataError(
+            f"{folder}: {params.train_data[0]} holds {len(hr)} images but {params.train_data[1]} "
+            f"holds {len(lr)}; every HR image needs its LR partner."
+        )
+    if not any(np.isfinite(img).all() for img in lr):
+        raise DataError(
+            f"{folder / params.train_data[1]}: every patch has a missing pixel; nothing to mix."
+        )
+    return hr, lr
+
+
+def _write_report(params: MixupParams, report: Report, save_dir: Path) -> None:
+    with replacing(save_dir / "report.json") as beside:
+        beside.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
     if params.get_slope_difference.valid:
         write_slope_difference(params.get_slope_difference, save_dir / "slope_difference.csv")
-    return report
 
 
 def _groups(params: MixupParams, data_csv: Path, save_dir: Path, key: str) -> Any:
