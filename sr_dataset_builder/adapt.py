@@ -26,7 +26,7 @@ from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
 from toolbox.adaptive import LambdaRule
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
-from toolbox.data_loader import RECORD_NAME, load_images, recorded_spacing
+from toolbox.data_loader import RECORD_NAME, image_file, load_images, recorded_spacing
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
@@ -165,8 +165,7 @@ def adapt(params: AdaptParams) -> None:
 
 
 def _images(folder: Path, kind: str) -> Path:
-    mapped = folder / f"data_{kind}.npy"
-    path = mapped if mapped.is_file() else mapped.with_suffix(".pkl")
+    path = image_file(folder, kind)
     if not path.is_file():
         raise DataError(f"{path}: no such file. Name a data set with train, validation and test.")
     return path

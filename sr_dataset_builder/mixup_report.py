@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 
 from toolbox.adaptive import Mixtures
 from toolbox.config import Float, Settings
-from toolbox.data_loader import load_images
+from toolbox.data_loader import image_file, load_images
 from toolbox.errors import DataError
 from toolbox.plotter import save_figure
 from toolbox.terrain import mean_slope_gradient, write_table
@@ -126,11 +126,7 @@ def draw_mixtures(lr: np.ndarray, plan: Mixtures, path: Path, count: int = 4) ->
 
 def write_slope_difference(params: SlopeDifference, path: Path) -> None:
     """Tabulate HR and LR slopes of reference pairs: the two are not interchangeable."""
-    stacks = []
-    for kind in ("HR", "LR"):
-        names = [Path(params.input_data_dir, f"data_{kind}{end}") for end in (".npy", ".pkl")]
-        stacks.append(load_images(next((n for n in names if n.is_file()), names[1])))
-    hr, lr = stacks
+    hr, lr = (load_images(image_file(params.input_data_dir, kind)) for kind in ("HR", "LR"))
     if len(hr) != len(lr):
         raise DataError(
             f"{params.input_data_dir}: {len(hr)} HR images but {len(lr)} LR images; every HR image "

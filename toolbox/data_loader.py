@@ -21,6 +21,12 @@ DEFAULT_DELTA_M = {"LR": 200.0, "HR": 50.0}
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+def image_file(folder: str | os.PathLike[str], kind: str) -> Path:
+    """Return the file of the LR or HR images in a folder: ``.npy`` if there is one."""
+    mapped = Path(folder, f"data_{kind}.npy")
+    return mapped if mapped.is_file() else mapped.with_suffix(".pkl")
+
+
 def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a stack of images.
 
@@ -161,9 +167,7 @@ class DataLoader:
 
     def file(self, split: str, kind: str) -> Path:
         """Return the path of the LR or HR images of a split (``.npy`` if there is one)."""
-        folder = self.data_dir / self.sub_dirs[split]
-        mapped = folder / f"data_{kind}.npy"
-        return mapped if mapped.is_file() else folder / f"data_{kind}.pkl"
+        return image_file(self.data_dir / self.sub_dirs[split], kind)
 
     def spacing_m(self, kind: str) -> Spacing:
         """Return the grid spacing of the LR or HR images in metres."""
