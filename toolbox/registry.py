@@ -69,6 +69,8 @@ MODELS = Registry(
         "srcnn": "toolbox.model.srcnn:SRCNN",
         "fsrcnn": "toolbox.model.fsrcnn:FSRCNN",
         "espcn": "toolbox.model.espcn:ESPCN",
+        "srgan": "toolbox.model.srgan:SRGAN",
+        "esrgan": "toolbox.model.esrgan:ESRGAN",
     },
 )
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 
 from toolbox.errors import ConfigError
+from toolbox.model.average import WeightAverage
 from toolbox.model.layer import Resize
 
 Graph = Callable[[keras.KerasTensor], keras.KerasTensor]
@@ -49,12 +50,19 @@ class SRModel(keras.Model):
         self.scale = int(scale)
         self.params = dict(params or {})
         self.bicubic_skip = bool(bicubic_skip)
+        #: Moving average of the weights, kept up by every training step; see `keep_average`.
+        self.average: WeightAverage | None = None
         inputs = keras.Input(self.img_shape, name="low_resolution")
+        # Before super() is looked up: a network inside makes Keras change this class's bases.
+        outputs = self._outputs(inputs)
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+
+    def _outputs(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         outputs = self.__build__(**self.params)(inputs)
         if self.bicubic_skip:
             enlarged = Resize(self.scale, name="bicubic_skip")(inputs)
             outputs = keras.layers.Add(dtype="float32", name="add_skip")([outputs, enlarged])
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        return outputs
 
     def __build__(self, **params: Any) -> Graph:
         """Return the function that applies the layers."""
@@ -64,6 +72,27 @@ class SRModel(keras.Model):
     def channels(self) -> int:
         """Number of image channels."""
         return int(self.img_shape[-1] or 1)
+
+    def network(self) -> keras.Model:
+        """The network from LR to HR images: what a weights file holds."""
+        return self
+
+    def keep_average(self, momentum: float) -> None:
+        """Let every training step keep a moving average of the weights of `network`.
+
+        Parameters
+        ----------
+        momentum : float
+            Share of the former average, e.g. 0.999.
+        """
+        self.average = WeightAverage(self.network().trainable_variables, momentum)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Learn from one batch; see ``keras.Model.train_step``."""
+        logs = super().train_step(data)
+        if self.average is not None:
+            self.average.update()
+        return logs
 
     @property
     def output_dtype(self) -> str | None:

@@ -1,0 +1,308 @@
+"""What SRGAN and ESRGAN share: a generator and a discriminator trained in one fused step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from toolbox.errors import ConfigError
+from toolbox.model.base import SRModel
+
+#: Names of the figures that the discriminator adds to the history.
+DISCRIMINATOR_FIGURES = ("d_loss", "d_real", "d_fake")
+
+
+class Adversarial(SRModel):
+    """A generator that learns from a loss on images and from a discriminator.
+
+    One training step runs the generator once: the discriminator learns to tell its images from
+    true ones, then the generator learns from the discriminator just updated. While `adversarial`
+    is false (see `set_stage`) the generator learns from the loss on images alone.
+
+    A subclass gives `__build__`, which sets `generator` and `discriminator`, and the two losses.
+
+    Attributes
+    ----------
+    generator : SRModel
+        From LR to HR images; what a weights file holds.
+    discriminator : keras.Model
+        Tells true images from generated ones.
+    loss_weight : list of float
+        Weights of the loss on images and of the adversarial loss in ``g_loss``.
+    d_optimizer : keras.Optimizer
+        That of the discriminator; `optimizer` is the generator's.
+    """
+
+    generator: SRModel
+    discriminator: keras.Model
+    loss_weight: list[float]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.adversarial = True
+        self._keep_metrics = False
+        super().__init__(*args, **kwargs)
+        self.d_optimizer: Any = None
+        self._image_loss: Callable[..., tf.Tensor] | None = None
+        self._pixel_loss: Callable[..., tf.Tensor] | None = None
+        names = ("loss", "g_loss", *DISCRIMINATOR_FIGURES)
+        self._figures = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def _outputs(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        if None in self.img_shape:
+            raise ConfigError(
+                f"a discriminator needs images of one size; received {self.img_shape}. Use the "
+                f"generator alone for images of any size."
+            )
+        return self.__build__(**self.params)(inputs)
+
+    def network(self) -> keras.Model:
+        """The generator: what a weights file holds."""
+        return self.generator
+
+    # The two losses -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def judge(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        """Return ``d_loss``, ``d_real`` and ``d_fake``, the mean verdicts (0 to 1, 1 for real)."""
+
+    @abstractmethod
+    def adversarial_loss(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return the loss of a generator whose images are told from true ones."""
+
+    # Training -----------------------------------------------------------------------------------
+
+    def compile(  # type: ignore[override]
+        self,
+        loss: str | Callable[..., tf.Tensor],
+        optimizer: Any,
+        metrics: list[Any] | None = None,
+        d_optimizer: Any = None,
+        pixel_loss: str | Callable[..., tf.Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        """Compile generator, discriminator and the training step.
+
+        Parameters
+        ----------
+        loss : str or callable
+            Loss on images, ``f(y_true, y_pred)``, one value per image or pixel.
+        optimizer : str or keras.Optimizer
+            Of the generator.
+        metrics : list, optional
+            PSNR, DSSIM, ...
+        d_optimizer : str or keras.Optimizer, optional
+            Of the discriminator; default another one with the settings of `optimizer`.
+        pixel_loss : str or callable, optional
+            Loss of the stage before the adversarial one; default `loss`.
+        **options
+            ``jit_compile``, ``steps_per_execution`` and others of ``keras.Model.compile``.
+        """
+        optimizer = keras.optimizers.get(optimizer)
+        if d_optimizer is None:
+            d_optimizer = type(optimizer).from_config(optimizer.get_config())
+        super().compile(optimizer=optimizer, metrics=metrics, **options)
+        self._loss_tracker = None  # "loss" is one of our own figures
+        self.d_optimizer = keras.optimizers.get(d_optimizer)
+        if self.optimizer is not optimizer:  # mixed_float16: Keras scales the loss of one only
+            self.d_optimizer = keras.optimizers.LossScaleOptimizer(self.d_optimizer)
+        # An optimizer that is not built would be restored without its slots.
+        self.optimizer.build(self.generator.trainable_variables)
+        self.d_optimizer.build(self.discriminator.trainable_variables)
+        self._image_loss = keras.losses.get(loss)
+        self._pixel_loss = self._image_loss if pixel_loss is None else keras.losses.get(pixel_loss)
+
+    def set_stage(self, adversarial: bool) -> None:
+        """Choose whether the discriminator takes part in training and evaluation."""
+        if adversarial != self.adversarial:
+            self.adversarial = adversarial
+            self.train_function = self.test_function = None
+
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """Figures of the present stage: the discriminator has none before it takes part."""
+        found = super().metrics
+        if self.adversarial:
+            return found
+        silent = [self._figures[name] for name in DISCRIMINATOR_FIGURES]
+        return [metric for metric in found if all(metric is not other for other in silent)]
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Update the discriminator, then the generator, with one generator forward for both."""
+        lr, hr, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            fake = self.generator(lr, training=True)
+            image_loss = self._on_images(hr, fake, sample_weight)
+            g_loss = image_loss
+        figures = {"loss": image_loss}
+        if self.adversarial:
+            # Neither the verdict nor the update of the discriminator is on the generator's tape.
+            figures |= self._train_discriminator(hr, tf.stop_gradient(fake))
+            with tape:
+                adversarial = self.adversarial_loss(hr, fake, training=True)
+                g_loss = self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
+        with tape:
+            scaled = self.optimizer.scale_loss(g_loss)
+        variables = self.generator.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        if self.average is not None:
+            self.average.update()
+        return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
+
+    def _train_discriminator(self, real: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            figures = self.judge(real, fake, training=True)
+            scaled = self.d_optimizer.scale_loss(figures["d_loss"])
+        variables = self.discriminator.trainable_variables
+        self.d_optimizer.apply(tape.gradient(scaled, variables), variables)
+        return figures
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Evaluate one batch with the figures of the training."""
+        lr, hr, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        fake = self.generator(lr, training=False)
+        image_loss = g_loss = self._on_images(hr, fake, sample_weight)
+        figures = {"loss": image_loss}
+        if self.adversarial:
+            figures |= self.judge(hr, fake, training=False)
+            adversarial = self.adversarial_loss(hr, fake, training=False)
+            g_loss = self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
+        return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
+
+    def _on_images(self, hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+        function = self._image_loss if self.adversarial else self._pixel_loss
+        assert function is not None  # compile() was called, else fit() would have refused
+        values = tf.cast(function(hr, fake), tf.float32)
+        if sample_weight is not None and values.shape.rank:
+            per_image = tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+            values = per_image * tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
+        return tf.reduce_mean(values)
+
+    def _report(
+        self, figures: dict[str, tf.Tensor], hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any
+    ) -> dict[str, tf.Tensor]:
+        for name, value in figures.items():
+            self._figures[name].update_state(value)
+        return self.compute_metrics(None, hr, fake, sample_weight)
+
+    # The manual's methods -----------------------------------------------------------------------
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return nothing: a loaded model is compiled by its user."""
+        return {}
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Print the layers of the generator, of the discriminator and of the whole."""
+        self.generator.summary(*args, **kwargs)
+        self.discriminator.summary(*args, **kwargs)
+        super().summary(*args, **kwargs)
+
+    def train_on_batch(  # type: ignore[override]
+        self,
+        lr_imgs: np.ndarray,
+        hr_imgs: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        class_weight: Any = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """Train discriminator and generator on one batch, as a step of `fit` does.
+
+        Parameters
+        ----------
+        lr_imgs, hr_imgs : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
+            The batch.
+        sample_weight : numpy.ndarray, shape (N,), optional
+            Weights of the images in the loss on images.
+        class_weight : None
+            Images have no classes.
+        reset_metrics : bool
+            Report this batch alone; else the means since the last reset.
+        return_dict : bool
+            Return names and values instead of values.
+
+        Returns
+        -------
+        list of float or dict of str to float
+            Losses and metrics, in the order of ``metrics_names``.
+        """
+        return self._on_batch(
+            super().train_on_batch,
+            (lr_imgs, hr_imgs, sample_weight, class_weight),
+            reset_metrics,
+            return_dict,
+        )
+
+    def test_on_batch(  # type: ignore[override]
+        self,
+        lr_imgs: np.ndarray,
+        hr_imgs: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """Evaluate one batch; arguments and result as in `train_on_batch`."""
+        return self._on_batch(
+            super().test_on_batch, (lr_imgs, hr_imgs, sample_weight), reset_metrics, return_dict
+        )
+
+    def _on_batch(self, method: Any, batch: tuple[Any, ...], reset: bool, return_dict: bool) -> Any:
+        self._keep_metrics = not reset
+        try:
+            return method(*batch, return_dict=return_dict)
+        finally:
+            self._keep_metrics = False
+
+    def reset_metrics(self) -> None:
+        """Forget the means; Keras calls this before every batch of `train_on_batch`."""
+        if not self._keep_metrics:
+            super().reset_metrics()
+
+    def predict(  # type: ignore[override]
+        self,
+        x: np.ndarray,
+        batch_size: int | None = None,
+        verbose: int = 0,
+        steps: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Super-resolve images with the generator.
+
+        Parameters
+        ----------
+        x : numpy.ndarray, shape (N, h, w, C)
+            LR images.
+        batch_size : int, optional
+            Images at a time.
+        verbose : {0, 1}
+            Progress bar.
+        steps : int, optional
+            Batches, for an endless data set.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, H, W, C)
+            HR images.
+        """
+        return self.generator.predict(
+            x, batch_size=batch_size, verbose=verbose, steps=steps, **options
+        )
+
+
+def mean_logistic(logits: tf.Tensor) -> tf.Tensor:
+    """Return the mean of the sigmoid, in float32."""
+    return tf.reduce_mean(tf.sigmoid(tf.cast(logits, tf.float32)))
+
+
+def check_loss_weight(weights: Sequence[float]) -> list[float]:
+    """Refuse anything but the two weights of the image loss and the adversarial loss."""
+    if len(weights) != 2 or not all(np.isfinite(w) and w >= 0 for w in weights):
+        raise ConfigError(
+            f"loss_weights must be two numbers of at least 0, for the loss on images and the "
+            f"adversarial loss; received {list(weights)}. Use [1, 1e-7]."
+        )
+    return [float(w) for w in weights]
