@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class ArgParser:
-    """Parses ``[-h] [--overwrite] yml_fname {train,test}``.
+    """Parses ``[-h] [--overwrite | --resume] yml_fname {train,test}``.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ class ArgParser:
     Attributes
     ----------
     args : argparse.Namespace
-        ``yml_fname``, ``mode`` and ``overwrite``.
+        ``yml_fname``, ``mode``, ``overwrite`` and ``resume``.
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
@@ -26,10 +26,16 @@ class ArgParser:
         )
         parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
         parser.add_argument("mode", choices=["train", "test"], help="execution mode")
-        parser.add_argument(
+        former = parser.add_mutually_exclusive_group()
+        former.add_argument(
             "--overwrite",
             action="store_true",
             help="train: replace the run that log_dir already holds",
+        )
+        former.add_argument(
+            "--resume",
+            action="store_true",
+            help="train: go on with that run from its last saved state, if there is one",
         )
         self.args = parser.parse_args(arguments)
 

@@ -36,12 +36,15 @@ class Main:
         from sr_trainer.trainer import Trainer
 
         if parser.get_mode() == "train":
-            trainer = Trainer(u_params, overwrite=parser.args.overwrite)
-            model = Modeler(u_params, trainer.normalizer.max_val).build()
+            resume = parser.args.resume or (u_params.resume and not parser.args.overwrite)
+            trainer = Trainer(u_params, overwrite=parser.args.overwrite, resume=resume)
+            normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
+            model = Modeler(u_params, normalizer.max_val, normalizer.min_val, steps).build()
             trainer.train(model)
         else:
             tester = Tester(u_params)
-            model = Modeler(u_params, tester.normalizer.max_val).build(verbose=0)
+            normalizer = tester.normalizer
+            model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
             tester.test(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import keras
 import tensorflow as tf
 
 from sr_trainer.user_params import UserParams
+from toolbox.model.adversarial import Adversarial
 from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
 from toolbox.registry import LOSSES, METRICS, MODELS, OPTIMIZERS
+from toolbox.schedule import Schedule
 
 
 class Modeler:
@@ -20,8 +23,11 @@ class Modeler:
     ----------
     u_params : UserParams
         Settings.
-    max_val : float
-        Data range in the network's units (`Normalizer.max_val`), for PSNR and DSSIM.
+    max_val, min_val : float
+        Data range in the network's units (`Normalizer.max_val`) and its lower end, for PSNR, DSSIM
+        and VGG.
+    steps_per_epoch : int
+        Training steps in an epoch, for the learning-rate schedule.
 
     Attributes
     ----------
@@ -31,9 +37,17 @@ class Modeler:
         Layers of this project, for ``keras.models.load_model``.
     """
 
-    def __init__(self, u_params: UserParams, max_val: float = 1.0) -> None:
+    def __init__(
+        self,
+        u_params: UserParams,
+        max_val: float = 1.0,
+        min_val: float = 0.0,
+        steps_per_epoch: int = 1,
+    ) -> None:
         self.u_params = u_params
         self.max_val = max_val
+        self.min_val = min_val
+        self.steps_per_epoch = steps_per_epoch
         self.models = {name: MODELS.resolve(name) for name in MODELS}
         self.custom_layers = {layer.__name__: layer for layer in (Resize, Conv2DSubPixel, Scale)}
         self.loss_funcs = {name: LOSSES.resolve(name) for name in LOSSES}
@@ -54,23 +68,67 @@ class Modeler:
         """
         p = self.u_params
         keras.config.set_dtype_policy(p.precision)
-        model = self.models[p.model](p.input_shape, p.scale, p.model_params, p.bicubic_skip)
+        model = self.models[p.model](
+            p.input_shape, p.scale, params=p.model_params, bicubic_skip=p.bicubic_skip
+        )
         if verbose:
             model.summary()
-        model.compile(
-            loss=self._ranged(self.loss_funcs[p.loss], "loss"),
-            optimizer=self.optimizers[p.optimizer](learning_rate=p.learning_rate),
-            metrics=[self._ranged(METRICS.resolve(name), name) for name in METRICS],
-            jit_compile=self._jit_compile(model),
-            steps_per_execution=self._steps_per_execution(model),
-        )
+        options: dict[str, Any] = {
+            "loss": self._loss(p.loss, "loss"),
+            "optimizer": self._optimizer(p.learning_rate),
+            "metrics": [self._ranged(METRICS.resolve(name), name) for name in METRICS],
+            "jit_compile": self._jit_compile(model),
+            "steps_per_execution": self._steps_per_execution(model),
+        }
+        if isinstance(model, Adversarial):
+            rate = p.d_learning_rate or p.learning_rate
+            options["d_optimizer"] = self._optimizer(rate, p.pretrain_epochs)
+            options["pixel_loss"] = self._loss(p.pretrain_loss, "pixel_loss")
+        model.compile(**options)
         return model
 
-    def _ranged(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """Fix the data range of a loss or metric and give it its column's name."""
+    def _optimizer(self, learning_rate: float, first_epoch: int = 0) -> keras.Optimizer:
+        """Build an optimizer that takes its first step in `first_epoch`."""
+        p, schedule = self.u_params, self.u_params.lr_schedule
+        rate: Any = learning_rate
+        if schedule.name != "constant" or schedule.warmup_epochs:
+            rate = Schedule(
+                learning_rate,
+                schedule.name,
+                total=p.epochs * self.steps_per_epoch,
+                warmup=round(schedule.warmup_epochs * self.steps_per_epoch),
+                step_size=max(1, round((schedule.step_epochs or 1) * self.steps_per_epoch)),
+                gamma=schedule.gamma,
+                final=schedule.final,
+                offset=first_epoch * self.steps_per_epoch,
+            )
+        return self.optimizers[p.optimizer](learning_rate=rate, global_clipnorm=p.clip_norm)
+
+    def _loss(self, spec: str | dict[str, float], label: str) -> Callable[..., Any]:
+        """Return one loss, or the weighted sum of several."""
+        weights = {spec: 1.0} if isinstance(spec, str) else spec
+        terms = [
+            (self._ranged(self.loss_funcs[name], name, self.u_params.loss_params.get(name)), weight)
+            for name, weight in weights.items()
+            if weight
+        ]
+
+        def weighted(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+            return tf.add_n([weight * term(y_true, y_pred) for term, weight in terms])
+
+        weighted.__name__ = label
+        return weighted
+
+    def _ranged(
+        self, function: Callable[..., Any], name: str, params: dict[str, Any] | None = None
+    ) -> Callable[..., Any]:
+        """Fix the data range and the settings of a loss or metric, and name its column."""
+        fixed = {"max_val": self.max_val, **(params or {})}
+        if "min_val" in inspect.signature(function).parameters:
+            fixed["min_val"] = self.min_val
 
         def ranged(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-            return function(y_true, y_pred, self.max_val)
+            return function(y_true, y_pred, **fixed)
 
         ranged.__name__ = name
         return ranged

@@ -22,11 +22,22 @@ from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
+from toolbox.plotter import METHODS
 from toolbox.progress import progress
 from toolbox.registry import SOURCES
-from toolbox.terrain import SLOPE_CLASSES, class_name, feature_table, spacing_text, write_table
+from toolbox.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
+from toolbox.terrain import (
+    SLOPE_CLASSES,
+    Spacing,
+    class_name,
+    feature_table,
+    spacing_text,
+    write_table,
+)
 
 RESULT_DIR = "test_result"
+#: The best weights of the stage before the adversarial one, in the log folder.
+PIXEL_STAGE_NAME = "weights_pixel.h5"
 SLOPE = "mean_slope_gradient"
 
 
@@ -72,7 +83,9 @@ class Tester:
         Parameters
         ----------
         model : keras.Model
-            The network; its weights are read from the file that the settings name.
+            The network; its weights are read from the file that the settings name. If
+            ``weights_pixel.h5`` lies beside that file, it is tested too, as ``pixel_stage``;
+            afterwards the weights that the settings name are in the model.
         num_samples : int
             Images in one picture.
 
@@ -87,8 +100,8 @@ class Tester:
         self.evaluator.model = model
         generator = self.test_data_generator
         lr, hr = generator.raw_lr_imgs, generator.raw_hr_imgs
-        sr = self.evaluator.super_resolve(lr, self.normalizer, self.u_params.batch_size)
-        predictions = {"sr": sr, **baselines(lr, self.u_params.scale)}
+        sr = self._super_resolve()
+        predictions = {"sr": sr, **baselines(lr, self.u_params.scale), **self._pixel_stage(model)}
         tables = {name: self.evaluator.measure(hr, imgs) for name, imgs in predictions.items()}
         slopes = self._slopes(hr)
         folder = Path(self.u_params.log_dir, RESULT_DIR)
@@ -96,7 +109,9 @@ class Tester:
         beside = folder.with_name(f".{RESULT_DIR}.tmp")
         shutil.rmtree(beside, ignore_errors=True)
         per_image = self._write_tables(beside, tables, slopes)
-        summary = self._write_summary(beside, summarize(hr, predictions, tables, slopes))
+        energy = self._spectra(beside, hr, predictions)
+        figures = summarize(hr, predictions, tables, slopes)
+        summary = self._write_summary(beside, {**figures, "high_frequency_energy": energy})
         save_array(sr, beside / "data_SR.pkl")
         self.evaluator.plotter.plot_errors(summary, per_image, beside / "summary.png")
         self._draw(beside, predictions, tables, slopes, num_samples)
@@ -104,6 +119,50 @@ class Tester:
         beside.replace(folder)
         _print_report(summary, folder)
         return summary
+
+    def _super_resolve(self) -> np.ndarray:
+        lr = self.test_data_generator.raw_lr_imgs
+        return self.evaluator.super_resolve(lr, self.normalizer, self.u_params.batch_size)
+
+    def _pixel_stage(self, model: keras.Model) -> dict[str, np.ndarray]:
+        """Super-resolve with the weights before the adversarial stage, if they are there."""
+        weights = self.weights.with_name(PIXEL_STAGE_NAME)
+        if not weights.is_file() or weights.samefile(self.weights):
+            return {}
+        print(f"testing {weights}", flush=True)
+        try:
+            load_weights(model, weights)
+            return {"pixel_stage": self._super_resolve()}
+        finally:
+            load_weights(model, self.weights)
+
+    def _spacing_m(self) -> Spacing | None:
+        """Return the HR grid spacing in metres, None if the source does not know it."""
+        if not hasattr(self.source, "spacing_m"):
+            return None
+        try:
+            return self.source.spacing_m("HR")
+        except DataError:
+            return None
+
+    def _spectra(
+        self, folder: Path, hr: np.ndarray, predictions: dict[str, np.ndarray]
+    ) -> dict[str, float | None]:
+        """Draw the power spectra; return each method's energy above the LR Nyquist frequency."""
+        known, scale = self._spacing_m(), self.u_params.scale
+        spacing = 1.0 if known is None else known
+        stacks = {"truth": hr, **predictions}
+        spectra = {name: power_spectrum(imgs, spacing) for name, imgs in stacks.items()}
+        radial = {name: radial_spectrum(power, spacing) for name, power in spectra.items()}
+        self.evaluator.plotter.plot_spectrum(
+            radial["truth"][0],
+            {name: power for name, (_, power) in radial.items()},
+            folder / "spectrum.png",
+            nyquist=(0.5 / (scale * np.unique(spacing))).tolist(),
+            unit="pixel" if known is None else "m",
+        )
+        truth = spectra.pop("truth")
+        return {name: high_frequency_energy(truth, p, scale) for name, p in spectra.items()}
 
     def _slopes(self, hr: np.ndarray) -> np.ndarray:
         """Return the MSG of the test images, from the CSV beside them, else computed."""
@@ -238,11 +297,12 @@ def _describe(table: pd.DataFrame) -> pd.DataFrame:
 
 def _print_report(summary: dict[str, Any], folder: Path) -> None:
     groups = {"all": summary["all"], **summary["slope_classes"]}
+    methods = [method for method in METHODS if method in summary["all"]]
     print(f"\n{summary['n']} test images; errors in metres, PSNR for {summary['data_range_m']:g} m")
     head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>10}{'MAE':>10}{'bias':>10}{'95 %':>10}"
     print(f"{head}{'PSNR':>9}{'DSSIM':>9}  against bicubic")
     for name, group in groups.items():
-        for method in ("bicubic", "back_projection", "sr") if group["n"] else ():
+        for method in methods if group["n"] else ():
             row = group[method]
             figures = "".join(f" {row[m]:9.3f}" for m in MEASURES[:4])
             reference = group["bicubic"]["rmse_m"]
@@ -251,8 +311,12 @@ def _print_report(summary: dict[str, Any], folder: Path) -> None:
                 f"{name:>10} {group['n']:6d}  {method:<16}{figures}{row['psnr']:9.2f}"
                 f"{row['dssim']:9.5f}  {gain}"
             )
+    energy = [(name, summary["high_frequency_energy"][name]) for name in methods]
+    shares = [f"{name} {100 * share:.3g} %" for name, share in energy if share is not None]
+    if shares:
+        print(f"energy above the low-resolution Nyquist, of the truth's: {', '.join(shares)}")
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         print("WARNING: super-resolution is no better than bicubic here; do not use this network.")
     images = " and test_result_*.png" if next(folder.glob("test_result_*.png"), None) else ""
-    print(f"pictures: {folder / 'summary.png'}{images}")
+    print(f"pictures: {folder / 'summary.png'}, spectrum.png{images}")
     print(f"tables:   {folder / 'summary.json'} and {folder / 'test_results.csv'}")

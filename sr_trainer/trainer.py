@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sr_trainer.user_params import CONFIG_NAME, UserParams
 from toolbox.augment import Augmenter
-from toolbox.callbacks import HistoryLogger, ModelLogger, ProgressLogger, StopOnNaN, TestLogger
+from toolbox.callbacks import (
+    AverageSwapper,
+    EarlyStopping,
+    HistoryLogger,
+    ModelLogger,
+    ProgressLogger,
+    StopOnCollapse,
+    StopOnNaN,
+    TestLogger,
+)
+from toolbox.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
+from toolbox.model.adversarial import Adversarial
 from toolbox.normalizer import FILE_NAME, save_normalizer
-from toolbox.registry import NORMALIZERS, SOURCES
+from toolbox.registry import LOSSES, MODELS, NORMALIZERS, SOURCES
 
 #: Everything that a run writes into its log folder.
 RUN_FILES = (
@@ -28,6 +42,21 @@ RUN_FILES = (
     CONFIG_NAME,
     FILE_NAME,
     "test_result",
+    FOLDER,
+)
+#: Settings that a resumed run may change; the data are compared by content.
+_FREE_SETTINGS = (
+    "checkpoint_minutes",
+    "collapse_patience",
+    "d_learning_rate",
+    "data_dir",
+    "epochs",
+    "learning_rate",
+    "log_dir",
+    "log_period",
+    "patience",
+    "read_test_weights",
+    "test_pictures",
 )
 
 
@@ -40,9 +69,13 @@ class Trainer:
         Settings.
     overwrite : bool
         Replace a run that the log folder already holds.
+    resume : bool
+        Go on with it from its last saved state; without one, start.
 
     Attributes
     ----------
+    steps_per_epoch : int
+        Training steps in an epoch.
     normalizer : toolbox.normalizer.Normalizer
         Fitted on the training data only.
     train_data_generator, validation_data_generator : toolbox.data_generator.DataGenerator
@@ -51,25 +84,31 @@ class Trainer:
     Raises
     ------
     ConfigError, DataError
-        If the data do not fit the settings, or the log folder holds another run.
+        If the data do not fit the settings, the log folder holds another run, or the run cannot be
+        resumed with these settings.
     """
 
-    def __init__(self, u_params: UserParams, overwrite: bool = False) -> None:
+    def __init__(self, u_params: UserParams, overwrite: bool = False, resume: bool = False) -> None:
         self.u_params = u_params
         self.overwrite = overwrite
-        self._refuse_other_run()
+        self._start = self._saved_state() if resume else None
+        if self._start is None:
+            # Without a state, a run that was killed before its first step may be resumed as well.
+            self._refuse_other_run(started={CONFIG_NAME, FILE_NAME, FOLDER} if resume else set())
+            if resume:
+                print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
         source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
         train, validation = _complete(source.train()), source.validation()
         check_shape(u_params, train[0])
         norm_range = u_params.norm_range or _range_of(train[1])
         self.normalizer = self._fit_normalizer(train, norm_range)
-        steps = u_params.online_da.steps()
+        augmentations = u_params.online_da.steps()
         self.train_data_generator = DataGenerator(
             train[0],
             train[1],
             self.normalizer.normalize_pair,
             u_params.batch_size,
-            augmenter=Augmenter(steps) if steps else None,
+            augmenter=Augmenter(augmentations) if augmentations else None,
             seed=u_params.seed,
         )
         self.validation_data_generator = DataGenerator(
@@ -79,6 +118,8 @@ class Trainer:
             u_params.batch_size,
             seed=u_params.seed,
         )
+        steps = self.train_data_generator.steps_per_epoch() * u_params.online_da.steps_per_epoch_mag
+        self.steps_per_epoch = max(1, round(steps))
         count = self.train_data_generator.num_imgs
         if u_params.batch_size > count:
             raise ConfigError(
@@ -91,15 +132,32 @@ class Trainer:
         fit = NORMALIZERS.resolve(settings.name).fit
         return fit(train[0], train[1], norm_range, **settings.options())
 
-    def _refuse_other_run(self) -> None:
+    def _saved_state(self) -> Checkpoint | None:
+        """Return the state to go on from, checked against the settings."""
+        p = self.u_params
+        start = load_checkpoint(Path(p.log_dir, FOLDER))
+        if start is None:
+            return None
+        if p._free_seed:
+            p.seed = start.facts["settings"]["seed"]
+        asked, trained = p.resolved(), start.facts["settings"]
+        named = {p.model, *p.loss_names()}
+        for key in sorted((asked.keys() | trained.keys()) - set(_FREE_SETTINGS)):
+            if key in named or key not in (*MODELS, *LOSSES):
+                _refuse_change(p.fname, key, trained.get(key), asked.get(key))
+        return start
+
+    def _refuse_other_run(self, started: set[str]) -> None:
         folder = Path(self.u_params.log_dir)
         found = [path for pattern in RUN_FILES for path in folder.glob(pattern)]
-        if not found:
+        if not found or {path.name for path in found} <= started:
             return
         if not self.overwrite:
+            resumable = next((folder / FOLDER).glob("state_*"), None) is not None
+            advice = "Go on with it with --resume, replace" if resumable else "Replace"
             raise ConfigError(
                 f"{self.u_params.fname}: log_dir {folder} already holds a run ({found[0].name}). "
-                f"Name another log_dir, or replace it with --overwrite."
+                f"{advice} it with --overwrite, or name another log_dir."
             )
 
     def _remove_old_run(self) -> None:
@@ -129,38 +187,118 @@ class Trainer:
         DataError
             If the loss is no longer a number.
         """
-        p = self.u_params
-        if p.fname_model_weights is not None:
-            load_weights(model, p.fname_model_weights)
-        generator = self.train_data_generator
-        steps = max(1, round(generator.steps_per_epoch() * p.online_da.steps_per_epoch_mag))
-        # Keras runs whole executions, so an epoch must hold a whole number of them.
-        model.steps_per_execution = _largest_divisor(steps, model.steps_per_execution)
-        guard, bar = StopOnNaN(), ProgressLogger(steps)
-        callbacks = [guard, *self._callbacks(), bar]
-        folder = self._prepare_folder()
-        try:
-            history = model.fit(
-                generator.training_dataset(),
-                steps_per_epoch=steps,
-                epochs=p.epochs,
-                validation_data=self.validation_data_generator.evaluation_dataset(),
-                callbacks=callbacks,
-                verbose=0,
-                shuffle=False,
+        p, steps, start = self.u_params, self.steps_per_epoch, self._start
+        generators = self.train_data_generator, self.validation_data_generator
+        data = [generator.fingerprint() for generator in generators]
+        facts = {"settings": p.resolved(), "data": data}
+        if start is None:
+            if p.fname_model_weights is not None:
+                load_weights(model, p.fname_model_weights)
+        elif start.facts["data"] != data:
+            raise DataError(
+                f"{p.data_dir}: the training or validation pairs are not those of the saved state "
+                f"in {p.log_dir}. Mend data_dir, or train anew with --overwrite."
             )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"by Ctrl-C; {_kept(folder, 'last')}") from None
+        # What a loss or metric refuses, it refuses before the run; and a saved state has the sums
+        # of the metrics and the optimizer's slots, so they must exist.
+        blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
+        model.loss(blank, blank)
+        model.compute_metrics(None, blank, blank)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        if p.ema is not None:
+            model.keep_average(p.ema)
+        # Keras runs whole executions, so an epoch and what is left of it must hold a whole number.
+        left = steps - (start.step if start is not None else 0)
+        model.steps_per_execution = _largest_divisor(
+            math.gcd(steps, left), model.steps_per_execution
+        )
+        print(
+            f"{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
+            f"{model.steps_per_execution} training steps a call",
+            flush=True,
+        )
+        callbacks = self._callbacks(facts)
+        if start is not None and self._is_complete(start, callbacks):
+            return _history(callbacks, model)
+        folder = self._prepare_folder()
+        bar, checkpointer = callbacks["progress"], callbacks["checkpoints"]
+        shared = keras.callbacks.CallbackList(
+            list(callbacks.values()), True, model=model, epochs=p.epochs, steps=steps
+        )
+        try:
+            with checkpointer.listening():
+                for first, last, skipped in self._parts():
+                    if isinstance(model, Adversarial):
+                        model.set_stage(first >= p.pretrain_epochs)
+                    model.fit(
+                        self.train_data_generator.training_dataset(first * steps + skipped),
+                        steps_per_epoch=steps - skipped,
+                        initial_epoch=first,
+                        epochs=last,
+                        validation_data=self.validation_data_generator.evaluation_dataset(),
+                        callbacks=shared,
+                        verbose=0,
+                        shuffle=False,
+                    )
+                    if model.stop_training:
+                        break
         finally:
             bar.close()
-        if guard.stopped_epoch is not None:
+        self._report_trouble(callbacks, folder)
+        history = _history(callbacks, model)
+        print(
+            f"trained {len(history.epoch)} epochs, the best was {_best(history, p)}; "
+            f"written to {folder}"
+        )
+        return history
+
+    def _parts(self) -> list[tuple[int, int, int]]:
+        """Return (first epoch, last epoch, steps already done of the first) of every ``fit``."""
+        p, start = self.u_params, self._start
+        epoch, done = (start.epoch, start.step) if start is not None else (0, 0)
+        parts = []
+        if done:
+            parts.append((epoch, epoch + 1, done))
+            epoch += 1
+        for last in (p.pretrain_epochs, p.epochs):
+            if epoch < last:
+                parts.append((epoch, last, 0))
+                epoch = last
+        return parts
+
+    def _is_complete(self, start: Checkpoint, callbacks: dict[str, Any]) -> bool:
+        """Tell whether nothing is left to do, and say so."""
+        p = self.u_params
+        memories = start.facts["callbacks"]
+        reason = ""
+        if start.epoch >= p.epochs:
+            reason = f"all {p.epochs} epochs are done. Raise epochs to go on"
+        elif p.patience is not None and memories.get("patience", {}).get("wait", 0) >= p.patience:
+            reason = f"val_loss has not fallen for {p.patience} epochs. Raise patience to go on"
+        if not reason:
+            print(f"going on after {start.epoch} epochs and {start.step} steps")
+            return False
+        callbacks["history"].restore(memories["history"])
+        print(f"nothing to resume in {p.log_dir}: {reason}")
+        return True
+
+    def _report_trouble(self, callbacks: dict[str, Any], folder: Path) -> None:
+        p = self.u_params
+        nan, collapse = callbacks["nan"], callbacks.get("collapse")
+        if nan.stopped_epoch is not None:
             raise DataError(
-                f"the loss of epoch {guard.stopped_epoch} is not a number. Lower learning_rate "
+                f"the loss of epoch {nan.stopped_epoch} is not a number. Lower learning_rate "
                 f"(now {p.learning_rate:g}); {_kept(folder, 'best')}."
             )
-        best = int(np.argmin(history.history["val_loss"])) + 1
-        print(f"trained {len(history.epoch)} epochs, the best was {best}; written to {folder}")
-        return history
+        if collapse is not None and collapse.stopped_epoch is not None:
+            raise DataError(
+                f"the discriminator has won: d_loss stayed below {collapse.threshold:g} for "
+                f"{collapse.patience} epochs up to epoch {collapse.stopped_epoch}, so the "
+                f"generator learns nothing from it. Raise pretrain_epochs or label_noise, lower "
+                f"d_learning_rate or d_filters, or set collapse_patience: null; "
+                f"{_kept(folder, 'last')}."
+            )
 
     def _prepare_folder(self) -> Path:
         """Make the log folder and write down the settings; nothing is touched before."""
@@ -168,29 +306,68 @@ class Trainer:
             self._remove_old_run()
         folder = Path(self.u_params.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob(".*.tmp*"):  # a run that was killed while it wrote
+            torn.unlink()
         self.u_params.save(folder)
         save_normalizer(self.normalizer, folder)
         return folder
 
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
-        p = self.u_params
-        # Those that stop the training come first, so that the others know the last epoch.
-        callbacks: list[keras.callbacks.Callback] = []
+    def _callbacks(self, facts: dict[str, Any]) -> dict[str, Any]:
+        p, start = self.u_params, self._start
+        # Those that stop the training come first, so that the others know the last epoch; the
+        # state is saved when all the others are done.
+        callbacks: dict[str, Any] = {"nan": StopOnNaN()}
         if p.patience is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=p.patience))
-        callbacks += [
-            ModelLogger(p.log_dir, p.log_period),
-            HistoryLogger(p.log_dir, p.log_period),
-            TestLogger(
-                p.log_dir,
-                p.log_period,
-                self.validation_data_generator,
-                self.normalizer,
-                data_range=self.normalizer.data_range,
-                data_min=self.normalizer.data_min,
-            ),
-        ]
+            callbacks["patience"] = EarlyStopping(p.patience, p.pretrain_epochs)
+        if p.collapse_patience is not None:
+            callbacks["collapse"] = StopOnCollapse(p.collapse_patience)
+        callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs)
+        callbacks["history"] = HistoryLogger(p.log_dir, p.log_period)
+        memories = {name: c for name, c in callbacks.items() if hasattr(c, "restore")}
+        callbacks["pictures"] = TestLogger(
+            p.log_dir,
+            p.log_period,
+            self.validation_data_generator,
+            self.normalizer,
+            data_range=self.normalizer.data_range,
+            data_min=self.normalizer.data_min,
+        )
+        if p.ema is not None:
+            callbacks["average"] = AverageSwapper()
+        done = 0 if start is None else start.epoch * self.steps_per_epoch + start.step
+        callbacks["progress"] = ProgressLogger(self.steps_per_epoch, done)
+        callbacks["checkpoints"] = Checkpointer(
+            Path(p.log_dir, FOLDER),
+            p.checkpoint_minutes,
+            memories,
+            facts,
+            f"python main.py {shlex.quote(p.fname)} train --resume",
+            start,
+        )
         return callbacks
+
+
+def _refuse_change(fname: str, key: str, trained: Any, asked: Any) -> None:
+    if trained != asked:
+        raise ConfigError(
+            f"{fname}: {key} must be {trained} as in the run to be resumed; received {asked}. "
+            f"Change it back, or train anew with --overwrite."
+        )
+
+
+def _history(callbacks: dict[str, Any], model: keras.Model) -> keras.callbacks.History:
+    """Return all epochs of the run, also those before it was resumed."""
+    history, logger = keras.callbacks.History(), callbacks["history"]
+    history.epoch = [epoch - 1 for epoch in logger.epochs]
+    history.history = dict(logger.logs)
+    model.history = history
+    return history
+
+
+def _best(history: keras.callbacks.History, u_params: UserParams) -> int:
+    """Return the number of the best epoch, after the pixel stage if there was more."""
+    first = u_params.pretrain_epochs if len(history.epoch) > u_params.pretrain_epochs else 0
+    return first + int(np.argmin(history.history["val_loss"][first:])) + 1
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 import os
 import secrets
 from pathlib import Path
@@ -18,25 +21,27 @@ from pydantic import (
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
+from toolbox.model.adversarial import Adversarial
 from toolbox.normalizer import FILE_NAME
 from toolbox.registry import LOSSES, MODELS, NORMALIZERS, OPTIMIZERS, SOURCES, Registry
 
 CONFIG_NAME = "config.yml"
 Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
 Range = tuple[Limit, Limit]
-#: Sections that the manual's files have for models which are not built yet.
-_FUTURE_SECTIONS = ("srgan", "esrgan")
+#: Keys that say how to run, not what is trained.
+_ABOUT_THE_RUN = ("fname", "fname_model_weights", "model_params", "loss_params", "resume")
+
+
+def _check_name(registry: Registry, name: str) -> str:
+    try:
+        registry[name]
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix(f"{registry.kind} must be ")) from None
+    return name
 
 
 def _named(registry: Registry) -> Any:
-    def check_name(name: str) -> str:
-        try:
-            registry[name]
-        except ConfigError as error:
-            raise ValueError(str(error).removeprefix(f"{registry.kind} must be ")) from None
-        return name
-
-    return Annotated[str, AfterValidator(check_name)]
+    return Annotated[str, AfterValidator(functools.partial(_check_name, registry))]
 
 
 def _increasing(limits: Range) -> Range:
@@ -56,7 +61,24 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _loss(value: Any) -> Any:
+    """Check the name of a loss, or a mapping of names to weights."""
+    if not isinstance(value, (str, dict)):
+        raise ValueError("the name of a loss, or names and weights as {mae: 1, vgg: 0.006}")
+    for name in [value] if isinstance(value, str) else value:
+        _check_name(LOSSES, name)
+    weights = list(value.values()) if isinstance(value, dict) else [1]
+    numbers = [w for w in weights if isinstance(w, (int, float)) and not isinstance(w, bool)]
+    if len(numbers) != len(weights) or not all(0 <= w < math.inf for w in numbers):
+        raise ValueError("names with weights that are numbers of at least 0")
+    if not any(numbers):
+        raise ValueError("at least one loss with a weight above 0")
+    return value
+
+
 PositiveRange = Annotated[Range, AfterValidator(_positive_range)]
+Rate = Annotated[Float, Field(gt=0)]
+Loss = Annotated[Any, AfterValidator(_loss)]
 
 
 class OnlineDA(Settings):
@@ -119,8 +141,29 @@ class NormalizerParams(Settings):
         return {} if self.window is None else {"window": self.window}
 
 
+class LRSchedule(Settings):
+    """How the learning rate changes during the training."""
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    warmup_epochs: Annotated[Float, Field(ge=0)] = 0
+    step_epochs: Annotated[Float, Field(gt=0)] | None = None
+    gamma: Annotated[Float, Field(gt=0, le=1)] = 0.5
+    final: Annotated[Float, Field(ge=0, le=1)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _step_is_given(self) -> LRSchedule:
+        if self.name == "step" and self.step_epochs is None:
+            raise ValueError("given step_epochs for name: step; received none. Use 50.")
+        return self
+
+
 class _Common(Settings):
-    """Every key of a run but the sections of the models."""
+    """Every key of a run but the sections of the models and losses."""
 
     data_dir: Annotated[str, Field(min_length=1)]
     model: _named(MODELS)  # type: ignore[valid-type]
@@ -134,9 +177,16 @@ class _Common(Settings):
     read_test_weights: str = "weights_best.h5"
     batch_size: Count = 16
     epochs: Count = 100
-    loss: _named(LOSSES) = "mse"  # type: ignore[valid-type]
+    loss: Loss = "mse"
+    pretrain_epochs: Annotated[Int, Field(ge=0)] = 0
+    pretrain_loss: Loss = "mae"
     optimizer: _named(OPTIMIZERS) = "adam"  # type: ignore[valid-type]
-    learning_rate: Annotated[Float, Field(gt=0)] = 1e-4
+    learning_rate: Rate = 1e-4
+    d_learning_rate: Rate | None = None
+    lr_schedule: LRSchedule = LRSchedule()
+    clip_norm: Annotated[Float, Field(gt=0)] | None = None
+    ema: Annotated[Float, Field(gt=0, lt=1)] | None = None
+    collapse_patience: Count | None = 20
     log_dir: Annotated[str, Field(min_length=1)] | None = None
     log_period: Count = 20
     patience: Count | None = None
@@ -146,11 +196,36 @@ class _Common(Settings):
     jit_compile: Annotated[bool | None, BeforeValidator(_auto)] = None
     steps_per_execution: Annotated[Count | None, BeforeValidator(_auto)] = None
     test_pictures: Annotated[Int, Field(ge=0)] | None = None
+    resume: bool = False
+    checkpoint_minutes: Annotated[Float, Field(gt=0)] = 10
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> _Common:
+        if not issubclass(MODELS.resolve(self.model), Adversarial):
+            for key in ("pretrain_epochs", "d_learning_rate"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f"{key} is for a model with a discriminator, srgan or esrgan; received "
+                        f"{getattr(self, key)} with model {self.model}. Leave it out."
+                    )
+        if self.pretrain_epochs > self.epochs:
+            raise ValueError(
+                f"pretrain_epochs must not exceed epochs ({self.epochs}), which count them in; "
+                f"received {self.pretrain_epochs}. Raise epochs."
+            )
+        return self
 
 
 def _settings_class() -> type[_Common]:
-    sections: Any = dict.fromkeys((*MODELS, *_FUTURE_SECTIONS), (dict[str, Any] | None, None))
+    names = [*MODELS, *(name for name in LOSSES if _own_parameters(LOSSES.resolve(name)))]
+    sections: Any = dict.fromkeys(names, (dict[str, Any] | None, None))
     return create_model("RunSettings", __base__=_Common, **sections)
+
+
+def _own_parameters(loss: Any) -> dict[str, inspect.Parameter]:
+    """Return the settings of a loss: its arguments after those that every loss has."""
+    parameters = list(inspect.signature(loss, eval_str=True).parameters.items())
+    return {name: p for name, p in parameters[2:] if name not in ("max_val", "min_val")}
 
 
 class UserParams:
@@ -171,6 +246,8 @@ class UserParams:
         The seed; drawn at random if the file says null.
     model_params : dict
         The section of the chosen model, with its defaults filled in.
+    loss_params : dict
+        By name of a loss, the section with its settings.
 
     Raises
     ------
@@ -191,9 +268,16 @@ class UserParams:
     read_test_weights: str
     batch_size: int
     epochs: int
-    loss: str
+    loss: str | dict[str, float]
+    pretrain_epochs: int
+    pretrain_loss: str | dict[str, float]
     optimizer: str
     learning_rate: float
+    d_learning_rate: float | None
+    lr_schedule: LRSchedule
+    clip_norm: float | None
+    ema: float | None
+    collapse_patience: int | None
     log_dir: str
     log_period: int
     patience: int | None
@@ -203,6 +287,8 @@ class UserParams:
     jit_compile: bool | None
     steps_per_execution: int | None
     test_pictures: int | None
+    resume: bool
+    checkpoint_minutes: float
 
     def __init__(self, fname: str | os.PathLike[str]) -> None:
         settings = check(_settings_class(), read_yaml(fname), os.fspath(fname))
@@ -213,19 +299,36 @@ class UserParams:
             self.log_dir = str(beside)  # a run's own file, wherever the folder was moved
         elif settings.log_dir is None:
             self.log_dir = f"{Path(fname).with_suffix('')}_log"
+        #: Whether the file leaves the seed to chance; a resumed run keeps the one it had.
+        self._free_seed = settings.seed is None
         if settings.seed is None:
             self.seed = secrets.randbelow(2**32)
         for name in MODELS:
-            section = getattr(settings, name)
-            if name == self.model or section is not None:
-                self.__dict__[name] = self._check_section(name, section or {})
+            parameters = MODELS.resolve(name).parameters()
+            self._add_section(name, getattr(settings, name), parameters, name == self.model)
         self.model_params: dict[str, Any] = self.__dict__[self.model]
+        self.loss_params: dict[str, dict[str, Any]] = {}
+        for name in LOSSES:
+            if parameters := _own_parameters(LOSSES.resolve(name)):
+                section = getattr(settings, name)
+                self._add_section(name, section, parameters, name in self.loss_names())
+                self.loss_params[name] = self.__dict__.get(name) or {}
 
-    def _check_section(self, name: str, section: dict[str, Any]) -> dict[str, Any]:
-        """Check a model's section against the arguments of its ``__build__``."""
+    def loss_names(self) -> set[str]:
+        """Return the names of all losses that the training uses."""
+        specs = (self.loss, self.pretrain_loss)
+        return {name for spec in specs for name in ([spec] if isinstance(spec, str) else spec)}
+
+    def _add_section(
+        self, name: str, section: dict[str, Any] | None, parameters: Any, wanted: bool
+    ) -> None:
+        if wanted or section is not None:
+            self.__dict__[name] = self._check_section(name, section or {}, parameters)
+
+    def _check_section(self, name: str, section: dict[str, Any], parameters: Any) -> dict[str, Any]:
+        """Check a section against the arguments of what it sets."""
         fields: Any = {
-            key: (parameter.annotation, parameter.default)
-            for key, parameter in MODELS.resolve(name).parameters().items()
+            key: (parameter.annotation, parameter.default) for key, parameter in parameters.items()
         }
         settings: type[BaseModel] = create_model(name, __base__=Settings, **fields)
         return check(settings, section, self.fname, name).model_dump()
@@ -233,8 +336,11 @@ class UserParams:
     def resolved(self) -> dict[str, Any]:
         """Return all settings with their defaults filled in, as plain YAML values."""
         # What the run started from is told in the heading: a test of this file tests the result.
-        skipped = ("fname", "fname_model_weights", "model_params", *_FUTURE_SECTIONS)
-        content = {key: value for key, value in self.__dict__.items() if key not in skipped}
+        content = {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in _ABOUT_THE_RUN and not key.startswith("_")
+        }
         return {key: _plain(value) for key, value in content.items() if value is not None}
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -217,7 +217,7 @@ def _stub_pictures(patch: pytest.MonkeyPatch) -> None:
     def stub(position: int) -> Callable[..., None]:
         return lambda *arguments, **options: Path(arguments[position]).touch()
 
-    for method in ("plot_history_graph", "plot_test_imgs", "plot_errors"):
+    for method in ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum"):
         patch.setattr(Plotter, method, stub(3))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from toolbox.data_generator import DataGenerator
 from toolbox.evaluator import Denormalize, Evaluator
+from toolbox.io.atomic import replacing
 from toolbox.io.weights import save_weights
 from toolbox.normalizer import Normalizer
 from toolbox.plotter import Plotter
@@ -36,11 +38,17 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         Folder of the files.
     log_period : int
         Epochs between numbered files.
+    pixel_epochs : int
+        Epochs before the adversarial stage. Their best weights are kept as ``weights_pixel.h5``,
+        and the search for the best one starts anew.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], log_period: int = 10, pixel_epochs: int = 0
+    ) -> None:
         self.log_dir = Path(log_dir)
         self.log_period = log_period
+        self.pixel_epochs = pixel_epochs
         self.lowest = math.inf
         super().__init__(
             str(self.log_dir / "weights_best.weights.h5"),
@@ -62,6 +70,18 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         save_weights(self.model, self.log_dir / "weights_last.h5")
         if _due(self, epoch + 1):
             save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
+        if epoch + 1 == self.pixel_epochs and (self.log_dir / "weights_best.h5").is_file():
+            with replacing(self.log_dir / "weights_pixel.h5") as beside:
+                shutil.copyfile(self.log_dir / "weights_best.h5", beside)
+            self.lowest = math.inf
+
+    def state(self) -> dict[str, Any]:
+        """Return the lowest validation loss so far."""
+        return {"lowest": self.lowest}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.lowest = float(state["lowest"])
 
 
 class HistoryLogger(keras.callbacks.CSVLogger):
@@ -79,14 +99,14 @@ class HistoryLogger(keras.callbacks.CSVLogger):
     epochs : list of int
         Epoch numbers, counted from 1.
     logs : dict of str to list of float
-        Losses and metrics of all epochs.
+        Losses and metrics of all epochs; None where an epoch had no such figure.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
         self.log_dir = Path(log_dir)
         self.log_period = log_period
         self.epochs: list[int] = []
-        self.logs: dict[str, list[float]] = {}
+        self.logs: dict[str, list[float | None]] = {}
         self.plotter = Plotter()
         super().__init__(str(self.log_dir / "history.csv"), append=True)
 
@@ -99,18 +119,43 @@ class HistoryLogger(keras.callbacks.CSVLogger):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Add a line for `epoch` (counted from 0; the file counts from 1)."""
         values = {name: float(value) for name, value in (logs or {}).items()}
-        new = not self.epochs
-        with open(self.filename, "w" if new else "a", newline="", encoding="utf-8") as stream:
-            lines = csv.writer(stream)
-            if new:
-                lines.writerow(["epoch", *sorted(values)])
-            lines.writerow([epoch + 1, *(values[name] for name in sorted(values))])
+        new = [name for name in values if name not in self.logs]
+        for name in new:
+            self.logs[name] = [None] * len(self.epochs)
         self.epochs.append(epoch + 1)
-        for name, value in values.items():
-            self.logs.setdefault(name, []).append(value)
+        for name, column in self.logs.items():
+            column.append(values.get(name))
+        if new:
+            self._write()
+        else:
+            with open(self.filename, "a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerow(self._row(-1))
         if _due(self, epoch + 1):
             picture = self.log_dir / f"history_{epoch + 1}.png"
             self.plotter.plot_history_graph(self.epochs, self.logs, picture)
+
+    def _row(self, index: int) -> list[Any]:
+        return [self.epochs[index], *(self.logs[name][index] for name in sorted(self.logs))]
+
+    def _write(self) -> None:
+        with (
+            replacing(self.filename) as beside,
+            open(beside, "w", newline="", encoding="utf-8") as out,
+        ):
+            lines = csv.writer(out)
+            lines.writerow(["epoch", *sorted(self.logs)])
+            lines.writerows(self._row(i) for i in range(len(self.epochs)))
+
+    def state(self) -> dict[str, Any]:
+        """Return the whole history."""
+        return {"epochs": self.epochs, "logs": self.logs}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Write the history of `state`, without the lines of epochs to be done again."""
+        self.epochs = list(state["epochs"])
+        self.logs = {name: list(column) for name, column in state["logs"].items()}
+        if self.epochs:
+            self._write()
 
 
 class TestLogger(keras.callbacks.Callback):
@@ -171,6 +216,54 @@ class TestLogger(keras.callbacks.Callback):
         self.evaluator.evaluate(x, y, len(x), denorm_x, denorm_y, picture, titles)
 
 
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Stops when the validation loss has not fallen for some epochs; can be resumed.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a new lowest loss.
+    start_from_epoch : int
+        Epochs that do not count, at the beginning.
+    """
+
+    def __init__(self, patience: int, start_from_epoch: int = 0) -> None:
+        super().__init__(mode="min", patience=patience, start_from_epoch=start_from_epoch)
+        super().on_train_begin()
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget nothing: one training may consist of several calls of ``fit``."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the lowest loss and the epochs since."""
+        return {"best": self.best, "wait": self.wait, "best_epoch": self.best_epoch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.best = None if state["best"] is None else float(state["best"])
+        self.wait, self.best_epoch = int(state["wait"]), int(state["best_epoch"])
+
+
+class AverageSwapper(keras.callbacks.Callback):
+    """Puts the averaged weights in place for validation and for the callbacks before this one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._averaged = False
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        """Take the averaged weights."""
+        if not self._averaged:
+            self.model.average.swap()
+            self._averaged = True
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Take the weights that are trained."""
+        if self._averaged:
+            self.model.average.swap()
+            self._averaged = False
+
+
 class ProgressLogger(keras.callbacks.Callback):
     """One progress bar over the whole training, with the time to its end.
 
@@ -178,22 +271,25 @@ class ProgressLogger(keras.callbacks.Callback):
     ----------
     steps_per_epoch : int
         Training steps in an epoch.
+    done : int
+        Steps that a resumed training did before.
     """
 
-    def __init__(self, steps_per_epoch: int) -> None:
+    def __init__(self, steps_per_epoch: int, done: int = 0) -> None:
         super().__init__()
         self.steps_per_epoch = steps_per_epoch
         self._bar: Any = None
-        self._done = 0
+        self._done = done
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Open the bar."""
-        total = self.params["epochs"] * self.steps_per_epoch
-        self._bar = progress(total=total, label="training", unit="step")
+        if self._bar is None:
+            total = self.params["epochs"] * self.steps_per_epoch
+            self._bar = progress(total=total, initial=self._done, label="training", unit="step")
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note where the epoch starts."""
-        self._done = epoch * self.steps_per_epoch
+        """Note where the epoch starts, unless it is one that was begun before."""
+        self._done = max(self._done, epoch * self.steps_per_epoch)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Advance to step `batch` of this epoch."""
@@ -202,14 +298,10 @@ class ProgressLogger(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Show the validation figures."""
         shown = {"epoch": epoch + 1}
-        for name in ("val_loss", "val_psnr"):
+        for name in ("val_loss", "val_psnr", "d_loss"):
             if name in (logs or {}):
                 shown[name] = f"{logs[name]:.4g}"  # type: ignore[index, assignment]
         self._bar.set_postfix(shown, refresh=False)
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        """Close the bar."""
-        self.close()
 
     def close(self) -> None:
         """End the bar's line, also when the training was cut short."""
@@ -230,3 +322,42 @@ class StopOnNaN(keras.callbacks.Callback):
         if losses and not np.isfinite(losses).all():
             self.stopped_epoch = epoch + 1
             self.model.stop_training = True
+
+
+class StopOnCollapse(keras.callbacks.Callback):
+    """Stops an adversarial training whose discriminator has won.
+
+    A discriminator that tells every image apart without doubt gives the generator no direction.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in a row with a training ``d_loss`` below `threshold`.
+    threshold : float
+        0.01 is a mean probability of 99 % for the right verdict.
+    """
+
+    def __init__(self, patience: int, threshold: float = 0.01) -> None:
+        super().__init__()
+        self.patience = patience
+        self.threshold = threshold
+        self.wait = 0
+        self.stopped_epoch: int | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Count the epochs without doubt."""
+        d_loss = (logs or {}).get("d_loss")
+        if d_loss is None:
+            return
+        self.wait = self.wait + 1 if d_loss < self.threshold else 0
+        if self.wait >= self.patience:
+            self.stopped_epoch = epoch + 1
+            self.model.stop_training = True
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of epochs in a row."""
+        return {"wait": self.wait}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.wait = int(state["wait"])

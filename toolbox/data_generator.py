@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -116,6 +117,13 @@ class DataGenerator:
     def steps_per_epoch(self) -> int:
         """Return the number of full batches, ``num_imgs // batch_size``."""
         return self.num_imgs // self.batch_size
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all physical images."""
+        checksum = 0
+        for imgs in (self.raw_lr_imgs, self.raw_hr_imgs):
+            checksum = zlib.crc32(np.ascontiguousarray(imgs).view(np.uint8).data, checksum)
+        return checksum
 
     def batch(self, number: int) -> Pair:
         """Return training batch `number`, counted over all epochs from 0.

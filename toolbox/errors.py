@@ -77,7 +77,8 @@ def program(main: Callable[..., Any]) -> Callable[..., int]:
         except ToolboxError as error:
             return _say(f"error: {error}", 2)
         except KeyboardInterrupt as interrupt:
-            return _say(f"stopped: {str(interrupt) or 'by Ctrl-C; finished files are valid'}", 130)
+            line = f"stopped: {str(interrupt) or 'by Ctrl-C; finished files are valid'}"
+            return _say(line, getattr(interrupt, "code", 130))
         except OSError as error:
             if error.strerror is None:
                 raise

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import Annotated, Literal
 
+import tensorflow as tf
+from pydantic import Field
+
+from toolbox.config import Float, Int
 from toolbox.metric import Metric
+from toolbox.perceptual import VGGLoss
+
+FeatureIndex = Annotated[Int, Field(ge=1, le=21)]
+Weight = Annotated[Float, Field(ge=0)]
 
 
 class Loss:
-    """Loss functions ``f(y_true, y_pred, max_val)``; their names are in the registry.
+    """Loss functions ``f(y_true, y_pred, max_val=...)``; their names are in the registry.
 
-    `max_val` is the data range in the unit of the images; MAE and MSE do not need it.
+    `max_val` is the data range in the unit of the images; MAE and MSE do not need it. Further
+    arguments are the settings of the YAML section that has the name of the loss.
     """
 
     @staticmethod
@@ -42,6 +51,37 @@ class Loss:
     def dssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
         """Structural dissimilarity, ``(1 - SSIM) / 2``, shape (N,)."""
         return Metric.dssim(y_true, y_pred, max_val)
+
+    @staticmethod
+    def vgg(
+        y_true: tf.Tensor,
+        y_pred: tf.Tensor,
+        feature_index: FeatureIndex = 20,
+        max_val: float = 1.0,
+        min_val: float = 0.0,
+        weights: str | None = None,
+        download: bool = False,
+        before_activation: bool = False,
+        distance: Literal["l2", "l1"] = "l2",
+        penalty_l1: Weight = 1.0,
+        penalty_l2: Weight = 1.0,
+    ) -> tf.Tensor:
+        """Content error in a layer of VGG19, and a penalty outside the data range, shape (N,).
+
+        See `toolbox.perceptual.VGGLoss` for the arguments.
+        """
+        loss = VGGLoss(
+            feature_index,
+            max_val,
+            min_val,
+            weights,
+            download,
+            before_activation,
+            distance,
+            penalty_l1,
+            penalty_l2,
+        )
+        return loss(y_true, y_pred)
 
 
 def _difference(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:

@@ -36,6 +36,11 @@ class Normalizer(ABC):
         """Range of the data in network units."""
         return self.data_range / self.unit
 
+    @property
+    def min_val(self) -> float:
+        """Lower end of that range: network images lie around zero."""
+        return -self.max_val / 2
+
     @classmethod
     @abstractmethod
     def fit(
@@ -115,6 +120,7 @@ class MinMaxNormalizer(Normalizer):
     """
 
     name = "minmax"
+    min_val = 0.0
 
     def __init__(self, xmin: float, xmax: float, ymin: float, ymax: float) -> None:
         for low, high in ((xmin, xmax), (ymin, ymax)):

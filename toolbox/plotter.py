@@ -1,4 +1,4 @@
-"""Pictures: training history, test images, errors by slope class."""
+"""Pictures: training history, test images, errors by slope class, power spectra."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 from toolbox.io.atomic import replacing
 
-_COLOURS = ("tab:red", "tab:green", "tab:blue")
-_METHOD_NAMES = ("bicubic", "back-projected bicubic", "super-resolution")
-_METHOD_COLOURS = {"bicubic": "0.6", "back_projection": "tab:orange", "sr": "tab:blue"}
+_COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
+#: Label and colour of everything that is compared, in the order of tables and pictures.
+METHODS = {
+    "bicubic": ("bicubic", "0.6"),
+    "back_projection": ("back-projected bicubic", "tab:orange"),
+    "pixel_stage": ("pixel stage", "tab:green"),
+    "sr": ("super-resolution", "tab:blue"),
+}
+_TRUTH = ("truth", "black")
 
 
 def save_figure(figure: Figure, fname: str | os.PathLike[str] | None, dpi: int = 100) -> None:
@@ -59,7 +67,7 @@ class Plotter:
         self,
         ax: Axes,
         x: Sequence[float],
-        y: Sequence[Sequence[float]],
+        y: Sequence[np.ndarray],
         labels: Sequence[str],
         color: str,
     ) -> None:
@@ -72,33 +80,47 @@ class Plotter:
     def plot_history_graph(
         self,
         epochs: Sequence[int],
-        logs: Mapping[str, Sequence[float]],
+        logs: Mapping[str, Sequence[float | None]],
         save_fname: str | os.PathLike[str] | None,
     ) -> None:
         """Plot loss, PSNR and DSSIM of training and validation data over the epochs.
+
+        An adversarial training has the losses of generator and discriminator instead, and the
+        discriminator's mean verdicts D(real) and D(fake).
 
         Parameters
         ----------
         epochs : sequence of int
             Epoch numbers.
         logs : dict of str to sequence of float
-            History, e.g. ``{'loss': [...], 'val_loss': [...], 'psnr': [...]}``.
+            History, e.g. ``{'loss': [...], 'val_loss': [...], 'psnr': [...]}``; None where an
+            epoch has no such figure.
         save_fname : path-like or None
             Picture to write; None shows a window.
         """
         losses = [name for name in ("g_loss", "d_loss") if name in logs] or ["loss"]
         names = [name for name in (*losses, "psnr", "dssim") if name in logs]
-        figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+        verdicts = [name for name in ("d_real", "d_fake") if name in logs]
+        panels = len(names) + bool(verdicts)
+        figure = Figure(figsize=(4 * panels, 3.2), layout="constrained")
         units = {"psnr": "PSNR (dB)", "dssim": "DSSIM"}
         for i, name in enumerate(names):
-            ax = figure.add_subplot(1, len(names), i + 1)
+            ax = figure.add_subplot(1, panels, i + 1)
             pair = [key for key in (name, f"val_{name}") if key in logs]
-            curves = [logs[key] for key in pair]
-            finite = np.concatenate([np.asarray(curve, float) for curve in curves])
+            curves = [np.asarray(logs[key], float) for key in pair]
+            finite = np.concatenate(curves)
             finite = finite[np.isfinite(finite)]
             log_scale = name != "psnr" and bool(len(finite)) and finite.min() > 0
             self.__setup_ax(ax, "epoch", units.get(name, name), yscale_log=log_scale)
             self.__pair_plot(ax, epochs, curves, pair, _COLOURS[i % len(_COLOURS)])
+        if verdicts:
+            ax = figure.add_subplot(1, panels, panels)
+            self.__setup_ax(ax, "epoch", "mean verdict (1: true)")
+            ax.set_ylim(-0.03, 1.03)
+            for name, label, color in zip(
+                verdicts, ("D(real)", "D(fake)"), ("tab:green", "tab:red"), strict=False
+            ):
+                self.__pair_plot(ax, epochs, [np.asarray(logs[name], float)], [label], color)
         save_figure(figure, save_fname)
 
     def plot_test_imgs(
@@ -179,23 +201,81 @@ class Plotter:
         bars, scatter = figure.subplots(1, 2)
         groups = {"all": summary["all"], **summary["slope_classes"]}
         groups = {name: group for name, group in groups.items() if group["n"]}
-        for i, (method, colour) in enumerate(_METHOD_COLOURS.items()):
+        methods = [method for method in METHODS if method in summary["all"]]
+        width = 0.81 / len(methods)
+        for i, method in enumerate(methods):
             heights = [group[method]["rmse_m"] for group in groups.values()]
-            bars.bar(np.arange(len(groups)) + (i - 1) * 0.27, heights, 0.27, color=colour)
+            left = np.arange(len(groups)) + (i - len(methods) / 2) * width
+            label, colour = METHODS[method]
+            bars.bar(left, heights, width, align="edge", color=colour, label=label)
         bars.set_xticks(
             range(len(groups)),
             [f"{_readable(name)}\nn = {group['n']}" for name, group in groups.items()],
         )
-        bars.legend(_METHOD_NAMES, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+        columns = 2 if len(methods) == 4 else 3
+        bars.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns)
         self.__setup_ax(bars, "mean slope gradient (m/m)", "RMSE (m)")
         x, y = per_image["bicubic_rmse_m"], per_image["sr_rmse_m"]
-        scatter.plot(x, y, ".", markersize=4, color=_METHOD_COLOURS["sr"])
+        scatter.plot(x, y, ".", markersize=4, color=METHODS["sr"][1])
         reach = [0, 1.05 * max(x.max(), y.max())]
         scatter.plot(reach, reach, "-", color="0.4", linewidth=1)
         better = int((y < x).sum())
         scatter.set_title(f"{better} of {len(x)} images better than bicubic", fontsize=9)
         self.__setup_ax(scatter, "bicubic RMSE (m)", "super-resolution RMSE (m)")
         save_figure(figure, save_fname)
+
+    def plot_spectrum(
+        self,
+        frequency: np.ndarray,
+        powers: Mapping[str, np.ndarray],
+        save_fname: str | os.PathLike[str] | None,
+        nyquist: Sequence[float] = (),
+        unit: str = "m",
+    ) -> None:
+        """Draw power spectra of the truth and of each method.
+
+        Parameters
+        ----------
+        frequency : numpy.ndarray, shape (K,)
+            Cycles per `unit`, above zero.
+        powers : dict of str to numpy.ndarray, each (K,)
+            Power spectral density, m² · unit², of ``truth`` and of methods in `METHODS`.
+        save_fname : path-like or None
+            Picture to write; None shows a window.
+        nyquist : sequence of float
+            Nyquist frequencies of the low-resolution grid, cycles per `unit`; two if its rows
+            and columns are not equally far apart.
+        unit : str
+            Unit of length, ``m`` or ``pixel``.
+        """
+        figure = Figure(figsize=(6, 4.2), layout="constrained")
+        ax = figure.subplots()
+        log_scale = any((power > 0).any() for power in powers.values())
+        labels = f"frequency (cycles/{unit})", f"power spectral density (m²·{unit}²)"
+        self.__setup_ax(ax, *labels, xscale_log=True, yscale_log=log_scale)
+        ax.set_xlim(0.9 * frequency[0], 1.1 * frequency[-1])
+        for name, (label, colour) in {"truth": _TRUTH, **METHODS}.items():
+            if name in powers:
+                width = 2.2 if name == "truth" else 1.4
+                ax.plot(frequency, powers[name], color=colour, label=label, linewidth=width)
+        for i, limit in enumerate(nyquist):
+            text = "_" if i else "low-resolution Nyquist"
+            ax.axvline(limit, color="0.4", linestyle="--", linewidth=1, label=text)
+        ax.legend(fontsize=8, loc="lower left")
+        top = ax.secondary_xaxis("top", functions=(_wavelength, _wavelength))
+        top.set_xlabel(f"wavelength ({unit})", fontsize=9)
+        top.tick_params(labelsize=8)
+        for axis in (ax.xaxis, top.xaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        save_figure(figure, save_fname)
+
+
+def _wavelength(frequency: ArrayLike) -> ArrayLike:
+    """Turn frequency into wavelength, or back; Matplotlib asks for that of 0 before it draws."""
+    with np.errstate(divide="ignore"):
+        return np.reciprocal(np.asarray(frequency, float))
 
 
 def _readable(slope_class: str) -> str:

@@ -82,6 +82,7 @@ LOSSES = Registry(
         "psnr": "toolbox.loss:Loss.psnr",
         "dssim": "toolbox.loss:Loss.dssim",
         "ssim": "toolbox.loss:Loss.dssim",
+        "vgg": "toolbox.loss:Loss.vgg",
     },
 )
 

@@ -74,7 +74,7 @@ def test_training_writes_the_manuals_files(run):
     period = UserParams(run[0]).log_period
     due = [epoch for epoch in range(1, EPOCHS + 1) if epoch % period == 0 or epoch == EPOCHS]
     expected = {"history.csv", "weights_best.h5", "weights_last.h5", "config.yml"}
-    expected |= {"normalizer.json", "test_result"}
+    expected |= {"normalizer.json", "test_result", "checkpoint"}
     for epoch in due:
         expected |= {f"history_{epoch}.png", f"weights_{epoch}.h5", f"test_{epoch}.png"}
     assert {path.name for path in folder.iterdir()} == expected
@@ -96,7 +96,8 @@ def test_testing_writes_the_manuals_files(run):
     """§2.4.4: tables, describe by slope class, data_SR.pkl, a picture for every four images."""
     expected = {"test_results.csv", "test_results_describe.csv", "data_SR.pkl"}
     expected |= {f"test_resultsslope{name}_describe.csv" for name in CLASSES}
-    expected |= {"test_result_0-3.png", "test_result_4-5.png", "summary.json", "summary.png"}
+    expected |= {"test_result_0-3.png", "test_result_4-5.png", "summary.json"}
+    expected |= {"summary.png", "spectrum.png"}
     assert {path.name for path in result_dir(run).iterdir()} == expected
 
 

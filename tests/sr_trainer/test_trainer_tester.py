@@ -11,6 +11,12 @@ import pytest
 from sr_trainer.modeler import Modeler
 from sr_trainer.tester import Tester
 from sr_trainer.user_params import UserParams
+from toolbox.evaluator import MEASURES
+from toolbox.io.safe_pickle import load_array
+from toolbox.io.weights import load_weights, save_weights
+from toolbox.plotter import Plotter
+from toolbox.resample import enlarge
+from toolbox.spectrum import high_frequency_energy
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 Tester.__test__ = False  # the manual's name, not a test
@@ -51,8 +57,6 @@ def test_read_test_weights_chooses_the_file(workshop):
 def test_weights_of_the_tensorflow_2_5_program(workshop, finished):
     """Old weights come without normalizer.json; norm_range of the manual's YAML says it all."""
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-
-    from toolbox.io.weights import load_weights
 
     model = Modeler(UserParams(workshop.config())).build(verbose=0)
     load_weights(model, finished / "weights_best.h5")
@@ -166,3 +170,108 @@ def test_columns_of_the_report_do_not_run_together(workshop):
     for row in rows:
         figures = [float(word) for word in row.split()[3:9]]
         assert len(figures) == 6
+
+
+def test_high_frequency_energy_of_every_method(workshop, finished):
+    """summary.json holds the ratios to the truth of the images that were measured."""
+    config = workshop.config(fname_model_weights=str(finished / "weights_best.h5"))
+    result = workshop.run(config, "test")
+    assert result.code == 0
+    folder = workshop.folder / "run"
+    assert (folder / "test_result" / "spectrum.png").is_file()
+    energy = summary_of(folder)["high_frequency_energy"]
+    assert set(energy) == {"sr", "bicubic", "back_projection"}
+    lr, hr = (load_array(workshop.data_dir / "test" / f"data_{kind}.pkl") for kind in ("LR", "HR"))
+    sr = load_array(folder / "test_result" / "data_SR.pkl")
+    assert energy["sr"] == pytest.approx(high_frequency_energy(hr, sr, 4))
+    assert energy["bicubic"] == pytest.approx(high_frequency_energy(hr, enlarge(lr, 4), 4))
+    lines = [line for line in result.out.splitlines() if line.startswith("energy above")]
+    assert len(lines) == 1
+    assert f"bicubic {100 * energy['bicubic']:.3g} %, back_projection" in lines[0]
+
+
+def test_spectra_have_the_spacing_of_the_data(workshop, finished, monkeypatch):
+    """The spectra are in metres if the source knows its spacing, else in pixels."""
+    drawn = []
+    monkeypatch.setattr(Plotter, "plot_spectrum", lambda *a, **options: drawn.append((a, options)))
+    data = workshop.own_patches()
+    slopes = pd.DataFrame({"mean_slope_gradient": [0.2] * 5})
+    slopes.to_csv(data / "test" / "data_HR.csv", index=False)
+    config = workshop.config(fname_model_weights=str(finished / "weights_best.h5"))
+    for record in ({"delta_hr_m": 50.0}, {"delta_hr_m": [80.0, 50.0]}, {}):
+        (data / "dataset.json").write_text(json.dumps(record))
+        assert workshop.run(config, "test").code == 0
+    assert [options["unit"] for _, options in drawn] == ["m", "m", "pixel"]
+    assert [options["nyquist"] for _, options in drawn] == [[0.0025], [0.0025, 0.0015625], [0.125]]
+    frequencies = [arguments[1] for arguments, _ in drawn]
+    np.testing.assert_allclose(frequencies[0], np.arange(1, 9) / 800)
+    np.testing.assert_allclose(frequencies[2], np.arange(1, 9) / 16)
+    assert all(set(a[2]) == {"truth", "sr", "bicubic", "back_projection"} for a, _ in drawn)
+
+
+def test_flat_truth_has_no_ratio(workshop, finished):
+    """Where the truth is flat the ratio is null and the report leaves the line out."""
+    data = workshop.own_patches()
+    for kind in ("LR", "HR"):
+        workshop.edit_pickle(data / "test" / f"data_{kind}.pkl", lambda imgs: imgs * 0 - 1000)
+    config = workshop.config(fname_model_weights=str(finished / "weights_best.h5"))
+    result = workshop.run(config, "test")
+    assert result.code == 0, result.err
+    assert set(summary_of(workshop.folder / "run")["high_frequency_energy"].values()) == {None}
+    assert "energy above" not in result.out
+
+
+@pytest.fixture(scope="module")
+def adversarial(tmp_path_factory, finished):
+    """A copy of the finished run with other weights as those of the stage before; read-only."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("adversarial") / "log")
+    model = Modeler(UserParams(folder / "config.yml")).build(verbose=0)
+    load_weights(model, folder / "weights_best.h5")
+    model.set_weights([0.9 * weight for weight in model.get_weights()])
+    save_weights(model, folder / "weights_pixel.h5")
+    return folder
+
+
+def test_the_stage_before_is_tested_too(workshop, finished, adversarial, capsys):
+    """weights_pixel.h5 beside the tested weights is pixel_stage; the model keeps the tested."""
+    tested = adversarial / "weights_best.h5"
+    params = UserParams(workshop.config(fname_model_weights=str(tested)))
+    model = Modeler(params).build(verbose=0)
+    summary = Tester(params).test(model)
+    trained = Modeler(params).build(verbose=0)
+    load_weights(trained, tested)
+    for found, expected in zip(model.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    alone = summary_of(finished)
+    assert {k: v for k, v in summary["all"].items() if k != "pixel_stage"} == alone["all"]
+    assert set(summary["high_frequency_energy"]) == {*alone["high_frequency_energy"], "pixel_stage"}
+    for group in (summary["all"], *summary["slope_classes"].values()):
+        assert set(group["pixel_stage"]) == set(MEASURES)
+    assert summary["all"]["pixel_stage"] != summary["all"]["sr"]
+    columns = pd.read_csv(workshop.folder / "run" / "test_result" / "test_results.csv").columns
+    assert {f"pixel_stage_{measure}" for measure in MEASURES} <= set(columns)
+    out = capsys.readouterr().out
+    assert f"testing {adversarial / 'weights_pixel.h5'}" in out
+    rows = [line.split()[2] for line in out.splitlines() if line.split()[:1] == ["all"]]
+    assert rows == ["bicubic", "back_projection", "pixel_stage", "sr"]
+
+
+def test_the_stage_before_is_not_compared_with_itself(workshop, adversarial):
+    """Tested by its own name weights_pixel.h5 is sr, with the figures it has as pixel_stage."""
+    runs = {"a.yml": "weights_best.h5", "b.yml": "weights_pixel.h5"}
+    for name, weights in runs.items():
+        config = workshop.config(name, fname_model_weights=str(adversarial / weights))
+        assert workshop.run(config, "test").code == 0
+    both, alone = (summary_of(workshop.folder / name) for name in "ab")
+    assert "pixel_stage" not in alone["all"]
+    assert alone["all"]["sr"] == both["all"]["pixel_stage"]
+    energy = alone["high_frequency_energy"]["sr"]
+    assert energy == both["high_frequency_energy"]["pixel_stage"]
+
+
+def test_foreign_weights_of_the_stage_before_are_refused(workshop, finished):
+    """One line names the file if weights_pixel.h5 belongs to another network."""
+    folder = shutil.copytree(finished, workshop.folder / "log")
+    (folder / "weights_pixel.h5").write_bytes(b"no weights")
+    config = workshop.config(fname_model_weights=str(folder / "weights_best.h5"))
+    workshop.run(config, "test").refused("weights_pixel.h5", "not a readable HDF5 file")

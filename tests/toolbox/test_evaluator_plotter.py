@@ -10,7 +10,7 @@ from toolbox.errors import ConfigError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, batches, summarize
 from toolbox.model.espcn import ESPCN
 from toolbox.normalizer import LocalMeanNormalizer, MinMaxNormalizer
-from toolbox.plotter import Plotter
+from toolbox.plotter import METHODS, Plotter
 from toolbox.resample import block_mean, enlarge
 
 RANGE = 2500.0
@@ -300,3 +300,53 @@ def test_error_picture(summary, truth, evaluator, tmp_path):
     )
     Plotter().plot_errors(result, per_image, tmp_path / "errors.png")
     check_picture(tmp_path / "errors.png")
+
+
+def test_error_picture_with_the_pixel_stage(summary, truth, evaluator, monkeypatch):
+    """Methods that are there have bars, in the order of the table; the others leave no gap."""
+    predictions, tables, result = summary
+    drawn = []
+    monkeypatch.setattr("toolbox.plotter.save_figure", lambda figure, _: drawn.append(figure))
+    per_image = pd.DataFrame(
+        {"bicubic_rmse_m": tables["bicubic"]["rmse_m"], "sr_rmse_m": tables["sr"]["rmse_m"]}
+    )
+    Plotter().plot_errors(result, per_image, None)
+    names = [*METHODS]
+    all_four = dict.fromkeys(reversed(names), predictions["sr"])
+    measured = dict.fromkeys(names, tables["sr"])
+    slopes = np.array([0.0, 0.049, 0.1, 0.2, 3.0])
+    Plotter().plot_errors(summarize(truth, all_four, measured, slopes), per_image, None)
+    for figure, methods in zip(drawn, (["bicubic", "sr"], names), strict=True):
+        bars = figure.axes[0]
+        labels = [text.get_text() for text in bars.get_legend().get_texts()]
+        assert labels == [METHODS[name][0] for name in methods]
+        edges = np.array([[bar.get_x(), bar.get_x() + bar.get_width()] for bar in bars.patches])
+        of_all = edges[:: len(edges) // len(methods)]
+        np.testing.assert_allclose(of_all[1:, 0], of_all[:-1, 1])
+        assert of_all.mean() == pytest.approx(0)
+
+
+def test_spectrum_picture(monkeypatch, tmp_path):
+    """One curve for the truth and for each method, the limits, wavelengths above frequencies."""
+    frequency = np.arange(1, 9) / 800
+    powers = {name: i * frequency**-3 for i, name in enumerate(("sr", "bicubic", "truth"), 1)}
+    Plotter().plot_spectrum(frequency, powers, tmp_path / "spectrum.png", [0.002, 0.0025])
+    check_picture(tmp_path / "spectrum.png")
+    drawn = []
+    monkeypatch.setattr("toolbox.plotter.save_figure", lambda figure, _: drawn.append(figure))
+    Plotter().plot_spectrum(frequency, powers, None, [0.002, 0.0025], unit="pixel")
+    ax = drawn[0].axes[0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["truth", "bicubic", "super-resolution", "low-resolution Nyquist"]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ax.get_xlabel() == "frequency (cycles/pixel)"
+    assert [line.get_xdata()[0] for line in ax.get_lines()[3:]] == [0.002, 0.0025]
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), powers["truth"])
+
+
+def test_spectrum_picture_of_flat_images(tmp_path):
+    """Power of zero has no logarithm, and is drawn without a warning."""
+    frequency = np.arange(1, 9) / 800
+    powers = {"truth": frequency * 0, "bicubic": frequency * 0}
+    Plotter().plot_spectrum(frequency, powers, tmp_path / "flat.png", [0.002])
+    check_picture(tmp_path / "flat.png")

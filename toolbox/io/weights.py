@@ -26,12 +26,17 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : keras.Model
-        A built model.
+        A built model; of an adversarial one, the generator's weights are written.
     path : path-like
         Any name, e.g. ``weights_best.h5``; Keras's own ``.weights.h5`` is not needed.
     """
-    with replacing(path, suffix=".weights.h5") as beside, _without_optimizer(model):
-        model.save_weights(beside)
+    network = _network(model)
+    with replacing(path, suffix=".weights.h5") as beside, _without_optimizer(network):
+        network.save_weights(beside)
+
+
+def _network(model: Any) -> keras.Model:
+    return model.network() if hasattr(model, "network") else model
 
 
 @contextlib.contextmanager
@@ -51,7 +56,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : keras.Model
-        A built model with the same layers in the same order.
+        A built model with the same layers in the same order; of an adversarial one, the
+        generator's weights are read.
     path : path-like
         The weights file.
 
@@ -61,6 +67,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         If the file is missing, damaged, or belongs to another architecture; it names the first
         layer that differs, with both shapes.
     """
+    model = _network(model)
     if not Path(path).is_file():
         raise WeightsError(
             f"{path}: no such weights file. Train first, or mend fname_model_weights or "

@@ -53,15 +53,10 @@ class Adversarial(SRModel):
         self._figures = {name: keras.metrics.Mean(name=name) for name in names}
 
     def _outputs(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        if None in self.img_shape:
-            raise ConfigError(
-                f"a discriminator needs images of one size; received {self.img_shape}. Use the "
-                f"generator alone for images of any size."
-            )
         return self.__build__(**self.params)(inputs)
 
     def network(self) -> keras.Model:
-        """The generator: what a weights file holds."""
+        """Return the generator: what a weights file holds."""
         return self.generator
 
     # The two losses -----------------------------------------------------------------------------
@@ -113,7 +108,7 @@ class Adversarial(SRModel):
         # An optimizer that is not built would be restored without its slots.
         self.optimizer.build(self.generator.trainable_variables)
         self.d_optimizer.build(self.discriminator.trainable_variables)
-        self._image_loss = keras.losses.get(loss)
+        self._image_loss = self.loss = keras.losses.get(loss)
         self._pixel_loss = self._image_loss if pixel_loss is None else keras.losses.get(pixel_loss)
 
     def set_stage(self, adversarial: bool) -> None:
@@ -130,6 +125,11 @@ class Adversarial(SRModel):
             return found
         silent = [self._figures[name] for name in DISCRIMINATOR_FIGURES]
         return [metric for metric in found if all(metric is not other for other in silent)]
+
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """Sums of all figures, those of the other stage too: a saved state serves both."""
+        return [variable for metric in super().metrics for variable in metric.variables]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the discriminator, then the generator, with one generator forward for both."""

@@ -74,7 +74,7 @@ class SRModel(keras.Model):
         return int(self.img_shape[-1] or 1)
 
     def network(self) -> keras.Model:
-        """The network from LR to HR images: what a weights file holds."""
+        """Return the network from LR to HR images: what a weights file holds."""
         return self
 
     def keep_average(self, momentum: float) -> None:

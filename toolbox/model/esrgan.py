@@ -149,9 +149,9 @@ class Generator(SRModel):
                 x = self.__RRDB(filters, weak, alpha, beta, growth)(x)
             x = layers.Add()([first, conv(filters)(x)])
             for factor in prime_factors(self.scale):
-                x = self.__upsampling_block(
-                    filters, kernel_initializer, factor, upsampling, alpha
-                )(x)
+                x = self.__upsampling_block(filters, kernel_initializer, factor, upsampling, alpha)(
+                    x
+                )
             x = layers.LeakyReLU(negative_slope=alpha)(conv(filters)(x))
             return layers.Conv2D(self.channels, 3, padding="same", dtype=self.output_dtype)(x)
 
@@ -178,7 +178,7 @@ class Discriminator(srgan.Discriminator):
 
     def __init__(
         self,
-        img_shape: Sequence[int],
+        img_shape: Sequence[int | None],
         scale: int,
         d_filters: int = 4,
         d_num_downsampling_blocks: int = 2,
@@ -229,7 +229,7 @@ class RelativisticDiscriminator(keras.Model):
 
     def __init__(
         self,
-        img_shape: Sequence[int],
+        img_shape: Sequence[int | None],
         scale: int,
         d_filters: int = 4,
         d_num_downsampling_blocks: int = 2,
@@ -237,7 +237,7 @@ class RelativisticDiscriminator(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "img_shape": tuple(img_shape),
             "scale": int(scale),
             "d_filters": d_filters,
@@ -312,7 +312,7 @@ class ESRGAN(Adversarial):
 
     def __init__(
         self,
-        img_shape: Sequence[int],
+        img_shape: Sequence[int | None],
         scale: int,
         loss_weight: Sequence[float] = (1, 1e-7),
         params: dict[str, Any] | None = None,

@@ -11,6 +11,7 @@ from keras import layers
 from pydantic import Field
 
 from toolbox.config import Count, Float
+from toolbox.errors import ConfigError
 from toolbox.model.adversarial import Adversarial, check_loss_weight, mean_logistic
 from toolbox.model.base import Graph, SRModel
 from toolbox.model.blocks import Upsampling, prime_factors, upsampling_block
@@ -112,15 +113,20 @@ class Discriminator(keras.Model):
 
     def __init__(
         self,
-        img_shape: Sequence[int],
+        img_shape: Sequence[int | None],
         scale: int,
         params: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if None in img_shape:
+            raise ConfigError(
+                f"a discriminator needs images of one size; received {tuple(img_shape)}. Use the "
+                f"generator alone for images of any size."
+            )
         self.img_shape = tuple(img_shape)
         self.scale = int(scale)
         self.params = dict(params or {})
-        height, width, channels = self.img_shape
+        height, width, channels = (int(size or 0) for size in self.img_shape)
         inputs = keras.Input((height * scale, width * scale, channels), name="high_resolution")
         outputs = self.__build__(**self.params)(inputs)
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -227,7 +233,7 @@ class SRGAN(Adversarial):
 
     def __init__(
         self,
-        img_shape: Sequence[int],
+        img_shape: Sequence[int | None],
         scale: int,
         label_noise: float = 1e-6,
         loss_weight: Sequence[float] = (1, 1e-7),
@@ -256,16 +262,21 @@ class SRGAN(Adversarial):
     ) -> Graph:
         """Build generator and discriminator; arguments as of theirs."""
         shared = {"kernel_initializer": kernel_initializer, "momentum": momentum}
-        generator = {"filters": filters, "num_residual_blocks": num_residual_blocks}
-        generator |= {"upsampling": upsampling, **shared}
-        self.generator = Generator(
-            self.img_shape, self.scale, generator, self.bicubic_skip, name="generator"
-        )
-        judging = {"filters": d_filters, "num_downsampling_blocks": d_num_downsampling_blocks}
-        judging |= {"alpha": alpha, **shared}
-        self.discriminator = Discriminator(
-            self.img_shape, self.scale, judging, name="discriminator"
-        )
+        drawing: dict[str, Any] = {
+            "filters": filters,
+            "num_residual_blocks": num_residual_blocks,
+            "upsampling": upsampling,
+            **shared,
+        }
+        judging: dict[str, Any] = {
+            "filters": d_filters,
+            "num_downsampling_blocks": d_num_downsampling_blocks,
+            "alpha": alpha,
+            **shared,
+        }
+        shape, scale = self.img_shape, self.scale
+        self.generator = Generator(shape, scale, drawing, self.bicubic_skip, name="generator")
+        self.discriminator = Discriminator(shape, scale, judging, name="discriminator")
         return self.generator
 
     def sample_labels(self, batch_size: int | tf.Tensor, noise: float) -> list[tf.Tensor]:
