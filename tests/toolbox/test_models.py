@@ -6,9 +6,12 @@ import pytest
 
 from toolbox.errors import ConfigError
 from toolbox.loss import Loss
+from toolbox.model.adversarial import Adversarial
 from toolbox.model.espcn import ESPCN
+from toolbox.model.esrgan import ESRGAN
 from toolbox.model.fsrcnn import FSRCNN
 from toolbox.model.srcnn import SRCNN
+from toolbox.model.srgan import SRGAN
 from toolbox.registry import MODELS
 from toolbox.resample import enlarge
 
@@ -17,15 +20,54 @@ SMALL = {
     "srcnn": {"filters": [6, 4], "kernels": [5, 1, 3]},
     "fsrcnn": {"d": 6, "s": 4, "m": 2},
     "espcn": {"filters": [6, 4], "kernels": [3, 3, 3]},
+    "srgan": {"filters": 4, "num_residual_blocks": 1, "d_filters": 2, "label_noise": 0.1},
+    "esrgan": {
+        "filters": 4,
+        "num_residual_blocks": 1,
+        "growth": 3,
+        "d_filters": 2,
+        "d_num_downsampling_blocks": 1,
+    },
 }
+#: For images of one size, which the discriminator of an adversarial model needs.
+SHAPE = (6, 5, 1)
 
 
 def noise(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def small(name, img_shape=(None, None, 1), scale=2, **options):
+def small(name, img_shape=SHAPE, scale=2, **options):
     return MODELS.resolve(name)(img_shape, scale, params=SMALL.get(name), **options)
+
+
+def any_size(name, channels=1, scale=2, **options):
+    """Return the network from LR to HR images alone, for images of any size."""
+    network = small(name, (4, 4, channels), scale, **options).network()
+    config = {**network.get_config(), "img_shape": (None, None, channels)}
+    return type(network).from_config(config)
+
+
+def silence(network):
+    """Zero the last layer of a network."""
+    last = [layer for layer in network.layers if layer.weights][-1]
+    last.set_weights([np.zeros_like(w) for w in last.get_weights()])
+
+
+def compiled(name, **options):
+    """Return a small model ready for `train_on_batch`.
+
+    XLA is covered by the layers' and metrics' own tests; compiling it here takes seconds. So does
+    tracing an adversarial step, which tests/toolbox/test_adversarial.py does.
+    """
+    model = small(name, **options)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=Loss.mse,
+        jit_compile=False,
+        run_eagerly=isinstance(model, Adversarial),
+    )
+    return model
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
@@ -36,7 +78,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def skipping(name):
-    """Each network with bicubic skip, any image size, scale 2; its weights are not changed."""
+    """Each model with bicubic skip, scale 2; its weights are not changed."""
     return small(name, bicubic_skip=True)
 
 
@@ -68,6 +110,22 @@ def test_defaults_are_the_manuals():
     assert defaults(FSRCNN) == {"d": 56, "s": 12, "m": 4}
     espcn = {"filters": [64, 32], "kernels": [5, 3, 3], "activation": "tanh"}
     assert defaults(ESPCN) == espcn
+    srgan = {
+        "filters": 32,
+        "num_residual_blocks": 1,
+        "d_filters": 4,
+        "d_num_downsampling_blocks": 1,
+        "loss_weights": [1, 1e-7],
+        "label_noise": 1e-6,
+        "kernel_initializer": "he_normal",
+        "momentum": 0.8,
+        "alpha": 0.2,
+        "upsampling": "subpixel",
+    }
+    assert defaults(SRGAN) == srgan
+    esrgan = {key: value for key, value in srgan.items() if key != "label_noise"}
+    esrgan |= {"num_residual_blocks": 2, "d_num_downsampling_blocks": 2}
+    assert defaults(ESRGAN) == {**esrgan, "beta": 0.2, "growth": 32, "dropout_rate": 0.4}
     # SRCNN: 81 * 32 + 32, 32 * 16 + 16, 25 * 16 + 1.
     assert SRCNN((16, 16, 1), 4).count_params() == 2624 + 528 + 401
 
@@ -75,7 +133,7 @@ def test_defaults_are_the_manuals():
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_output_shape(name, scale):
     """Images of any size and number of channels become `scale` times as large."""
-    model = small(name, (None, None, 2), scale)
+    model = any_size(name, 2, scale)
     assert model.output_shape == (None, None, None, 2)
     assert model(noise(2, 5, 6, 2)).shape == (2, 5 * scale, 6 * scale, 2)
 
@@ -90,9 +148,8 @@ def test_fixed_size_is_announced(name):
 def test_silent_network_with_skip_is_bicubic(name):
     """With its last layer zeroed a network with skip gives the bicubic enlargement."""
     model = small(name, scale=4, bicubic_skip=True)
-    last = [layer for layer in model.layers if layer.weights][-1]
-    last.set_weights([np.zeros_like(w) for w in last.get_weights()])
-    x = noise(2, 6, 5, 1)
+    silence(model.network())
+    x = noise(2, *SHAPE)
     np.testing.assert_allclose(model(x), enlarge(x, 4), atol=1e-5)
 
 
@@ -100,7 +157,7 @@ def test_skip_adds_bicubic_to_the_plain_network(name):
     """The same weights with skip give the plain output plus bicubic."""
     plain, with_skip = small(name), small(name, bicubic_skip=True)
     with_skip.set_weights(plain.get_weights())
-    x = noise(1, 6, 6, 1)
+    x = noise(1, *SHAPE)
     np.testing.assert_allclose(with_skip(x), plain(x) + enlarge(x, 2), atol=1e-5)
 
 
@@ -111,8 +168,10 @@ def test_saved_network_is_the_same(skipping, tmp_path):
     assert type(loaded) is type(skipping)
     assert (loaded.scale, loaded.bicubic_skip) == (2, True)
     assert loaded.params == skipping.params
-    x = noise(2, 5, 4, 1)
+    x = noise(2, *SHAPE)
     np.testing.assert_array_equal(loaded(x), skipping(x))
+    for one, other in zip(loaded.get_weights(), skipping.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_fresh_weights_are_new_ones_that_fit(skipping):
@@ -130,16 +189,39 @@ def test_fresh_weights_are_new_ones_that_fit(skipping):
 @pytest.mark.parametrize("skip", [False, True])
 def test_one_training_step(name, skip):
     """A step on tiny data has a finite loss and moves the weights of every layer."""
-    model = small(name, (6, 6, 1), bicubic_skip=skip)
+    model = compiled(name, bicubic_skip=skip)
     before = model.get_weights()
-    # XLA is covered by the layers' and metrics' own tests; compiling it here takes seconds.
-    model.compile(keras.optimizers.Adam(1e-2), loss=Loss.mse, jit_compile=False)
-    x, y = noise(4, 6, 6, 1), noise(4, 12, 12, 1)
-    loss = model.train_on_batch(x, y)
-    assert np.isfinite(loss)
+    losses = model.train_on_batch(noise(4, 6, 5, 1), noise(4, 12, 10, 1))
+    assert np.isfinite(losses).all()
     after = model.get_weights()
     assert all(np.isfinite(w).all() for w in after)
     assert all((a != b).any() for a, b in zip(after, before, strict=True) if b.ndim == 4)
+
+
+def test_average_follows_the_training(name):
+    """The average is the recursion computed in NumPy; exchanged twice, everything is as before."""
+    model = compiled(name)
+    assert model.average is None
+    model.keep_average(0.15)  # at most: the first step takes 1 / 10, the second 2 / 11, then 0.15
+    variables = model.network().trainable_variables
+    expected = [v.numpy() for v in variables]
+    for momentum in (0.1, 0.15, 0.15):
+        model.train_on_batch(noise(4, 6, 5, 1), noise(4, 12, 10, 1))
+        values = [v.numpy() for v in variables]
+        for i, value in enumerate(values):
+            expected[i] = momentum * expected[i] + (1 - momentum) * value
+    count, *averages = (v.numpy() for v in model.average.state)
+    assert count == 3
+    for found, wanted in zip(averages, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+    for now, then in ((averages, values), (values, averages)):
+        model.average.swap()
+        for variable, average, one, other in zip(
+            variables, model.average.state[1:], now, then, strict=True
+        ):
+            np.testing.assert_array_equal(variable, one)
+            np.testing.assert_array_equal(average, other)
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -151,10 +233,10 @@ def test_mixed_precision_keeps_the_output_in_float32(name, skip):
         model = small(name, bicubic_skip=skip)
     finally:
         keras.config.set_dtype_policy(policy)
-    output = model(noise(1, 5, 5, 1))
+    output = model(noise(1, *SHAPE))
     assert output.dtype == "float32"
     assert {w.dtype for w in model.weights} == {"float32"}
-    computing = [layer.compute_dtype for layer in model.layers if layer.weights]
+    computing = [layer.compute_dtype for layer in model.network().layers if layer.weights]
     assert "bfloat16" in computing
 
 
@@ -166,9 +248,8 @@ def test_mixed_precision_skip_keeps_deep_water_exact(name):
         model = small(name, bicubic_skip=True)
     finally:
         keras.config.set_dtype_policy(policy)
-    last = [layer for layer in model.layers if layer.weights][-1]
-    last.set_weights([np.zeros_like(w) for w in last.get_weights()])
-    x = noise(1, 6, 6, 1) - 4000
+    silence(model.network())
+    x = noise(1, *SHAPE) - 4000
     np.testing.assert_allclose(model(x), enlarge(x, 2), atol=5e-3)
 
 

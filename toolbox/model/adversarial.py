@@ -120,16 +120,16 @@ class Adversarial(SRModel):
     @property
     def metrics(self) -> list[keras.Metric]:
         """Figures of the present stage: the discriminator has none before it takes part."""
-        found = super().metrics
-        if self.adversarial:
-            return found
-        silent = [self._figures[name] for name in DISCRIMINATOR_FIGURES]
-        return [metric for metric in found if all(metric is not other for other in silent)]
+        hidden = () if self.adversarial else DISCRIMINATOR_FIGURES
+        shown = [metric for name, metric in self._figures.items() if name not in hidden]
+        own = {id(metric) for metric in self._figures.values()}
+        return shown + [metric for metric in super().metrics if id(metric) not in own]
 
     @property
     def metrics_variables(self) -> list[Any]:
         """Sums of all figures, those of the other stage too: a saved state serves both."""
-        return [variable for metric in super().metrics for variable in metric.variables]
+        every = {id(metric): metric for metric in (*self._figures.values(), *super().metrics)}
+        return [variable for metric in every.values() for variable in metric.variables]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the discriminator, then the generator, with one generator forward for both."""
@@ -177,7 +177,9 @@ class Adversarial(SRModel):
         function = self._image_loss if self.adversarial else self._pixel_loss
         assert function is not None  # compile() was called, else fit() would have refused
         values = tf.cast(function(hr, fake), tf.float32)
-        if sample_weight is not None and values.shape.rank:
+        if sample_weight is not None:
+            if not values.shape.rank:
+                raise ValueError("sample_weight needs a loss of one value per image or pixel")
             per_image = tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
             values = per_image * tf.cast(tf.reshape(sample_weight, [-1]), tf.float32)
         return tf.reduce_mean(values)
@@ -185,8 +187,9 @@ class Adversarial(SRModel):
     def _report(
         self, figures: dict[str, tf.Tensor], hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any
     ) -> dict[str, tf.Tensor]:
+        count = tf.cast(tf.shape(hr)[0], tf.float32)  # the last batch may be short
         for name, value in figures.items():
-            self._figures[name].update_state(value)
+            self._figures[name].update_state(value, count)
         return self.compute_metrics(None, hr, fake, sample_weight)
 
     # The manual's methods -----------------------------------------------------------------------
@@ -230,11 +233,10 @@ class Adversarial(SRModel):
         list of float or dict of str to float
             Losses and metrics, in the order of ``metrics_names``.
         """
+        if class_weight is not None:
+            raise ValueError("images have no classes: class_weight must be None")
         return self._on_batch(
-            super().train_on_batch,
-            (lr_imgs, hr_imgs, sample_weight, class_weight),
-            reset_metrics,
-            return_dict,
+            super().train_on_batch, (lr_imgs, hr_imgs, sample_weight), reset_metrics, return_dict
         )
 
     def test_on_batch(  # type: ignore[override]

@@ -101,7 +101,12 @@ class Generator(SRModel):
         return graph
 
     def __upsampling_block(
-        self, filters: int, kernel_initializer: Any, factor: int, method: Upsampling, alpha: float
+        self,
+        filters: int,
+        kernel_initializer: Any,
+        factor: int = 2,
+        method: Upsampling = "subpixel",
+        alpha: float = 0.2,
     ) -> Graph:
         """Return an enlargement by `factor` and a leaky ReLU."""
         enlarge = upsampling_block(filters, factor, method, kernel_initializer)
@@ -262,7 +267,8 @@ class RelativisticDiscriminator(keras.Model):
         x : sequence of tf.Tensor
             C of the images to be taken for true ones, and of the others, each (N, 1).
         noise : float
-            Added inside the logarithms, which bounds them.
+            Added inside the logarithms, which bounds them; where the discriminator is sure by
+            more than about 14, the generator gets no gradient any more.
 
         Returns
         -------

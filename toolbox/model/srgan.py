@@ -47,7 +47,11 @@ class Generator(SRModel):
         return graph
 
     def __upsampling_block(
-        self, filters: int, kernel_initializer: str, factor: int, method: Upsampling
+        self,
+        filters: int,
+        kernel_initializer: str,
+        factor: int = 2,
+        method: Upsampling = "subpixel",
     ) -> Graph:
         """Return an enlargement by `factor` and a PReLU."""
         enlarge = upsampling_block(filters, factor, method, kernel_initializer)
@@ -134,10 +138,10 @@ class Discriminator(keras.Model):
     def __conv2d_block(
         self,
         filters: int,
-        kernel_initializer: str,
         kernel_size: int = 3,
         strides: int = 1,
         use_bn: bool = True,
+        kernel_initializer: str = "he_normal",
         momentum: float = 0.8,
         alpha: float = 0.2,
     ) -> Graph:
@@ -178,18 +182,22 @@ class Discriminator(keras.Model):
             Share of activations left out after every block; 0 for no dropout layers.
         """
         block = self.__conv2d_block
-        options: dict[str, Any] = {"momentum": momentum, "alpha": alpha}
+        options: dict[str, Any] = {
+            "kernel_initializer": kernel_initializer,
+            "momentum": momentum,
+            "alpha": alpha,
+        }
 
         def dropped(x: keras.KerasTensor) -> keras.KerasTensor:
             return layers.Dropout(dropout_rate)(x) if dropout_rate else x
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
-            x = block(filters, kernel_initializer, use_bn=False, **options)(x)
-            x = dropped(block(filters, kernel_initializer, strides=2, **options)(x))
+            x = block(filters, use_bn=False, **options)(x)
+            x = dropped(block(filters, strides=2, **options)(x))
             for number in range(1, num_downsampling_blocks + 1):
                 count = filters * 2**number
-                x = block(count, kernel_initializer, **options)(x)
-                x = dropped(block(count, kernel_initializer, strides=2, **options)(x))
+                x = block(count, **options)(x)
+                x = dropped(block(count, strides=2, **options)(x))
             x = layers.Dense(16 * filters)(layers.Flatten()(x))
             x = dropped(layers.LeakyReLU(negative_slope=alpha)(x))
             return layers.Dense(1, dtype="float32")(x)
