@@ -202,7 +202,8 @@ class Trainer:
         # What a loss or metric refuses, it refuses before the run; and a saved state has the sums
         # of the metrics and the optimizer's slots, so they must exist.
         blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
-        model.loss(blank, blank)
+        for loss in {model.loss, getattr(model, "pixel_loss", model.loss)}:
+            loss(blank, blank)
         model.compute_metrics(None, blank, blank)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -276,6 +277,10 @@ class Trainer:
             reason = f"all {p.epochs} epochs are done. Raise epochs to go on"
         elif p.patience is not None and memories.get("patience", {}).get("wait", 0) >= p.patience:
             reason = f"val_loss has not fallen for {p.patience} epochs. Raise patience to go on"
+        elif p.collapse_patience is not None:
+            wait = memories.get("collapse", {}).get("wait", 0)
+            if wait >= p.collapse_patience:
+                reason = f"the discriminator won {wait} epochs ago. Train anew with --overwrite"
         if not reason:
             print(f"going on after {start.epoch} epochs and {start.step} steps")
             return False
@@ -295,7 +300,7 @@ class Trainer:
             raise DataError(
                 f"the discriminator has won: d_loss stayed below {collapse.threshold:g} for "
                 f"{collapse.patience} epochs up to epoch {collapse.stopped_epoch}, so the "
-                f"generator learns nothing from it. Raise pretrain_epochs or label_noise, lower "
+                f"generator learns nothing from it. Raise pretrain_epochs or dropout_rate, lower "
                 f"d_learning_rate or d_filters, or set collapse_patience: null; "
                 f"{_kept(folder, 'last')}."
             )

@@ -328,28 +328,35 @@ class StopOnCollapse(keras.callbacks.Callback):
     """Stops an adversarial training whose discriminator has won.
 
     A discriminator that tells every image apart without doubt gives the generator no direction.
+    Where its weight is so small that the generator hardly feels it, that does no harm.
 
     Parameters
     ----------
     patience : int
         Epochs in a row with a training ``d_loss`` below `threshold`.
     threshold : float
-        0.01 is a mean probability of 99 % for the right verdict.
+        0.01 is a mean probability of 99 % (ESRGAN, whose loss is a sum: 99.5 %) for the right
+        verdict.
+    least_share : float
+        Share of ``g_loss`` that the adversarial loss must have to count.
     """
 
-    def __init__(self, patience: int, threshold: float = 0.01) -> None:
+    def __init__(self, patience: int, threshold: float = 0.01, least_share: float = 0.01) -> None:
         super().__init__()
         self.patience = patience
         self.threshold = threshold
+        self.least_share = least_share
         self.wait = 0
         self.stopped_epoch: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Count the epochs without doubt."""
-        d_loss = (logs or {}).get("d_loss")
-        if d_loss is None:
+        if "d_loss" not in (logs or {}):
             return
-        self.wait = self.wait + 1 if d_loss < self.threshold else 0
+        figures: dict[str, float] = logs or {}
+        pixels = self.model.loss_weight[0] * figures["loss"]
+        felt = figures["g_loss"] - pixels > self.least_share * figures["g_loss"]
+        self.wait = self.wait + 1 if felt and figures["d_loss"] < self.threshold else 0
         if self.wait >= self.patience:
             self.stopped_epoch = epoch + 1
             self.model.stop_training = True

@@ -36,6 +36,8 @@ class Adversarial(SRModel):
         Weights of the loss on images and of the adversarial loss in ``g_loss``.
     d_optimizer : keras.Optimizer
         That of the discriminator; `optimizer` is the generator's.
+    loss, pixel_loss : callable
+        Loss on images in the adversarial stage and in the one before.
     """
 
     generator: SRModel
@@ -47,8 +49,7 @@ class Adversarial(SRModel):
         self._keep_metrics = False
         super().__init__(*args, **kwargs)
         self.d_optimizer: Any = None
-        self._image_loss: Callable[..., tf.Tensor] | None = None
-        self._pixel_loss: Callable[..., tf.Tensor] | None = None
+        self.pixel_loss: Any = None
         names = ("loss", "g_loss", *DISCRIMINATOR_FIGURES)
         self._figures = {name: keras.metrics.Mean(name=name) for name in names}
 
@@ -108,8 +109,8 @@ class Adversarial(SRModel):
         # An optimizer that is not built would be restored without its slots.
         self.optimizer.build(self.generator.trainable_variables)
         self.d_optimizer.build(self.discriminator.trainable_variables)
-        self._image_loss = self.loss = keras.losses.get(loss)
-        self._pixel_loss = self._image_loss if pixel_loss is None else keras.losses.get(pixel_loss)
+        self.loss = keras.losses.get(loss)
+        self.pixel_loss = self.loss if pixel_loss is None else keras.losses.get(pixel_loss)
 
     def set_stage(self, adversarial: bool) -> None:
         """Choose whether the discriminator takes part in training and evaluation."""
@@ -174,8 +175,7 @@ class Adversarial(SRModel):
         return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
 
     def _on_images(self, hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-        function = self._image_loss if self.adversarial else self._pixel_loss
-        assert function is not None  # compile() was called, else fit() would have refused
+        function = self.loss if self.adversarial else self.pixel_loss
         values = tf.cast(function(hr, fake), tf.float32)
         if sample_weight is not None:
             if not values.shape.rank:
