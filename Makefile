@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/quickstart
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-kill check format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test
 
 test: $(VENV)/developing  ## run the whole test suite
 	$(BIN)/python -m pytest
+
+test-kill: $(VENV)/developing  ## kill trainings at KILLS=20 random moments and resume them (3 minutes)
+	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py
 
 check: $(VENV)/developing  ## lint, format and type checks
 	$(BIN)/ruff check .

@@ -1,10 +1,13 @@
 """Training steps beside PyTorch's: ``python -m benchmarks.training_step`` (extra ``bench``).
 
 Batch 16, 16² → 64², one channel, bicubic skip, MSE, Adam 1e-4; forward, loss, gradient, update.
+SRGAN and ESRGAN take the whole adversarial step: one generator forward, update of the
+discriminator, update of the generator through it.
+
 Ours is ``fit`` with the data pipeline of `DataGenerator`, with and without XLA; PyTorch's is a loop
-over batches in memory, eager, channels-last and compiled. Each framework runs in a process of its
-own, in turn, and the ratio is that of each pair of rounds: the best of PyTorch's ways over the best
-of ours, above 1 where ours is faster.
+over batches in memory, eager, channels-last and compiled; "two calls" is the adversarial step that
+one writes with compiled Keras models. Each runs in a process of its own, in turn, and a ratio is
+that of each round: the best of their ways over the best of ours, above 1 where ours is faster.
 """
 
 from __future__ import annotations
@@ -15,32 +18,51 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-BATCH, LOW, SCALE = 16, 16, 4
-MODELS = {"srcnn": {"filters": (64, 32)}, "fsrcnn": {}, "espcn": {}}
-PRECISIONS = ("float32", "bfloat16")
+BATCH, BATCHES, LOW, SCALE = 16, 32, 16, 4
+ADVERSARIAL = 1e-3
+GAN: dict[str, Any] = {"loss_weights": (1, ADVERSARIAL)}
+MODELS = {"srcnn": {"filters": (64, 32)}, "fsrcnn": {}, "espcn": {}, "srgan": GAN, "esrgan": GAN}
+GANS = [name for name, params in MODELS.items() if params is GAN]
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 Figures = dict[str, dict[str, float]]
+Step = Callable[[int], Any]
 
 
-def _images(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _images() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    lr = rng.random((count, LOW, LOW, 1), dtype=np.float32)
-    return lr, rng.random((count, LOW * SCALE, LOW * SCALE, 1), dtype=np.float32)
+    lr = rng.random((BATCHES * BATCH, LOW, LOW, 1), dtype=np.float32)
+    return lr, rng.random((len(lr), LOW * SCALE, LOW * SCALE, 1), dtype=np.float32)
 
 
-def measure_toolbox(steps: int) -> Figures:
+def _milliseconds(step: Step, steps: int) -> float:
+    """Return the time of a step in the best of three epochs; the one before them compiles."""
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        for i in range(steps):
+            step(i % BATCHES)
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times[1:]) / steps
+
+
+def _build(name: str) -> Any:
+    from toolbox.registry import MODELS as NETWORKS
+
+    return NETWORKS.resolve(name)((LOW, LOW, 1), SCALE, params=MODELS[name], bicubic_skip=True)
+
+
+def measure_toolbox(models: Sequence[str], steps: int) -> Figures:
     """Return milliseconds a step by model and precision, and within them by way."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras
 
     from toolbox.data_generator import DataGenerator
     from toolbox.normalizer import MinMaxNormalizer
-    from toolbox.registry import MODELS as NETWORKS
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -50,14 +72,14 @@ def measure_toolbox(steps: int) -> Figures:
             seconds.append(time.perf_counter() - self.start)
 
     normalize = MinMaxNormalizer(0, 1, 0, 1).normalize_pair
-    data = DataGenerator(*_images(32 * BATCH), normalize, BATCH)
+    data = DataGenerator(*_images(), normalize, BATCH)
     figures: Figures = {}
-    for name, params in MODELS.items():
-        for precision in PRECISIONS:
-            keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+    for name in models:
+        for precision, policy in POLICIES.items():
+            keras.config.set_dtype_policy(policy)
             ways = figures.setdefault(f"{name} {precision}", {})
             for xla in (False, True):
-                model = NETWORKS.resolve(name)((LOW, LOW, 1), SCALE, params, bicubic_skip=True)
+                model = _build(name)
                 model.compile(
                     loss="mse",
                     optimizer=keras.optimizers.Adam(1e-4),
@@ -77,104 +99,212 @@ def measure_toolbox(steps: int) -> Figures:
     return figures
 
 
-def measure_torch(steps: int) -> Figures:
+def measure_two_calls(models: Sequence[str], steps: int) -> Figures:
+    """Return milliseconds of an adversarial step that is not fused.
+
+    The generator makes images with ``predict_on_batch``, the discriminator learns from them with
+    ``train_on_batch``, and so does the generator, run again, inside a model that holds the frozen
+    discriminator. Batches lie in memory.
+    """
+    import keras
+
+    from toolbox.model.esrgan import relative
+
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    labels = np.ones((BATCH, 1), np.float32), np.zeros((BATCH, 1), np.float32)
+
+    class Relativistic(keras.Model):
+        """Returns the first of two images and adds the loss of taking it for the true one."""
+
+        def __init__(self, critic: Any, weight: float = 1.0) -> None:
+            super().__init__()
+            self.critic, self.weight = critic, weight
+
+        def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
+            first, second = relative(*(self.critic(imgs, training=training) for imgs in inputs))
+            self.add_loss(self.weight * (entropy(labels[0], first) + entropy(labels[1], second)))
+            return inputs[0]
+
+    def one(name: str, xla: bool) -> Step:
+        model = _build(name)
+        generator = model.generator
+        lr = keras.Input((LOW, LOW, 1))
+        hr, other = (keras.Input((LOW * SCALE, LOW * SCALE, 1)) for _ in range(2))
+        if name == "srgan":
+            critic = model.discriminator
+            judge = keras.Model([hr, other], [critic(hr), critic(other)])
+            d_loss: dict[str, Any] = {"loss": [entropy, entropy], "loss_weights": [0.5, 0.5]}
+            fake = generator(lr)
+            gan = keras.Model(lr, [fake, critic(fake)])
+            g_loss: dict[str, Any] = {"loss": ["mse", entropy], "loss_weights": [1, ADVERSARIAL]}
+        else:
+            critic = model.discriminator.discriminator
+            judge, d_loss = Relativistic(critic), {}
+            gan = keras.Model([lr, hr], Relativistic(critic, ADVERSARIAL)([generator(lr), hr]))
+            g_loss = {"loss": "mse"}
+        generator.compile(jit_compile=xla)
+        for whole, loss in ((judge, d_loss), (gan, g_loss)):
+            whole.compile(optimizer=keras.optimizers.Adam(1e-4), jit_compile=xla, **loss)
+
+        lr_imgs, hr_imgs = _images()
+
+        def step(i: int) -> None:
+            part = slice(i * BATCH, (i + 1) * BATCH)
+            small, real = lr_imgs[part], hr_imgs[part]
+            made = generator.predict_on_batch(small)
+            judge.train_on_batch([real, made], labels if name == "srgan" else None)
+            critic.trainable = False  # the first call has fixed what the discriminator learns
+            if name == "srgan":
+                gan.train_on_batch(small, [real, labels[0]])
+            else:
+                gan.train_on_batch([small, real], real)
+
+        return step
+
+    figures: Figures = {}
+    for name in models:
+        for precision, policy in POLICIES.items():
+            keras.config.set_dtype_policy(policy)
+            figures[f"{name} {precision}"] = {
+                way: _milliseconds(one(name, xla), steps)
+                for way, xla in (("2 calls", False), ("2 c. XLA", True))
+            }
+    return figures
+
+
+def measure_torch(models: Sequence[str], steps: int) -> Figures:
     """Return milliseconds a step by model and precision, and within them by way."""
     import torch
     from torch import nn
 
-    conv = nn.Conv2d
+    from benchmarks import torch_networks as networks
 
-    enlarge = nn.Upsample(scale_factor=SCALE, mode="bicubic", align_corners=False)
+    lr, hr = (torch.from_numpy(imgs).permute(0, 3, 1, 2).contiguous() for imgs in _images())
+    enlarge = networks.bicubic(SCALE)
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
 
-    def srcnn() -> nn.Module:
-        first = [conv(1, 64, 9, padding=4), nn.ReLU(), conv(64, 32, 1), nn.ReLU()]
-        return nn.Sequential(enlarge, *first, conv(32, 1, 5, padding=2))
+    def relativistic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        one, other = first - second.mean(), second - first.mean()
+        return entropy(one, ones) + entropy(other, zeros)
 
-    def fsrcnn() -> nn.Module:
-        layers = [conv(1, 56, 5, padding=2), nn.PReLU(56), conv(56, 12, 1), nn.PReLU(12)]
-        for _ in range(4):
-            layers += [conv(12, 12, 3, padding=1), nn.PReLU(12)]
-        layers += [conv(12, 56, 1), nn.PReLU(56)]
-        up = nn.ConvTranspose2d(56, 1, 9, stride=SCALE, padding=4, output_padding=SCALE - 1)
-        return nn.Sequential(*layers, up)
-
-    def espcn() -> nn.Module:
-        body = [conv(1, 64, 5, padding=2), nn.Tanh(), conv(64, 32, 3, padding=1), nn.Tanh()]
-        return nn.Sequential(*body, conv(32, SCALE**2, 3, padding=1), nn.PixelShuffle(SCALE))
-
-    lr, hr = (torch.from_numpy(imgs).permute(0, 3, 1, 2).contiguous() for imgs in _images(512))
-    builders = {"srcnn": srcnn, "fsrcnn": fsrcnn, "espcn": espcn}
-    figures: Figures = {}
-
-    def one(builder: Callable[[], nn.Module], way: str, bfloat16: bool) -> float:
-        torch.manual_seed(0)
-        torch._dynamo.reset()
-        x, y, net = lr, hr, builder()
-        if way != "eager":
-            x, y = (imgs.contiguous(memory_format=torch.channels_last) for imgs in (x, y))
-            net = net.to(memory_format=torch.channels_last)
-        if way == "compiled":
-            net = torch.compile(net)
+    def learner(net: nn.Module) -> Callable[[torch.Tensor], None]:
         optimizer = torch.optim.Adam(net.parameters(), 1e-4)
 
-        def step(i: int) -> None:
-            part = slice(i % 32 * BATCH, (i % 32 + 1) * BATCH)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                learned = net(x[part])
-            predicted = learned.float() + enlarge(x[part])
-            loss = nn.functional.mse_loss(predicted, y[part])
+        def learn(loss: torch.Tensor) -> None:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            for i in range(steps):
-                step(i)
-            times.append(time.perf_counter() - start)
-        return 1000 * min(times[1:]) / steps
+        return learn
 
-    for name, builder in builders.items():
-        for precision in PRECISIONS:
-            ways = figures.setdefault(f"{name} {precision}", {})
-            for way in ("eager", "channels-last", "compiled"):
-                ways[way] = one(builder, way, precision == "bfloat16")
+    def one(name: str, way: str, bfloat16: bool) -> Step:
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        layout = torch.contiguous_format if way == "eager" else torch.channels_last
+        x, y = (imgs.contiguous(memory_format=layout) for imgs in (lr, hr))
+
+        def ready(net: nn.Module) -> Any:
+            net = net.to(memory_format=layout)  # type: ignore[call-overload]
+            return torch.compile(net) if way == "compiled" else net
+
+        def run(net: nn.Module, imgs: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                return net(imgs).float()
+
+        net = ready(networks.GENERATORS[name](SCALE))
+        learn = learner(net)
+
+        def images(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+            part = slice(i * BATCH, (i + 1) * BATCH)
+            return y[part], run(net, x[part]) + enlarge(x[part])
+
+        def step(i: int) -> None:
+            real, made = images(i)
+            learn(nn.functional.mse_loss(made, real))
+
+        if name not in GANS:
+            return step
+        critic = ready(networks.DISCRIMINATORS[name](LOW * SCALE))
+        d_learn = learner(critic)
+
+        def adversarial_step(i: int) -> None:
+            real, made = images(i)
+            c_real, c_made = run(critic, real), run(critic, made.detach())
+            if name == "srgan":
+                d_learn((entropy(c_real, ones) + entropy(c_made, zeros)) / 2)
+            else:
+                d_learn(relativistic(c_real, c_made))
+            critic.requires_grad_(False)  # or its gradients would be computed and not used
+            if name == "srgan":
+                loss = entropy(run(critic, made), ones)
+            else:
+                loss = relativistic(run(critic, made), run(critic, real))
+            learn(nn.functional.mse_loss(made, real) + ADVERSARIAL * loss)
+            critic.requires_grad_(True)
+
+        return adversarial_step
+
+    figures: Figures = {}
+    for name in models:
+        for precision in POLICIES:
+            figures[f"{name} {precision}"] = {
+                way: _milliseconds(one(name, way, precision == "bfloat16"), steps)
+                for way in ("eager", "ch.-last", "compiled")
+            }
     return figures
 
 
-def _in_own_process(framework: str, steps: int) -> Figures:
-    command = [sys.executable, "-m", "benchmarks.training_step", "--only", framework]
-    done = subprocess.run([*command, "--steps", str(steps)], stdout=subprocess.PIPE, check=True)
+MEASURES = {"toolbox": measure_toolbox, "torch": measure_torch, "two-calls": measure_two_calls}
+
+
+def _in_own_process(side: str, models: Sequence[str], steps: int) -> Figures:
+    models = [name for name in models if side != "two-calls" or name in GANS]
+    if not models:
+        return {}
+    command = [sys.executable, "-m", "benchmarks.training_step", "--only", side]
+    command += ["--steps", str(steps), "--models", *models]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _line(case: str, rounds: list[dict[str, Figures]]) -> dict[str, str]:
+    """Return the columns of a row: medians by way, then the ratios to PyTorch and to two calls."""
+    columns = {}
+    for side in MEASURES:
+        for way in rounds[0][side].get(case, {}):
+            columns[way] = f"{median(r[side][case][way] for r in rounds):.2f}"
+    for title, side in (("to PyTorch", "torch"), ("to 2 calls", "two-calls")):
+        if case in rounds[0][side]:
+            ratios = [
+                min(r[side][case].values()) / min(r["toolbox"][case].values()) for r in rounds
+            ]
+            columns[title] = f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    return columns
 
 
 def main() -> None:
     """Print one line for each model and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=96)
-    parser.add_argument("--only", choices=("toolbox", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=list(MEASURES), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if args.only:
-        measure = measure_toolbox if args.only == "toolbox" else measure_torch
-        print(json.dumps(measure(args.steps)))
+        print(json.dumps(MEASURES[args.only](args.models, args.steps)))
         return
     rounds = []
     for number in range(args.rounds):
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr, flush=True)
-        rounds.append(
-            [_in_own_process(framework, args.steps) for framework in ("toolbox", "torch")]
-        )
-    head = f"{'ms a step':18}{'graph':>8}{'XLA':>8}{'eager':>9}{'ch.-last':>9}{'compiled':>9}"
-    print(f"{head}   ratio (min-max)")
-    for case in rounds[0][0]:
-        ours = [r[0][case] for r in rounds]
-        theirs = [r[1][case] for r in rounds]
-        ratios = [min(t.values()) / min(o.values()) for o, t in zip(ours, theirs, strict=True)]
-        line = "".join(f"{median(r[way] for r in ours):8.2f}" for way in ours[0])
-        line += "".join(f"{median(r[way] for r in theirs):9.2f}" for way in theirs[0])
-        print(f"{case:18}{line}   {median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+        rounds.append({side: _in_own_process(side, args.models, args.steps) for side in MEASURES})
+    lines = {case: _line(case, rounds) for case in rounds[0]["toolbox"]}
+    ways = dict.fromkeys(way for line in lines.values() for way in line)
+    columns = sorted(ways, key=lambda way: way.startswith("to "))  # the ratios stand last
+    widths = {column: 18 if column.startswith("to ") else 9 for column in columns}
+    for case, line in {"ms a step": dict(zip(columns, columns, strict=True)), **lines}.items():
+        print(f"{case:17}" + "".join(f"{line.get(c, '-'):>{widths[c]}}" for c in columns))
 
 
 if __name__ == "__main__":

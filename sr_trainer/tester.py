@@ -24,7 +24,7 @@ from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.plotter import METHODS
 from toolbox.progress import progress
-from toolbox.registry import SOURCES
+from toolbox.registry import MODELS, SOURCES
 from toolbox.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
 from toolbox.terrain import (
     SLOPE_CLASSES,
@@ -283,6 +283,10 @@ def _refuse_other_network(u_params: UserParams, weights: Path) -> None:
     else:
         return
     trained, asked = read_yaml(folder / CONFIG_NAME), u_params.resolved()
+    shaping = MODELS.resolve(u_params.model).network_parameters()
+    for content in (trained, asked):
+        section = content.get(u_params.model) or {}
+        content[u_params.model] = {key: section.get(key) for key in shaping}
     for key in ("model", "scale", "bicubic_skip", u_params.model):
         if trained.get(key) != asked.get(key):
             raise ConfigError(

@@ -25,6 +25,7 @@ from toolbox.callbacks import (
     TestLogger,
 )
 from toolbox.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
+from toolbox.config import read_yaml
 from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
@@ -34,6 +35,7 @@ from toolbox.registry import LOSSES, MODELS, NORMALIZERS, SOURCES
 
 #: Everything that a run writes into its log folder.
 RUN_FILES = (
+    FOLDER,  # first, so that what is left of a run cannot be resumed
     "history.csv",
     ".weights_*",
     "history_*.png",
@@ -42,7 +44,6 @@ RUN_FILES = (
     CONFIG_NAME,
     FILE_NAME,
     "test_result",
-    FOLDER,
 )
 #: Settings that a resumed run may change; the data are compared by content.
 _FREE_SETTINGS = (
@@ -138,6 +139,7 @@ class Trainer:
         start = load_checkpoint(Path(p.log_dir, FOLDER))
         if start is None:
             return None
+        p.fname_model_weights = start.facts.get("started_from")
         if p._free_seed:
             p.seed = start.facts["settings"]["seed"]
         asked, trained = p.resolved(), start.facts["settings"]
@@ -185,25 +187,44 @@ class Trainer:
         Raises
         ------
         DataError
-            If the loss is no longer a number.
+            If the loss is no longer a number, or the discriminator has won.
         """
-        p, steps, start = self.u_params, self.steps_per_epoch, self._start
+        p = self.u_params
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
-        facts = {"settings": p.resolved(), "data": data}
-        if start is None:
-            if p.fname_model_weights is not None:
-                load_weights(model, p.fname_model_weights)
-        elif start.facts["data"] != data:
+        started_from = p.fname_model_weights
+        callbacks = self._callbacks(
+            {"settings": p.resolved(), "data": data, "started_from": started_from}
+        )
+        self._set_up(model, data)
+        if self._start is not None and self._is_complete(self._start, callbacks):
+            return _history(callbacks, model)
+        folder = self._prepare_folder()
+        self._fit(model, callbacks)
+        self._report_trouble(callbacks, folder)
+        history = _history(callbacks, model)
+        print(
+            f"trained {len(history.epoch)} epochs, the best was {_best(history, p)}; "
+            f"written to {folder}"
+        )
+        return history
+
+    def _set_up(self, model: Any, data: list[int]) -> None:
+        """Make everything that a state holds, and refuse what cannot be trained."""
+        p, steps, start = self.u_params, self.steps_per_epoch, self._start
+        if start is not None and start.facts["data"] != data:
             raise DataError(
                 f"{p.data_dir}: the training or validation pairs are not those of the saved state "
                 f"in {p.log_dir}. Mend data_dir, or train anew with --overwrite."
             )
-        # What a loss or metric refuses, it refuses before the run; and a saved state has the sums
-        # of the metrics and the optimizer's slots, so they must exist.
+        if start is None and p.fname_model_weights is not None:
+            load_weights(model, p.fname_model_weights)
+            _warn_of_other_settings(p)
         blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
-        for loss in {model.loss, getattr(model, "pixel_loss", model.loss)}:
-            loss(blank, blank)
+        if p.pretrain_epochs:
+            model.pixel_loss(blank, blank)
+        if p.pretrain_epochs < p.epochs:
+            model.loss(blank, blank)
         model.compute_metrics(None, blank, blank)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -211,24 +232,22 @@ class Trainer:
             model.keep_average(p.ema)
         # Keras runs whole executions, so an epoch and what is left of it must hold a whole number.
         left = steps - (start.step if start is not None else 0)
-        model.steps_per_execution = _largest_divisor(
-            math.gcd(steps, left), model.steps_per_execution
-        )
+        wanted = model.steps_per_execution
+        model.steps_per_execution = _largest_divisor(math.gcd(steps, left), wanted)
         print(
             f"{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
             f"{model.steps_per_execution} training steps a call",
             flush=True,
         )
-        callbacks = self._callbacks(facts)
-        if start is not None and self._is_complete(start, callbacks):
-            return _history(callbacks, model)
-        folder = self._prepare_folder()
-        bar, checkpointer = callbacks["progress"], callbacks["checkpoints"]
+
+    def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
+        """Call ``fit`` for every part of the training that is left."""
+        p, steps = self.u_params, self.steps_per_epoch
         shared = keras.callbacks.CallbackList(
             list(callbacks.values()), True, model=model, epochs=p.epochs, steps=steps
         )
         try:
-            with checkpointer.listening():
+            with callbacks["checkpoints"].listening():
                 for first, last, skipped in self._parts():
                     if isinstance(model, Adversarial):
                         model.set_stage(first >= p.pretrain_epochs)
@@ -245,14 +264,7 @@ class Trainer:
                     if model.stop_training:
                         break
         finally:
-            bar.close()
-        self._report_trouble(callbacks, folder)
-        history = _history(callbacks, model)
-        print(
-            f"trained {len(history.epoch)} epochs, the best was {_best(history, p)}; "
-            f"written to {folder}"
-        )
-        return history
+            callbacks["progress"].close()
 
     def _parts(self) -> list[tuple[int, int, int]]:
         """Return (first epoch, last epoch, steps already done of the first) of every ``fit``."""
@@ -280,7 +292,11 @@ class Trainer:
         elif p.collapse_patience is not None:
             wait = memories.get("collapse", {}).get("wait", 0)
             if wait >= p.collapse_patience:
-                reason = f"the discriminator won {wait} epochs ago. Train anew with --overwrite"
+                raise DataError(
+                    f"{p.log_dir}: cannot be resumed, the discriminator has won for {wait} epochs "
+                    f"in a row. Train anew with --overwrite, raise collapse_patience or set it to "
+                    f"null."
+                )
         if not reason:
             print(f"going on after {start.epoch} epochs and {start.step} steps")
             return False
@@ -300,7 +316,8 @@ class Trainer:
             raise DataError(
                 f"the discriminator has won: d_loss stayed below {collapse.threshold:g} for "
                 f"{collapse.patience} epochs up to epoch {collapse.stopped_epoch}, so the "
-                f"generator learns nothing from it. Raise pretrain_epochs or dropout_rate, lower "
+                f"generator learns nothing from it. Raise pretrain_epochs, "
+                f"{'label_noise' if p.model == 'srgan' else 'dropout_rate'}, lower "
                 f"d_learning_rate or d_filters, or set collapse_patience: null; "
                 f"{_kept(folder, 'last')}."
             )
@@ -353,11 +370,29 @@ class Trainer:
 
 
 def _refuse_change(fname: str, key: str, trained: Any, asked: Any) -> None:
-    if trained != asked:
+    if isinstance(trained, dict) and isinstance(asked, dict):
+        for part in sorted(trained.keys() | asked.keys()):
+            _refuse_change(fname, f"{key}.{part}", trained.get(part), asked.get(part))
+    elif trained != asked:
+        former, now = ("left out" if value is None else value for value in (trained, asked))
         raise ConfigError(
-            f"{fname}: {key} must be {trained} as in the run to be resumed; received {asked}. "
+            f"{fname}: {key} must be {former} as in the run to be resumed; received {now}. "
             f"Change it back, or train anew with --overwrite."
         )
+
+
+def _warn_of_other_settings(u_params: UserParams) -> None:
+    """Say it if the weights to start from were trained to see or to give something else."""
+    beside = Path(str(u_params.fname_model_weights)).parent / CONFIG_NAME
+    if not beside.is_file():
+        return
+    trained, asked = read_yaml(beside), u_params.resolved()
+    for key in ("scale", "normalizer", "bicubic_skip"):
+        if trained.get(key) != asked.get(key):
+            print(
+                f"WARNING: {u_params.fname_model_weights} was trained with {key} "
+                f"{trained.get(key)}, this run has {asked.get(key)}; it starts far from its aim."
+            )
 
 
 def _history(callbacks: dict[str, Any], model: keras.Model) -> keras.callbacks.History:
@@ -381,6 +416,8 @@ def _largest_divisor(number: int, limit: int) -> int:
 
 def _kept(folder: Path, which: str) -> str:
     """Say where the weights of the best or the last complete epoch are, if there are any."""
+    if not (folder / f"weights_{which}.h5").is_file():
+        which = "last"
     path = folder / f"weights_{which}.h5"
     if not path.is_file():
         return "no epoch was complete, so there are no weights"

@@ -159,6 +159,14 @@ class LRSchedule(Settings):
     def _step_is_given(self) -> LRSchedule:
         if self.name == "step" and self.step_epochs is None:
             raise ValueError("given step_epochs for name: step; received none. Use 50.")
+        needed = {"constant": set(), "step": {"step_epochs", "gamma"}, "cosine": {"final"}}
+        for key in ("step_epochs", "gamma", "final"):
+            default = LRSchedule.model_fields[key].default
+            if key not in needed[self.name] and getattr(self, key) != default:
+                raise ValueError(
+                    f"without {key} for name: {self.name}; received {getattr(self, key)}. Leave "
+                    f"it out or name another schedule."
+                )
         return self
 
 

@@ -98,7 +98,9 @@ def variables_of(model: Any) -> list[Any]:
     optimizers = [model.optimizer, getattr(model, "d_optimizer", None)]
     average = getattr(model, "average", None)
     groups = [model.variables, model.metrics_variables]
-    groups += [optimizer.variables for optimizer in optimizers if optimizer is not None]
+    # A loss-scaling optimizer does not list all variables of the one inside (Nadam's product).
+    inner = [getattr(optimizer, "inner_optimizer", None) for optimizer in optimizers]
+    groups += [o.variables for o in (*optimizers, *inner) if o is not None]
     groups += [average.state] if average is not None else []
     groups += [[global_seed_generator().state]]
     rates = [_rate(optimizer) for optimizer in optimizers]
@@ -163,7 +165,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     files = _files(folder)
     for path in reversed(files):
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 names = sorted(name for name in stored.files if name != _FACTS)
                 if names != _names(len(names)):
                     raise ValueError("some of its arrays are missing")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
@@ -77,6 +78,15 @@ class Plotter:
             ax.plot(x, values, style, label=label, color=color, marker=marker, linewidth=1.2)
         ax.legend(fontsize=8)
 
+    def __mark_stage(
+        self, ax: Axes, epochs: Sequence[float], logs: Mapping[str, Sequence[float | None]]
+    ) -> None:
+        """Set whole epochs on the axis and a line where the adversarial stage begins."""
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        before = sum(value is None for value in logs.get("d_loss", ()))
+        if 0 < before < len(epochs):
+            ax.axvline(epochs[before] - 0.5, color="0.4", linestyle=":", linewidth=1)
+
     def plot_history_graph(
         self,
         epochs: Sequence[int],
@@ -113,6 +123,7 @@ class Plotter:
             log_scale = name != "psnr" and bool(len(finite)) and finite.min() > 0
             self.__setup_ax(ax, "epoch", units.get(name, name), yscale_log=log_scale)
             self.__pair_plot(ax, epochs, curves, pair, _COLOURS[i % len(_COLOURS)])
+            self.__mark_stage(ax, epochs, logs)
         if verdicts:
             ax = figure.add_subplot(1, panels, panels)
             self.__setup_ax(ax, "epoch", "mean verdict (1: true)")
@@ -120,7 +131,10 @@ class Plotter:
             for name, label, color in zip(
                 verdicts, ("D(real)", "D(fake)"), ("tab:green", "tab:red"), strict=False
             ):
-                self.__pair_plot(ax, epochs, [np.asarray(logs[name], float)], [label], color)
+                pair = [key for key in (name, f"val_{name}") if key in logs]
+                curves = [np.asarray(logs[key], float) for key in pair]
+                self.__pair_plot(ax, epochs, curves, [label, f"{label}, validation"], color)
+            self.__mark_stage(ax, epochs, logs)
         save_figure(figure, save_fname)
 
     def plot_test_imgs(

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from toolbox.checkpoint import load_checkpoint
+
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = ("TF_CPP_MIN_LOG_LEVEL", "MPLBACKEND")
 HEAVY = ("tensorflow", "keras", "jax", "torch")
@@ -111,9 +113,12 @@ def wait_for_epochs(process, history, count):
     pytest.fail(f"no {count} epochs: {process.communicate()}")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single process")
-def test_ctrl_c_keeps_the_weights_of_the_last_epoch(environment, workshop):
-    """Ctrl-C ends a training with 130 and one line; weights and history stay valid."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for a single process")
+@pytest.mark.parametrize(
+    ("number", "word", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "a signal", 143)]
+)
+def test_ctrl_c_saves_the_state(environment, workshop, number, word, code):
+    """Ctrl-C or SIGTERM: two lines and 128 + the signal; state, weights and history are valid."""
     config = workshop.config(epochs=100_000, log_period=100_000)
     folder = workshop.folder / "run"
     with interruptible():
@@ -126,17 +131,23 @@ def test_ctrl_c_keeps_the_weights_of_the_last_epoch(environment, workshop):
             text=True,
         )
     wait_for_epochs(process, folder / "history.csv", 2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     result = workshop.result(process.returncode, out, err)
-    assert result.code == 130
+    assert result.code == code
     assert "Traceback" not in err
-    assert len(result.messages) == 1, err
-    assert result.messages[0].startswith("stopped: by Ctrl-C")
-    assert str(folder / "weights_last.h5") in result.messages[0]
-    assert [path.name for path in folder.iterdir() if ".tmp" in path.name] == []
+    assert len(result.messages) == 2, err
+    assert result.messages[0] == "finishing the step, then saving ..."
+    assert result.messages[1].startswith(f"stopped: by {word} after epoch ")
+    ending = f"the state is saved. Go on with: python main.py {config} train --resume"
+    assert result.messages[1].endswith(ending)
+    assert [path for path in folder.rglob("*") if ".tmp" in path.name] == []
     history = pd.read_csv(folder / "history.csv")
     assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+    state = load_checkpoint(folder / "checkpoint")
+    assert state.epoch == len(history)
+    assert f"after epoch {state.epoch}" in result.messages[1]
+    assert not state.step or f"and {state.step} steps of the next" in result.messages[1]
     for name in ("weights_last.h5", "weights_best.h5"):
         assert np.isfinite(np.concatenate([w.ravel() for w in loaded(config, folder / name)])).all()
 

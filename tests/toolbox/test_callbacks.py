@@ -1,14 +1,20 @@
 """Files at the end of an epoch: weights, history, test pictures; progress, emergency stop."""
 
+import json
+
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 from toolbox.callbacks import (
+    AverageSwapper,
+    EarlyStopping,
     HistoryLogger,
     ModelLogger,
     ProgressLogger,
+    StopOnCollapse,
     StopOnNaN,
     TestLogger,
 )
@@ -102,6 +108,46 @@ def test_resumed_logger_knows_the_lowest_loss(model, tmp_path):
     assert files(tmp_path) == ["weights_last.h5"]
 
 
+def test_lowest_loss_is_part_of_the_state(model, tmp_path):
+    """What `state` gives passes through JSON, also before the first epoch, and is taken up."""
+    logger = attach(ModelLogger(tmp_path), model)
+    for loss, expected in ((None, np.inf), (3.0, 3.0), (4.0, 3.0)):
+        if loss is not None:
+            logger.on_epoch_end(0, {"val_loss": loss})
+        state = json.loads(json.dumps(logger.state()))
+        again = attach(ModelLogger(tmp_path), model)
+        again.restore(state)
+        assert again.lowest == expected
+    (tmp_path / "weights_best.h5").unlink()
+    again.on_epoch_end(1, {"val_loss": 3.5})
+    assert not (tmp_path / "weights_best.h5").exists()
+
+
+def test_the_best_of_the_pixel_stage_is_kept_apart(model, tmp_path):
+    """At its end weights_best.h5 is copied, and the adversarial stage finds its own best."""
+    logger = attach(ModelLogger(tmp_path, 100, pixel_epochs=2), model, epochs=4)
+    best = []
+    for epoch, loss in enumerate([1.0, 2.0, 9.0, 8.0]):
+        mark(model, epoch + 1)
+        logger.on_epoch_end(epoch, {"val_loss": loss})
+        best.append(marked(model, tmp_path / "weights_best.h5"))
+        assert (tmp_path / "weights_pixel.h5").is_file() == (epoch > 0)
+    assert best == [1, 1, 3, 4]
+    assert marked(model, tmp_path / "weights_pixel.h5") == 1
+
+
+def test_weights_that_are_no_numbers_replace_nothing(model, tmp_path):
+    """After a NaN the last weights are those of the last complete epoch."""
+    logger = attach(ModelLogger(tmp_path, 1, pixel_epochs=2), model, epochs=2)
+    mark(model, 1)
+    logger.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    mark(model, 2)
+    for logs in ({"loss": np.nan, "val_loss": 0.5}, {"loss": 0.5, "val_loss": np.inf}):
+        logger.on_epoch_end(1, logs)
+    assert marked(model, tmp_path / "weights_last.h5") == 1
+    assert files(tmp_path) == ["weights_1.h5", "weights_best.h5", "weights_last.h5"]
+
+
 def test_loggers_work_inside_fit(model, tmp_path):
     """Keras calls them with what they need, and numbers in the files count from 1."""
     model.compile("sgd", loss="mse", jit_compile=False)
@@ -141,6 +187,47 @@ def test_history_file_and_pictures(model, tmp_path):
     assert cv2.imread(str(tmp_path / "history_3.png")).std() > 0
     assert logger.epochs == [1, 2, 3]
     assert logger.logs["val_psnr"] == pytest.approx([22, 11, 22 / 3])
+
+
+def test_a_column_that_comes_later(model, tmp_path):
+    """A figure that a later stage adds has empty cells before; one that ends has them after."""
+    logger = attach(HistoryLogger(tmp_path, 100), model, epochs=9)
+    logger.on_epoch_end(0, {"loss": 1.0, "old": 5.0})
+    logger.on_epoch_end(1, {"loss": 0.5, "d_loss": 2.0})
+    logger.on_epoch_end(2, {"loss": 0.25, "d_loss": 1.0})
+    assert (tmp_path / "history.csv").read_text().splitlines() == [
+        "epoch,d_loss,loss,old",
+        "1,,1.0,5.0",
+        "2,2.0,0.5,",
+        "3,1.0,0.25,",
+    ]
+
+
+def test_history_is_part_of_the_state(model, tmp_path):
+    """Restored from its state (JSON), the file has its lines, whatever it held, and goes on."""
+    logger = attach(HistoryLogger(tmp_path, 100), model, epochs=9)
+    logger.on_epoch_end(0, {"loss": 1 / 3})
+    logger.on_epoch_end(1, {"loss": 0.1, "d_loss": 2.0})
+    state = json.loads(json.dumps(logger.state()))
+    text = (tmp_path / "history.csv").read_text()
+    logger.on_epoch_end(2, {"loss": 0.5, "d_loss": 1.0})
+    whole = (tmp_path / "history.csv").read_text()
+    again = attach(HistoryLogger(tmp_path, 100), model, epochs=9)
+    again.restore(state)
+    assert (tmp_path / "history.csv").read_text() == text
+    again.on_epoch_end(2, {"loss": 0.5, "d_loss": 1.0})
+    assert (tmp_path / "history.csv").read_text() == whole
+    assert state["epochs"] == [1, 2]  # a state is not changed by those who take it up
+    assert again.logs == logger.logs
+
+
+def test_an_empty_history_replaces_what_there_was(model, tmp_path):
+    """Resumed from the state before the first epoch, its line of a killed run is not doubled."""
+    attach(HistoryLogger(tmp_path, 100), model).on_epoch_end(0, {"loss": 1.0})
+    again = attach(HistoryLogger(tmp_path, 100), model)
+    again.restore({"epochs": [], "logs": {}})
+    again.on_epoch_end(0, {"loss": 1.0})
+    assert (tmp_path / "history.csv").read_text().splitlines() == ["epoch,loss", "1,1.0"]
 
 
 @pytest.fixture
@@ -212,20 +299,47 @@ def test_progress_counts_steps_of_all_epochs(model, capsys):
             logger.on_train_batch_end(step)
         assert bar.n == 4 * (epoch + 1)
         logger.on_epoch_end(epoch, {"val_loss": 0.123456, "val_psnr": 30.0})
-    logger.on_train_end()
+        logger.on_train_end()  # of one ``fit``; the training may go on with another
+        logger.on_train_begin()
+        assert logger._bar is bar
+    logger.close()
     assert "8/8" in capsys.readouterr().err
     assert "val_loss=0.1235" in bar.postfix
     assert "epoch=2" in bar.postfix
 
 
-def test_progress_of_a_resumed_training_starts_where_it_stood(model):
-    """Resumed at the third epoch, the bar jumps there."""
-    logger = attach(ProgressLogger(steps_per_epoch=4), model, epochs=5)
+@pytest.mark.parametrize("skipped", [0, 3])
+def test_progress_of_a_resumed_training_starts_where_it_stood(skipped, model):
+    """Resumed in the third epoch, the bar starts there, and no step is counted twice."""
+    logger = attach(ProgressLogger(steps_per_epoch=4, done=8 + skipped), model, epochs=5)
     logger.on_train_begin()
+    assert (logger._bar.n, logger._bar.initial, logger._bar.total) == (8 + skipped,) * 2 + (20,)
     logger.on_epoch_begin(2)
+    for batch in range(4 - skipped):  # Keras counts from 0 in what is left of the epoch
+        logger.on_train_batch_end(batch)
+        assert logger._bar.n == 9 + skipped + batch
+    logger.on_epoch_begin(3)
     logger.on_train_batch_end(0)
-    assert logger._bar.n == 9
-    logger.on_train_end()
+    assert logger._bar.n == 13
+    logger.close()
+
+
+def test_the_time_to_the_end_is_right_after_a_resume(model, monkeypatch):
+    """It comes from the steps since the resume: 10 in 5 s, 80 to go in 40 s, not in a moment."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    logger = attach(ProgressLogger(steps_per_epoch=100, done=910), model, epochs=10)
+    logger.on_train_begin()
+    logger.on_epoch_begin(9)
+    now[0] += 5
+    logger.on_train_batch_end(9)
+    assert "00:05<00:40" in str(logger._bar)
+    logger.close()
+
+
+def test_progress_that_never_began(model):
+    """Closing a bar that was never opened is no error."""
+    attach(ProgressLogger(steps_per_epoch=4), model).close()
 
 
 @pytest.mark.parametrize("name", ["loss", "val_loss", "g_loss"])
@@ -237,3 +351,132 @@ def test_training_stops_when_a_loss_is_not_a_number(name, value, model):
     assert (callback.stopped_epoch, model.stop_training) == (None, False)
     callback.on_epoch_end(1, {**LOGS, name: value})
     assert (callback.stopped_epoch, model.stop_training) == (2, True)
+
+
+def run_through(callback, model, losses, first=0):
+    """Give `EarlyStopping` some epochs; return the one that it stopped after, if any."""
+    callback.on_train_begin()
+    for epoch, loss in enumerate(losses, first):
+        callback.on_epoch_end(epoch, {"loss": 1.0, "val_loss": loss})
+        if model.stop_training:
+            return epoch + 1
+    return None
+
+
+def test_early_stopping(model):
+    """After `patience` epochs without a new lowest loss; the same loss again is none."""
+    assert run_through(attach(EarlyStopping(2), model), model, [5, 4, 4, 3, 3, 3.5, 1]) == 6
+    assert run_through(attach(EarlyStopping(1), model), model, [5, 4, 3, 2, 1]) is None
+
+
+def test_early_stopping_waits_for_the_second_stage(model):
+    """Epochs of the first stage neither count nor set the mark, as their loss is another one."""
+    losses = [0.1, 0.2, 0.3, 0.4, 9, 8, 8.5, 8.6]
+    assert run_through(attach(EarlyStopping(2, 4), model), model, losses) == 8
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_early_stopping_goes_on(cut, model):
+    """Cut anywhere and restored from its state (JSON), it stops after the same epoch."""
+    losses = [0.1, 5, 4, 4.5, 3, 3.5, 3.5, 3.5, 3.5]
+    first = attach(EarlyStopping(3, 1), model)
+    assert run_through(first, model, losses[:cut]) is None
+    second = attach(EarlyStopping(3, 1), model)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert run_through(second, model, losses[cut:], first=cut) == 8
+
+
+def test_early_stopping_counts_through_several_calls_of_fit(model):
+    """A training in two stages begins twice; the epochs of the first count."""
+    callback = attach(EarlyStopping(3), model)
+    assert run_through(callback, model, [1, 2]) is None
+    assert run_through(callback, model, [2, 2], first=2) == 4
+
+
+def judge(callback, model, d_losses, first=0, share=0.5, name="d_loss"):
+    """Give `StopOnCollapse` some epochs whose g_loss is to `share` adversarial."""
+    model.loss_weight = [2.0, 3.0]
+    for epoch, d_loss in enumerate(d_losses, first):
+        callback.on_epoch_end(epoch, {"loss": 0.5, "g_loss": 1 / (1 - share), name: d_loss})
+        if model.stop_training:
+            return callback.stopped_epoch
+    return None
+
+
+def test_collapse_stops_the_training(model):
+    """After `patience` epochs in a row with a d_loss below the threshold; without one, never."""
+    losses = [1e-3] * 2 + [0.01] + [9e-3] * 5
+    assert judge(attach(StopOnCollapse(3), model), model, losses) == 6
+    assert judge(attach(StopOnCollapse(3, threshold=0.02), model), model, losses) == 3
+    assert judge(attach(StopOnCollapse(1), model), model, [0.0] * 5, name="val_d_loss") is None
+
+
+@pytest.mark.parametrize(("share", "stop"), [(0.009, None), (0.011, 2)])
+def test_collapse_counts_only_if_it_is_felt(share, stop, model):
+    """A discriminator that has no weight in g_loss may win."""
+    assert judge(attach(StopOnCollapse(2), model), model, [0.0] * 5, share=share) == stop
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_collapse_goes_on(cut, model):
+    """Cut anywhere and restored from its state (JSON), it stops after the same epoch."""
+    losses = [0, 0, 1, 0, 0, 0, 0]
+    first = attach(StopOnCollapse(3), model)
+    assert judge(first, model, losses[:cut]) is None
+    second = attach(StopOnCollapse(3), model)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert judge(second, model, losses[cut:], first=cut) == 6
+
+
+def test_a_nan_is_no_collapse(model):
+    """A discriminator whose loss is no number has not won."""
+    assert judge(attach(StopOnCollapse(1), model), model, [np.nan]) is None
+
+
+def test_averages_are_in_place_for_validation_and_files(model, tmp_path):
+    """Validation and the callbacks before it see the averages, the training and those after not."""
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False, run_eagerly=True)
+    model.keep_average(0.5)
+    seen = {}
+
+    class Look(keras.callbacks.Callback):
+        def __init__(self, place):
+            super().__init__()
+            self.place = place
+
+        def look(self, name):
+            seen.setdefault(f"{self.place} {name}", []).append(model.get_weights()[0].copy())
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.look("step")
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.look("validation")
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.look("end")
+
+    x, y = np.ones((4, 3, 3, 1), np.float32), np.ones((4, 6, 6, 1), np.float32)
+    callbacks = [Look("before"), AverageSwapper(), Look("after")]
+    options = {"epochs": 2, "batch_size": 2, "verbose": 0, "shuffle": False}
+    model.fit(x, y, validation_data=(x, y), callbacks=callbacks, **options)
+    for epoch in range(2):
+        trained = seen["before step"][2 * epoch + 1]
+        np.testing.assert_array_equal(seen["after end"][epoch], trained)
+        averaged = seen["before end"][epoch]
+        assert not np.array_equal(averaged, trained)
+        for place in ("before", "after"):
+            for step in (0, 1):
+                value = seen[f"{place} validation"][2 * epoch + step]
+                np.testing.assert_array_equal(value, averaged)
+    np.testing.assert_array_equal(model.get_weights()[0], trained)
+    np.testing.assert_array_equal(model.average.state[1].numpy(), averaged)
+
+
+def test_averages_without_validation(model):
+    """Where nothing was exchanged, nothing is exchanged back."""
+    model.keep_average(0.5)
+    callback = attach(AverageSwapper(), model)
+    mark(model, 3)
+    callback.on_epoch_end(0)
+    assert all((weight == 3).all() for weight in model.get_weights())

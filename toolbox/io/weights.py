@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 from keras.src.utils.naming import to_snake_case
 
 from toolbox.errors import WeightsError
@@ -31,8 +33,18 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         Any name, e.g. ``weights_best.h5``; Keras's own ``.weights.h5`` is not needed.
     """
     network = _network(model)
+    _check_room(path, sum(int(np.prod(w.shape)) * 4 for w in network.weights))
     with replacing(path, suffix=".weights.h5") as beside, _without_optimizer(network):
         network.save_weights(beside)
+
+
+def _check_room(path: str | os.PathLike[str], size: int) -> None:
+    """Refuse a full disk beforehand: HDF5 dies of one, sometimes with the whole process."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # Groups and attributes take room beside the numbers.
+    if shutil.disk_usage(folder).free < 1.1 * size + 300_000:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
 
 
 def _network(model: Any) -> keras.Model:

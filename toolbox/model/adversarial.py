@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -40,6 +41,8 @@ class Adversarial(SRModel):
         Loss on images in the adversarial stage and in the one before.
     """
 
+    #: Class of `generator`.
+    generator_class: ClassVar[type[SRModel]]
     generator: SRModel
     discriminator: keras.Model
     loss_weight: list[float]
@@ -59,6 +62,12 @@ class Adversarial(SRModel):
     def network(self) -> keras.Model:
         """Return the generator: what a weights file holds."""
         return self.generator
+
+    @classmethod
+    def network_parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return the settings of the generator."""
+        own = cls.generator_class.parameters()
+        return {name: p for name, p in cls.parameters().items() if name in own}
 
     # The two losses -----------------------------------------------------------------------------
 
@@ -302,9 +311,10 @@ def mean_logistic(logits: tf.Tensor) -> tf.Tensor:
 
 def check_loss_weight(weights: Sequence[float]) -> list[float]:
     """Refuse anything but the two weights of the image loss and the adversarial loss."""
-    if len(weights) != 2 or not all(np.isfinite(w) and w >= 0 for w in weights):
+    usable = len(weights) == 2 and all(np.isfinite(w) and w >= 0 for w in weights)
+    if not usable or not any(weights):
         raise ConfigError(
-            f"loss_weights must be two numbers of at least 0, for the loss on images and the "
-            f"adversarial loss; received {list(weights)}. Use [1, 1e-7]."
+            f"loss_weights must be two numbers of at least 0, one above, for the loss on images "
+            f"and the adversarial loss; received {list(weights)}. Use [1, 1e-7]."
         )
     return [float(w) for w in weights]

@@ -109,6 +109,11 @@ class SRModel(keras.Model):
         signature = inspect.signature(cls.__build__, eval_str=True)
         return {name: p for name, p in signature.parameters.items() if name != "self"}
 
+    @classmethod
+    def network_parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return those of `parameters` that shape `network`."""
+        return cls.parameters()
+
     def fresh_weights(self) -> list[Any]:
         """Return newly drawn initial weights, in the order of `get_weights`."""
         return type(self).from_config(self.get_config()).get_weights()

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 from keras import layers
+from pydantic import AfterValidator
 
 from toolbox.model.base import Graph
 from toolbox.model.layer import PACKAGE, Conv2DSubPixel, Resize
 
 Upsampling = Literal["subpixel", "resize"]
+
+
+def _initializer(name: str) -> str:
+    """Refuse a name that draws no kernel of a convolution."""
+    try:
+        keras.initializers.get(name)(shape=(3, 3, 1, 2))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"a Keras initializer that needs no arguments; received {name!r}. Use he_normal."
+        ) from None
+    return name
+
+
+Initializer = Annotated[str, AfterValidator(_initializer)]
 
 
 def prime_factors(scale: int) -> list[int]:

@@ -14,6 +14,7 @@ from toolbox.model import srgan
 from toolbox.model.adversarial import Adversarial, check_loss_weight, mean_logistic
 from toolbox.model.base import Graph, SRModel
 from toolbox.model.blocks import (
+    Initializer,
     ScaledInitializer,
     Upsampling,
     prime_factors,
@@ -116,7 +117,7 @@ class Generator(SRModel):
         self,
         filters: Count = 32,
         num_residual_blocks: Count = 2,
-        kernel_initializer: str = "he_normal",
+        kernel_initializer: Initializer = "he_normal",
         alpha: Share = 0.2,
         beta: Float = 0.2,
         growth: Count = 32,
@@ -316,6 +317,8 @@ class ESRGAN(Adversarial):
     activation, and 5e-3 of the adversarial loss.
     """
 
+    generator_class = Generator
+
     def __init__(
         self,
         img_shape: Sequence[int | None],
@@ -336,7 +339,7 @@ class ESRGAN(Adversarial):
         d_filters: Count = 4,
         d_num_downsampling_blocks: Count = 2,
         loss_weights: tuple[Weight, Weight] = (1, 1e-7),
-        kernel_initializer: str = "he_normal",
+        kernel_initializer: Initializer = "he_normal",
         alpha: Share = 0.2,
         beta: Float = 0.2,
         growth: Count = 32,

@@ -14,7 +14,7 @@ from toolbox.config import Count, Float
 from toolbox.errors import ConfigError
 from toolbox.model.adversarial import Adversarial, check_loss_weight, mean_logistic
 from toolbox.model.base import Graph, SRModel
-from toolbox.model.blocks import Upsampling, prime_factors, upsampling_block
+from toolbox.model.blocks import Initializer, Upsampling, prime_factors, upsampling_block
 from toolbox.model.layer import PACKAGE
 
 Share = Annotated[Float, Field(ge=0, lt=1)]
@@ -61,7 +61,7 @@ class Generator(SRModel):
         self,
         filters: Count = 32,
         num_residual_blocks: Count = 1,
-        kernel_initializer: str = "he_normal",
+        kernel_initializer: Initializer = "he_normal",
         momentum: Share = 0.8,
         upsampling: Upsampling = "subpixel",
     ) -> Graph:
@@ -239,6 +239,8 @@ class SRGAN(Adversarial):
     Ledig et al. 2017, arXiv:1609.04802; adversarial weight 1e-3 there.
     """
 
+    generator_class = Generator
+
     def __init__(
         self,
         img_shape: Sequence[int | None],
@@ -263,7 +265,7 @@ class SRGAN(Adversarial):
         d_num_downsampling_blocks: Count = 1,
         loss_weights: tuple[Weight, Weight] = (1, 1e-7),
         label_noise: Share = 1e-6,
-        kernel_initializer: str = "he_normal",
+        kernel_initializer: Initializer = "he_normal",
         momentum: Share = 0.8,
         alpha: Share = 0.2,
         upsampling: Upsampling = "subpixel",
