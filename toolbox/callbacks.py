@@ -64,7 +64,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         if not np.isfinite(losses).all():
             return  # weights that are no longer numbers replace nothing
         value = float((logs or {}).get(self.monitor, math.nan))
-        if value < self.lowest or not (self.log_dir / "weights_best.h5").is_file():
+        if value < self.lowest:
             self.lowest = value
             save_weights(self.model, self.log_dir / "weights_best.h5")
         save_weights(self.model, self.log_dir / "weights_last.h5")

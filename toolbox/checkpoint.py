@@ -98,9 +98,11 @@ def variables_of(model: Any) -> list[Any]:
     optimizers = [model.optimizer, getattr(model, "d_optimizer", None)]
     average = getattr(model, "average", None)
     groups = [model.variables, model.metrics_variables]
-    # A loss-scaling optimizer does not list all variables of the one inside (Nadam's product).
+    groups += [optimizer.variables for optimizer in optimizers if optimizer is not None]
+    # Inside a loss-scaling optimizer, Nadam does not list its running product.
     inner = [getattr(optimizer, "inner_optimizer", None) for optimizer in optimizers]
-    groups += [o.variables for o in (*optimizers, *inner) if o is not None]
+    hidden = [vars(optimizer).values() for optimizer in inner if optimizer is not None]
+    groups += [[v for v in values if isinstance(v, keras.Variable)] for values in hidden]
     groups += [average.state] if average is not None else []
     groups += [[global_seed_generator().state]]
     rates = [_rate(optimizer) for optimizer in optimizers]

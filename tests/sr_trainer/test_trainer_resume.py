@@ -1,5 +1,6 @@
 """Going on with a run: what ends the same, what may change, what is refused, what is said."""
 
+import json
 import os
 import re
 import shutil
@@ -244,7 +245,7 @@ def test_other_settings_are_refused(workshop, run, changes):
     """Whatever would make it another training is named, with both values; nothing changes."""
     before = workshop.snapshot(run)
     result = resume(workshop, epochs=3, **changes)
-    result.refused(f"{next(iter(changes))} must be", "as in the run to be resumed", "--overwrite")
+    result.refused(f": {next(iter(changes))}", "as in the run to be resumed", "--overwrite")
     assert workshop.snapshot(run) == before
 
 
@@ -254,14 +255,16 @@ def test_settings_of_a_loss_are_refused_too(workshop, run):
     with np.load(state(run).path) as stored:
         content = {name: stored[name] for name in stored.files}
     facts = content["facts"].tobytes().decode()
-    trained = facts.replace('"loss": "mse"', '"loss": "vgg", "vgg": {"feature_index": 5}')
+    section = UserParams(workshop.config("vgg.yml", loss="vgg", vgg={"feature_index": 5})).vgg
+    section = json.dumps({key: value for key, value in section.items() if value is not None})
+    trained = facts.replace('"loss": "mse"', f'"loss": "vgg", "vgg": {section}')
     assert trained != facts
     content["facts"] = np.frombuffer(trained.encode(), np.uint8)
     for path in folder.iterdir():
         path.unlink()
     np.savez(folder / "state_000002_0000000.npz", **content)
     changes = {"loss": "vgg", "vgg": {"feature_index": 6}}
-    resume(workshop, epochs=3, **changes).refused("vgg must be", "'feature_index': 5")
+    resume(workshop, epochs=3, **changes).refused("vgg.feature_index must be 5", "received 6")
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -516,10 +519,16 @@ def test_a_discriminator_that_has_won_stops_the_training(workshop, monkeypatch):
     assert table["d_loss"].isna().tolist() == [True, False, False]
     before = workshop.snapshot(folder)
     result = resume(workshop, epochs=9, **settings)
-    assert result.code == 0
-    assert "nothing to resume in" in result.out
-    assert "the discriminator won" in result.out
+    result.refused("the discriminator has won for 2 epochs in a row", "collapse_patience")
     assert workshop.snapshot(folder) == before
     # It can go on when it is no longer asked to stop.
     assert resume(workshop, epochs=4, **settings | {"collapse_patience": None}).code == 0
     assert state(folder).epoch == 4
+
+
+def test_weights_trained_otherwise_are_pointed_out(workshop, run):
+    """Fine-tuning under another normaliser or skip may be meant, but not in silence."""
+    changes = {"bicubic_skip": True, "fname_model_weights": str(run / "weights_last.h5")}
+    result = workshop.run(workshop.config("fine.yml", epochs=1, **changes), "train")
+    assert result.code == 0
+    assert "was trained with bicubic_skip False, this run has True" in result.out

@@ -338,8 +338,9 @@ def test_the_time_to_the_end_is_right_after_a_resume(model, monkeypatch):
 
 
 def test_progress_that_never_began(model):
-    """Closing a bar that was never opened is no error."""
-    attach(ProgressLogger(steps_per_epoch=4), model).close()
+    """Closing a bar that was never opened is no error, and opens none."""
+    callback = attach(ProgressLogger(steps_per_epoch=4), model)
+    assert callback.close() is None
 
 
 @pytest.mark.parametrize("name", ["loss", "val_loss", "g_loss"])

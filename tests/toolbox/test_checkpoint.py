@@ -633,3 +633,10 @@ def test_facts_are_plain_json(model, tmp_path):
     assert (read["epoch"], read["step"]) == (2, 1)
     assert set(read["generators"]) == {"python", "numpy"}
     assert sys.getsizeof(path.read_bytes()) < 100_000
+
+
+def test_what_an_inner_optimizer_keeps_to_itself():
+    """Nadam's running product is no variable of the loss-scaling optimizer around it."""
+    inner = keras.optimizers.Nadam()
+    model = build(optimizer=keras.optimizers.LossScaleOptimizer(inner))
+    assert any(variable is inner._u_product for variable in variables_of(model))

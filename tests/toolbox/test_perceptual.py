@@ -407,7 +407,7 @@ def test_failing_download_is_one_line(empty_cache, monkeypatch):
 
 def test_the_real_download_meets_a_dead_address(empty_cache, monkeypatch):
     """keras.utils.get_file itself, with no server there, ends in the same line."""
-    monkeypatch.setattr(perceptual, "VGG_URL", "http://127.0.0.1:9/none.h5")
+    monkeypatch.setattr(perceptual, "WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/none.h5")
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(WeightsError, match=r"URL fetch failure on http://127\.0\.0\.1:9"):
         find_vgg_weights(download=True)

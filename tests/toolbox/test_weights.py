@@ -1,5 +1,6 @@
 """Weights files: written whole, read in the layouts of Keras 3 and Keras 2, refused clearly."""
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -78,6 +79,17 @@ def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
         save_weights(BUILDERS["espcn"](), path)
     assert path.read_bytes() == before
     assert contents(tmp_path) == ["weights_best.h5"]
+
+
+def test_a_full_disk_is_noticed_before_writing(tmp_path, monkeypatch):
+    """HDF5 can die of a full disk with the whole process, so it is not let near one."""
+    model = BUILDERS["espcn"]()
+    usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9 - 1000, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match="No space left") as error:
+        save_weights(model, tmp_path / "weights.h5")
+    assert error.value.filename == str(tmp_path / "weights.h5")
+    assert contents(tmp_path) == []
 
 
 def test_optimizer_is_not_stored_and_not_disturbed(tmp_path):
