@@ -41,6 +41,8 @@ class Adversarial(SRModel):
         Loss on images in the adversarial stage and in the one before.
     """
 
+    #: Measured: more steps a call gain nothing, and one stops sooner when asked to.
+    best_steps_per_execution = 1
     #: Class of `generator`.
     generator_class: ClassVar[type[SRModel]]
     generator: SRModel
