@@ -1,6 +1,7 @@
 """The networks of `toolbox.model` in PyTorch, at the toolbox's default sizes, for one channel.
 
-A generator returns what is added to the bicubic enlargement; a discriminator returns C(x).
+A generator returns what is added to the bicubic enlargement; a discriminator returns C(x). What
+they learn by stands at the end: the relativistic loss and an Adam step.
 """
 
 from __future__ import annotations
@@ -150,3 +151,22 @@ DISCRIMINATORS: dict[str, Callable[[int], nn.Module]] = {
     "srgan": lambda size: _discriminator(size, blocks=1),
     "esrgan": lambda size: _discriminator(size, blocks=2, dropout=0.4),
 }
+
+
+def relativistic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the relativistic average loss of C of images to be taken for true ones, and others."""
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    one, other = first - second.mean(), second - first.mean()
+    return entropy(one, torch.ones_like(one)) + entropy(other, torch.zeros_like(other))
+
+
+def learner(net: nn.Module) -> Callable[[torch.Tensor], None]:
+    """Return a function that takes one Adam step down a loss."""
+    optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+
+    def learn(loss: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return learn

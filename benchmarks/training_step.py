@@ -99,8 +99,8 @@ def measure_toolbox(models: Sequence[str], steps: int) -> Figures:
     return figures
 
 
-def measure_two_calls(models: Sequence[str], steps: int) -> Figures:
-    """Return milliseconds of an adversarial step that is not fused.
+def _two_call_step(name: str, xla: bool) -> Step:
+    """Return an adversarial step that is not fused.
 
     The generator makes images with ``predict_on_batch``, the discriminator learns from them with
     ``train_on_batch``, and so does the generator, run again, inside a model that holds the frozen
@@ -125,131 +125,122 @@ def measure_two_calls(models: Sequence[str], steps: int) -> Figures:
             self.add_loss(self.weight * (entropy(labels[0], first) + entropy(labels[1], second)))
             return inputs[0]
 
-    def one(name: str, xla: bool) -> Step:
-        model = _build(name)
-        generator = model.generator
-        lr = keras.Input((LOW, LOW, 1))
-        hr, other = (keras.Input((LOW * SCALE, LOW * SCALE, 1)) for _ in range(2))
+    model = _build(name)
+    generator = model.generator
+    lr = keras.Input((LOW, LOW, 1))
+    hr, other = (keras.Input((LOW * SCALE, LOW * SCALE, 1)) for _ in range(2))
+    if name == "srgan":
+        critic = model.discriminator
+        judge = keras.Model([hr, other], [critic(hr), critic(other)])
+        d_loss: dict[str, Any] = {"loss": [entropy, entropy], "loss_weights": [0.5, 0.5]}
+        fake = generator(lr)
+        gan = keras.Model(lr, [fake, critic(fake)])
+        g_loss: dict[str, Any] = {"loss": ["mse", entropy], "loss_weights": [1, ADVERSARIAL]}
+    else:
+        critic = model.discriminator.discriminator
+        judge, d_loss = Relativistic(critic), {}
+        gan = keras.Model([lr, hr], Relativistic(critic, ADVERSARIAL)([generator(lr), hr]))
+        g_loss = {"loss": "mse"}
+    generator.compile(jit_compile=xla)
+    for whole, loss in ((judge, d_loss), (gan, g_loss)):
+        whole.compile(optimizer=keras.optimizers.Adam(1e-4), jit_compile=xla, **loss)
+
+    lr_imgs, hr_imgs = _images()
+
+    def step(i: int) -> None:
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        small, real = lr_imgs[part], hr_imgs[part]
+        made = generator.predict_on_batch(small)
+        judge.train_on_batch([real, made], labels if name == "srgan" else None)
+        critic.trainable = False  # the first call has fixed what the discriminator learns
         if name == "srgan":
-            critic = model.discriminator
-            judge = keras.Model([hr, other], [critic(hr), critic(other)])
-            d_loss: dict[str, Any] = {"loss": [entropy, entropy], "loss_weights": [0.5, 0.5]}
-            fake = generator(lr)
-            gan = keras.Model(lr, [fake, critic(fake)])
-            g_loss: dict[str, Any] = {"loss": ["mse", entropy], "loss_weights": [1, ADVERSARIAL]}
+            gan.train_on_batch(small, [real, labels[0]])
         else:
-            critic = model.discriminator.discriminator
-            judge, d_loss = Relativistic(critic), {}
-            gan = keras.Model([lr, hr], Relativistic(critic, ADVERSARIAL)([generator(lr), hr]))
-            g_loss = {"loss": "mse"}
-        generator.compile(jit_compile=xla)
-        for whole, loss in ((judge, d_loss), (gan, g_loss)):
-            whole.compile(optimizer=keras.optimizers.Adam(1e-4), jit_compile=xla, **loss)
+            gan.train_on_batch([small, real], real)
 
-        lr_imgs, hr_imgs = _images()
+    return step
 
-        def step(i: int) -> None:
-            part = slice(i * BATCH, (i + 1) * BATCH)
-            small, real = lr_imgs[part], hr_imgs[part]
-            made = generator.predict_on_batch(small)
-            judge.train_on_batch([real, made], labels if name == "srgan" else None)
-            critic.trainable = False  # the first call has fixed what the discriminator learns
-            if name == "srgan":
-                gan.train_on_batch(small, [real, labels[0]])
-            else:
-                gan.train_on_batch([small, real], real)
 
-        return step
+def measure_two_calls(models: Sequence[str], steps: int) -> Figures:
+    """Return milliseconds of an adversarial step that is not fused, by precision and way."""
+    import keras
 
     figures: Figures = {}
     for name in models:
         for precision, policy in POLICIES.items():
             keras.config.set_dtype_policy(policy)
             figures[f"{name} {precision}"] = {
-                way: _milliseconds(one(name, xla), steps)
+                way: _milliseconds(_two_call_step(name, xla), steps)
                 for way, xla in (("2 calls", False), ("2 c. XLA", True))
             }
     return figures
 
 
-def measure_torch(models: Sequence[str], steps: int) -> Figures:
-    """Return milliseconds a step by model and precision, and within them by way."""
+def _torch_step(name: str, way: str, bfloat16: bool) -> Step:
+    """Return a training step of PyTorch, over batches that lie in memory."""
     import torch
     from torch import nn
 
     from benchmarks import torch_networks as networks
 
-    lr, hr = (torch.from_numpy(imgs).permute(0, 3, 1, 2).contiguous() for imgs in _images())
-    enlarge = networks.bicubic(SCALE)
     entropy = nn.functional.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
+    lr, hr = (torch.from_numpy(imgs).permute(0, 3, 1, 2).contiguous() for imgs in _images())
+    enlarge = networks.bicubic(SCALE)
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    layout = torch.contiguous_format if way == "eager" else torch.channels_last
+    x, y = (imgs.contiguous(memory_format=layout) for imgs in (lr, hr))
 
-    def relativistic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        one, other = first - second.mean(), second - first.mean()
-        return entropy(one, ones) + entropy(other, zeros)
+    def ready(net: nn.Module) -> Any:
+        net = net.to(memory_format=layout)  # type: ignore[call-overload]
+        return torch.compile(net) if way == "compiled" else net
 
-    def learner(net: nn.Module) -> Callable[[torch.Tensor], None]:
-        optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+    def run(net: nn.Module, imgs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            return net(imgs).float()
 
-        def learn(loss: torch.Tensor) -> None:
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+    net = ready(networks.GENERATORS[name](SCALE))
+    learn = networks.learner(net)
 
-        return learn
+    def images(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        return y[part], run(net, x[part]) + enlarge(x[part])
 
-    def one(name: str, way: str, bfloat16: bool) -> Step:
-        torch.manual_seed(0)
-        torch._dynamo.reset()
-        layout = torch.contiguous_format if way == "eager" else torch.channels_last
-        x, y = (imgs.contiguous(memory_format=layout) for imgs in (lr, hr))
+    def step(i: int) -> None:
+        real, made = images(i)
+        learn(nn.functional.mse_loss(made, real))
 
-        def ready(net: nn.Module) -> Any:
-            net = net.to(memory_format=layout)  # type: ignore[call-overload]
-            return torch.compile(net) if way == "compiled" else net
+    if name not in GANS:
+        return step
+    critic = ready(networks.DISCRIMINATORS[name](LOW * SCALE))
+    d_learn = networks.learner(critic)
 
-        def run(net: nn.Module, imgs: torch.Tensor) -> torch.Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                return net(imgs).float()
+    def adversarial_step(i: int) -> None:
+        real, made = images(i)
+        c_real, c_made = run(critic, real), run(critic, made.detach())
+        if name == "srgan":
+            d_learn((entropy(c_real, ones) + entropy(c_made, zeros)) / 2)
+        else:
+            d_learn(networks.relativistic(c_real, c_made))
+        critic.requires_grad_(False)  # or its gradients would be computed and not used
+        if name == "srgan":
+            loss = entropy(run(critic, made), ones)
+        else:
+            loss = networks.relativistic(run(critic, made), run(critic, real))
+        learn(nn.functional.mse_loss(made, real) + ADVERSARIAL * loss)
+        critic.requires_grad_(True)
 
-        net = ready(networks.GENERATORS[name](SCALE))
-        learn = learner(net)
+    return adversarial_step
 
-        def images(i: int) -> tuple[torch.Tensor, torch.Tensor]:
-            part = slice(i * BATCH, (i + 1) * BATCH)
-            return y[part], run(net, x[part]) + enlarge(x[part])
 
-        def step(i: int) -> None:
-            real, made = images(i)
-            learn(nn.functional.mse_loss(made, real))
-
-        if name not in GANS:
-            return step
-        critic = ready(networks.DISCRIMINATORS[name](LOW * SCALE))
-        d_learn = learner(critic)
-
-        def adversarial_step(i: int) -> None:
-            real, made = images(i)
-            c_real, c_made = run(critic, real), run(critic, made.detach())
-            if name == "srgan":
-                d_learn((entropy(c_real, ones) + entropy(c_made, zeros)) / 2)
-            else:
-                d_learn(relativistic(c_real, c_made))
-            critic.requires_grad_(False)  # or its gradients would be computed and not used
-            if name == "srgan":
-                loss = entropy(run(critic, made), ones)
-            else:
-                loss = relativistic(run(critic, made), run(critic, real))
-            learn(nn.functional.mse_loss(made, real) + ADVERSARIAL * loss)
-            critic.requires_grad_(True)
-
-        return adversarial_step
-
+def measure_torch(models: Sequence[str], steps: int) -> Figures:
+    """Return milliseconds a step by model and precision, and within them by way."""
     figures: Figures = {}
     for name in models:
         for precision in POLICIES:
             figures[f"{name} {precision}"] = {
-                way: _milliseconds(one(name, way, precision == "bfloat16"), steps)
+                way: _milliseconds(_torch_step(name, way, precision == "bfloat16"), steps)
                 for way in ("eager", "ch.-last", "compiled")
             }
     return figures

@@ -14,6 +14,7 @@ import pandas as pd
 
 from sr_trainer.trainer import check_shape
 from sr_trainer.user_params import CONFIG_NAME, UserParams
+from toolbox.callbacks import PIXEL_WEIGHTS
 from toolbox.config import read_yaml
 from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError, WeightsError
@@ -36,8 +37,6 @@ from toolbox.terrain import (
 )
 
 RESULT_DIR = "test_result"
-#: The best weights of the stage before the adversarial one, in the log folder.
-PIXEL_STAGE_NAME = "weights_pixel.h5"
 SLOPE = "mean_slope_gradient"
 
 
@@ -126,7 +125,7 @@ class Tester:
 
     def _pixel_stage(self, model: keras.Model) -> dict[str, np.ndarray]:
         """Super-resolve with the weights before the adversarial stage, if they are there."""
-        weights = self.weights.with_name(PIXEL_STAGE_NAME)
+        weights = self.weights.with_name(PIXEL_WEIGHTS)
         if not weights.is_file() or weights.samefile(self.weights):
             return {}
         print(f"testing {weights}", flush=True)

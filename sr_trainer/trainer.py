@@ -220,6 +220,7 @@ class Trainer:
         if start is None and p.fname_model_weights is not None:
             load_weights(model, p.fname_model_weights)
             _warn_of_other_settings(p)
+        # What a loss or metric refuses, it refuses before the run.
         blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
         if p.pretrain_epochs:
             model.pixel_loss(blank, blank)

@@ -156,7 +156,7 @@ class LRSchedule(Settings):
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _step_is_given(self) -> LRSchedule:
+    def _keys_fit_the_name(self) -> LRSchedule:
         if self.name == "step" and self.step_epochs is None:
             raise ValueError("given step_epochs for name: step; received none. Use 50.")
         needed = {"constant": set(), "step": {"step_epochs", "gamma"}, "cosine": {"final"}}

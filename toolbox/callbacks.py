@@ -21,6 +21,8 @@ from toolbox.plotter import Plotter
 from toolbox.progress import progress
 
 Logs = dict[str, float] | None
+#: The best weights of the stage before the adversarial one, in the log folder.
+PIXEL_WEIGHTS = "weights_pixel.h5"
 
 
 def _due(callback: Any, epoch: int) -> bool:
@@ -71,7 +73,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         if _due(self, epoch + 1):
             save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
         if epoch + 1 == self.pixel_epochs and (self.log_dir / "weights_best.h5").is_file():
-            with replacing(self.log_dir / "weights_pixel.h5") as beside:
+            with replacing(self.log_dir / PIXEL_WEIGHTS) as beside:
                 shutil.copyfile(self.log_dir / "weights_best.h5", beside)
             self.lowest = math.inf
 

@@ -111,6 +111,8 @@ def _refuse_bool(value: Any) -> Any:
 Int = Annotated[int, BeforeValidator(_refuse_bool)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
 Float = Annotated[float, BeforeValidator(_refuse_bool)]
+Weight = Annotated[Float, Field(ge=0)]
+Share = Annotated[Float, Field(ge=0, lt=1)]
 
 
 class Settings(BaseModel):

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 import tensorflow as tf
 from pydantic import Field
 
-from toolbox.config import Float, Int
+from toolbox.config import Int, Weight
 from toolbox.metric import Metric
-from toolbox.perceptual import VGGLoss
+from toolbox.perceptual import LAST_LAYER, VGGLoss
 
-FeatureIndex = Annotated[Int, Field(ge=1, le=21)]
-Weight = Annotated[Float, Field(ge=0)]
+FeatureIndex = Annotated[Int, Field(ge=1, le=LAST_LAYER)]
 
 
 class Loss:

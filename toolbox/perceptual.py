@@ -24,7 +24,8 @@ VGG_MD5 = "253f8cb515780f3b799900260a226db6"
 #: Smallest side of an image, pixels: five poolings halve it to one.
 VGG_MIN_SIZE = 32
 
-_LAST_LAYER = 21
+#: Number of the last layer of VGG19 without its classifier.
+LAST_LAYER = 21
 _POOLINGS = (3, 6, 11, 16, 21)
 #: Blue, green, red of the mean photograph, in the order and unit of VGG's input.
 _MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
@@ -245,9 +246,9 @@ def _frozen_network(path: Path, index: int, before_activation: bool) -> keras.Mo
 
 
 def _check_layer(index: int, before_activation: bool) -> None:
-    if isinstance(index, bool) or index not in range(1, _LAST_LAYER + 1):
+    if isinstance(index, bool) or index not in range(1, LAST_LAYER + 1):
         raise ConfigError(
-            f"vgg.feature_index must be a layer of VGG19, 1 to {_LAST_LAYER}; received {index!r}."
+            f"vgg.feature_index must be a layer of VGG19, 1 to {LAST_LAYER}; received {index!r}."
         )
     if before_activation and index in _POOLINGS:
         raise ConfigError(

@@ -324,7 +324,7 @@ def test_arguments_out_of_range(arguments, message):
 def test_poolings_are_where_keras_has_them(vgg):
     """The layers that have no activation to take away, and the last layer."""
     kinds = [type(layer).__name__ for layer in vgg.layers]
-    assert len(kinds) - 1 == perceptual._LAST_LAYER
+    assert len(kinds) - 1 == perceptual.LAST_LAYER
     found = tuple(i for i, kind in enumerate(kinds) if kind == "MaxPooling2D")
     assert found == perceptual._POOLINGS
 

@@ -155,8 +155,7 @@ class Adversarial(SRModel):
             # Neither the verdict nor the update of the discriminator is on the generator's tape.
             figures |= self._train_discriminator(hr, tf.stop_gradient(fake))
             with tape:
-                adversarial = self.adversarial_loss(hr, fake, training=True)
-                g_loss = self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
+                g_loss = self._g_loss(image_loss, hr, fake, training=True)
         with tape:
             scaled = self.optimizer.scale_loss(g_loss)
         variables = self.generator.trainable_variables
@@ -181,9 +180,14 @@ class Adversarial(SRModel):
         figures = {"loss": image_loss}
         if self.adversarial:
             figures |= self.judge(hr, fake, training=False)
-            adversarial = self.adversarial_loss(hr, fake, training=False)
-            g_loss = self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
+            g_loss = self._g_loss(image_loss, hr, fake, training=False)
         return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
+
+    def _g_loss(
+        self, image_loss: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        adversarial = self.adversarial_loss(real, fake, training)
+        return self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
 
     def _on_images(self, hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any) -> tf.Tensor:
         function = self.loss if self.adversarial else self.pixel_loss

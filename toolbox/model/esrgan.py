@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from toolbox.config import Count, Float
+from toolbox.config import Count, Float, Share, Weight
 from toolbox.model import srgan
 from toolbox.model.adversarial import Adversarial, check_loss_weight, mean_logistic
 from toolbox.model.base import Graph, SRModel
@@ -21,7 +21,6 @@ from toolbox.model.blocks import (
     upsampling_block,
 )
 from toolbox.model.layer import PACKAGE, Scale
-from toolbox.model.srgan import Share, Weight
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE, name="ESRGANGenerator")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import layers
-from pydantic import Field
 
-from toolbox.config import Count, Float
+from toolbox.config import Count, Share, Weight
 from toolbox.errors import ConfigError
 from toolbox.model.adversarial import Adversarial, check_loss_weight, mean_logistic
 from toolbox.model.base import Graph, SRModel
 from toolbox.model.blocks import Initializer, Upsampling, prime_factors, upsampling_block
 from toolbox.model.layer import PACKAGE
-
-Share = Annotated[Float, Field(ge=0, lt=1)]
-Weight = Annotated[Float, Field(ge=0)]
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE, name="SRGANGenerator")
