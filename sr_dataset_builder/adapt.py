@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from sr_dataset_builder.dataset import Dataset, Metres, number_as_text
+from sr_dataset_builder.dataset import Dataset, Metres
 from sr_dataset_builder.flip import FLIPS
 from sr_dataset_builder.mixup import PICKED, MixupParams
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
 from toolbox.adaptive import LambdaRule
-from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.config import Count, Float, Int, Settings, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images, recorded_spacing
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
@@ -42,7 +42,7 @@ class AdaptParams(Settings):
     data_dir: Annotated[str, Field(min_length=1)]
     save_dir: Annotated[str, Field(min_length=1)]
     target: str
-    variable: Annotated[str | None, BeforeValidator(number_as_text)] = None
+    variable: Variable = None
     nodata: Float | None = None
     positive: Literal["up", "down"] = "up"
     target_stride: tuple[Count, Count] = (8, 8)
@@ -180,6 +180,7 @@ def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
         shutil.copyfile(params.target, csv)
         return
     raster = read_raster(params.target, params.variable, params.nodata, params.positive)
+    print("".join(f"{note}\n" for note in raster.notes), end="")
     delta_m: Spacing | None = params.target_delta_m or raster.delta_m
     if delta_m is None:
         raise DataError(

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from sr_dataset_builder.resize import METHODS, resize
 from toolbox import terrain
-from toolbox.config import Float, Int, Settings, check, read_yaml
+from toolbox.config import Float, Int, Settings, Variable, check, read_yaml
 from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
@@ -30,17 +30,32 @@ Pair = tuple[int, int]
 Blocks = list[np.ndarray]
 
 
-def number_as_text(value: Any) -> Any:
-    """Take a band number written without quotes."""
-    return str(value) if isinstance(value, int) else value
-
-
 Metres = Annotated[Float, Field(gt=0)]
 #: Values that files use for "missing" and that could pass for depths.
 SUSPECTS = (-9999.0, -32768.0, -32767.0, -99999.0, 9999.0, 99999.0)
 
 
-class BuildParams(Settings):
+class MapParams(Settings):
+    """How a map is read."""
+
+    kernel_size: tuple[Int, Int] = (5, 5)
+    variable: Variable = None
+    nodata: Float | None = None
+    zero_is_missing: bool = False
+    positive: Literal["up", "down"] = "up"
+    valid_range: tuple[Float, Float] | None = None
+    delta_hr_m: Metres | tuple[Metres, Metres] | None = None
+
+    @model_validator(mode="after")
+    def _odd_kernel(self) -> MapParams:
+        if min(self.kernel_size) < 1:
+            raise ValueError(f"kernel_size must be 1 or more; received {self.kernel_size}.")
+        if not all(size % 2 for size in self.kernel_size):
+            raise ValueError(f"kernel_size must be odd; received {self.kernel_size}. Use [5, 5].")
+        return self
+
+
+class BuildParams(MapParams):
     """What a build file (YAML) may say."""
 
     hr_fname: str
@@ -50,30 +65,68 @@ class BuildParams(Settings):
     scale: Annotated[Int, Field(ge=1, le=16)] = 4
     lr_img_shape: tuple[Int, Int] = (16, 16)
     lr_stride: tuple[Int, Int] = (2, 2)
-    kernel_size: tuple[Int, Int] = (5, 5)
     validation_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     test_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     seed: Annotated[Int, Field(ge=0)] = 0
     lr_method: Literal[METHODS] = "area"  # type: ignore[valid-type]
-    variable: Annotated[str | None, BeforeValidator(number_as_text)] = None
-    nodata: Float | None = None
-    zero_is_missing: bool = False
-    positive: Literal["up", "down"] = "up"
-    valid_range: tuple[Float, Float] | None = None
-    delta_hr_m: Metres | tuple[Metres, Metres] | None = None
     delta_lr_m: Metres | tuple[Metres, Metres] | None = None
     overwrite: bool = False
 
     @model_validator(mode="after")
     def _positive(self) -> BuildParams:
-        for name in ("block_shape", "lr_img_shape", "lr_stride", "kernel_size"):
+        for name in ("block_shape", "lr_img_shape", "lr_stride"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be 1 or more; received {getattr(self, name)}.")
-        if not all(size % 2 for size in self.kernel_size):
-            raise ValueError(f"kernel_size must be odd; received {self.kernel_size}. Use [5, 5].")
         if self.validation_size + self.test_size >= 1:
             raise ValueError("validation_size + test_size must leave something to train on (< 1).")
         return self
+
+
+def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
+    """Read a map and mend its gaps; what valid_range excludes stays missing.
+
+    Parameters
+    ----------
+    fname : str
+        Raster file.
+    params : MapParams
+        How it is read.
+    notes : list of str
+        Gets a line for every suspicious value.
+
+    Returns
+    -------
+    toolbox.io.raster.Raster
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or nothing is left of it.
+    """
+    raster = read_raster(fname, params.variable, params.nodata, params.positive)
+    notes += raster.notes
+    values = raster.values
+    if params.zero_is_missing:
+        values[values == 0] = np.nan
+    for suspect in SUSPECTS:
+        if count := int((values == suspect).sum()):
+            notes.append(
+                f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
+                f"missing, add 'nodata: {-suspect if params.positive == 'down' else suspect:g}'."
+            )
+    outside = np.zeros(values.shape, bool)
+    if params.valid_range is not None:
+        low, high = sorted(params.valid_range)
+        outside = (values < low) | (values > high)
+        values[outside] = np.nan
+    if np.isnan(values).all():
+        raise DataError(
+            f"{fname}: every pixel is missing once zero_is_missing and valid_range "
+            f"{params.valid_range} are applied. Widen valid_range."
+        )
+    raster.values = Dataset.cleansing(values, params.kernel_size)
+    raster.values[outside] = np.nan
+    return raster
 
 
 class Dataset:
@@ -129,49 +182,22 @@ class Dataset:
 
     def _read(self, lr_fname: str | None, hr_fname: str) -> tuple[np.ndarray, np.ndarray]:
         p = self.params
-        hr_map = self._read_one(hr_fname)
+        hr_map = read_map(hr_fname, p, self.notes)
         if lr_fname is None:
             lr_map = Raster(resize(hr_map.values, p.scale, p.lr_method))
         else:
-            lr_map = self._read_one(lr_fname)
+            lr_map = read_map(lr_fname, p, self.notes)
             wanted = _scaled(lr_map.values.shape, p.scale)
             if hr_map.values.shape != wanted:
                 raise DataError(
                     f"{hr_fname}: must be {p.scale} times the size of {lr_fname}, {wanted}; "
                     f"received {hr_map.values.shape}. Set scale, or give hr_fname alone."
                 )
-        self.delta_hr_m = _spacing(p.delta_hr_m, hr_map, None, DEFAULT_DELTA_M["HR"])
+        self.delta_hr_m = spacing_of(p.delta_hr_m, hr_map, None, DEFAULT_DELTA_M["HR"])
         follows = lr_fname is None or p.delta_hr_m is not None
         coarse = _times(self.delta_hr_m, p.scale) if follows else None
-        self.delta_lr_m = _spacing(p.delta_lr_m, lr_map, coarse, DEFAULT_DELTA_M["LR"])
+        self.delta_lr_m = spacing_of(p.delta_lr_m, lr_map, coarse, DEFAULT_DELTA_M["LR"])
         return lr_map.values, hr_map.values
-
-    def _read_one(self, fname: str) -> Raster:
-        """Read a map and mend its gaps; what valid_range excludes stays missing."""
-        p = self.params
-        raster = read_raster(fname, p.variable, p.nodata, p.positive)
-        values = raster.values
-        if p.zero_is_missing:
-            values[values == 0] = np.nan
-        for suspect in SUSPECTS:
-            if count := int((values == suspect).sum()):
-                self.notes.append(
-                    f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
-                    f"missing, add 'nodata: {-suspect if p.positive == 'down' else suspect:g}'."
-                )
-        outside = np.zeros(values.shape, bool)
-        if p.valid_range is not None:
-            low, high = sorted(p.valid_range)
-            outside = (values < low) | (values > high)
-            values[outside] = np.nan
-        if np.isnan(values).all():
-            raise DataError(
-                f"{fname}: every pixel is missing once zero_is_missing and valid_range "
-                f"{p.valid_range} are applied. Widen valid_range."
-            )
-        raster.values = self.cleansing(values, p.kernel_size)
-        raster.values[outside] = np.nan
-        return raster
 
     def _cut(
         self, lr: np.ndarray, hr: np.ndarray, block_shape: Pair
@@ -368,7 +394,7 @@ def _times(delta_m: terrain.Spacing, scale: int) -> terrain.Spacing:
     return delta_m * scale
 
 
-def _spacing(
+def spacing_of(
     setting: terrain.Spacing | None,
     raster: Raster,
     derived: terrain.Spacing | None,
@@ -393,16 +419,21 @@ def main(arguments: list[str] | None = None) -> None:
     build(check(BuildParams, read_yaml(fname), fname), fname)
 
 
-def build(params: BuildParams, where: str = "build.yml") -> Dataset:
-    """Build and save the data set that `params` describes."""
-    folder = Path(params.save_dir)
-    if not params.overwrite and any(
+def refuse_data_set(save_dir: str, where: str, overwrite: bool) -> None:
+    """Refuse to write where a data set lies, unless it may be replaced."""
+    folder = Path(save_dir)
+    if not overwrite and any(
         next(folder.glob(pattern), None) for pattern in (RECORD_NAME, "*/data_[HL]R.*")
     ):
         raise ConfigError(
-            f"{where}: save_dir {params.save_dir} already holds a data set. "
+            f"{where}: save_dir {save_dir} already holds a data set. "
             f"Choose another, remove it, or add 'overwrite: true'."
         )
+
+
+def build(params: BuildParams, where: str = "build.yml") -> Dataset:
+    """Build and save the data set that `params` describes."""
+    refuse_data_set(params.save_dir, where, params.overwrite)
     print(f"reading {params.hr_fname}", flush=True)
     dataset = Dataset(params.lr_fname, params.hr_fname, params.block_shape, params)
     dataset.save(params.save_dir)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from toolbox.errors import ConfigError
 from toolbox.registry import AUGMENTATIONS
 from toolbox.warp import (
     FillMode,
@@ -159,6 +160,38 @@ def flip(
         if allowed:
             for imgs in (lr, hr):
                 imgs[chosen] = flipped(imgs[chosen], (axis,))
+    return lr, hr
+
+
+def quarter_turn(lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+    """Turn each pair by none, one, two or three quarters, which moves pixels without changing them.
+
+    Parameters
+    ----------
+    lr, hr : numpy.ndarray, shape (N, h, h, C) and (N, H, H, C)
+        Pairs of square images.
+    rng : numpy.random.Generator
+        Source of the choices.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray)
+
+    Raises
+    ------
+    ConfigError
+        If the images are not square.
+    """
+    if lr.shape[1] != lr.shape[2]:
+        raise ConfigError(
+            f"quarter_turn needs square images; received {lr.shape[1]} × {lr.shape[2]} pixels. "
+            f"Leave it out."
+        )
+    lr, hr = lr.copy(), hr.copy()
+    turns = rng.integers(4, size=len(lr))
+    for imgs in (lr, hr):
+        for count in (1, 2, 3):
+            imgs[turns == count] = np.rot90(imgs[turns == count], count, axes=(1, 2))
     return lr, hr
 
 

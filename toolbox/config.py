@@ -108,6 +108,13 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
+def number_as_text(value: Any) -> Any:
+    """Take a band number written without quotes."""
+    return str(value) if isinstance(value, int) else value
+
+
+#: Variable of a file, or number of its band.
+Variable = Annotated[str | None, BeforeValidator(number_as_text)]
 Int = Annotated[int, BeforeValidator(_refuse_bool)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
 Float = Annotated[float, BeforeValidator(_refuse_bool)]

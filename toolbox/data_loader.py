@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from toolbox.errors import DataError
+from toolbox.io.array_files import writing_images
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
 from toolbox.terrain import Spacing
+from toolbox.validity import Validity, load_validity, measure_validity
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"
@@ -98,6 +100,21 @@ def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
     return DEFAULT_DELTA_M[kind]
 
 
+def map_images(data_dir: str | os.PathLike[str]) -> None:
+    """Write pickled images as ``.npy`` beside, so that several processes share one copy in memory.
+
+    Parameters
+    ----------
+    data_dir : path-like
+        Patch folder; what is there as ``.npy`` stays.
+    """
+    for path in sorted(Path(data_dir).glob("*/data_[LH]R.pkl")):
+        if not path.with_suffix(".npy").exists():
+            imgs = load_images(path)
+            with writing_images(path.with_suffix(".npy"), imgs.shape) as target:
+                target[:] = imgs
+
+
 class _LazySplits(dict[str, Pair]):
     """Reads a split when it is first asked for: testing does not read the training data."""
 
@@ -172,6 +189,14 @@ class DataLoader:
     def spacing_m(self, kind: str) -> Spacing:
         """Return the grid spacing of the LR or HR images in metres."""
         return recorded_spacing(self.file("test", kind), kind)
+
+    def validity(self) -> Validity | None:
+        """Return the depths and slopes of the LR training images; None if they are no maps."""
+        recorded = load_validity(self.data_dir, RECORD_NAME)
+        lr = self.train()[0]
+        if recorded is not None or lr.shape[3] > 1:
+            return recorded
+        return measure_validity(lr, recorded_spacing(self.file("train", "LR"), "LR"))
 
     def _read(self, split: str) -> Pair:
         lr_file, hr_file = self.file(split, "LR"), self.file(split, "HR")

@@ -80,6 +80,13 @@ class Normalizer(ABC):
         """Return the inverse transforms of network inputs and outputs of the LR images `lr`."""
 
 
+def normalizer_from(content: dict[str, Any]) -> Normalizer:
+    """Rebuild a normaliser from its name and constants, what ``normalizer.json`` holds."""
+    constants = dict(content)
+    normalizer: Normalizer = NORMALIZERS.resolve(constants.pop("name"))(**constants)
+    return normalizer
+
+
 def save_normalizer(normalizer: Normalizer, folder: str | os.PathLike[str]) -> None:
     """Write ``normalizer.json`` into `folder`."""
     content = {"name": normalizer.name, **normalizer.state()}
@@ -97,8 +104,7 @@ def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
     """
     path = Path(folder, FILE_NAME)
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        return NORMALIZERS.resolve(content.pop("name"))(**content)
+        return normalizer_from(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Train first, or mend log_dir.") from None
     except (ValueError, TypeError, KeyError, AttributeError, ConfigError, DataError) as error:

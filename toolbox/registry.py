@@ -69,6 +69,7 @@ MODELS = Registry(
         "srcnn": "toolbox.model.srcnn:SRCNN",
         "fsrcnn": "toolbox.model.fsrcnn:FSRCNN",
         "espcn": "toolbox.model.espcn:ESPCN",
+        "edsr": "toolbox.model.edsr:EDSR",
         "srgan": "toolbox.model.srgan:SRGAN",
         "esrgan": "toolbox.model.esrgan:ESRGAN",
     },
@@ -108,6 +109,7 @@ AUGMENTATIONS = Registry(
     "augmentation",
     {
         "flip": "toolbox.augment:flip",
+        "quarter_turn": "toolbox.augment:quarter_turn",
         "rotate": "toolbox.augment:rotate",
         "zoom": "toolbox.augment:zoom",
         "depth_scale": "toolbox.augment:depth_scale",

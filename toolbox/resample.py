@@ -186,3 +186,85 @@ def local_mean(imgs: np.ndarray, window: int | tuple[int, int] = 5) -> np.ndarra
     count = np.rint(share * rows * columns)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count > 0, total * (rows * columns) / count, np.nan)
+
+
+#: Windows (pixels to each side) from which missing pixels are continued as a plane.
+_PLANE_REACHES = (2, 4, 8)
+#: Pulls the slope of a plane to zero, in squared pixels: few pixels do not make a steep one.
+_RIDGE = 0.05
+
+
+def fill_gaps(img: np.ndarray, reach: int) -> np.ndarray:
+    """Continue the valid pixels of an image into its gaps, as far as `reach`.
+
+    A missing pixel takes the value, at its place, of a plane through the valid pixels near it
+    (weighted least squares), so that slopes go on and interpolation beside the gap does not ring;
+    farther away it takes the mean of the nearest window that holds a valid pixel. A result depends
+    on the valid pixels within `reach` alone, never on other mends.
+
+    Parameters
+    ----------
+    img : numpy.ndarray, shape (h, w, C)
+        NaN marks a missing pixel.
+    reach : int
+        Distance in pixels.
+
+    Returns
+    -------
+    numpy.ndarray, same shape, float32
+        Without NaN; what lies farther than `reach` from all valid pixels has the mean of the
+        image.
+    """
+    result = np.array(img, np.float32)
+    offset = np.float32(np.nanmean(img, dtype=np.float64))
+    for channel in np.moveaxis(result, 2, 0):
+        source = channel - offset
+        missing = np.isnan(source)
+        if not missing.any():
+            continue
+        radius = 0
+        radii = sorted({min(r, reach) for r in _PLANE_REACHES})
+        for radius in radii:
+            # At the rim of a window one line of pixels would be all there is: no slope.
+            within = radius if radius == radii[-1] else radius // 2
+            _continue_planes(source, channel, missing, radius, within, offset)
+        while radius < reach and np.isnan(channel).any():
+            radius = min(2 * radius, reach)
+            means = local_mean(source, 2 * radius + 1) + offset
+            np.copyto(channel, means, where=np.isnan(channel), casting="same_kind")
+        channel[np.isnan(channel)] = offset
+    return result
+
+
+def _continue_planes(
+    source: np.ndarray,
+    target: np.ndarray,
+    missing: np.ndarray,
+    radius: int,
+    within: int,
+    offset: np.float32,
+) -> None:
+    """Fill those pixels of `target` that have a valid pixel of `source` within `within`."""
+    place = np.arange(-radius, radius + 1, dtype=np.float64)
+    weight = np.exp(-0.5 * np.square(place / (radius / 2)))
+    valid = (~missing).astype(np.float64)
+    values = np.where(missing, 0.0, source)
+
+    def moment(imgs: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        down = ndimage.correlate1d(imgs, weight * place**rows, axis=0, mode="constant")
+        return ndimage.correlate1d(down, weight * place**columns, axis=1, mode="constant")
+
+    count = moment(valid, 0, 0)
+    near = ndimage.maximum_filter(valid, 2 * within + 1, mode="constant") > 0
+    wanted = np.isnan(target) & near
+    if not wanted.any():
+        return
+    count = count[wanted]
+    powers = ((1, 0), (0, 1), (2, 0), (0, 2), (1, 1))
+    y, x, yy, xx, xy = (moment(valid, *power)[wanted] / count for power in powers)
+    z, zy, zx = (moment(values, *power)[wanted] / count for power in ((0, 0), (1, 0), (0, 1)))
+    yy, xx, xy = yy - y * y + _RIDGE, xx - x * x + _RIDGE, xy - x * y
+    zy, zx = zy - y * z, zx - x * z
+    determinant = yy * xx - xy * xy
+    slope_y, slope_x = (xx * zy - xy * zx) / determinant, (yy * zx - xy * zy) / determinant
+    target[wanted] = (z - slope_y * y - slope_x * x + offset).astype(np.float32)

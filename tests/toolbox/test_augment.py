@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from toolbox.augment import Augmenter, depth_scale, flip, rotate, rotated, zoom
+from toolbox.augment import (
+    Augmenter,
+    depth_scale,
+    flip,
+    quarter_turn,
+    rotate,
+    rotated,
+    zoom,
+)
 from toolbox.errors import ConfigError
 from toolbox.registry import AUGMENTATIONS
 from toolbox.resample import block_mean
@@ -20,6 +28,7 @@ NOTHING = {
 #: Strong draws of every kind.
 MUCH = {
     "flip": {},
+    "quarter_turn": {},
     "rotate": {"degrees": 180.0},
     "zoom": {"zoom_range": (0.6, 1.6), "iso": False},
     "depth_scale": {"depth_scale_range": (0.5, 1.5)},
@@ -111,7 +120,8 @@ def test_every_image_has_its_own_draw(name):
     """Copies of one image in a batch come out different."""
     lr, hr = (np.repeat(imgs[1:2], 12, axis=0) for imgs in smooth("ridge"))
     _, changed = AUGMENTATIONS.resolve(name)(lr, hr, rng(), **MUCH[name])
-    assert len({img.tobytes() for img in changed}) > (3 if name == "flip" else 10)
+    fewest = 4 if name in ("flip", "quarter_turn") else 11  # of four and of any number of results
+    assert len({img.tobytes() for img in changed}) >= fewest
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
@@ -151,6 +161,33 @@ def test_flip_takes_each_direction_half_of_the_time():
     flipped, _ = flip(lr, lr, rng())
     corners = np.bincount(flipped[:, 0, 0, 0].astype(int), minlength=4) / 4000
     np.testing.assert_allclose(corners, 0.25, atol=0.03)
+
+
+def test_quarter_turn_moves_pixels_without_changing_them():
+    """LR and HR of a pair are turned by the same number of quarters, to the bit."""
+    lr, hr = smooth("ridge", 16)
+    turned = quarter_turn(lr, hr, rng(2))
+    found = set()
+    for i in range(16):
+        [turns] = [n for n in range(4) if np.array_equal(turned[1][i], np.rot90(hr[i], n))]
+        np.testing.assert_array_equal(turned[0][i], np.rot90(lr[i], turns))
+        found.add(turns)
+    assert found == {0, 1, 2, 3}
+
+
+def test_quarter_turn_takes_each_turn_a_quarter_of_the_time():
+    """Of many images as many stay as are turned by one, two or three quarters."""
+    lr = np.arange(4.0).reshape(1, 2, 2, 1).repeat(4000, 0)
+    turned, _ = quarter_turn(lr, lr, rng())
+    corners = np.bincount(turned[:, 0, 0, 0].astype(int), minlength=4) / 4000
+    np.testing.assert_allclose(corners, 0.25, atol=0.03)
+
+
+def test_quarter_turn_refuses_oblong_images():
+    """An image that would change its shape is refused, with both sides named."""
+    lr, hr = (imgs[:, :, :8] for imgs in smooth("ridge"))
+    with pytest.raises(ConfigError, match=r"needs square images; received 16 × 8 pixels"):
+        quarter_turn(lr, hr, rng())
 
 
 @pytest.mark.parametrize("fill_mode", ["nearest", "reflect", "wrap"])

@@ -1,6 +1,7 @@
 """Maps in every format become metres with NaN gaps and a spacing in metres."""
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -79,17 +80,30 @@ def test_numpy_files(suffix, dtype, tmp_path):
 
 def test_axes_of_length_one_are_dropped(tmp_path):
     """(1, H, W) and (H, W, 1) hold one plane."""
-    for i, shape in enumerate([(1, 6, 9), (6, 9, 1)]):
+    for i, shape in enumerate([(1, 6, 9), (6, 9, 1), (1, 18, 3)]):
         np.save(tmp_path / f"{i}.npy", DEPTHS.reshape(shape))
-        assert read_raster(tmp_path / f"{i}.npy").values.shape == (6, 9)
+        plane = np.squeeze(DEPTHS.reshape(shape)).astype(np.float32)
+        np.testing.assert_array_equal(read_raster(tmp_path / f"{i}.npy").values, plane)
 
 
 @pytest.mark.parametrize("shape", [(54,), (2, 3, 9)])
 def test_lines_and_stacks_are_refused(shape, tmp_path):
-    """The message says what shape was found."""
+    """The message says what shape was found, and of a stack what to do."""
     np.save(tmp_path / "map.npy", DEPTHS.reshape(shape))
-    with pytest.raises(DataError, match=r"expected one plane \(H, W\); received shape \("):
+    with pytest.raises(
+        DataError, match=rf"expected one map \(H, W\).*received shape {re.escape(str(shape))}"
+    ):
         read_raster(tmp_path / "map.npy")
+
+
+def test_colours_are_refused(tmp_path):
+    """An image of three channels, and a picture file, are no maps."""
+    np.save(tmp_path / "map.npy", DEPTHS.reshape(6, 3, 3))
+    with pytest.raises(DataError, match=r"expected one plane \(H, W\); received shape \(6, 3, 3\)"):
+        read_raster(tmp_path / "map.npy")
+    (tmp_path / "map.png").touch()
+    with pytest.raises(DataError, match=r"unknown kind of raster '\.png'\. Expected one of \.bag"):
+        read_raster(tmp_path / "map.png")
 
 
 def test_nodata_and_infinity_are_missing(tmp_path):
@@ -272,8 +286,11 @@ def test_bands_of_a_geotiff(rasterio, tmp_path):
     """The first band is read unless another is asked for; wrong numbers and words are refused."""
     bands = np.stack([DEPTHS, DEPTHS + 1]).astype(np.float32)
     path = write_tiff(rasterio, tmp_path / "m.tif", bands, "EPSG:32655", (50, 50))
-    np.testing.assert_array_equal(read_raster(path).values, bands[0])
-    np.testing.assert_array_equal(read_raster(path, variable="2").values, bands[1])
+    first, second = read_raster(path), read_raster(path, variable="2")
+    np.testing.assert_array_equal(first.values, bands[0])
+    np.testing.assert_array_equal(second.values, bands[1])
+    assert "only band 1 of 2 is read" in first.notes[0]
+    assert read_raster(path, variable=1).notes == second.notes == []
     with pytest.raises(DataError, match="has bands 1 to 2; received 3"):
         read_raster(path, variable="3")
     with pytest.raises(DataError, match="must be a band number; received 'depth'"):
@@ -335,6 +352,53 @@ def test_netcdf_with_several_planes_needs_a_choice(xarray, tmp_path):
     with pytest.raises(DataError, match=r"one of elevation, tid; received 'depth'"):
         read_raster(path, variable="depth")
     assert (read_raster(path, variable="tid").values == 11).all()
+
+
+def test_bounds_of_cells_are_no_planes(xarray, tmp_path):
+    """A NetCDF's helper variables need no choice, here as when a map is enlarged."""
+    y, x = np.arange(6) * 50.0, np.arange(9) * 40.0
+    edges = np.stack([y - 25, y + 25], 1)
+    dataset = xarray.Dataset(
+        {"z": (("y", "x"), DEPTHS), "y_bnds": (("y", "two"), edges)},
+        {"y": ("y", y, {"units": "m", "bounds": "y_bnds"}), "x": ("x", x, {"units": "m"})},
+    )
+    dataset.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
+    raster = read_raster(tmp_path / "m.nc")
+    assert raster.delta_m == (50, 40)
+    np.testing.assert_array_equal(raster.values, DEPTHS.astype(np.float32))
+
+
+def test_variable_is_for_files_that_have_some(tmp_path):
+    """One 'variable' serves a NetCDF and an array in the same settings."""
+    np.save(tmp_path / "m.npy", DEPTHS)
+    assert read_raster(tmp_path / "m.npy", variable="elevation").values.shape == (6, 9)
+
+
+@pytest.mark.parametrize(
+    ("declared", "positive", "told"),
+    [
+        ({"positive": "down"}, "up", "positive down is declared by the attribute positive"),
+        ({"standard_name": "altitude"}, "down", "positive up is declared by standard_name"),
+        ({"positive": "down"}, "down", None),
+        ({"positive": "up"}, "up", None),
+        ({"long_name": "depth"}, "up", None),
+        ({}, "down", None),
+    ],
+)
+def test_declared_sign_is_told_but_not_obeyed(xarray, declared, positive, told, tmp_path):
+    """The user's sign holds; a file that declares the other one is noted."""
+    dataset = xarray.Dataset({"z": (("y", "x"), DEPTHS, declared)})
+    dataset.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
+    raster = read_raster(tmp_path / "m.nc", positive=positive)
+    sign = -1 if positive == "down" else 1
+    np.testing.assert_array_equal(raster.values, sign * DEPTHS.astype(np.float32))
+    if told is None:
+        assert raster.notes == []
+    else:
+        [note] = raster.notes
+        assert note.startswith("WARNING: ")
+        assert told in note
+        assert f"read as positive {positive}" in note
 
 
 @pytest.mark.parametrize(("suffix", "library"), [(".tif", "rasterio"), (".nc", "xarray")])

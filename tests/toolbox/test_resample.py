@@ -5,9 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 from toolbox.errors import ConfigError
-from toolbox.resample import back_project, block_mean, enlarge, local_mean, resize_matrix
+from toolbox.resample import (
+    back_project,
+    block_mean,
+    enlarge,
+    fill_gaps,
+    local_mean,
+    resize_matrix,
+)
 
 METHODS = ("bicubic", "bilinear", "nearest")
 SCALES = (1, 2, 3, 4, 5)
@@ -175,3 +183,154 @@ def test_local_mean_is_linear_and_the_same_everywhere():
     crop = local_mean(a[:, 3:15, 5:18], 5)
     whole = local_mean(a, 5)[:, 3:15, 5:18]
     np.testing.assert_allclose(crop[:, 2:-2, 2:-2], whole[:, 2:-2, 2:-2], atol=1e-12)
+
+
+#: What is missing of an image of 24 × 30 pixels: a hole, a coast, a corner, most of it, a lattice.
+GAPS = {
+    "pixel": np.s_[10, 12],
+    "hole": np.s_[7:16, 9:21],
+    "coast": np.s_[:, 13:],
+    "corner": np.s_[:5, :6],
+    "rows": np.s_[3:, :],
+    "lattice": np.s_[::2, ::2],
+}
+
+
+def gaps(name):
+    """Return where pixels are missing."""
+    missing = np.zeros((24, 30), bool)
+    missing[GAPS[name]] = True
+    return missing
+
+
+def distance(missing):
+    """Return the distance, in pixels along rows or columns, to the nearest valid pixel."""
+    return ndimage.distance_transform_cdt(missing, metric="chessboard")
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5, 8, 21])
+@pytest.mark.parametrize("name", sorted(GAPS))
+def test_filling_a_constant_is_exact(name, reach):
+    """A level surface goes on level, deep or shallow, as near as float32 has it."""
+    for depth in (-4000.0, -0.1, 0.0):
+        img = np.where(gaps(name), np.nan, depth)[..., None]
+        filled = fill_gaps(img, reach)
+        assert filled.dtype == np.float32
+        np.testing.assert_allclose(filled, depth, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("reach", [1, 4, 9])
+@pytest.mark.parametrize("name", sorted(GAPS))
+def test_filling_changes_no_valid_pixel(name, reach):
+    """Valid pixels keep their bytes, gaps become numbers, the image handed in stays as it is."""
+    img = np.where(gaps(name)[..., None], np.float32(np.nan), 50 * noise(24, 30, 2) - 4000)
+    copy = img.copy()
+    img.flags.writeable = False
+    filled = fill_gaps(img, reach)
+    np.testing.assert_array_equal(img, copy)
+    np.testing.assert_array_equal(filled[~gaps(name)], img[~gaps(name)])
+    assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("pixel", 1),
+        ("lattice", 1),
+        *((name, d) for name in ("hole", "coast", "corner") for d in (1, 2)),
+    ],
+)
+@pytest.mark.parametrize(("down", "across"), [(10.0, 0.0), (0.0, -10.0), (6.0, 8.0)])
+def test_filling_goes_on_with_a_plane(name, depth, down, across):
+    """A slope of 10 m a pixel goes on in a gap: off by 5 m at most, one and two pixels deep.
+
+    The nearest pixel would be off by 10 m and 20 m. Interpolation beside the gap looks as far.
+    """
+    row, column = np.mgrid[:24, :30]
+    plane = (down * row + across * column - 4000)[..., None]
+    missing = gaps(name)
+    filled = fill_gaps(np.where(missing[..., None], np.nan, plane), 6)
+    near = distance(missing) == depth
+    np.testing.assert_allclose(filled[near], plane[near], rtol=0, atol=5)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("name", ["hole", "coast", "rows"])
+def test_filling_looks_no_farther_than_its_reach(name, reach):
+    """A pixel that changes by 100 m changes gaps within the reach alone, and some of those.
+
+    A second one changes by as much the other way: the mean of the image, which gaps beyond the
+    reach take, stays.
+    """
+    missing = gaps(name)
+    img = np.where(missing[..., None], np.nan, 50 * noise(24, 30, 1) - 4000)
+    row, column = np.indices(missing.shape)
+    edge = np.argwhere(~missing & ndimage.binary_dilation(missing))
+    other, near = img.copy(), np.zeros(missing.shape, bool)
+    for (i, j), change in zip(edge[[0, -1]], (100, -100), strict=True):
+        other[i, j] += change
+        near |= np.maximum(np.abs(row - i), np.abs(column - j)) <= reach
+    changed = np.abs(fill_gaps(other, reach) - fill_gaps(img, reach))[..., 0] > 5e-3
+    assert not (changed & ~near).any()
+    assert (changed & missing).any()
+
+
+def test_filling_does_not_take_from_other_mends():
+    """A crop that holds the pixels within reach of a gap gives the numbers of the whole image."""
+    rng = np.random.default_rng(1)
+    missing = ndimage.gaussian_filter(rng.normal(size=(60, 60)), 3) > 0
+    img = np.where(missing, np.nan, 50 * noise(60, 60) - 4000)[..., None].astype(np.float32)
+    reach = 6
+    assert distance(missing).max() > 3
+    whole = fill_gaps(img, reach)[20:40, 15:45]
+    crop = fill_gaps(img[20 - reach : 40 + reach, 15 - reach : 45 + reach], reach)
+    inner = crop[reach:-reach, reach:-reach]
+    known = distance(missing)[20:40, 15:45] <= reach
+    np.testing.assert_allclose(inner[known], whole[known], rtol=0, atol=2e-3)
+
+
+def test_filling_treats_channels_apart():
+    """Every channel is filled from its own pixels, and by the same rule."""
+    img = (50 * noise(24, 30, 3) - 4000).astype(np.float32)
+    for channel, name in enumerate(("hole", "coast", "pixel")):
+        img[gaps(name), channel] = np.nan
+    filled = fill_gaps(img, 20)
+    for channel in range(3):
+        alone = fill_gaps(img[..., channel : channel + 1], 20)
+        np.testing.assert_allclose(filled[..., channel : channel + 1], alone, rtol=0, atol=2e-3)
+
+
+def test_filling_turns_with_the_image():
+    """Turned, mirrored and shifted in depth, a gap is filled with the numbers of before."""
+    img = np.where(gaps("hole"), np.nan, 50 * noise(24, 30))[..., None]
+    filled = fill_gaps(img, 7)
+    for move in (np.rot90, np.fliplr, np.flipud, lambda x: x.transpose(1, 0, 2)):
+        np.testing.assert_allclose(fill_gaps(move(img), 7), move(filled), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fill_gaps(img - 4000, 7), filled - 4000, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(fill_gaps(-2 * img, 7), -2 * filled, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 5, 40])
+def test_filling_from_a_single_pixel(reach):
+    """One valid pixel is all there is: everything takes its value, without a warning."""
+    img = np.full((17, 9, 1), np.nan, np.float32)
+    img[4, 7] = -1234.5
+    np.testing.assert_array_equal(fill_gaps(img, reach), np.full_like(img, -1234.5))
+    assert fill_gaps(np.full((1, 1, 1), 7.0), reach) == 7
+
+
+def test_few_pixels_make_no_steep_plane():
+    """Two neighbours that differ by 100 m are not continued as a cliff without end."""
+    img = np.full((21, 21, 1), np.nan)
+    img[10, 10], img[10, 11] = -4000.0, -3900.0
+    filled = fill_gaps(img, 8)
+    assert filled.min() > -4600
+    assert filled.max() < -3300
+
+
+def test_filling_without_gaps_copies():
+    """A complete image comes back as it was, as a float32 array of its own."""
+    img = noise(5, 6, 2)
+    filled = fill_gaps(img, 3)
+    np.testing.assert_array_equal(filled, img)
+    assert not np.shares_memory(filled, img)

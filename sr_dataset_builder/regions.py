@@ -1,0 +1,334 @@
+"""Sample patches from several maps: one data set for a network that serves many places.
+
+``python -m sr_dataset_builder.regions regions.yml``
+
+Every map is cut into blocks, and whole blocks go to training, validation and test, as in
+`sr_dataset_builder.dataset`. Patches that touch blocks of one kind only are taken at random places,
+off the grid of the coarse pixels too, and from the map averaged over 2 × 2, 3 × 3, ... pixels
+besides: the same sea floor seen by a coarser survey, dealt out by the same blocks. A region may
+be held out as a whole for the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from sr_dataset_builder.dataset import MapParams, read_map, refuse_data_set, spacing_of
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
+from toolbox.errors import ConfigError, DataError, program
+from toolbox.io.atomic import replacing
+from toolbox.io.safe_pickle import save_array
+from toolbox.progress import progress
+from toolbox.resample import block_mean
+from toolbox.terrain import feature_table, write_table
+from toolbox.validity import Validity, measure_validity
+
+Corners = np.ndarray
+
+
+#: A slope needs three pixels.
+Side = Annotated[Count, Field(ge=3)]
+
+
+class RegionParams(MapParams):
+    """One map, and how many patches are taken from it."""
+
+    hr_fname: str
+    patches: Count = 2000
+    coarsen: tuple[Annotated[Count, Field(le=16)], ...] = Field((1,), min_length=1)
+    block: Annotated[Count, Field(ge=2)] = 2
+    held_out: bool = False
+
+    @field_validator("coarsen")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must not name a coarsening twice")
+        return value
+
+
+class RegionsParams(Settings):
+    """What a regions file (YAML) may say."""
+
+    regions: Annotated[dict[str, RegionParams], Field(min_length=1)]
+    save_dir: Annotated[str, Field(min_length=1)]
+    scale: Annotated[Count, Field(le=16)] = 4
+    lr_img_shape: tuple[Side, Side] = (16, 16)
+    validation_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    test_size: Annotated[Float, Field(ge=0, lt=1)] = 0.1
+    seed: Annotated[Int, Field(ge=0)] = 0
+    overwrite: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> RegionsParams:
+        if self.validation_size + self.test_size >= 1:
+            raise ValueError("validation_size + test_size must leave something to train on (< 1).")
+        if all(region.held_out for region in self.regions.values()):
+            raise ValueError("held_out must leave at least one region to train on.")
+        return self
+
+
+class Region:
+    """One map, ready to give patches.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    params : RegionParams
+        Its settings.
+    common : RegionsParams
+        Those of the whole data set.
+
+    Attributes
+    ----------
+    values : numpy.ndarray, shape (H, W), float32
+        Elevation in metres, gaps mended, NaN where still missing.
+    delta_m : (float, float)
+        Grid spacing in metres.
+    """
+
+    def __init__(self, name: str, params: RegionParams, common: RegionsParams) -> None:
+        self.name, self.params, self.common = name, params, common
+        self.notes: list[str] = []
+        raster = read_map(params.hr_fname, params, self.notes)
+        self.values = raster.values
+        delta = spacing_of(params.delta_hr_m, raster, None, DEFAULT_DELTA_M["HR"])
+        self.delta_m = delta if isinstance(delta, tuple) else (delta, delta)
+
+    def coarse(self, factor: int) -> np.ndarray:
+        """Return the map averaged over `factor` × `factor` pixels, (H // factor, W // factor)."""
+        h, w = (size // factor * factor for size in self.values.shape)
+        return block_mean(self.values[None, :h, :w, None], factor)[0, ..., 0]
+
+    def sample(self, rng: np.random.Generator, factor: int) -> dict[str, np.ndarray]:
+        """Take patches, by split.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of places.
+        factor : int
+            Coarsening.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray, each (N, H, W, 1)
+            High-resolution patches in metres; of a held-out region all are for the test, side by
+            side instead of at random. A coarsening may have no place for validation or test.
+        """
+        c, values = self.common, self.coarse(factor)
+        size = (c.lr_img_shape[0] * c.scale, c.lr_img_shape[1] * c.scale)
+        corners = _complete_corners(values, size)
+        if self.params.held_out:
+            chosen = corners[(corners % size == 0).all(axis=1)]
+            return {"test": self._cut(values, chosen, size)}
+        places = {
+            split: corners[self._inside(split, corners * factor, np.multiply(size, factor))]
+            for split in SPLITS
+        }
+        total = sum(len(mine) for mine in places.values())
+        patches = {}
+        for split, mine in places.items():
+            if split == "train" and not len(mine):
+                raise DataError(
+                    f"{self.name}: coarsened {factor} times, there is no patch of {size[0]} × "
+                    f"{size[1]} pixels in blocks for training alone. Leave {factor} out of "
+                    f"coarsen, or use larger blocks (block) or smaller images (lr_img_shape)."
+                )
+            if len(mine):
+                share = round(self.params.patches / factor * len(mine) / total)
+                picked = rng.choice(len(mine), min(len(mine), max(1, share)), replace=False)
+                patches[split] = self._cut(values, mine[np.sort(picked)], size)
+        return patches
+
+    def _inside(self, split: str, corners: Corners, size: np.ndarray) -> np.ndarray:
+        """Tell which rectangles of the finest map touch blocks of `split` alone."""
+        other = np.pad((self._deal != SPLITS.index(split)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        top, left = (corners // self._block).T
+        bottom, right = ((corners + size - 1) // self._block + 1).T
+        touched = other[bottom, right] - other[top, right] - other[bottom, left] + other[top, left]
+        return np.asarray(touched == 0)
+
+    def deal(self, rng: np.random.Generator) -> None:
+        """Deal whole blocks to training, validation and test, once for all coarsenings.
+
+        Raises
+        ------
+        DataError
+            If there are too few blocks.
+        """
+        c = self.common
+        self._block = np.multiply(c.lr_img_shape, c.scale * self.params.block)
+        rows, columns = -(-np.array(self.values.shape) // self._block)
+        used = np.zeros((rows, columns), bool)
+        size = np.multiply(c.lr_img_shape, c.scale)
+        corners = _complete_corners(self.values, (int(size[0]), int(size[1])))
+        first, last = corners // self._block, (corners + size - 1) // self._block
+        row, column = first[(first == last).all(axis=1)].T
+        used[row, column] = True  # the others, too narrow or full of gaps, stay with training
+        n = int(used.sum())
+        validation = max(1, round(n * c.validation_size))
+        test = max(1, round(n * c.test_size)) if c.test_size else 0
+        if n - validation - test < 1:
+            raise DataError(
+                f"{self.name}: {n} blocks that hold a patch are too few for training, validation "
+                f"and test. Use smaller blocks (block) or images (lr_img_shape)."
+            )
+        dealt = np.repeat([0, 1, 2], [n - validation - test, validation, test])
+        self._deal = np.full((rows, columns), 0)
+        self._deal[used] = rng.permutation(dealt)
+
+    def _cut(self, values: np.ndarray, corners: Corners, size: tuple[int, int]) -> np.ndarray:
+        if not len(corners):
+            raise DataError(
+                f"{self.name}: holds no patch of {size[0]} × {size[1]} pixels without gaps. Use "
+                f"smaller images (lr_img_shape) or a wider valid_range."
+            )
+        rows = corners[:, :1, None] + np.arange(size[0])[:, None]
+        columns = corners[:, 1:, None] + np.arange(size[1])
+        return values[rows, columns][..., None]
+
+
+def _complete_corners(values: np.ndarray, size: tuple[int, int]) -> Corners:
+    """Return (row, column) of every place where a patch holds no missing pixel."""
+    if values.shape[0] < size[0] or values.shape[1] < size[1]:
+        return np.empty((0, 2), int)
+    total = np.pad(np.isnan(values).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    h, w = size
+    missing = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
+    return np.argwhere(missing == 0)
+
+
+class _Collector:
+    """Gathers patches and their features from all regions."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self.hr: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        self.tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+        self.ranges: list[Validity] = []
+        self.counts: dict[str, dict[str, int]] = {}
+
+    def add(self, name: str, split: str, hr: np.ndarray, delta_m: tuple[float, float]) -> None:
+        """Take in patches (N, H, W, 1), metres, with a spacing of `delta_m`."""
+        lr = block_mean(hr, self.scale)
+        coarse = (delta_m[0] * self.scale, delta_m[1] * self.scale)
+        self.hr[split].append(hr)
+        for kind, imgs, delta in (("LR", lr, coarse), ("HR", hr, delta_m)):
+            table = feature_table(imgs, delta, normalized_column=False)
+            self.tables.setdefault((split, kind), []).append(table.assign(region=name))
+        if split == "train":
+            self.ranges.append(measure_validity(lr, coarse))
+        counts = self.counts.setdefault(name, {})
+        counts[split] = counts.get(split, 0) + len(hr)
+
+    def validity(self) -> Validity:
+        """Return the range that any of the training regions covers."""
+        lows, highs = zip(*(r.depth_m for r in self.ranges), strict=True)
+        finest = min(self.ranges, key=lambda r: r.delta_lr_m[0])
+        return Validity(
+            (min(lows), max(highs)), max(r.slope for r in self.ranges), finest.delta_lr_m
+        )
+
+    def save(self, save_dir: str, record: dict[str, Any]) -> None:
+        """Write patches, features and ``dataset.json``, which comes last."""
+        Path(save_dir, RECORD_NAME).unlink(missing_ok=True)
+        for split in progress(SPLITS, "saving"):
+            hr = np.concatenate(self.hr.pop(split))
+            for kind, imgs in (("LR", block_mean(hr, self.scale)), ("HR", hr)):
+                path = Path(save_dir, split, f"data_{kind}.pkl")
+                path.with_suffix(".npy").unlink(missing_ok=True)
+                save_array(imgs, path)
+                table = pd.concat(self.tables[split, kind], ignore_index=True)
+                table["index"] = np.arange(len(table))
+                # The range common to all images, not to those of a region.
+                slopes = table["mean_slope_gradient"]
+                table["mean_slope_gradient_norm_data"] = slopes / (np.ptp(imgs) or 1.0)
+                write_table(table, path.with_suffix(".csv"))
+        with replacing(Path(save_dir, RECORD_NAME)) as beside:
+            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def build(params: RegionsParams, where: str) -> None:
+    """Sample all regions and write the patch folder.
+
+    Parameters
+    ----------
+    params : RegionsParams
+        What to build.
+    where : str
+        File name, for messages.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the folder holds a data set already or a region has too few patches.
+    """
+    refuse_data_set(params.save_dir, where, params.overwrite)
+    collector = _Collector(params.scale)
+    spacings = []
+    jobs = [(n, name) for n, name in enumerate(params.regions)]
+    for number, name in progress(jobs, "regions"):
+        region = Region(name, params.regions[name], params)
+        print("".join(f"{note}\n" for note in region.notes), end="")
+        factors = [1] if region.params.held_out else region.params.coarsen
+        if not region.params.held_out:
+            region.deal(np.random.default_rng([params.seed, number]))
+        for factor in factors:
+            rng = np.random.default_rng([params.seed, number, factor])
+            delta = (region.delta_m[0] * factor, region.delta_m[1] * factor)
+            for split, hr in region.sample(rng, factor).items():
+                collector.add(name, split, hr, delta)
+                spacings += [delta] if split == "test" else []
+    _refuse_empty(collector, where)
+    validity = collector.validity()
+    record = {
+        "regions": {name: region.hr_fname for name, region in params.regions.items()},
+        "scale": params.scale,
+        "lr_method": "area",
+        "seed": params.seed,
+        "pairs": collector.counts,
+        "validity": dataclasses.asdict(validity),
+    }
+    if len(set(spacings)) == 1:  # the spectra of the test need one spacing
+        rows, columns = spacings[0]
+        record |= {"delta_hr_m": [rows, columns]}
+        record |= {"delta_lr_m": [rows * params.scale, columns * params.scale]}
+    collector.save(params.save_dir, record)
+    for name, counts in collector.counts.items():
+        print(f"{name:>16}: {', '.join(f'{n} {split}' for split, n in counts.items())}")
+    print(f"written to {params.save_dir}")
+
+
+def _refuse_empty(collector: _Collector, where: str) -> None:
+    for split in SPLITS:
+        if not collector.hr[split]:
+            mend = "Set test_size above 0, or hold a region out" if split == "test" else ""
+            raise ConfigError(
+                f"{where}: no region gives patches for {split}. "
+                f"{mend or 'Coarsen less, or use larger blocks (block)'}."
+            )
+
+
+@program
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.regions")
+    parser.add_argument("yml_fname", help="regions, sizes and shares (.yml)")
+    args = parser.parse_args(arguments)
+    build(check(RegionsParams, read_yaml(args.yml_fname), args.yml_fname), args.yml_fname)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

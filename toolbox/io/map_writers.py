@@ -1,0 +1,956 @@
+"""Enlarged maps written strip by strip in the kind, data type and sign of their input."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolbox.errors import DataError, MissingLibraryError
+from toolbox.io.atomic import replacing
+from toolbox.io.maps import ArrayReader, MapReader, NetcdfReader, RasterioReader, Transform
+from toolbox.io.safe_pickle import save_array
+from toolbox.io.spacing import refined
+
+JPEG_QUALITY = 95
+BAG_NODATA = 1_000_000.0
+_BLOCK = 512
+_LOSSLESS = ("deflate", "lzw", "zstd", "lzma", "packbits")
+_PACKED = (".tif", ".tiff", ".nc")  # these can say scale, offset and nodata
+_PICTURES = {".png": ("u1", "u2"), ".jpg": ("u1",), ".jpeg": ("u1",), ".bmp": ("u1",)}
+_FOREIGN_TAGS = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "GEOLOCATION", "RPC")
+
+
+def default_output_suffix(path: str | os.PathLike[str]) -> str:
+    """Suffix of the result where the user names none: that of the input, if it can be written.
+
+    Parameters
+    ----------
+    path : path-like
+        The input.
+
+    Returns
+    -------
+    str
+        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npz":
+        return ".npy"
+    return ".tif" if suffix == ".bag" and not _writes_bag() else suffix
+
+
+@functools.cache
+def _writes_bag() -> bool:
+    try:
+        import rasterio
+    except ImportError:
+        return False
+    with rasterio.Env() as environment:  # GDAL 3.2 and later write what they read
+        return "BAG" in environment.drivers()
+
+
+def write_map(
+    path: str | os.PathLike[str],
+    like: MapReader,
+    scale: int,
+    strips: Iterable[np.ndarray],
+    *,
+    bands: Sequence[str] = (),
+    dtype: Any = None,
+    cog: bool = False,
+) -> None:
+    """Write an enlarged map with the geodata, sign, data type and gaps of its input.
+
+    GeoTIFF, NetCDF and ``.npy`` hold a few strips in memory; the other kinds hold all. What
+    could not be kept is added to ``like.notes``.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.tif .tiff .nc .bag .npy .pkl .png .jpg .jpeg .bmp``; the suffix tells the kind. Its
+        folder is made if missing; the file appears whole or not at all.
+    like : MapReader
+        The input, still open.
+    scale : int
+        How many times finer the result is.
+    strips : iterable of numpy.ndarray, shape (rows, W * scale, B), float32
+        From top to bottom, together (H * scale, W * scale, B); unpacked, heights positive up, NaN
+        where missing. Bands after ``like.channels`` (a standard deviation) keep their sign.
+    bands : sequence of str
+        Names of all B bands; needed if B is not ``like.channels``.
+    dtype : dtype-like, optional
+        Of the stored values; default that of the input.
+    cog : bool
+        Write a GeoTIFF as cloud-optimised: tiled, with overviews.
+
+    Raises
+    ------
+    DataError
+        If that kind of file cannot hold such a map.
+    """
+    final = Path(path)
+    output, writer = _planned(final, like, scale, tuple(bands), dtype, cog)
+    with replacing(final) as beside:
+        writer(beside, output, strips)
+    output.tell()
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    like: MapReader,
+    scale: int,
+    *,
+    bands: Sequence[str] = (),
+    dtype: Any = None,
+    cog: bool = False,
+) -> None:
+    """Refuse, before the work, what `write_map` would refuse; the parameters are its own."""
+    notes = list(like.notes)
+    output, _ = _planned(Path(path), like, scale, tuple(bands), dtype, cog)
+    if output.path.suffix.lower() == ".bag":
+        _check_bag(output)
+    if output.path.suffix.lower() in (".tif", ".tiff"):
+        _place(output, _southern_first(like))
+    like.notes[:] = notes  # writing says them
+
+
+def _planned(
+    final: Path, like: MapReader, scale: int, bands: tuple[str, ...], dtype: Any, cog: bool
+) -> tuple[_Output, Callable[[Path, _Output, Iterable[np.ndarray]], None]]:
+    """Return what is to be written, and by what."""
+    suffix = final.suffix.lower()
+    writer = _WRITERS.get(suffix)
+    if writer is None:
+        raise DataError(
+            f"{final}: cannot write {final.suffix!r}. Name a file ending in one of "
+            f"{', '.join(sorted(_WRITERS))}."
+        )
+    if cog and suffix not in (".tif", ".tiff"):
+        raise DataError(f"{final}: only a GeoTIFF can be cloud-optimised. Name a .tif file.")
+    output = _Output(final, like, scale, bands, dtype)
+    return output, _write_cog if cog else writer
+
+
+# -- Values --------------------------------------------------------------------------------------
+
+
+class _Output:
+    """The result: its shape, and how physical values become stored ones."""
+
+    def __init__(
+        self, path: Path, like: MapReader, scale: int, names: tuple[str, ...], dtype: Any
+    ) -> None:
+        self.path, self.like, self.scale, self.names = path, like, scale, names
+        self.suffix = path.suffix.lower()
+        self.bands = len(names) or like.channels
+        self.shape = (like.shape[0] * scale, like.shape[1] * scale, self.bands)
+        if self.bands < like.channels:
+            raise ValueError(f"{like.channels} channels need names; received {names}")
+        self.dtype = self._choose_dtype(dtype)
+        keeps = self.suffix in _PACKED and not (self.floating and like.dtype.kind in "iu")
+        self.packing = like.packing if keeps else (1.0, 0.0)
+        self.turned = like.positive == "down" and self.suffix != ".bag"
+        self.nodata = self._keep_nodata()
+        self.fill = self._choose_fill()
+        self.gaps = self.cut = 0
+        self.limits = (np.inf, -np.inf)
+
+    @property
+    def floating(self) -> bool:
+        return self.dtype.kind == "f"
+
+    @property
+    def reserved(self) -> bool:
+        """Whether `fill` stands for missing only, so that no pixel may have that value."""
+        like = self.like
+        wide = like.georeferenced and not like.is_image and self.dtype.itemsize > 1
+        return not self.floating and (self.nodata is not None or like.gappy or wide)
+
+    @property
+    def found_nodata(self) -> float | None:
+        """Nodata to be recorded, once all is written."""
+        chosen = self.gaps > 0 and self.reserved
+        return self.fill if self.nodata is None and chosen else self.nodata
+
+    def _choose_dtype(self, wanted: Any) -> np.dtype:
+        if self.suffix == ".bag":
+            return np.dtype(np.float32)
+        dtype = np.dtype(self.like.dtype if wanted is None else wanted).newbyteorder("=")
+        if wanted is None and dtype.kind in "iu" and not self._holds(dtype):
+            dtype = np.dtype(np.float32)
+        if dtype.kind == "b":
+            dtype = np.dtype(np.uint8)
+        if dtype == np.float16 and self.suffix in _PACKED:
+            dtype = np.dtype(np.float32)
+        if dtype.kind not in "iuf":
+            raise DataError(f"{self.path}: dtype must be of numbers; received {dtype}.")
+        self._check_picture(dtype)
+        return dtype
+
+    def _holds(self, dtype: np.dtype) -> bool:
+        """Whether whole numbers are enough, or fractions need a dtype of their own."""
+        if self.like.packing != (1.0, 0.0) and self.suffix not in _PACKED:
+            return False
+        if self.bands == self.like.channels or self.suffix == ".nc" or self.suffix in _PICTURES:
+            return True
+        self.like.notes.append(
+            f"{self.path}: is float32 rather than {dtype}, as {self.names[-1]} needs fractions."
+        )
+        return False
+
+    def _check_picture(self, dtype: np.dtype) -> None:
+        allowed = _PICTURES.get(self.suffix)
+        if allowed and dtype.str[1:] not in allowed:
+            kinds = " or ".join(str(np.dtype(name)) for name in allowed)
+            raise DataError(
+                f"{self.path}: {self.suffix} holds {kinds}; received {dtype}. Give that dtype, or "
+                f"name a .tif or .npy file."
+            )
+        if allowed and self.bands not in (1, 3):
+            raise DataError(
+                f"{self.path}: {self.suffix} holds 1 or 3 channels; received {self.bands}. Name a "
+                f".tif or .npy file."
+            )
+
+    def _keep_nodata(self) -> float | None:
+        like = self.like
+        if self.suffix == ".bag":
+            return BAG_NODATA
+        other_kind = like.path.suffix.lower() != self.suffix
+        if other_kind and self.suffix not in _PACKED and self.floating:
+            return None  # such a file cannot say what means missing; NaN needs no saying
+        scale, offset = self.packing
+        given = None if like.missing is None else (like.missing - offset) / scale
+        own = like.nodata if self.packing == like.packing else None
+        kept = given if own is None else own
+        return kept if kept is not None and _fits(kept, self.dtype) else None
+
+    def _choose_fill(self) -> float:
+        if self.nodata is not None:
+            return self.nodata
+        if self.floating:
+            return np.nan
+        if self.like.is_image and not self.like.gappy:
+            return 0
+        limits = np.iinfo(self.dtype)
+        return limits.min if self.dtype.kind == "i" else limits.max
+
+    def checked(self, strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass on strips that together have the shape of the result."""
+        rows = 0
+        for strip in strips:
+            rows += len(strip)
+            if strip.ndim != 3 or strip.shape[1:] != self.shape[1:] or rows > self.shape[0]:
+                raise ValueError(f"strips of {self.shape} expected; received {strip.shape}")
+            yield strip
+        if rows != self.shape[0]:
+            raise ValueError(f"strips must have {self.shape[0]} rows together; received {rows}")
+
+    def encode(self, strip: np.ndarray) -> np.ndarray:
+        """Turn physical values (rows, W, B or C) into stored ones."""
+        if self.dtype == np.float32 and self.packing == (1.0, 0.0) and not self.turned:
+            return self._as_it_is(strip)
+        scale, offset = self.packing
+        values = strip.astype(np.float64)
+        own = values[..., : self.like.channels]
+        if self.turned:
+            np.negative(own, out=own)
+        own -= offset
+        values /= scale
+        gaps = ~np.isfinite(values)
+        self._remember(own)
+        self.gaps += int(gaps.sum())
+        if not self.floating:
+            self._round(values, gaps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = values.astype(self.dtype)
+        stored[gaps] = np.asarray(self.fill).astype(self.dtype)
+        return stored
+
+    def _as_it_is(self, strip: np.ndarray) -> np.ndarray:
+        """Mark the gaps of values that are stored as they are."""
+        gaps = ~np.isfinite(strip)
+        count = int(np.count_nonzero(gaps))
+        self.gaps += count
+        self._remember(strip[..., : self.like.channels])
+        if not count or np.isnan(self.fill):
+            return strip
+        return np.where(gaps, np.float32(self.fill), strip)
+
+    def _round(self, values: np.ndarray, gaps: np.ndarray) -> None:
+        limits = np.iinfo(self.dtype)
+        exact = 2**53  # beyond it float64 has no whole numbers to round to
+        low, high = max(limits.min, -exact), min(limits.max, exact)
+        values[gaps] = low
+        np.rint(values, out=values)
+        self.cut += int(((values < low) | (values > high)).any(axis=-1).sum())
+        np.clip(values, low, high, out=values)
+        if self.reserved:
+            values[values == self.fill] += 1 if self.fill < high else -1
+
+    def _remember(self, own: np.ndarray) -> None:
+        if self.suffix != ".nc":  # no other kind says its range
+            return
+        finite = own[np.isfinite(own)]
+        if finite.size:
+            low, high = self.limits
+            self.limits = (min(low, float(finite.min())), max(high, float(finite.max())))
+
+    def actual_range(self) -> np.ndarray | None:
+        """Least and greatest unpacked value in the sign of the file."""
+        scale, offset = self.packing
+        if self.limits[0] > self.limits[1]:
+            return None
+        return np.sort(np.array(self.limits) * scale + offset)
+
+    def tell(self) -> None:
+        """Note what could not be written as it is."""
+        self._tell_cut()
+        self._tell_gaps()
+
+    def _tell_cut(self) -> None:
+        """Note pixels outside the range of whole numbers; overshoot is no loss to an image."""
+        if not self.cut or self.like.is_image:
+            return
+        cure = "name a .tif or .npy file and use" if self.suffix in _PICTURES else "use"
+        self.like.notes.append(
+            f"WARNING: {self.path}: {self.cut} pixels lie outside {self.dtype} and are cut to it; "
+            f"{cure} --dtype float32."
+        )
+
+    def _tell_gaps(self) -> None:
+        """Note by what missing pixels are marked, if the input did not mark them so."""
+        records = self.suffix in _PACKED
+        known = self.nodata is not None and (records or self.like.nodata is None)
+        if not self.gaps or self.floating or known:
+            return
+        recorded = self.reserved and records
+        mark = "recorded as its nodata" if recorded else "which the file cannot mark as missing"
+        self.like.notes.append(
+            f"{'' if recorded else 'WARNING: '}{self.path}: {self.gaps} missing values are "
+            f"written as {self.fill:g}, {mark}."
+        )
+
+
+def _fits(value: float, dtype: np.dtype) -> bool:
+    if dtype.kind == "f":
+        return not np.isfinite(value) or abs(value) <= np.finfo(dtype).max
+    limits = np.iinfo(dtype)
+    return bool(np.isfinite(value)) and value == round(value) and limits.min <= value <= limits.max
+
+
+def _regroup(strips: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
+    """Give strips again as multiples of `height` rows, so that each block is written once."""
+    held: list[np.ndarray] = []
+    for strip in strips:
+        held.append(strip)
+        rows = sum(map(len, held))
+        if rows >= height:
+            joined, whole = np.concatenate(held), rows // height * height
+            yield joined[:whole]
+            held = [joined[whole:]]
+    if held and sum(map(len, held)):
+        yield np.concatenate(held)
+
+
+def _refined_transform(transform: Transform, scale: int) -> Transform:
+    """Divide pixels; the outer edges stay."""
+    a, b, c, d, e, f = transform
+    return a / scale, b / scale, c, d / scale, e / scale, f
+
+
+# -- GeoTIFF -------------------------------------------------------------------------------------
+
+
+def _write_tiff(path: Path, output: _Output, strips: Iterable[np.ndarray], **profile: Any) -> None:
+    rasterio = _rasterio(output.path)
+    stored = _regroup(map(output.encode, output.checked(strips)), _block(output))
+    flip = _southern_first(output.like)
+    with _quiet():
+        file = rasterio.open(path, "w", **(_tiff_profile(output, flip) | profile))
+    with file:
+        _describe(file, output)
+        first = 0
+        for block in stored:
+            _put(file, block, first, flip)
+            first += len(block)
+        if file.nodata is None and output.found_nodata is not None:
+            file.nodata = output.found_nodata
+
+
+def _put(file: Any, block: np.ndarray, first: int, flip: bool) -> None:
+    rows, columns = block.shape[:2]
+    if flip:
+        block, first = block[::-1], file.height - first - rows
+    file.write(np.moveaxis(block, -1, 0), window=((first, first + rows), (0, columns)))
+
+
+def _southern_first(like: MapReader) -> bool:
+    """Whether rows run north; GeoTIFFs of other origin are written north up."""
+    transform = like.transform
+    return not isinstance(like, RasterioReader) and transform is not None and transform[4] > 0
+
+
+def _block(output: _Output) -> int:
+    return _BLOCK if min(output.shape[:2]) >= _BLOCK else 256
+
+
+def _tiff_profile(output: _Output, flip: bool) -> dict[str, Any]:
+    like, block = output.like, _block(output)
+    profile = {
+        "driver": "GTiff",
+        "height": output.shape[0],
+        "width": output.shape[1],
+        "count": output.bands,
+        "dtype": output.dtype,
+        "nodata": output.nodata,
+        "crs": like.crs,
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "interleave": "pixel" if like.channels > 1 else "band",
+        "BIGTIFF": "IF_SAFER",
+    }
+    if like.channels == 3:
+        profile |= {"photometric": "RGB"} | ({"ALPHA": "NO"} if output.bands > 3 else {})
+    return profile | _place(output, flip) | _compression(output)
+
+
+def _place(output: _Output, flip: bool) -> dict[str, Any]:
+    like = output.like
+    if like.transform is None:
+        if like.georeferenced:
+            raise DataError(
+                f"{output.path}: {like.path} is not evenly spaced, which no GeoTIFF can hold. Name "
+                f"a .nc file."
+            )
+        return {}
+    a, b, c, d, e, f = _refined_transform(like.transform, output.scale)
+    if flip:
+        e, f = -e, f + e * output.shape[0]
+    return {"transform": _rasterio(output.path).Affine(a, b, c, d, e, f)}
+
+
+def _compression(output: _Output) -> dict[str, Any]:
+    """Compress as the input; what loses data, or is no GeoTIFF, becomes deflate."""
+    like, method, predictor = output.like, "deflate", "2"
+    if isinstance(like, RasterioReader):
+        tags = like.dataset.tags(ns="IMAGE_STRUCTURE")
+        predictor = tags.get("PREDICTOR", "1" if like.kind != "bag" else "2")
+        method = str(like.dataset.profile.get("compress", "none")).lower()
+        if method == "none":
+            return {}
+        if method not in _LOSSLESS:
+            like.notes.append(f"{output.path}: compressed by deflate rather than {method}.")
+            method, predictor = "deflate", "2"
+    if method not in ("deflate", "lzw", "zstd"):
+        return {"compress": method}
+    if predictor == "3" and not output.floating:
+        predictor = "2"
+    return {"compress": method, "predictor": predictor}
+
+
+def _describe(file: Any, output: _Output) -> None:
+    """Carry over tags, names, units, packing and colours."""
+    like = output.like
+    own = like.channels
+    if isinstance(like, RasterioReader):
+        _copy_tags(file, like, output.scale)
+    elif (sign := _known_sign(output)) is not None:
+        file.update_tags(1, positive=sign)
+    scale, offset = output.packing
+    if (scale, offset) != (1.0, 0.0):
+        file.scales = [scale] * output.bands
+        file.offsets = [offset] * own + [0.0] * (output.bands - own)
+    for band, name in enumerate(output.names or _descriptions(like), start=1):
+        if name:
+            file.set_band_description(band, name)
+    if like.units:
+        file.units = [like.units] * output.bands
+
+
+def _known_sign(output: _Output) -> str | None:
+    """Sign to be declared in a file of another kind; an assumption is no declaration."""
+    like = output.like
+    if like.is_image or like.positive_reason.startswith("assumed"):
+        return None
+    return "down" if output.turned else "up"
+
+
+def _descriptions(like: MapReader) -> list[str | None]:
+    if isinstance(like, RasterioReader):
+        return [like.dataset.descriptions[band - 1] for band in like.bands]
+    return [like.description or like.name]
+
+
+def _copy_tags(file: Any, like: RasterioReader, scale: int) -> None:
+    source = like.dataset
+    spaces = [ns for ns in source.tag_namespaces() if ns not in _FOREIGN_TAGS and ":" not in ns]
+    for space in (None, *spaces):
+        file.update_tags(ns=space, **_still_true(source.tags(ns=space), scale))
+    for to, band in enumerate(like.bands, start=1):
+        file.update_tags(to, **_still_true(source.tags(band), scale))
+    colours = [source.colorinterp[band - 1] for band in like.bands]
+    if like.kind != "bag":
+        file.colorinterp = colours + list(file.colorinterp[len(colours) :])
+
+
+def _still_true(tags: dict[str, str], scale: int) -> dict[str, str]:
+    """Leave out statistics, and raise the resolution of a printed or microscopic image."""
+    kept = {key: value for key, value in tags.items() if not key.startswith("STATISTICS_")}
+    for key in ("TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION"):
+        with contextlib.suppress(KeyError):
+            kept[key] = repr(float(kept[key]) * scale)
+    return kept
+
+
+def _write_cog(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    options = {key.upper(): value for key, value in _compression(output).items()}
+    if "PREDICTOR" in options:
+        options["PREDICTOR"] = {"1": "NO", "2": "STANDARD", "3": "FLOATING_POINT"}[
+            options["PREDICTOR"]
+        ]
+    options |= {"COMPRESS": options.get("COMPRESS", "NONE"), "BLOCKSIZE": str(_BLOCK)}
+    options |= {"OVERVIEW_RESAMPLING": "AVERAGE", "BIGTIFF": "IF_SAFER"}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
+        whole = Path(folder) / "strips.tif"
+        # GDAL makes no overviews of a source that is neither packed nor interleaved by pixel.
+        _write_tiff(whole, output, strips, interleave="pixel")
+        _copy(whole, path, output, driver="COG", **options)
+
+
+def _copy(source: Path, path: Path, output: _Output, **options: str) -> None:
+    rasterio = _rasterio(output.path)
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
+    try:
+        with _quiet():
+            rasterio.shutil.copy(source, path, **options)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise DataError(
+            f"{output.path}: GDAL cannot write it as {options['driver']} ({error}). Name a .tif "
+            f"file."
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep rasterio from warning of a missing georeference: the reader's notes tell it."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _rasterio(path: Path) -> Any:
+    try:
+        import rasterio
+        import rasterio.shutil
+    except ImportError:
+        raise MissingLibraryError(
+            f"{path}: writing {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
+            f"(or pip install rasterio)."
+        ) from None
+    return rasterio
+
+
+# -- BAG -----------------------------------------------------------------------------------------
+
+
+def _write_bag(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    """Write elevation (always positive up) and uncertainty through a GeoTIFF of both."""
+    like, rasterio = output.like, _rasterio(output.path)
+    _check_bag(output)
+    flip = _southern_first(like)
+    profile = _tiff_profile(output, flip) | {"count": 2, "compress": "deflate", "predictor": "2"}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
+        whole = Path(folder) / "both.tif"
+        with rasterio.open(whole, "w", **profile) as file:
+            first = 0
+            for block in _regroup(map(output.encode, output.checked(strips)), _block(output)):
+                rows = slice(first, first + len(block))
+                _put(file, _with_uncertainty(block, output, rows), first, flip)
+                first = rows.stop
+        _copy(whole, path, output, driver="BAG")
+    like.notes.append(f"{output.path}: the descriptive XML of the BAG is GDAL's own template.")
+
+
+def _check_bag(output: _Output) -> None:
+    like = output.like
+    rotated = like.transform is not None and (like.transform[1] or like.transform[3])
+    if like.transform is None or like.crs is None or rotated:
+        raise DataError(
+            f"{output.path}: a BAG needs a coordinate reference system and a grid that is not "
+            f"rotated; {like.path} has none. Name a .tif file."
+        )
+    if like.channels != 1 or output.bands > 2 or _other_bag_band(like):
+        raise DataError(
+            f"{output.path}: a BAG holds elevation and at most one band of uncertainty; received "
+            f"{output.bands} bands. Name a .tif file."
+        )
+    if output.bands == 2:
+        if output.names[1] != "standard_deviation":
+            raise DataError(
+                f"{output.path}: the second band of a BAG must be 'standard_deviation', its "
+                f"uncertainty; received {output.names[1]!r}. Name a .tif file."
+            )
+        like.notes.append(f"{output.path}: {output.names[1]} is written as the uncertainty.")
+
+
+def _other_bag_band(like: MapReader) -> bool:
+    return isinstance(like, RasterioReader) and like.kind == "bag" and like.bands != (1,)
+
+
+def _with_uncertainty(block: np.ndarray, output: _Output, rows: slice) -> np.ndarray:
+    if block.shape[2] == 2:
+        return block
+    repeated = _repeated_uncertainty(output, rows)
+    repeated[np.isnan(repeated) | (block[..., 0] == BAG_NODATA)] = BAG_NODATA
+    return np.concatenate([block, repeated[..., None]], axis=2)
+
+
+def _repeated_uncertainty(output: _Output, rows: slice) -> np.ndarray:
+    """Take the input's uncertainty of the pixel around each finer one; NaN if it has none."""
+    like, scale = output.like, output.scale
+    if not isinstance(like, RasterioReader) or like.kind != "bag" or like.dataset.count < 2:
+        return np.full((rows.stop - rows.start, output.shape[1]), np.nan, np.float32)
+    top, bottom = rows.start // scale, -(-rows.stop // scale)
+    coarse = like.read_band(2, slice(top, bottom), slice(0, like.shape[1])).astype(np.float32)
+    fine = coarse.repeat(scale, 0).repeat(scale, 1)
+    return fine[rows.start - top * scale : rows.stop - top * scale]
+
+
+# -- NetCDF --------------------------------------------------------------------------------------
+
+
+def _write_netcdf(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    """Write coordinates and attributes through xarray, then the planes strip by strip."""
+    like = output.like
+    if like.channels != 1:
+        raise DataError(f"{output.path}: a NetCDF holds maps, not RGB images. Name a .tif file.")
+    try:
+        import h5netcdf
+        import xarray  # noqa: F401
+    except ImportError:
+        raise MissingLibraryError(
+            f"{output.path}: writing NetCDF needs xarray and h5netcdf. Run: pip install "
+            f"'sr-toolbox[geo]'."
+        ) from None
+    layout = _layout(output)
+    layout.skeleton.to_netcdf(path, engine="h5netcdf")
+    with h5netcdf.File(path, "a") as file:
+        planes = _create_planes(file, output, layout)
+        first = 0
+        for strip in _regroup(
+            output.checked(strips), layout.chunks[layout.dims.index(layout.rows)]
+        ):
+            _put_planes(planes, output, layout, strip, first)
+            first += len(strip)
+        _finish_plane(planes[0], output)
+
+
+@dataclasses.dataclass
+class _Layout:
+    """Where the planes of a NetCDF lie: dimensions in stored order, and what surrounds them.
+
+    `skeleton` is an xarray.Dataset of everything but the planes.
+    """
+
+    skeleton: Any
+    name: str
+    dims: tuple[str, ...]
+    rows: str
+    columns: str
+    attrs: dict[str, Any]
+    chunks: tuple[int, ...]
+    filters: dict[str, Any]
+
+    def index(self, rows: slice) -> tuple[Any, ...]:
+        """Index of whole rows in a plane as it is stored."""
+        return tuple(rows if dim == self.rows else slice(None) for dim in self.dims)
+
+    def arranged(self, plane: np.ndarray) -> np.ndarray:
+        """Turn rows and columns (h, w) into stored order, with axes of length one."""
+        if self.dims.index(self.rows) > self.dims.index(self.columns):
+            plane = plane.T
+        lengths = iter(plane.shape)
+        shape = [next(lengths) if dim in (self.rows, self.columns) else 1 for dim in self.dims]
+        return plane.reshape(shape)
+
+
+def _create_planes(file: Any, output: _Output, layout: _Layout) -> list[Any]:
+    for dim, size in zip((layout.rows, layout.columns), output.shape[:2], strict=True):
+        if dim not in file.dimensions:
+            file.dimensions[dim] = size
+    options = {"chunks": layout.chunks, **layout.filters}
+    nodata = None if output.nodata is None else output.dtype.type(output.nodata)
+    planes = [
+        file.create_variable(layout.name, layout.dims, output.dtype, fillvalue=nodata, **options)
+    ]
+    planes[0].attrs.update(layout.attrs)
+    for name in output.names[1:]:
+        extra = file.create_variable(
+            _identifier(name), layout.dims, np.float32, fillvalue=np.float32(np.nan), **options
+        )
+        shared = ("units", "grid_mapping", "coordinates")
+        extra.attrs.update({key: layout.attrs[key] for key in shared if key in layout.attrs})
+        extra.attrs["long_name"] = name.replace("_", " ")
+        planes.append(extra)
+    if planes[1:]:
+        planes[0].attrs["ancillary_variables"] = " ".join(map(_identifier, output.names[1:]))
+    return planes
+
+
+def _put_planes(
+    planes: list[Any], output: _Output, layout: _Layout, strip: np.ndarray, first: int
+) -> None:
+    index = layout.index(slice(first, first + len(strip)))
+    planes[0][index] = layout.arranged(output.encode(strip[..., :1])[..., 0])
+    for band, plane in enumerate(planes[1:], start=1):
+        plane[index] = layout.arranged(strip[..., band].astype(np.float32))
+
+
+def _finish_plane(plane: Any, output: _Output) -> None:
+    if output.nodata is None and output.found_nodata is not None:
+        plane.attrs["_FillValue"] = output.dtype.type(output.found_nodata)
+    if "actual_range" in plane.attrs and (limits := output.actual_range()) is not None:
+        plane.attrs["actual_range"] = limits
+
+
+def _layout(output: _Output) -> _Layout:
+    like = output.like
+    layout = _kept_layout(output, like) if isinstance(like, NetcdfReader) else _new_layout(output)
+    # Values have changed, so limits of the old ones would make new ones "missing".
+    for key in ("valid_min", "valid_max", "valid_range"):
+        layout.attrs.pop(key, None)
+    layout.attrs |= _packing_attrs(output)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    line = f"{now} sr-toolbox: {like.path.name} enlarged {output.scale} times"
+    attrs = layout.skeleton.attrs
+    attrs["history"] = "\n".join(filter(None, [str(attrs.get("history", "")), line]))
+    return layout
+
+
+def _packing_attrs(output: _Output) -> dict[str, Any]:
+    scale, offset = output.packing
+    packed = {"scale_factor": scale, "add_offset": offset} if output.packing != (1.0, 0.0) else {}
+    if isinstance(output.like, NetcdfReader):
+        # In the very type of the input, on which it depends what readers unpack to.
+        coded = output.like.array.encoding
+        packed = {key: coded.get(key, value) for key, value in packed.items() if key in coded}
+        if "missing_value" in coded and output.nodata is not None:
+            packed["missing_value"] = output.dtype.type(output.nodata)
+    return packed
+
+
+def _kept_layout(output: _Output, like: NetcdfReader) -> _Layout:
+    import xarray
+
+    source, dims = like.dataset, tuple(map(str, like.array.dims))
+    singles = {dim for dim in dims if dim not in like.dims}
+    helpers = {
+        name: xarray.Variable(variable.dims, variable.values, variable.attrs, {"_FillValue": None})
+        for name, variable in source.variables.items()
+        if set(variable.dims) <= singles and name != like.name
+    }
+    for dim in like.dims:
+        if dim in source.coords:
+            helpers[dim] = _refined_coordinate(source[dim], output.scale)
+    _refine_geotransforms(helpers, like, output.scale)
+    _note_dropped(like, set(map(str, source.variables)) - set(map(str, helpers)) - {like.name})
+    attrs = dict(source.attrs)
+    if like.gridline or "node_offset" in attrs:
+        attrs["node_offset"] = np.int32(1)
+    coded = like.array.encoding
+    plane_attrs = dict(like.array.attrs)
+    if kept := [name for name in coded.get("coordinates", "").split() if name in helpers]:
+        plane_attrs["coordinates"] = " ".join(kept)
+    if "grid_mapping" in coded:
+        plane_attrs["grid_mapping"] = coded["grid_mapping"]
+    # Coordinates that are no dimensions would be listed in a global attribute.
+    skeleton = xarray.Dataset(helpers, attrs=attrs).reset_coords()
+    return _Layout(
+        skeleton,
+        str(like.name),
+        dims,
+        *like.dims,
+        plane_attrs,
+        _chunks(dims, like, output),
+        _filters(coded),
+    )
+
+
+def _refined_coordinate(coordinate: Any, scale: int) -> Any:
+    """Centres of the finer pixels; the outer edges stay."""
+    import xarray
+
+    centres = refined(coordinate.values, scale)
+    attrs = dict(coordinate.attrs)
+    for key in ("valid_min", "valid_max", "valid_range", "bounds"):
+        attrs.pop(key, None)
+    if "actual_range" in attrs:
+        half = np.abs(centres[[0, -1]] - centres[[1, -2]]) / 2
+        outward = np.sign(centres[[0, -1]] - centres[[-1, 0]])
+        attrs["actual_range"] = np.sort(centres[[0, -1]] + outward * half)
+    return xarray.Variable(coordinate.dims, centres, attrs, {"_FillValue": None})
+
+
+def _refine_geotransforms(helpers: dict[Any, Any], like: MapReader, scale: int) -> None:
+    """Keep GDAL's own attribute of a grid mapping true."""
+    if like.transform is None:
+        return
+    a, b, c, d, e, f = _refined_transform(like.transform, scale)
+    for variable in helpers.values():
+        if "GeoTransform" in variable.attrs:
+            variable.attrs["GeoTransform"] = " ".join(map(repr, (c, a, b, f, d, e)))
+
+
+def _note_dropped(like: MapReader, names: set[str]) -> None:
+    if names:
+        like.notes.append(f"{like.path}: not carried over: {', '.join(sorted(names))}.")
+
+
+def _chunks(dims: tuple[str, ...], like: NetcdfReader, output: _Output) -> tuple[int, ...]:
+    sizes = dict(zip(like.dims, output.shape[:2], strict=True))
+    wanted = like.array.encoding.get("chunksizes") or (256,) * len(dims)
+    # A chunk must fit in memory some times over, however large those of the input are.
+    return tuple(
+        max(1, min(chunk, _BLOCK, sizes.get(dim, 1)))
+        for chunk, dim in zip(wanted, dims, strict=True)
+    )
+
+
+def _filters(coded: dict[str, Any]) -> dict[str, Any]:
+    if not coded.get("zlib", True):
+        return {}
+    level = coded.get("complevel") or 4
+    return {"compression": "gzip", "compression_opts": level, "shuffle": coded.get("shuffle", True)}
+
+
+def _new_layout(output: _Output) -> _Layout:
+    import xarray
+
+    like = output.like
+    title = output.names[0] if output.names else like.description or like.name
+    attrs = {"long_name": like.description, "units": like.units}
+    attrs = {key: value for key, value in attrs.items() if value}
+    if (sign := _known_sign(output)) is not None:
+        attrs["positive"] = sign
+    dims: tuple[str, str] = ("y", "x")
+    helpers: dict[str, Any] = {}
+    if like.transform is not None:
+        dims, helpers = _coordinates(output)
+        attrs |= {"grid_mapping": "spatial_ref"} if "spatial_ref" in helpers else {}
+    skeleton = xarray.Dataset(helpers, attrs={"Conventions": "CF-1.8"})
+    chunks = (min(256, output.shape[0]), min(256, output.shape[1]))
+    name = _identifier(title or "z")
+    return _Layout(skeleton, name, dims, *dims, attrs, chunks, _filters({}))
+
+
+def _coordinates(output: _Output) -> tuple[tuple[str, str], dict[str, Any]]:
+    """Coordinates and grid mapping from a transform and a coordinate reference system."""
+    import xarray
+
+    a, b, c, d, e, f = _refined_transform(output.like.transform or (), output.scale)  # type: ignore[arg-type]
+    if b or d:
+        raise DataError(
+            f"{output.path}: {output.like.path} is rotated, which NetCDF coordinates cannot say. "
+            f"Name a .tif file."
+        )
+    crs = (
+        _rasterio(output.path).crs.CRS.from_user_input(output.like.crs) if output.like.crs else None
+    )
+    dims, attrs = _axis_attrs(crs)
+    y = f + e * (np.arange(output.shape[0]) + 0.5)
+    x = c + a * (np.arange(output.shape[1]) + 0.5)
+    axes = zip(dims, (y, x), attrs, strict=True)
+    helpers = {dim: xarray.Variable(dim, v, at, {"_FillValue": None}) for dim, v, at in axes}
+    if crs is not None:
+        mapping = {"crs_wkt": crs.to_wkt(), "spatial_ref": crs.to_wkt()}
+        mapping |= {"grid_mapping_name": "latitude_longitude"} if crs.is_geographic else {}
+        helpers["spatial_ref"] = xarray.Variable((), np.int32(0), mapping)
+    return dims, helpers
+
+
+def _axis_attrs(crs: Any) -> tuple[tuple[str, str], tuple[dict[str, str], dict[str, str]]]:
+    if crs is not None and crs.is_geographic:
+        return ("lat", "lon"), (
+            {"standard_name": "latitude", "units": "degrees_north"},
+            {"standard_name": "longitude", "units": "degrees_east"},
+        )
+    units = "m" if crs is None or crs.linear_units.startswith("met") else crs.linear_units
+    kind = "projection_{}_coordinate"
+    both = tuple({"standard_name": kind.format(axis), "units": units} for axis in "yx")
+    return ("y", "x"), (both if crs is not None else ({}, {}))  # type: ignore[return-value]
+
+
+def _identifier(name: str) -> str:
+    """Turn a description into the name of a variable."""
+    word = re.sub(r"\W+", "_", name).strip("_") or "z"
+    return f"v_{word}" if word[0].isdigit() else word
+
+
+# -- Arrays and images ---------------------------------------------------------------------------
+
+
+def _write_npy(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(output.dtype),
+        "fortran_order": False,
+        "shape": _squeezed(output),
+    }
+    with open(path, "wb") as stream:
+        np.lib.format.write_array_header_2_0(stream, header)
+        for strip in output.checked(strips):
+            stream.write(np.ascontiguousarray(output.encode(strip)).data)
+
+
+def _squeezed(output: _Output) -> tuple[int, ...]:
+    """Shape of an array: a map of one band has two axes unless its input had three."""
+    three = isinstance(output.like, ArrayReader) and output.like.array.ndim == 3
+    return output.shape if output.bands > 1 or three else output.shape[:2]
+
+
+def _whole(output: _Output, strips: Iterable[np.ndarray]) -> np.ndarray:
+    stored = np.concatenate([output.encode(strip) for strip in output.checked(strips)])
+    return stored.reshape(_squeezed(output))
+
+
+def _write_pickle(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    save_array(_whole(output, strips), path)
+
+
+def _write_picture(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    from toolbox.opencv import cv2
+
+    image = _whole(output, strips)
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if output.suffix in (".jpg", ".jpeg") else []
+    colours = image[..., ::-1] if output.bands == 3 else image
+    done, content = cv2.imencode(output.suffix, np.ascontiguousarray(colours), options)
+    if not done:
+        raise DataError(f"{output.path}: OpenCV cannot write {image.shape} as {output.suffix}.")
+    path.write_bytes(content.tobytes())
+
+
+_WRITERS: dict[str, Callable[[Path, _Output, Iterable[np.ndarray]], None]] = {
+    ".tif": _write_tiff,
+    ".tiff": _write_tiff,
+    ".nc": _write_netcdf,
+    ".bag": _write_bag,
+    ".npy": _write_npy,
+    ".pkl": _write_pickle,
+    **dict.fromkeys(_PICTURES, _write_picture),
+}

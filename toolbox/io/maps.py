@@ -1,0 +1,786 @@
+"""Maps and images read window by window: heights positive up, NaN where missing, with geodata.
+
+:mod:`toolbox.io.map_writers` writes the enlarged map in the same kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolbox.errors import DataError, MissingLibraryError, did_you_mean
+from toolbox.io.safe_pickle import load_array
+from toolbox.io.spacing import affine_spacing, archive_spacing, coordinate_spacing, even_step
+
+#: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
+Transform = tuple[float, float, float, float, float, float]
+
+SAMPLE_PREFIX = "sample:"
+IMAGE_KINDS = ("png", "jpg", "bmp")
+_SAMPLED_ROWS = 9
+_NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class MapReader:
+    """A map or an image that is open for reading; use it in one thread, inside ``with``.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    kind : str
+        ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'netcdf'``, ``'npy'``, ``'npz'``,
+        ``'pkl'``, ``'png'``, ``'jpg'`` or ``'bmp'``.
+    shape : (int, int)
+        Rows and columns.
+    channels : int
+        1 for a map, 3 for an RGB image.
+    dtype : numpy.dtype
+        Of the values as they are stored, before `packing` is undone.
+    packing : (float, float)
+        Scale and offset: a value is ``stored * scale + offset``.
+    nodata : float or None
+        Stored value by which the file marks missing pixels.
+    missing : float or None
+        Unpacked value that means "missing" as well, by the user's word.
+    masked : bool
+        Whether the file has a mask beside its bands.
+    positive : {'up', 'down'}
+        Whether the file counts heights or depths from zero; `read` always gives heights.
+    positive_reason : str
+        How that is known.
+    declared_sign : (str, str) or None
+        Sign that the file itself declares, whatever the user says, and by what.
+    transform : tuple of six floats or None
+        From (column, row) to map coordinates of outer pixel edges, as rasterio has it.
+    crs : object or None
+        Coordinate reference system, in any form rasterio accepts.
+    delta_m : (float, float) or None
+        Grid spacing in metres (between rows, between columns); None if the file does not say.
+    name, units, description : str or None
+        Of the variable or band.
+    notes : list of str
+        Lines a program should print; writing may add some.
+    """
+
+    path: Path
+    kind: str
+    shape: tuple[int, int]
+    dtype: np.dtype
+    channels: int = 1
+    packing: tuple[float, float] = (1.0, 0.0)
+    nodata: float | None = None
+    missing: float | None = None
+    masked: bool = False
+    positive: str = "up"
+    positive_reason: str = "an image"
+    declared_sign: tuple[str, str] | None = None
+    transform: Transform | None = None
+    crs: Any = None
+    delta_m: tuple[float, float] | None = None
+    name: str | None = None
+    units: str | None = None
+    description: str | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file says where its pixels lie."""
+        return self.transform is not None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the values are brightness rather than height."""
+        bare = self.kind == "tiff" and self.dtype.kind == "u"
+        return self.channels > 1 or self.kind in IMAGE_KINDS or bare
+
+    @property
+    def gappy(self) -> bool:
+        """Whether a pixel can be missing at all."""
+        marked = self.nodata is not None or self.missing is not None
+        return marked or self.masked or self.dtype.kind == "f"
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read a window.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Pixels counted from the first stored row and column, without a step.
+
+        Returns
+        -------
+        numpy.ndarray, shape (rows, columns, C), float32
+            Unpacked values, heights positive up; NaN where missing.
+        """
+        bounds = [
+            part.indices(size) for part, size in zip((rows, columns), self.shape, strict=True)
+        ]
+        if any(step != 1 for _, _, step in bounds):
+            raise ValueError(f"a window has no steps; received {rows}, {columns}")
+        with np.errstate(over="ignore"):  # nodata may be too large for float32
+            values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
+        values = values.reshape(*values.shape[:2], self.channels)
+        if self.missing is not None:
+            values[values == np.float32(self.missing)] = np.nan
+        values[~np.isfinite(values)] = np.nan
+        return -values if self.positive == "down" else values
+
+    def close(self) -> None:
+        """Close the file; the reader is of no use afterwards."""
+
+    def __enter__(self) -> MapReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
+        """Values of a window in the file's own sign, NaN where the file marks a gap."""
+        raise NotImplementedError
+
+    def _settle_sign(self, positive: str | None, hints: Mapping[str, str]) -> None:
+        self.declared_sign = None if self.is_image else declared_sign(hints)
+        if positive is not None:
+            self.positive, self.positive_reason = positive, "declared by the user"
+        elif not self.is_image:
+            found = self.declared_sign or _named_sign(hints, self._sample)
+            self.positive, self.positive_reason = found or self._assumed_sign()
+            self._doubt_sign(hints)
+
+    def _sample(self) -> np.ndarray:
+        """Finite values of a few rows, in the file's own sign."""
+        rows = np.unique(np.linspace(0, self.shape[0] - 1, _SAMPLED_ROWS).astype(int))
+        parts = [self.read(slice(int(r), int(r) + 1), slice(None)).ravel() for r in rows]
+        values = np.concatenate(parts) * (-1 if self.positive == "down" else 1)
+        return values[np.isfinite(values)]
+
+    def _assumed_sign(self) -> tuple[str, str]:
+        values = self._sample()
+        if self.georeferenced and values.size and (values > 0).all():
+            return "up", (
+                "assumed, as the file does not say; all values sampled are above 0, so if they are "
+                "depths declare positive down"
+            )
+        return "up", "assumed, as the file does not say"
+
+    def _doubt_sign(self, hints: Mapping[str, str]) -> None:
+        by_name = self.positive == "down" and not re.search("positive", self.positive_reason)
+        if by_name and _mostly_negative(self._sample()):
+            self.notes.append(
+                f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
+                f"values are negative. If they are elevations declare positive up."
+            )
+
+
+@contextmanager
+def _closing_on_error(close: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
+
+
+def open_map(
+    path: str | os.PathLike[str],
+    variable: str | int | None = None,
+    nodata: float | None = None,
+    positive: str | None = None,
+) -> MapReader:
+    """Open a map or an image for reading in windows.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.tif .tiff .bag`` (rasterio), ``.nc`` (xarray), ``.npy .npz .pkl`` (NumPy),
+        ``.png .jpg .jpeg .bmp`` (OpenCV), or ``sample:NAME.npz`` inside Matplotlib.
+    variable : str or int, optional
+        Variable of a NetCDF or npz file, or band number of a GeoTIFF; detected if there is only
+        one candidate.
+    nodata : float, optional
+        Unpacked value that means "missing", besides the file's own, NaN and infinities.
+    positive : {'up', 'down'}, optional
+        Whether the file counts heights or depths from zero; found in the file if not given.
+
+    Returns
+    -------
+    MapReader
+        To be used with ``with``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable, of an unknown kind, or not one map or image.
+
+    Examples
+    --------
+    >>> with open_map("sample:jacksboro_fault_dem.npz") as reader:
+    ...     reader.read(slice(0, 2), slice(0, 3)).shape
+    (2, 3, 1)
+    """
+    if positive not in (None, "up", "down"):
+        raise DataError(f"{path}: positive must be 'up' or 'down'; received {positive!r}.")
+    found = find_raster(path)
+    opener = _OPENERS.get(found.suffix.lower())
+    if opener is None:
+        raise DataError(
+            f"{path}: unknown kind of map {found.suffix!r}. "
+            f"Expected one of {', '.join(sorted(_OPENERS))}."
+        )
+    reader, hints = opener(found, None if variable is None else str(variable))
+    with _closing_on_error(reader.close):
+        if reader.delta_m is not None:
+            reader.delta_m = (float(reader.delta_m[0]), float(reader.delta_m[1]))
+        if 0 in reader.shape:
+            raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
+        reader.missing = nodata
+        reader._settle_sign(positive, hints)
+    return reader
+
+
+def find_raster(fname: str | os.PathLike[str]) -> Path:
+    """Return the path of a raster file, or of an elevation model inside Matplotlib."""
+    name = os.fspath(fname)
+    if not name.startswith(SAMPLE_PREFIX):
+        if not Path(name).is_file():
+            raise DataError(f"{name}: no such file. Name an existing raster.")
+        return Path(name)
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "sample_data"
+    path = folder / name.removeprefix(SAMPLE_PREFIX)
+    if path.parent != folder or not path.is_file():
+        known = [p.name for p in folder.glob("*.npz")]
+        raise DataError(f"{name}: no such sample. {did_you_mean(path.name, known)}")
+    return path
+
+
+def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
+    """Return the variable asked for, or the only one there is.
+
+    Raises
+    ------
+    DataError
+        If there are several, or none of that name.
+    """
+    if variable is None and len(names) == 1:
+        return names[0]
+    if variable in names:
+        return variable  # type: ignore[return-value]
+    received = "none" if variable is None else repr(variable)
+    raise DataError(
+        f"{path}: variable must be one of {', '.join(names) or '(it holds no plane)'}; "
+        f"received {received}. Add a line 'variable: ...'."
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path}: pixels cannot be read, perhaps it is damaged ({first}).")
+
+
+# -- Sign ----------------------------------------------------------------------------------------
+
+
+def declared_sign(hints: Mapping[str, str]) -> tuple[str, str] | None:
+    """Find the sign by what says so outright: CF's attributes, or the words 'positive up'."""
+    if (value := hints.get("positive", "").lower()) in ("up", "down"):
+        return value, f"declared by the attribute positive = {value!r}"
+    standard = hints.get("standard_name", "")
+    if re.search("height|altitude|elevation", standard):
+        return "up", f"declared by standard_name {standard!r}"
+    if "depth" in standard:
+        return "down", f"declared by standard_name {standard!r}"
+    for label, text in hints.items():
+        if match := re.search(r"positive[\s:=_-]*(up|down)", text, re.IGNORECASE):
+            return match[1].lower(), f"declared by {label} {text!r}"
+    return None
+
+
+def _named_sign(
+    hints: Mapping[str, str], sample: Callable[[], np.ndarray]
+) -> tuple[str, str] | None:
+    """Find the sign by names; one with 'depth' in it counts only if the values agree."""
+    heights = _speaking(hints, r"elevation|altitude|height|topograph")
+    depths = _speaking(hints, r"depth")
+    if heights and depths:
+        return "up", f"assumed, as {heights} and {depths} contradict one another"
+    if heights:
+        return "up", f"named so by {heights}"
+    if not depths:
+        return None
+    if _mostly_negative(-sample()):
+        return "down", f"named so by {depths}, and most values are above 0"
+    return "up", f"assumed, as most values are not above 0, whatever {depths} says"
+
+
+def _speaking(hints: Mapping[str, str], words: str) -> str | None:
+    found = (f"{k} {v!r}" for k, v in hints.items() if re.search(words, v, re.IGNORECASE))
+    return next(found, None)
+
+
+def _mostly_negative(values: np.ndarray) -> bool:
+    return bool(values.size and np.median(values) < 0)
+
+
+# -- GeoTIFF and BAG -----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class RasterioReader(MapReader):
+    """Bands of a file that rasterio reads.
+
+    Attributes
+    ----------
+    dataset : rasterio.io.DatasetReader
+        The open file.
+    bands : tuple of int
+        Which bands are read, from 1.
+    """
+
+    dataset: Any
+    bands: tuple[int, ...]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.dataset.close()
+
+    def read_band(self, band: int, rows: slice, columns: slice) -> np.ndarray:
+        """Read a window (rows, columns) of any one band, unpacked; NaN where missing."""
+        return self._masked([band], rows, columns)[..., 0]
+
+    def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
+        return self._masked(list(self.bands), rows, columns)
+
+    def _masked(self, bands: list[int], rows: slice, columns: slice) -> np.ndarray:
+        from rasterio.errors import RasterioIOError
+
+        window = ((rows.start, rows.stop), (columns.start, columns.stop))
+        flags = self.dataset.mask_flag_enums[bands[0] - 1]
+        # A dropped alpha channel would pass for a mask.
+        opaque = any(flag.name == "alpha" for flag in flags)
+        try:
+            stored = self.dataset.read(bands, window=window, masked=not opaque)
+        except RasterioIOError as error:
+            raise _damaged(self.path, error) from None
+        values = np.ma.filled(stored.astype(np.float64), np.nan)
+        scales = [self.dataset.scales[band - 1] for band in bands]
+        offsets = [self.dataset.offsets[band - 1] for band in bands]
+        return np.moveaxis(values, 0, -1) * scales + offsets
+
+
+def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    try:
+        import rasterio
+    except ImportError:
+        raise MissingLibraryError(
+            f"{path}: reading {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
+            f"(or pip install rasterio)."
+        ) from None
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes say it
+            dataset = rasterio.open(path)
+    except RasterioIOError as error:
+        raise DataError(f"{path}: cannot be read as a raster ({error}).") from None
+    with _closing_on_error(dataset.close):
+        reader = _rasterio_reader(path, dataset, variable)
+        reader.notes += _rasterio_notes(reader, variable)
+        return reader, _rasterio_hints(reader)
+
+
+def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> RasterioReader:
+    bands = _bands(path, dataset, variable)
+    first, identity = bands[0] - 1, dataset.transform.is_identity
+    dtype = np.dtype(dataset.dtypes[first])
+    if dtype.kind not in "biuf":
+        raise DataError(f"{path}: expected numbers; received {dtype}.")
+    if dataset.colorinterp[first].name == "palette":
+        raise DataError(f"{path}: holds numbers of palette colours. Convert it to grey or RGB.")
+    tiff = "tiff" if identity else "geotiff"
+    return RasterioReader(
+        path=path,
+        kind="bag" if dataset.driver == "BAG" else tiff,
+        shape=dataset.shape,
+        dtype=dtype,
+        channels=len(bands),
+        packing=(dataset.scales[first], dataset.offsets[first]),
+        nodata=dataset.nodatavals[first],
+        masked={flag.name for flag in dataset.mask_flag_enums[first]} == {"per_dataset"},
+        transform=None if identity else tuple(dataset.transform)[:6],
+        crs=dataset.crs,
+        delta_m=affine_spacing(dataset),
+        units=dataset.units[first],
+        description=dataset.descriptions[first],
+        dataset=dataset,
+        bands=bands,
+    )
+
+
+def _bands(path: Path, dataset: Any, variable: str | None) -> tuple[int, ...]:
+    colours = [colour.name for colour in dataset.colorinterp]
+    if variable is not None:
+        return (_band_number(path, dataset.count, variable),)
+    if dataset.count == 1 or dataset.driver == "BAG" or colours == ["gray", "alpha"]:
+        return (1,)
+    brightness = {np.dtype(dtype).str[1:] for dtype in dataset.dtypes} <= {"u1", "u2"}
+    rgb = colours in (["red", "green", "blue"], ["red", "green", "blue", "alpha"])
+    if rgb and brightness:
+        return 1, 2, 3
+    raise DataError(
+        f"{path}: holds {dataset.count} bands ({', '.join(colours)}), expected one, or RGB of 8 or "
+        f"16 bits. Choose a band: variable: 1 to {dataset.count}."
+    )
+
+
+def _band_number(path: Path, count: int, variable: str) -> int:
+    if not re.fullmatch(r"\d+", variable):
+        raise DataError(f"{path}: variable must be a band number; received {variable!r}.")
+    if not 1 <= int(variable) <= count:
+        raise DataError(f"{path}: has bands 1 to {count}; received {variable}.")
+    return int(variable)
+
+
+def _rasterio_notes(reader: RasterioReader, variable: str | None) -> list[str]:
+    dataset, name = reader.dataset, reader.path
+    colours = [colour.name for colour in dataset.colorinterp]
+    told = {
+        f"{name}: only band {variable} of {dataset.count} is read and written.": (
+            variable is not None and dataset.count > 1
+        ),
+        f"{name}: the alpha channel is dropped.": variable is None and "alpha" in colours,
+        f"{name}: ground control points are not carried over.": bool(dataset.gcps[0]),
+        f"{name}: rational polynomial coefficients are not carried over.": bool(dataset.rpcs),
+        f"{name}: holds several pages or layers; only the first is read.": (
+            reader.kind in ("geotiff", "tiff") and len(dataset.subdatasets) > 1
+        ),
+        f"{name}: a BAG of varying resolution; only its coarse grid is read.": (
+            dataset.tags().get("HAS_SUPERGRIDS") == "TRUE"
+        ),
+        _no_reference(reader): not reader.georeferenced,
+        f"WARNING: {name} has a transform but no coordinate reference system; the result will "
+        f"have none either.": reader.georeferenced and reader.crs is None,
+    }
+    return [line for line, holds in told.items() if holds]
+
+
+def _no_reference(reader: MapReader) -> str:
+    if reader.is_image:
+        return f"{reader.path} has no georeference; it is treated as an image."
+    return f"WARNING: {reader.path} has no georeference; the result will have none either."
+
+
+def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
+    tags, band_tags = reader.dataset.tags(), reader.dataset.tags(reader.bands[0])
+    both = {key.lower(): str(value) for key, value in (tags | band_tags).items()}
+    hints = {key: both[key] for key in ("positive", "standard_name", "long_name") if key in both}
+    hints |= {f"the tag {key}": both[key] for key in ("units",) if key in both}
+    spoken = {"the band's units": reader.units, "the band's description": reader.description}
+    return hints | {key: text for key, text in spoken.items() if text}
+
+
+# -- NetCDF --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class NetcdfReader(MapReader):
+    """One variable of a NetCDF file.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        The open file, times not decoded.
+    array : xarray.DataArray
+        The variable with its dimensions in the order stored, not loaded.
+    dims : (str, str)
+        Names of the dimensions of rows and columns.
+    gridline : bool
+        Whether the first and last coordinate are said to be the ends of the region.
+    """
+
+    dataset: Any
+    array: Any
+    dims: tuple[str, str]
+    gridline: bool = False
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file has coordinates of rows and columns."""
+        return _located(self.dataset, self.dims)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.dataset.close()
+
+    def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
+        # Indexing first, turning round last: a transposed lazy array would be read whole.
+        window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
+        try:
+            return self.array.isel(window).transpose(*self.dims).values
+        except OSError as error:
+            raise _damaged(self.path, error) from None
+
+
+def _open_netcdf(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    try:
+        import xarray
+    except ImportError:
+        raise MissingLibraryError(
+            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: pip install 'sr-toolbox[geo]'."
+        ) from None
+    try:
+        dataset = xarray.open_dataset(path, decode_times=False, decode_timedelta=False)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as NetCDF ({first}).") from None
+    with _closing_on_error(dataset.close):
+        helpers = _helper_names(dataset)
+        names = [name for name in _planes(dataset) if name not in helpers]
+        reader = _netcdf_reader(path, dataset, _choose_variable(path, names, variable))
+        reader.notes += _netcdf_notes(reader)
+        return reader, _netcdf_hints(reader)
+
+
+def _planes(dataset: Any) -> list[str]:
+    """Return the names of the variables of an xarray dataset that are planes."""
+    return [str(name) for name in dataset.data_vars if dataset[name].squeeze().ndim == 2]
+
+
+def _rows_first(array: Any) -> Any:
+    """Turn a plane stored as (longitude, latitude) or (x, y) round."""
+    plane = array.squeeze()
+    first = str(plane.dims[0]).lower()
+    return plane.transpose() if first.startswith(("lon", "x", "east")) else plane
+
+
+def _helper_names(dataset: Any) -> set[str]:
+    """Return names of variables that only serve others: grid mappings and bounds of cells."""
+    found = set(_NO_PLANES)
+    for variable in dataset.variables.values():
+        for key in ("grid_mapping", "bounds"):
+            found.add(str({**variable.encoding, **variable.attrs}.get(key, "")))
+    return found
+
+
+def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
+    array = dataset[name]
+    plane = _rows_first(array)
+    dtype, nodata = _stored_type(array)
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected numbers in {name}; received {dtype}.")
+    dims = (str(plane.dims[0]), str(plane.dims[1]))
+    located = _located(dataset, dims)
+    coded, attrs = array.encoding, array.attrs
+    return NetcdfReader(
+        path=path,
+        kind="netcdf",
+        shape=plane.shape,
+        dtype=dtype,
+        packing=(float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))),
+        nodata=nodata,
+        transform=_coordinate_transform(dataset, dims) if located else None,
+        crs=_netcdf_crs(dataset, array, dims) if located else None,
+        delta_m=coordinate_spacing(plane) if located else None,
+        name=name,
+        units=attrs.get("units"),
+        description=attrs.get("long_name"),
+        dataset=dataset,
+        array=array,
+        dims=dims,
+        gridline=located and _is_gridline(dataset, dims),
+    )
+
+
+def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
+    """Return data type and fill value; the old way to say "unsigned" becomes an unsigned type."""
+    coded = array.encoding
+    dtype = np.dtype(coded.get("dtype", array.dtype))
+    mark = coded.get("_FillValue", coded.get("missing_value"))
+    nodata = None if mark is None else float(np.ravel(mark)[0])
+    if dtype.kind == "i" and str(coded.get("_Unsigned")).lower() == "true":
+        dtype = np.dtype(f"u{dtype.itemsize}")
+        nodata = None if nodata is None else nodata % 2 ** (8 * dtype.itemsize)
+    return dtype, nodata
+
+
+def _located(dataset: Any, dims: tuple[str, str]) -> bool:
+    return all(dim in dataset.coords and dataset[dim].size > 1 for dim in dims)
+
+
+def _coordinate_transform(dataset: Any, dims: tuple[str, str]) -> Transform | None:
+    """Outer edges from coordinates of centres; None where these are not evenly spaced."""
+    steps, starts = [], []
+    for dim in dims:
+        centres = dataset[dim].values.astype(np.float64)
+        step = even_step(centres)
+        if step is None:
+            return None
+        steps.append(step)
+        starts.append(float(centres[0]) - step / 2)
+    return steps[1], 0.0, starts[1], 0.0, steps[0], starts[0]
+
+
+def _netcdf_crs(dataset: Any, array: Any, dims: tuple[str, str]) -> str | None:
+    mapping = {**array.encoding, **array.attrs}.get("grid_mapping", "").split(":")[0]
+    attrs = dataset[mapping].attrs if mapping in dataset.variables else {}
+    for key in ("crs_wkt", "spatial_ref"):
+        if attrs.get(key):
+            return str(attrs[key])
+    degrees = all(str(dataset[dim].attrs.get("units", "")).startswith("degree") for dim in dims)
+    return "EPSG:4326" if degrees and not attrs else None
+
+
+def _is_gridline(dataset: Any, dims: tuple[str, str]) -> bool:
+    """Tell GMT's gridline registration: nodes on the ends of the region, not centres inside."""
+    if "node_offset" in dataset.attrs:
+        return int(np.ravel(dataset.attrs["node_offset"])[0]) == 0
+    return all(_ends_on_nodes(dataset[dim]) for dim in dims)
+
+
+def _ends_on_nodes(coordinate: Any) -> bool:
+    limits = np.ravel(coordinate.attrs.get("actual_range", ()))
+    first, second, last = (float(coordinate.values[i]) for i in (0, 1, -1))
+    near = 1e-3 * abs(second - first)
+    return limits.size == 2 and np.allclose(limits, sorted((first, last)), rtol=0, atol=near)
+
+
+def _netcdf_notes(reader: NetcdfReader) -> list[str]:
+    uneven = reader.georeferenced and reader.transform is None
+    told = {
+        f"WARNING: {reader.path}: does not name its coordinate reference system, so a GeoTIFF or "
+        f"BAG made of it has none.": reader.georeferenced and reader.crs is None,
+        _no_reference(reader): not reader.georeferenced,
+        f"{reader.path}: {' and '.join(reader.dims)} are not evenly spaced; those of the "
+        f"result are interpolated between them.": uneven,
+        f"{reader.path}: gridline registration (nodes on the ends of the region). The result has "
+        f"pixel registration (node_offset = 1) and covers the cells around the nodes, half a "
+        f"spacing beyond the outer ones.": reader.gridline,
+    }
+    return [line for line, holds in told.items() if holds]
+
+
+def _netcdf_hints(reader: NetcdfReader) -> dict[str, str]:
+    keys = ("positive", "standard_name", "units", "long_name", "comment", "description")
+    attrs = {key: str(reader.array.attrs[key]) for key in keys if key in reader.array.attrs}
+    return attrs | {"the variable's name": str(reader.name)}
+
+
+# -- Arrays and images ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ArrayReader(MapReader):
+    """An array (H, W) or (H, W, C), in memory or mapped from a file.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The values.
+    """
+
+    array: np.ndarray
+
+    def close(self) -> None:
+        """Let the array go."""
+        self.array = self.array[:0, :0].copy()
+
+    def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
+        return self.array[rows, columns]
+
+
+def _array_reader(
+    path: Path, kind: str, array: np.ndarray, variable: str | None
+) -> tuple[ArrayReader, dict[str, str]]:
+    if variable is not None and kind != "npz":
+        raise DataError(
+            f"{path}: a .{kind} file has no variables; received {variable!r}. Leave it out."
+        )
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: expected numbers; received {array.dtype}.")
+    if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] > 4:
+        array = array[0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
+        raise DataError(
+            f"{path}: expected one map (H, W) or image (H, W, C) with at most 4 channels; received "
+            f"shape {array.shape}. Save one map or image of a stack (N, H, W) a file."
+        )
+    shape, channels = (array.shape[0], array.shape[1]), 1 if array.ndim == 2 else array.shape[2]
+    reader = ArrayReader(
+        path=path, kind=kind, shape=shape, dtype=array.dtype, channels=channels, array=array
+    )
+    return reader, {}
+
+
+def _open_npy(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a plain .npy array ({error}).") from None
+    return _array_reader(path, "npy", array, variable)
+
+
+def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            names = [name for name in archive.files if archive[name].ndim == 2]
+            array = archive[_choose_variable(path, names, variable)]
+            delta_m = archive_spacing(archive)
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a plain .npz archive ({error}).") from None
+    reader, hints = _array_reader(path, "npz", array, variable)
+    reader.delta_m = delta_m
+    return reader, hints
+
+
+def _open_pickle(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    return _array_reader(path, "pkl", load_array(path), variable)
+
+
+def _open_image(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
+    from toolbox.opencv import cv2
+
+    content = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    if image is None:
+        raise DataError(f"{path}: cannot be read as an image. Is the file damaged?")
+    alpha = image.ndim == 3 and image.shape[2] == 4
+    if image.ndim == 3:
+        image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., :1]
+    kind = path.suffix.lower().lstrip(".").replace("jpeg", "jpg")
+    reader, hints = _array_reader(path, kind, image, variable)
+    if alpha:
+        reader.notes.append(f"{path}: the alpha channel is dropped.")
+    return reader, hints
+
+
+_OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]]]] = {
+    ".tif": _open_rasterio,
+    ".tiff": _open_rasterio,
+    ".bag": _open_rasterio,
+    ".nc": _open_netcdf,
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".pkl": _open_pickle,
+    ".png": _open_image,
+    ".jpg": _open_image,
+    ".jpeg": _open_image,
+    ".bmp": _open_image,
+}
+
+#: Endings of the files that `open_map` reads.
+SUFFIXES = tuple(_OPENERS)
+#: Those among them that are no pictures.
+MAP_SUFFIXES = tuple(suffix for suffix, opener in _OPENERS.items() if opener is not _open_image)

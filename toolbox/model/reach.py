@@ -1,0 +1,129 @@
+"""How far a network looks and how much memory a pixel takes, read from its layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+from keras import layers
+
+from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
+from toolbox.resample import phase_taps
+
+#: Layers that compute every pixel from the same pixel.
+_POINTWISE = (
+    layers.Activation,
+    layers.Add,
+    layers.Average,
+    layers.BatchNormalization,
+    layers.Concatenate,
+    layers.Dropout,
+    layers.GaussianNoise,
+    layers.LeakyReLU,
+    layers.Multiply,
+    layers.PReLU,
+    layers.ReLU,
+    layers.Subtract,
+    Scale,
+)
+
+
+class Reach(NamedTuple):
+    """What one tensor of a network depends on.
+
+    Attributes
+    ----------
+    pixels : float
+        Distance, in low-resolution pixels, of the farthest input that counts.
+    density : int
+        Its pixels per low-resolution pixel, along a side.
+    """
+
+    pixels: float
+    density: int
+
+
+class Footprint(NamedTuple):
+    """What a network needs around and behind every pixel.
+
+    Attributes
+    ----------
+    halo : int or None
+        Low-resolution pixels around a tile that its result depends on; None if a layer looks at
+        the whole image or is not known here.
+    values : int
+        Numbers in the largest layer, per low-resolution pixel.
+    """
+
+    halo: int | None
+    values: int
+
+
+def footprint(network: keras.Model) -> Footprint:
+    """Read the receptive field of a network of convolutions.
+
+    Parameters
+    ----------
+    network : keras.Model
+        A functional network from (N, h, w, C) to (N, h * scale, w * scale, C).
+
+    Returns
+    -------
+    Footprint
+    """
+    known: dict[int, Reach | None] = {id(x): Reach(0.0, 1) for x in network.inputs}
+    sizes: list[int] = [1]
+    end = _reach(network.outputs[0], known, sizes)
+    return Footprint(None if end is None else math.ceil(end.pixels), max(sizes))
+
+
+def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Reach | None:
+    """Follow the layers back from a tensor; each is visited once."""
+    pending = [tensor]
+    while pending:
+        current = pending[-1]
+        if id(current) in known:
+            pending.pop()
+            continue
+        history = current._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        missing = [x for x in node.input_tensors if id(x) not in known]
+        if missing:
+            pending.extend(missing)
+            continue
+        sources = [known[id(x)] for x in node.input_tensors]
+        known[id(current)] = end = _after(history.operation, sources, sizes)
+        # Behind a layer that is not known here nothing is known but the channels.
+        sizes.append(int(current.shape[-1] or 1) * (end.density**2 if end else 1))
+        pending.pop()
+    return known[id(tensor)]
+
+
+def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach | None:
+    """Return what the result of a layer depends on, None if that is not known."""
+    if any(source is None for source in sources):
+        return None
+    before = Reach(
+        max(source.pixels for source in sources if source),
+        max(source.density for source in sources if source),
+    )
+    if isinstance(layer, keras.Model):
+        known: dict[int, Reach | None] = {id(x): before for x in layer.inputs}
+        return _reach(layer.outputs[0], known, sizes)
+    if isinstance(layer, _POINTWISE):
+        return before
+    if isinstance(layer, layers.Conv2DTranspose):
+        stride = layer.strides[0]
+        margin = math.ceil(max(layer.kernel_size) / (2 * stride))
+        return Reach(before.pixels + margin / before.density, before.density * stride)
+    if isinstance(layer, layers.Conv2D) and set(layer.strides) == {1}:
+        sides = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        margin = max(size // 2 * dilation for size, dilation in sides)
+        return Reach(before.pixels + margin / before.density, before.density)
+    if isinstance(layer, Conv2DSubPixel):
+        return Reach(before.pixels, before.density * layer.scale)
+    if isinstance(layer, Resize) and not layer.margin:
+        margin = len(phase_taps(layer.scale, layer.method)) // 2
+        return Reach(before.pixels + margin / before.density, before.density * layer.scale)
+    return None

@@ -1,0 +1,31 @@
+"""Models that ship with the project: each a folder like the log folder of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolbox.errors import ConfigError, nearest_name
+
+FOLDER = Path(__file__).parent
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the models that ship."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.yml"))
+
+
+def pretrained_folder(name: str) -> Path:
+    """Return the folder of a model that ships with the project.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name; it lists those there are.
+    """
+    known = pretrained_names()
+    if name not in known:
+        raise ConfigError(
+            f"expected a settings file, a log folder, or a model that ships ({', '.join(known)}); "
+            f"received {name!r}.{nearest_name(name, known)}"
+        )
+    return FOLDER / name

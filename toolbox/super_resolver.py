@@ -1,0 +1,453 @@
+"""A trained network ready for use: ``load_model("log/").predict(map)``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from toolbox.config import read_yaml
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.weights import load_weights
+from toolbox.model.physical import physical_model
+from toolbox.model.reach import footprint
+from toolbox.normalizer import (
+    LocalMeanNormalizer,
+    LocalStandardNormalizer,
+    Normalizer,
+    PatchMeanNormalizer,
+    load_normalizer,
+)
+from toolbox.pretrained import FOLDER, pretrained_folder
+from toolbox.registry import MODELS
+from toolbox.resample import back_project, block_mean, fill_gaps
+from toolbox.tiling import Tiling
+from toolbox.validity import Validity, load_validity
+
+CONFIG_NAME = "config.yml"
+Consistency = Literal["report", "project"]
+
+#: Bytes that the largest layer of a tile may take; a few such layers are alive at a time.
+_LAYER_BYTES = 2**26
+#: How many times as many a network that looks far may take before its tiles are blended instead.
+_LIMIT = 6
+#: Bytes of a row of tiles, one band.
+_STRIP_BYTES = 2**28
+#: Overlap of tiles, in low-resolution pixels, for a network whose reach is not known.
+_BLEND_HALO = 16
+#: Corrections of `lr_consistency` = ``project``, each of which looks two pixels farther.
+_ROUNDS = 3
+
+
+class SuperResolver:
+    """Enlarges maps and images of any size with one trained network, or with several.
+
+    Parameters
+    ----------
+    networks : sequence of SRModel
+        Networks with loaded weights, all of one architecture; their mean is the result.
+    normalizer : toolbox.normalizer.Normalizer
+        The one they were trained with.
+    config : dict
+        The settings of the run, as in ``config.yml``.
+    folder : path-like
+        Where the run lies, for messages and model cards.
+    weights : sequence of pathlib.Path
+        The files of the networks' weights.
+    validity : toolbox.validity.Validity, optional
+        Depths and slopes of the training data.
+
+    Attributes
+    ----------
+    scale, channels : int
+        Enlargement factor and number of image channels.
+    physical : keras.Model
+        The first network with its normaliser: physical units in and out.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Any],
+        normalizer: Normalizer,
+        config: dict[str, Any],
+        folder: str | os.PathLike[str] = ".",
+        weights: Sequence[Path] = (),
+        validity: Validity | None = None,
+    ) -> None:
+        self.normalizer = normalizer
+        self.config = dict(config)
+        self.folder = Path(folder)
+        self.weights = list(weights)
+        self.validity = validity
+        self.scale = int(networks[0].scale)
+        self.channels = int(networks[0].channels)
+        members = [physical_model(network, normalizer) for network in networks]
+        self.physical = members[0]
+        self._forward = [_compiled(member) for member in members]
+        self._footprint = footprint(networks[0])
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the network ships with the project."""
+        return self.folder.resolve().parent == FOLDER.resolve()
+
+    @property
+    def reach(self) -> int | None:
+        """Low-resolution pixels around a pixel that its result depends on; None if not known."""
+        if isinstance(self.normalizer, PatchMeanNormalizer) or self._footprint.halo is None:
+            return None
+        if isinstance(self.normalizer, LocalMeanNormalizer):
+            half = self.normalizer.window // 2
+            # A deviation is taken about local means, each of half a window again.
+            far = 2 * half if isinstance(self.normalizer, LocalStandardNormalizer) else half
+            return max(self._footprint.halo + far, far + 2)
+        return self._footprint.halo
+
+    def _look(self, project: bool) -> int:
+        """Return how far a pixel looks, the corrections towards the input included."""
+        reach = _BLEND_HALO if self.reach is None else self.reach
+        return reach + (2 * _ROUNDS if project else 0)
+
+    def tiling(
+        self,
+        shape: tuple[int, int],
+        tile: int | None = None,
+        gaps: bool = True,
+        project: bool = False,
+    ) -> Tiling:
+        """Choose how a map is cut into tiles.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Size of the low-resolution map.
+        tile : int, optional
+            Side of a tile in low-resolution pixels; chosen by memory if left out.
+        gaps : bool
+            Whether the map may have missing pixels, which are filled from as far as the network
+            looks.
+        project : bool
+            Whether the result is made consistent with the input.
+
+        Returns
+        -------
+        toolbox.tiling.Tiling
+        """
+        look, values = self._look(project), 4 * self._footprint.values
+        blend = self.reach is None
+        halo = look * (2 if gaps and not blend else 1)
+        if isinstance(self.normalizer, PatchMeanNormalizer):
+            # Its mean is that of a training patch, so a window is as large as one.
+            side = min(self.config.get("input_shape", (16, 16))[:2])
+            return Tiling(shape, self.scale, side // 2, side // 4, blend=True)
+        if tile is None:
+            side = int(np.sqrt(_LAYER_BYTES / values))
+            tile = max(side - 2 * halo, halo, 32)
+            if (tile + 2 * halo) ** 2 * values > _LIMIT * _LAYER_BYTES:
+                # A very deep network: what lies far away counts little, and memory more.
+                halo, blend = min(halo, max(_BLEND_HALO, side // 3)), True
+                tile = max(side - 2 * halo, halo)
+            # A row of tiles is in memory as a whole.
+            tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
+        return Tiling(shape, self.scale, tile, halo, blend)
+
+    def enhancer(
+        self,
+        self_ensemble: bool = False,
+        standard_deviation: bool = False,
+        lr_consistency: Consistency = "report",
+        range_mask: tuple[float, float] | None = None,
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function that enlarges one window of a map.
+
+        Parameters
+        ----------
+        self_ensemble : bool
+            Mean over the eight mirrored and turned copies of the input.
+        standard_deviation : bool
+            Append a band with the standard deviation over copies and networks, physical units.
+        lr_consistency : {'report', 'project'}
+            ``project`` corrects the result so that its block means are the input.
+        range_mask : (float, float), optional
+            Grid spacing of the input in metres; append a band that is 1 where the input lies
+            outside the depths and slopes of the training data.
+
+        Returns
+        -------
+        callable
+            From (h, w, C), physical units, NaN where missing, to (h * scale, w * scale, B).
+
+        Raises
+        ------
+        ConfigError
+            If there is no spread to report or no recorded range.
+        """
+        copies = _COPIES if self_ensemble else _COPIES[:1]
+        if standard_deviation and len(copies) * len(self._forward) < 2:
+            raise ConfigError(
+                "standard_deviation must come with self_ensemble: true or with several weights; "
+                "received neither, so there is no spread to report. Add one of them."
+            )
+        if range_mask is not None and self.validity is None:
+            raise ConfigError(
+                f"range_mask needs validity.json in {self.folder}; received none: the run is older "
+                f"than the mask. Train again or leave range_mask out."
+            )
+        if lr_consistency not in ("report", "project"):
+            raise ConfigError(
+                f"lr_consistency must be report or project; received {lr_consistency!r}."
+            )
+
+        def enhance(lr: np.ndarray) -> np.ndarray:
+            missing = np.isnan(lr).any(axis=2)
+            bands = self.channels * (2 if standard_deviation else 1) + (range_mask is not None)
+            if missing.all():
+                return np.full((*self._large(lr), bands), np.nan, np.float32)
+            look = max(1, self._look(lr_consistency == "project"))
+            filled = fill_gaps(lr, look) if missing.any() else lr
+            mean, deviation = self._members(filled, copies)
+            if lr_consistency == "project":
+                mean = _consistent(mean, filled, self.scale)
+            results = [mean, deviation] if standard_deviation else [mean]
+            if range_mask is not None and self.validity is not None:
+                outside = self.validity.outside(lr[..., 0], range_mask)
+                results.append(_repeated(outside, self.scale)[..., None])
+            result = mean
+            if len(results) > 1 or not mean.flags.writeable:
+                result = np.concatenate(results, axis=2, dtype=np.float32)
+            if missing.any():
+                result[_repeated(missing, self.scale)] = np.nan
+            return result
+
+        return enhance
+
+    def _large(self, lr: np.ndarray) -> tuple[int, int]:
+        return lr.shape[0] * self.scale, lr.shape[1] * self.scale
+
+    def _members(
+        self, lr: np.ndarray, copies: Sequence[tuple[int, bool]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation over networks and mirrored copies."""
+        mean = squares = np.zeros(1)
+        count = 0
+        for forward in self._forward:
+            for turns, mirrored in copies:
+                turned = np.rot90(lr[:, ::-1] if mirrored else lr, turns)
+                large = np.rot90(forward(turned), -turns)
+                large = large[:, ::-1] if mirrored else large
+                count += 1
+                if count == 1:
+                    mean = large
+                else:  # Welford: no difference of large squares
+                    step = large - mean
+                    mean = mean + step / count
+                    squares = squares + step * (large - mean)
+        if not np.isfinite(mean).all():
+            raise DataError(
+                f"{self.folder}: the network gave numbers that are not finite for input from "
+                f"{lr.min():.4g} to {lr.max():.4g}. If one of these means missing, say so with "
+                f"--nodata; else set precision: float32 in its {CONFIG_NAME}, or train again."
+            )
+        return mean, np.sqrt(squares / max(1, count - 1)) if count > 1 else squares
+
+    def predict(
+        self,
+        data: Any,
+        tile: int | None = None,
+        self_ensemble: bool = False,
+        lr_consistency: Consistency = "report",
+    ) -> Any:
+        """Enlarge a map, an image, a stack of them, or an ``xarray.DataArray``.
+
+        Parameters
+        ----------
+        data : numpy.ndarray, shape (h, w), (h, w, C) or (N, h, w, C), or xarray.DataArray
+            Physical units (metres, negative below sea level), NaN where missing. A DataArray may
+            have further axes; its last two are rows and columns.
+        tile, self_ensemble, lr_consistency
+            See `tiling` and `enhancer`.
+
+        Returns
+        -------
+        same kind as `data`
+            `scale` times as many rows and columns, float32; a DataArray has refined coordinates.
+
+        Raises
+        ------
+        DataError
+            If the shape does not fit the network.
+        """
+        if hasattr(data, "data_vars"):
+            raise DataError("expected a DataArray; received a Dataset. Choose a variable of it.")
+        if hasattr(data, "dims") and hasattr(data, "coords"):
+            from toolbox.io.data_array import enlarged_array
+
+            return enlarged_array(
+                data, self.scale, lambda x: self.predict(x, tile, self_ensemble, lr_consistency)
+            )
+        if np.ma.isMaskedArray(data):
+            data = np.ma.filled(data.astype(np.float32), np.nan)
+        stack = self._as_stack(np.asarray(data))
+        project = lr_consistency == "project"
+        enhance = self.enhancer(self_ensemble, lr_consistency=lr_consistency)
+        results = []
+        for lr in stack:
+            tiling = self.tiling(lr.shape[:2], tile, bool(np.isnan(lr).any()), project)
+            read = lambda rows, columns, lr=lr: lr[rows, columns]  # noqa: E731
+            results.append(np.concatenate(list(tiling.strips(read, enhance))))
+        result = np.stack(results)
+        if np.ndim(data) == 2:
+            return result[0, ..., 0]
+        return result[0] if np.ndim(data) == 3 else result
+
+    def _as_stack(self, data: np.ndarray) -> np.ndarray:
+        if data.dtype.kind not in "biuf":
+            raise DataError(f"expected an array of numbers; received {data.dtype}.")
+        shape = data.shape
+        stack = data[None, ..., None] if data.ndim == 2 else data[None] if data.ndim == 3 else data
+        if stack.ndim != 4 or stack.shape[3] != self.channels or 0 in shape:
+            raise DataError(
+                f"expected an array (h, w, {self.channels}) or (N, h, w, {self.channels})"
+                f"{' or (h, w)' if self.channels == 1 else ''}; received shape {shape}."
+            )
+        with np.errstate(over="ignore"):
+            stack = stack.astype(np.float32, copy=False)
+        return np.where(np.isinf(stack), np.float32(np.nan), stack)
+
+
+#: Quarter turns, mirrored first or not: the eight symmetries of the square.
+_COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+
+
+def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+
+    def forward(lr: np.ndarray) -> np.ndarray:
+        result: np.ndarray = function(tf.constant(lr[None], tf.float32)).numpy()[0]
+        return result
+
+    return forward
+
+
+def _consistent(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:
+    """Correct `sr` smoothly, then the rest block by block."""
+    smooth = back_project(sr[None], lr[None], _ROUNDS)
+    rest = lr - block_mean(smooth.astype(np.float64), scale)[0]
+    return (smooth[0] + _repeated(rest, scale)).astype(np.float32)
+
+
+def _repeated(imgs: np.ndarray, scale: int) -> np.ndarray:
+    return imgs.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Build layers with another precision, then return to the former one."""
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)
+
+
+def build_network(config: dict[str, Any], where: str) -> Any:
+    """Build the network of a run for images of any size, without weights.
+
+    Parameters
+    ----------
+    config : dict
+        Settings, as ``config.yml`` holds them.
+    where : str
+        Their file, for messages.
+
+    Returns
+    -------
+    SRModel
+        Of an adversarial model, the generator.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is missing or does not fit.
+    """
+    try:
+        model = MODELS.resolve(config["model"])
+        parameters = model.network_parameters()
+        section = config.get(config["model"]) or {}
+        chosen = {key: value for key, value in section.items() if key in parameters}
+        network = getattr(model, "generator_class", model)
+        shape = (None, None, int(config["input_shape"][2]))
+        with _policy(config.get("precision", "float32")):
+            return network(
+                shape,
+                int(config["scale"]),
+                params=chosen,
+                bicubic_skip=bool(config.get("bicubic_skip")),
+            )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{where}: not the settings of a run ({type(error).__name__}: {error}). Use the "
+            f"{CONFIG_NAME} that the training wrote."
+        ) from None
+
+
+def assemble(
+    config: dict[str, Any],
+    weights: Sequence[Path],
+    normalizer: Normalizer,
+    folder: Path,
+) -> SuperResolver:
+    """Build a `SuperResolver` from settings, weights files and a normaliser."""
+    networks = []
+    for path in weights:
+        network = build_network(config, os.fspath(folder / CONFIG_NAME))
+        load_weights(network, path)
+        networks.append(network)
+    return SuperResolver(networks, normalizer, config, folder, weights, load_validity(folder))
+
+
+def load_model(
+    source: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> SuperResolver:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    source : path-like
+        Log folder of a training (``config.yml``, ``normalizer.json``, weights), or the name of a
+        model that ships with the project, e.g. ``bathymetry_x4``.
+    weights : path-like, optional
+        Weights file; default the run's ``read_test_weights``.
+
+    Returns
+    -------
+    SuperResolver
+
+    Raises
+    ------
+    ConfigError, DataError, WeightsError
+        If a part is missing or the parts do not fit each other.
+
+    Examples
+    --------
+    >>> model = load_model("bathymetry_x4")           # doctest: +SKIP
+    >>> fine = model.predict(coarse)                  # doctest: +SKIP
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        if len(folder.parts) != 1:
+            raise ConfigError(f"{folder}: no such folder. Name the log folder of a training.")
+        folder = pretrained_folder(os.fspath(source))
+    config = read_yaml(folder / CONFIG_NAME)
+    if weights is None:
+        weights = folder / str(config.get("read_test_weights", "weights_best.h5"))
+    return assemble(config, [Path(weights)], load_normalizer(folder), folder)

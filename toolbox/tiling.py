@@ -1,0 +1,202 @@
+"""Overlapping tiles: a map of any size in bounded memory, the same as in one piece (NumPy)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from toolbox.errors import ConfigError
+
+#: ``read(rows, columns) -> (h, w, C)``, low-resolution pixels.
+Read = Callable[[slice, slice], np.ndarray]
+#: ``enhance(window) -> (h * scale, w * scale, B)`` for a window (h, w, C).
+Enhance = Callable[[np.ndarray], np.ndarray]
+
+
+class Part(NamedTuple):
+    """One side of a tile, in low-resolution pixels of the map.
+
+    Attributes
+    ----------
+    core : slice
+        What the tile is responsible for.
+    window : slice
+        What is read: the core and its surroundings, as far as the map goes.
+    """
+
+    core: slice
+    window: slice
+
+    def inner(self, scale: int) -> slice:
+        """Return the core's place inside the enlarged window."""
+        start = (self.core.start - self.window.start) * scale
+        return slice(start, start + (self.core.stop - self.core.start) * scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How a map is cut into tiles.
+
+    Every window has the same size, so that one compiled network serves them all. A window that
+    would reach beyond the map is shifted inside; it then only sees more of the map. The margins
+    of the map itself are margins of a window, as those of a training patch are.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Size of the low-resolution map (h, w).
+    scale : int
+        Enlargement factor.
+    tile : int
+        Side of a core in low-resolution pixels.
+    halo : int
+        Low-resolution pixels around a core that its result depends on.
+    blend : bool
+        For a network whose reach is not known, or too large: windows are faded into each other
+        over twice the halo.
+    """
+
+    shape: tuple[int, int]
+    scale: int
+    tile: int
+    halo: int
+    blend: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tile, (int, np.integer)) or self.tile < 1:
+            raise ConfigError(f"tile must be 1 pixel or more; received {self.tile!r}. Use 256.")
+
+    def rows(self) -> list[Part]:
+        """Return the vertical sides of the tiles, top to bottom."""
+        return self._parts(self.shape[0])
+
+    def columns(self) -> list[Part]:
+        """Return the horizontal sides of the tiles, left to right."""
+        return self._parts(self.shape[1])
+
+    def _parts(self, size: int) -> list[Part]:
+        reach = min(size, self.tile + 2 * self.halo)
+        parts = []
+        for start in range(0, size, self.tile):
+            stop = min(start + self.tile, size)
+            first = min(max(0, start - self.halo), size - reach)
+            parts.append(Part(slice(start, stop), slice(first, first + reach)))
+        return parts
+
+    def strips(
+        self,
+        read: Read,
+        enhance: Enhance,
+        first: int = 0,
+        done: Callable[[int], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Enhance a map, one row of tiles after the other.
+
+        Parameters
+        ----------
+        read : callable
+            ``read(rows, columns) -> (h, w, C)``.
+        enhance : callable
+            ``enhance(window) -> (h * scale, w * scale, B)``.
+        first : int
+            Rows of tiles to leave out: those that an interrupted run has finished.
+        done : callable, optional
+            Called with the number of low-resolution pixels after each tile.
+
+        Yields
+        ------
+        numpy.ndarray, shape (tile * scale, w * scale, B)
+            The last one may be lower.
+        """
+        if self.blend:
+            yield from self._blended(read, enhance, first, done)
+            return
+        for row in self.rows()[first:]:
+            yield self._joined(read, enhance, row, done)
+
+    def _joined(
+        self, read: Read, enhance: Enhance, row: Part, done: Callable[[int], None] | None
+    ) -> np.ndarray:
+        """Lay the cores of a row of tiles side by side."""
+        strip: np.ndarray | None = None
+        for column in self.columns():
+            large = enhance(read(row.window, column.window))
+            if strip is None:
+                shape = _length(row.core), self.shape[1]
+                strip = np.empty((*np.multiply(shape, self.scale), large.shape[2]), large.dtype)
+            place = slice(column.core.start * self.scale, column.core.stop * self.scale)
+            strip[:, place] = large[row.inner(self.scale), column.inner(self.scale)]
+            if done is not None:
+                done(_length(row.core) * _length(column.core))
+        assert strip is not None
+        return strip
+
+    def _blended(
+        self, read: Read, enhance: Enhance, first: int, done: Callable[[int], None] | None
+    ) -> Iterator[np.ndarray]:
+        """Fade neighbouring windows into each other, across and then down."""
+        rows, bands = self.rows(), {}
+        for i, row in enumerate(rows[first:], first):
+            near = [j for j, other in enumerate(rows) if _overlap(row.core, other.window)]
+            for j in near:
+                if j not in bands:
+                    bands[j] = self._band(read, enhance, rows[j], done if j >= i else None)
+            total, weights = np.zeros(1), np.zeros(1)
+            for j in near:
+                place = Part(row.core, rows[j].window)
+                inside, offset = _clipped(place, self.scale)
+                weight = self._weight(rows[j], self.shape[0])[inside][:, None, None]
+                part = np.zeros((_length(row.core) * self.scale, *bands[j].shape[1:]))
+                share = np.zeros((len(part), 1, 1))
+                part[offset], share[offset] = bands[j][inside] * weight, weight
+                total, weights = total + part, weights + share
+            yield (total / weights).astype(np.float32)
+            below = rows[i + 1].core if i + 1 < len(rows) else slice(0, 0)
+            bands = {j: band for j, band in bands.items() if _overlap(below, rows[j].window)}
+
+    def _band(
+        self, read: Read, enhance: Enhance, row: Part, done: Callable[[int], None] | None
+    ) -> np.ndarray:
+        """Fade the windows of a row of tiles into each other."""
+        total: np.ndarray | None = None
+        weights = np.zeros((1, self.shape[1] * self.scale, 1))
+        for column in self.columns():
+            large = enhance(read(row.window, column.window))
+            if total is None:
+                total = np.zeros((large.shape[0], weights.shape[1], large.shape[2]))
+            weight = self._weight(column, self.shape[1])[:, None]
+            place = slice(column.window.start * self.scale, column.window.stop * self.scale)
+            total[:, place] += large * weight
+            weights[:, place] += weight
+            if done is not None:
+                done(_length(row.core) * _length(column.core))
+        assert total is not None
+        return total / weights
+
+    def _weight(self, part: Part, size: int) -> np.ndarray:
+        """Return 1 inside a window, falling over twice the halo to a side with a neighbour."""
+        length, ramp = _length(part.window), 2 * self.halo + 1
+        place = np.arange(1, length + 1)
+        rising = place if part.window.start else np.full(length, ramp)
+        falling = place[::-1] if part.window.stop < size else np.full(length, ramp)
+        # The same for all pixels of a block, whose mean blending then keeps.
+        return (np.minimum(np.minimum(rising, falling), ramp) / ramp).repeat(self.scale)
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
+
+
+def _overlap(a: slice, b: slice) -> bool:
+    return a.start < b.stop and b.start < a.stop
+
+
+def _clipped(part: Part, scale: int) -> tuple[slice, slice]:
+    """Return where core and window overlap, counted in the window and in the core."""
+    start = max(part.core.start, part.window.start)
+    stop = min(part.core.stop, part.window.stop)
+    inside = slice((start - part.window.start) * scale, (stop - part.window.start) * scale)
+    return inside, slice((start - part.core.start) * scale, (stop - part.core.start) * scale)

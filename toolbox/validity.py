@@ -1,0 +1,125 @@
+"""Where a network may be trusted: the depths and slopes that its training data held."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from toolbox.errors import DataError
+from toolbox.io.atomic import replacing
+from toolbox.terrain import Spacing, slope
+
+FILE_NAME = "validity.json"
+#: Share of the training pixels whose slope is steeper than the recorded limit.
+_BEYOND = 0.001
+_CHUNK = 1024
+_PATCHES = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Validity:
+    """Range of the low-resolution training images.
+
+    Attributes
+    ----------
+    depth_m : (float, float)
+        Least and greatest elevation, metres, negative below sea level.
+    slope : float
+        Slope at the spacing of the low-resolution grid, m/m, that 99.9 % of the pixels do not
+        exceed.
+    delta_lr_m : (float, float)
+        That spacing (between rows, between columns), metres.
+    """
+
+    depth_m: tuple[float, float]
+    slope: float
+    delta_lr_m: tuple[float, float]
+
+    def outside(self, lr: np.ndarray, delta_lr_m: Spacing) -> np.ndarray:
+        """Tell where a map leaves the range.
+
+        Parameters
+        ----------
+        lr : numpy.ndarray, shape (h, w)
+            Low-resolution map, metres; NaN where missing.
+        delta_lr_m : float or (float, float)
+            Its grid spacing, metres.
+
+        Returns
+        -------
+        numpy.ndarray, shape (h, w), bool
+            False where missing. The margins have the slope of their neighbours.
+        """
+        low, high = self.depth_m
+        beyond = (lr < low) | (lr > high)
+        if min(lr.shape) > 2:
+            beyond |= np.pad(slope(lr, delta_lr_m), 1, mode="edge") > self.slope
+        return beyond & ~np.isnan(lr)
+
+
+def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
+    """Measure the range of training images.
+
+    Parameters
+    ----------
+    lr : numpy.ndarray, shape (N, h, w, C)
+        Low-resolution images, metres; NaN does not count.
+    delta_lr_m : float or (float, float)
+        Their grid spacing, metres.
+
+    Returns
+    -------
+    Validity
+    """
+    pair = delta_lr_m if isinstance(delta_lr_m, (tuple, list)) else (delta_lr_m, delta_lr_m)
+    depth_m = float(np.nanmin(lr)), float(np.nanmax(lr))
+    # Enough patches for a quantile, spread over all of them.
+    lr = lr[:: max(1, len(lr) // _PATCHES)]
+    parts = [slope(lr[i : i + _CHUNK, ..., 0], delta_lr_m) for i in range(0, len(lr), _CHUNK)]
+    slopes = np.concatenate([part[np.isfinite(part)] for part in parts])
+    steep = float(np.quantile(slopes, 1 - _BEYOND)) if len(slopes) else float("inf")
+    return Validity(depth_m, steep, (float(pair[0]), float(pair[1])))
+
+
+def save_validity(validity: Validity, folder: str | os.PathLike[str]) -> None:
+    """Write ``validity.json`` into `folder`."""
+    with replacing(Path(folder, FILE_NAME)) as beside:
+        beside.write_text(json.dumps(dataclasses.asdict(validity), indent=2) + "\n", "utf-8")
+
+
+def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Validity | None:
+    """Read ``validity.json`` of a run, or what the record of a data set says; None without.
+
+    Parameters
+    ----------
+    folder : path-like
+        Log folder or data set.
+    fname : str
+        File; one that has a key ``validity`` is a record of more.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    path = Path(folder, fname)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if fname != FILE_NAME:
+            if not isinstance(content, dict):
+                raise TypeError("no record")
+            if "validity" not in content:
+                return None
+            content = content["validity"]
+        (low, high), (rows, columns) = content["depth_m"], content["delta_lr_m"]
+        return Validity(
+            (float(low), float(high)), float(content["slope"]), (float(rows), float(columns))
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: not a range of validity ({error}). Remove the file.") from None
