@@ -1,0 +1,329 @@
+"""What ``search.yml`` says: base file, parameters, objectives, storage."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import sqlalchemy
+from pydantic import BeforeValidator, Field, model_validator
+from sqlalchemy.exc import ArgumentError
+
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.errors import ConfigError
+from toolbox.registry import MODELS
+
+#: Where an objective that is no column of the history comes from.
+_SPLITS = ("validation", "test")
+_HISTORY = ("loss", "psnr", "dssim")
+_ADVERSARIAL_HISTORY = ("g_loss", "d_loss", "d_real", "d_fake")
+Scalar = bool | int | float | str | None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Parameter(Settings):
+    """The range or the choices of one setting."""
+
+    low: Any = None
+    high: Any = None
+    log: bool = False
+    step: Int | Float | None = None
+    type: Literal["int", "float"] | None = None
+    choices: Annotated[list[Any], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choices_alone(cls, value: Any) -> Any:
+        return {"choices": list(value)} if isinstance(value, (list, tuple)) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Parameter:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError(
+                    f"given choices or low and high, not both; received {self._given()}. Leave "
+                    f"one out."
+                )
+            return self
+        if not all(_is_number(value) for value in (self.low, self.high)):
+            raise ValueError(f"given numbers low and high, or choices; received {self._given()}.")
+        if not self.high > self.low:
+            raise ValueError(f"given high above low; received {self._given()}.")
+        if self.log and self.low <= 0:
+            raise ValueError(f"given low above 0 for log; received {self._given()}.")
+        if self.step is not None and (self.log or self.step <= 0):
+            raise ValueError(f"given a step above 0, and none with log; received {self._given()}.")
+        whole = (self.low, self.high, self.step or 1)
+        if self.is_int and not all(float(value).is_integer() for value in whole):
+            raise ValueError(f"given whole numbers for type: int; received {self._given()}.")
+        return self
+
+    def _given(self) -> str:
+        return str(self.model_dump(exclude_defaults=True))
+
+    @property
+    def is_int(self) -> bool:
+        """Whether whole numbers are meant: as declared, else if low, high and step are whole."""
+        if self.type is not None:
+            return self.type == "int"
+        return all(isinstance(v, int) for v in (self.low, self.high, self.step or 1))
+
+    def extremes(self) -> list[Any]:
+        """Return the values that must be valid settings: both ends, or every choice."""
+        return [self.low, self.high] if self.choices is None else list(self.choices)
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """Let `trial` choose a value."""
+        if self.choices is not None:
+            return self.restore(trial.suggest_categorical(name, self._options()))
+        if self.is_int:
+            step = 1 if self.step is None else int(self.step)
+            return trial.suggest_int(name, int(self.low), int(self.high), step=step, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def _options(self) -> list[Any]:
+        """Return the choices as a data base can hold them: a list as its text."""
+        plain = all(isinstance(choice, Scalar) for choice in self.choices or ())
+        return [choice if plain else repr(choice) for choice in self.choices or ()]
+
+    def stored(self, value: Any) -> Any:
+        """Return a value as a data base holds it; None if it is none of this parameter's."""
+        if self.choices is not None:
+            return self._options()[self.choices.index(value)] if value in self.choices else None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        if not self.low <= number <= self.high:
+            return None
+        return int(number) if self.is_int else number
+
+    def restore(self, stored: Any) -> Any:
+        """Return the value that a stored one stands for."""
+        if self.choices is None:
+            return stored
+        return self.choices[self._options().index(stored)]
+
+
+class Objective(Settings):
+    """What to make small or large."""
+
+    name: Annotated[str, Field(min_length=1)]
+    direction: Literal["minimize", "maximize"] = "minimize"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        given = {"name": value} if isinstance(value, str) else value
+        if isinstance(given, dict) and "direction" not in given:
+            upwards = str(given.get("name")).endswith("psnr")
+            given = {**given, "direction": "maximize" if upwards else "minimize"}
+        return given
+
+    @property
+    def split(self) -> str | None:
+        """'validation' or 'test' if the value is one of a summary, None if it is in the history."""
+        first = self.name.split(".", 1)[0]
+        if first in _SPLITS:
+            return first
+        return "test" if "." in self.name else None
+
+    @property
+    def place(self) -> list[str]:
+        """The keys that lead to the value inside the summary."""
+        name = self.name
+        for split in _SPLITS:
+            name = name.removeprefix(f"{split}.")
+        return split_place(name)
+
+
+def split_place(name: str) -> list[str]:
+    """Split ``slope_classes.0.05-0.1.sr.rmse_m``: a class has dots of its own."""
+    parts = name.split(".")
+    if parts[0] == "slope_classes" and len(parts) >= 4:
+        return [parts[0], ".".join(parts[1:-2]), *parts[-2:]]
+    return parts
+
+
+def _a_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+class SearchSettings(Settings):
+    """Every key of ``search.yml``."""
+
+    base: Annotated[str, Field(min_length=1)]
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    objective: Annotated[tuple[Objective, ...], BeforeValidator(_a_list), Field(min_length=1)] = (
+        Objective(name="val_loss"),
+    )
+    trials: Count = 20
+    timeout_minutes: Annotated[Float, Field(gt=0)] | None = None
+    sampler: Literal["tpe", "random", "nsgaii"] = "tpe"
+    pruner: Literal["none", "median", "hyperband", "halving"] = "median"
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
+    jobs: Count = 1
+    search_dir: Annotated[str, Field(min_length=1)] | None = None
+    study: Annotated[str, Field(min_length=1)] | None = None
+    storage: Annotated[str, Field(min_length=1)] | None = None
+    heartbeat_seconds: Count = 30
+    retries: Annotated[Int, Field(ge=0)] = 2
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> SearchSettings:
+        if len(self.objective) > 1 and self.pruner != "none":
+            self.pruner = "none"  # Optuna prunes by one value only
+        return self
+
+
+class Search:
+    """A checked ``search.yml``.
+
+    Parameters
+    ----------
+    fname : path-like
+        The file.
+    storage, jobs
+        From the command line; they go before what the file says.
+
+    Attributes
+    ----------
+    fname : str
+        The file.
+    settings : SearchSettings
+        What it says.
+    base : dict
+        What the base file says.
+    folder : pathlib.Path
+        Where trials, data base and report are.
+    storage_url : str
+        Data base, as SQLAlchemy names it.
+    embedded : bool
+        Whether that is a file of this search alone.
+
+    Raises
+    ------
+    ConfigError
+        One line about the first thing that is wrong in one of the two files.
+    """
+
+    def __init__(
+        self,
+        fname: str | os.PathLike[str],
+        storage: str | None = None,
+        jobs: int | None = None,
+    ) -> None:
+        self.fname = os.fspath(fname)
+        self.settings = check(SearchSettings, read_yaml(fname), self.fname)
+        beside = Path(fname).parent / self.settings.base
+        self.base_fname = os.fspath(beside if beside.is_file() else Path(self.settings.base))
+        self.base = read_yaml(self.base_fname)
+        self.folder = Path(self.settings.search_dir or f"{Path(fname).with_suffix('')}_search")
+        self.study = self.settings.study or Path(fname).stem
+        self.jobs = jobs or self.settings.jobs
+        given = storage or self.settings.storage
+        self.embedded = given is None
+        path = (self.folder / "study.db").resolve()
+        self.storage_url = self._with_driver(given) if given else f"sqlite:///{path}"
+        self._check_names()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What to make small or large."""
+        return self.settings.objective
+
+    def models(self) -> list[str]:
+        """Return the models that a trial may have."""
+        choice = self.settings.parameters.get("model")
+        return list(choice.choices or []) if choice is not None else [self.base.get("model", "")]
+
+    def _with_driver(self, url: str) -> str:
+        """Let a plain ``postgresql://`` mean the driver that the extra installs."""
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        try:
+            name = sqlalchemy.make_url(url).drivername
+        except (ArgumentError, ValueError):
+            name = "no URL"
+        if not name.startswith("postgresql"):
+            raise ConfigError(
+                f"{self.fname}: storage must be postgresql://USER@HOST/NAME, or left out for a "
+                f"file in search_dir; received {name}."
+            )
+        return url
+
+    def _check_names(self) -> None:
+        """Refuse a parameter of a model that no trial has; the rest is for `UserParams`."""
+        for name in self.settings.parameters:
+            section, _, key = name.partition(".")
+            if section in MODELS and key and section not in self.models():
+                raise ConfigError(
+                    f"{self.fname}: parameters.{name} belongs to a model that no trial has; the "
+                    f"models are {', '.join(self.models())}. Leave it out, or add {section} to "
+                    f"the choices of model."
+                )
+        if "log_dir" in self.settings.parameters:
+            raise ConfigError(f"{self.fname}: every trial has a log_dir of its own; leave it out.")
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Let `trial` choose every parameter that its model has."""
+        chosen: dict[str, Any] = {}
+        for name in sorted(self.settings.parameters, key=lambda name: name != "model"):
+            if self._applies(name, chosen.get("model", self.base.get("model"))):
+                chosen[name] = self.settings.parameters[name].suggest(trial, name)
+        return chosen
+
+    @staticmethod
+    def _applies(name: str, model: Any) -> bool:
+        section, _, key = name.partition(".")
+        return not (section in MODELS and key) or section == model
+
+    def base_values(self) -> dict[str, Any]:
+        """Return what the base says of the parameters, as a data base holds it.
+
+        Values that it leaves to their defaults, or that lie outside their range, are left out.
+        """
+        found = {}
+        for name, parameter in self.settings.parameters.items():
+            value: Any = self.base
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            stored = parameter.stored(value)
+            if stored is not None and self._applies(name, self.base.get("model")):
+                found[name] = stored
+        return found
+
+    def restored(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the values that the parameters of a finished trial stand for."""
+        return {name: self.settings.parameters[name].restore(v) for name, v in params.items()}
+
+    def extremes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield a parameter and settings in which it has one end of its range, for every end."""
+        for model in self.models():
+            chosen = {"model": model}
+            yield "model", chosen
+            for name, parameter in self.settings.parameters.items():
+                if name != "model" and self._applies(name, model):
+                    yield from ((name, {**chosen, name: value}) for value in parameter.extremes())
+
+    def values(self, chosen: dict[str, Any], log_dir: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return the base with the chosen values in place, as a settings file holds them."""
+        content = copy.deepcopy(self.base)
+        for name, value in chosen.items():
+            place = content
+            *parents, last = name.split(".")
+            for parent in parents:
+                inner = place.get(parent) or {}
+                place[parent] = dict(inner) if isinstance(inner, dict) else {"name": inner}
+                place = place[parent]
+            place[last] = value
+        # The section of a model that this trial does not have would only confuse.
+        unused = set(MODELS) - {content.get("model")}
+        content = {key: value for key, value in content.items() if key not in unused}
+        return {**content, "log_dir": os.fspath(log_dir)}

@@ -1,0 +1,209 @@
+"""One trial of a search: an ordinary run in its own folder, and the figure that it is judged by."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import optuna
+
+from sr_trainer.initializer import Initializer
+from sr_trainer.modeler import Modeler
+from sr_trainer.search_settings import Objective, Search
+from sr_trainer.tester import Tester
+from sr_trainer.trainer import Trainer
+from sr_trainer.user_params import UserParams
+from toolbox.config import write_yaml
+from toolbox.errors import ConfigError, DataError
+from toolbox.model.adversarial import DISCRIMINATOR_FIGURES, Adversarial
+from toolbox.registry import METRICS, MODELS
+
+TRIAL_FILE = "trial.yml"
+
+
+class Pruner(keras.callbacks.Callback):
+    """Reports the objective after every epoch and ends a trial that Optuna gives up.
+
+    Parameters
+    ----------
+    trial : optuna.Trial
+        The trial.
+    column : str
+        Column of the history.
+    sign : {1, -1}
+        Multiplies it, where the study makes the opposite small.
+
+    Attributes
+    ----------
+    pruned : bool
+        Whether the trial was given up.
+    """
+
+    def __init__(self, trial: optuna.Trial, column: str, sign: int = 1) -> None:
+        super().__init__()
+        self.trial = trial
+        self.column = column
+        self.sign = sign
+        self.pruned = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Report the value; an epoch in which the column has none does not count."""
+        value = (logs or {}).get(self.column)
+        if value is None or not math.isfinite(value):
+            return
+        self.trial.report(self.sign * float(value), epoch)
+        if self.trial.should_prune():
+            self.pruned = True
+            self.model.stop_training = True
+
+
+def run_trial(
+    search: Search, trial: optuna.Trial, chosen: dict[str, Any], folder: Path
+) -> Sequence[float]:
+    """Train with the chosen values, or go on with the training; return the objectives.
+
+    ``trial.yml``, ``log/`` (as any log folder) and ``log.txt`` (what the training printed) are
+    written into `folder`.
+
+    Raises
+    ------
+    optuna.TrialPruned
+        If the trial was given up.
+    ToolboxError
+        If the training failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_yaml(
+        search.values(chosen, folder / "log"),
+        folder / TRIAL_FILE,
+        f"Trial {folder.name.removeprefix('trial_')} of {search.fname}",
+    )
+    with _output_to(folder / "log.txt"):
+        try:
+            return _train(search, trial, UserParams(folder / TRIAL_FILE))
+        finally:
+            keras.backend.clear_session()
+            gc.collect()
+
+
+def _train(search: Search, trial: optuna.Trial, u_params: UserParams) -> list[float]:
+    Initializer.tf_init(seed=u_params.seed)
+    trainer = Trainer(u_params, resume=True)
+    normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
+    model = Modeler(u_params, normalizer.max_val, normalizer.min_val, steps).build(verbose=0)
+    pruner = _pruner(search.objectives[0], trial)
+    single = len(search.objectives) == 1
+    history = trainer.train(model, [pruner] if single else []).history
+    if pruner.pruned:
+        raise optuna.TrialPruned
+    return [_value(objective, history, u_params) for objective in search.objectives]
+
+
+def _pruner(objective: Objective, trial: optuna.Trial) -> Pruner:
+    """Prune by the objective, or by PSNR, which means the same whatever loss a trial has."""
+    if objective.split is None:
+        return Pruner(trial, objective.name)
+    return Pruner(trial, "val_psnr", -1 if objective.direction == "minimize" else 1)
+
+
+def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserParams) -> float:
+    """Return the best value of a column, or the figure of a summary."""
+    if objective.split is None:
+        column = [v for v in history[objective.name] if v is not None and math.isfinite(v)]
+        best = max if objective.direction == "maximize" else min
+        return float(best(column)) if column else math.nan
+    tester = Tester(u_params, objective.split)
+    normalizer = tester.normalizer
+    model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
+    return float(_at(tester.measure(model), objective.place))
+
+
+def _at(content: Any, place: Sequence[str]) -> Any:
+    for key in place:
+        content = content[key]
+    if not isinstance(content, (int, float)):
+        raise DataError(f"{'.'.join(place)} of the summary is no number; received {content!r}.")
+    return content
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Write what is printed into a file of the trial, after what is there."""
+    with (
+        open(path, "a", encoding="utf-8", buffering=1) as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+    ):
+        yield
+
+
+def check_search(search: Search) -> None:
+    """Refuse, before the first trial, what a trial would refuse.
+
+    Parameters
+    ----------
+    search : Search
+        Settings; the base file and every end of every range are tried.
+
+    Raises
+    ------
+    ConfigError
+        One line about the first thing that is wrong.
+    """
+    UserParams(search.base_fname)
+    for name, chosen in search.extremes():
+        values = search.values(chosen, search.folder / "log")
+        where = f"{search.fname}: parameters.{name} = {chosen.get(name)!r}"
+        UserParams(search.base_fname, values, where)
+    for objective in search.objectives:
+        for model in search.models():
+            _check_objective(search, objective, model)
+        _refuse_other_units(search, objective)
+
+
+def _check_objective(search: Search, objective: Objective, model: str) -> None:
+    columns = ["loss", *METRICS]
+    if issubclass(MODELS.resolve(model), Adversarial):
+        columns += ["g_loss", *DISCRIMINATOR_FIGURES]
+    columns += [f"val_{name}" for name in columns]
+    if objective.split is None:
+        if objective.name not in columns:
+            raise ConfigError(
+                f"{search.fname}: objective must be a column of the history of {model} "
+                f"({', '.join(columns)}) or a figure of the test such as "
+                f"validation.all.sr.rmse_m; received {objective.name}."
+            )
+        return
+    known = summary_places()
+    if objective.place not in known:
+        raise ConfigError(
+            f"{search.fname}: objective {objective.name} is no figure of the summary. Use for "
+            f"instance validation.{'.'.join(known[0])} or test.{'.'.join(known[0])}."
+        )
+
+
+def _refuse_other_units(search: Search, objective: Objective) -> None:
+    """Refuse to compare losses that are not of one kind."""
+    if not objective.name.endswith("loss"):
+        return
+    for name in search.settings.parameters:
+        if name.split(".")[0] in ("loss", "pretrain_loss", "normalizer", "norm_range"):
+            raise ConfigError(
+                f"{search.fname}: objective {objective.name} means something else for every "
+                f"{name}. Use val_psnr or validation.all.sr.rmse_m."
+            )
+
+
+def summary_places() -> list[list[str]]:
+    """Return the places of all figures in a summary that can be an objective."""
+    from toolbox.evaluator import MEASURES
+    from toolbox.terrain import SLOPE_CLASSES, class_name
+
+    figures = [["sr", measure] for measure in MEASURES]
+    groups = [["all"], *(["slope_classes", class_name(*limits)] for limits in SLOPE_CLASSES)]
+    return [group + figure for group in groups for figure in figures]
