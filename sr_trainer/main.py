@@ -1,4 +1,4 @@
-"""The program: settings, TensorFlow, data, model, then training or testing."""
+"""The program: settings, TensorFlow, data, model, then training, testing or use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolbox.errors import program
 
 
 class Main:
-    """Runs super-resolution training or testing.
+    """Runs super-resolution: training, testing, prediction, export.
 
     Parameters
     ----------
@@ -23,10 +23,16 @@ class Main:
         self.arguments = arguments
 
     def run(self) -> None:
-        """Read the command line and the settings, then train or test."""
+        """Read the command line and the settings, then train, test, predict or export."""
         parser = ArgParser(self.arguments)
         # The settings of a model are the arguments of its class, so TensorFlow comes first.
         Initializer.tf_init()
+        if parser.get_mode() in ("predict", "export"):
+            self._use(parser)
+        else:
+            self._learn(parser)
+
+    def _learn(self, parser: ArgParser) -> None:
         from sr_trainer.user_params import UserParams
 
         u_params = UserParams(parser.get_fname())
@@ -46,6 +52,21 @@ class Main:
             normalizer = tester.normalizer
             model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
             tester.test(model)
+
+    def _use(self, parser: ArgParser) -> None:
+        from sr_trainer.exporter import Exporter
+        from sr_trainer.predictor import Predictor
+        from sr_trainer.trained import open_trained
+
+        args = parser.args
+        source = args.pretrained or parser.get_fname()
+        if parser.get_mode() == "predict":
+            resolver, settings = open_trained(source, parser.settings())
+            Predictor(resolver, settings, args.overwrite).predict(args.input, args.output)
+        else:
+            # The weights are float32 whatever precision they were trained with.
+            resolver, _ = open_trained(source, {"weights": ()}, precision="float32")
+            Exporter(resolver, args.overwrite).export(args.format, args.output)
 
 
 @program

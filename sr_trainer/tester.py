@@ -47,6 +47,8 @@ class Tester:
     ----------
     u_params : UserParams
         Settings.
+    split : {'test', 'validation', 'train'}
+        The data that are meant.
 
     Attributes
     ----------
@@ -60,12 +62,13 @@ class Tester:
 
     __test__ = False  # not a test, whatever pytest makes of the manual's name
 
-    def __init__(self, u_params: UserParams) -> None:
+    def __init__(self, u_params: UserParams, split: str = "test") -> None:
         self.u_params = u_params
+        self.split = split
         self.weights = find_weights(u_params)
-        self.normalizer = _normalizer_of(u_params, self.weights)
+        self.normalizer = normalizer_of(u_params, self.weights)
         self.source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
-        lr, hr = self.source.test()
+        lr, hr = getattr(self.source, split)()
         check_shape(u_params, lr)
         self._whole = complete_pairs(lr, hr)
         self.test_data_generator = DataGenerator(
@@ -93,10 +96,7 @@ class Tester:
         dict
             What ``summary.json`` holds.
         """
-        print(f"testing {self.weights}", flush=True)
-        load_weights(model, self.weights)
-        _refuse_other_network(self.u_params, self.weights)
-        self.evaluator.model = model
+        self._load(model)
         generator = self.test_data_generator
         lr, hr = generator.raw_lr_imgs, generator.raw_hr_imgs
         sr = self._super_resolve()
@@ -118,6 +118,30 @@ class Tester:
         beside.replace(folder)
         _print_report(summary, folder)
         return summary
+
+    def _load(self, model: keras.Model) -> None:
+        print(f"testing {self.weights}", flush=True)
+        load_weights(model, self.weights)
+        refuse_other_network(self.u_params, self.weights)
+        self.evaluator.model = model
+
+    def measure(self, model: keras.Model) -> dict[str, Any]:
+        """Test `model` without writing anything.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The network; its weights are read from the file that the settings name.
+
+        Returns
+        -------
+        dict
+            ``n``, ``all`` and ``slope_classes`` of ``summary.json``, of ``sr`` alone.
+        """
+        self._load(model)
+        hr, sr = self.test_data_generator.raw_hr_imgs, self._super_resolve()
+        tables = {"sr": self.evaluator.measure(hr, sr)}
+        return summarize(hr, {"sr": sr}, tables, self._slopes(hr))
 
     def _super_resolve(self) -> np.ndarray:
         lr = self.test_data_generator.raw_lr_imgs
@@ -165,12 +189,13 @@ class Tester:
 
     def _slopes(self, hr: np.ndarray) -> np.ndarray:
         """Return the MSG of the test images, from the CSV beside them, else computed."""
-        images = self.source.file("test", "HR")
+        images = self.source.file(self.split, "HR")
         csv = images.with_suffix(".csv")
         if not csv.is_file():
             delta_m = self.source.spacing_m("HR")
             print(f"{csv} is missing; computing slopes at {spacing_text(delta_m)}")
-            table = feature_table(self.source.test()[1], delta_m, normalized_column=False)
+            imgs = getattr(self.source, self.split)()[1]
+            table = feature_table(imgs, delta_m, normalized_column=False)
             with contextlib.suppress(PermissionError):  # data on a read-only disk
                 write_table(table, csv)
             return table[SLOPE].to_numpy()[self._whole]
@@ -250,7 +275,7 @@ def find_weights(u_params: UserParams) -> Path:
     return Path(u_params.log_dir, u_params.read_test_weights)
 
 
-def _normalizer_of(u_params: UserParams, weights: Path) -> Normalizer:
+def normalizer_of(u_params: UserParams, weights: Path) -> Normalizer:
     """Return the normaliser that the weights were trained with.
 
     It is saved beside them or in the log folder. Weights of the earlier program have none: they
@@ -274,12 +299,14 @@ def _normalizer_of(u_params: UserParams, weights: Path) -> Normalizer:
     )
 
 
-def _refuse_other_network(u_params: UserParams, weights: Path) -> None:
+def refuse_other_network(u_params: UserParams, weights: Path) -> None:
     """Refuse settings under which the weights would load but mean another network."""
     for folder in (weights.parent, Path(u_params.log_dir)):
         if (folder / CONFIG_NAME).is_file():
             break
     else:
+        return
+    if (folder / CONFIG_NAME).samefile(u_params.fname):
         return
     trained, asked = read_yaml(folder / CONFIG_NAME), u_params.resolved()
     shaping = MODELS.resolve(u_params.model).network_parameters()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from sr_trainer.user_params import CONFIG_NAME, UserParams
+from toolbox import validity
 from toolbox.augment import Augmenter
 from toolbox.callbacks import (
     AverageSwapper,
@@ -30,7 +32,13 @@ from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
 from toolbox.model.adversarial import Adversarial
-from toolbox.normalizer import FILE_NAME, save_normalizer
+from toolbox.normalizer import (
+    FILE_NAME,
+    Normalizer,
+    load_normalizer,
+    normalizer_from,
+    save_normalizer,
+)
 from toolbox.registry import LOSSES, MODELS, NORMALIZERS, SOURCES
 
 #: Everything that a run writes into its log folder.
@@ -43,6 +51,7 @@ RUN_FILES = (
     "test_*.png",
     CONFIG_NAME,
     FILE_NAME,
+    validity.FILE_NAME,
     "test_result",
 )
 #: Settings that a resumed run may change; the data are compared by content.
@@ -56,6 +65,7 @@ _FREE_SETTINGS = (
     "log_dir",
     "log_period",
     "patience",
+    "predict",
     "read_test_weights",
     "test_pictures",
 )
@@ -103,6 +113,8 @@ class Trainer:
         check_shape(u_params, train[0])
         norm_range = u_params.norm_range or _range_of(train[1])
         self.normalizer = self._fit_normalizer(train, norm_range)
+        # What the network may be trusted with; a source of other images has no such range.
+        self._validity = source.validity() if hasattr(source, "validity") else None
         augmentations = u_params.online_da.steps()
         self.train_data_generator = DataGenerator(
             train[0],
@@ -128,10 +140,21 @@ class Trainer:
                 f"received {u_params.batch_size}. Lower it or build a larger data set."
             )
 
-    def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Any:
-        settings = self.u_params.normalizer
-        fit = NORMALIZERS.resolve(settings.name).fit
-        return fit(train[0], train[1], norm_range, **settings.options())
+    def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Normalizer:
+        """Measure the constants; weights to start from keep the unit they were trained with."""
+        p = self.u_params
+        if self._start is not None and Path(p.log_dir, FILE_NAME).is_file():
+            return load_normalizer(p.log_dir)
+        fit = NORMALIZERS.resolve(p.normalizer.name).fit
+        fitted: Normalizer = fit(train[0], train[1], norm_range, **p.normalizer.options())
+        beside = Path(p.fname_model_weights or ".").parent
+        if p.fname_model_weights is None or not (beside / FILE_NAME).is_file():
+            return fitted
+        former, state = load_normalizer(beside), fitted.state()
+        same = former.name == fitted.name and former.state().get("window") == state.get("window")
+        if same and "unit" in state:
+            state["unit"] = former.unit
+        return normalizer_from({"name": fitted.name, **state})
 
     def _saved_state(self) -> Checkpoint | None:
         """Return the state to go on from, checked against the settings."""
@@ -171,13 +194,17 @@ class Trainer:
         """Draw new initial weights (kernels and biases) for `model`."""
         model.set_weights(model.fresh_weights())
 
-    def train(self, model: keras.Model) -> keras.callbacks.History:
+    def train(
+        self, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback] = ()
+    ) -> keras.callbacks.History:
         """Train `model` and write everything into the log folder.
 
         Parameters
         ----------
         model : keras.Model
             A compiled model.
+        callbacks : sequence of keras.callbacks.Callback
+            Further callbacks, called before a state is saved.
 
         Returns
         -------
@@ -193,16 +220,16 @@ class Trainer:
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
         started_from = p.fname_model_weights
-        callbacks = self._callbacks(
-            {"settings": p.resolved(), "data": data, "started_from": started_from}
+        own = self._callbacks(
+            {"settings": p.resolved(), "data": data, "started_from": started_from}, callbacks
         )
         self._set_up(model, data)
-        if self._start is not None and self._is_complete(self._start, callbacks):
-            return _history(callbacks, model)
+        if self._start is not None and self._is_complete(self._start, own):
+            return _history(own, model)
         folder = self._prepare_folder()
-        self._fit(model, callbacks)
-        self._report_trouble(callbacks, folder)
-        history = _history(callbacks, model)
+        self._fit(model, own)
+        self._report_trouble(own, folder)
+        history = _history(own, model)
         print(
             f"trained {len(history.epoch)} epochs, the best was {_best(history, p)}; "
             f"written to {folder}"
@@ -333,9 +360,13 @@ class Trainer:
             torn.unlink()
         self.u_params.save(folder)
         save_normalizer(self.normalizer, folder)
+        if self._validity is not None:
+            validity.save_validity(self._validity, folder)
         return folder
 
-    def _callbacks(self, facts: dict[str, Any]) -> dict[str, Any]:
+    def _callbacks(
+        self, facts: dict[str, Any], further: Sequence[keras.callbacks.Callback]
+    ) -> dict[str, Any]:
         p, start = self.u_params, self._start
         # Those that stop the training come first, so that the others know the last epoch; the
         # state is saved when all the others are done.
@@ -357,6 +388,7 @@ class Trainer:
         )
         if p.ema is not None:
             callbacks["average"] = AverageSwapper()
+        callbacks |= {f"further_{i}": callback for i, callback in enumerate(further)}
         done = 0 if start is None else start.epoch * self.steps_per_epoch + start.step
         callbacks["progress"] = ProgressLogger(self.steps_per_epoch, done)
         callbacks["checkpoints"] = Checkpointer(

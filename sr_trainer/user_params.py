@@ -19,10 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from sr_trainer.predict_params import PredictParams
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
 from toolbox.model.adversarial import Adversarial
 from toolbox.normalizer import FILE_NAME
+from toolbox.pretrained import pretrained_folder, pretrained_names
 from toolbox.registry import LOSSES, MODELS, NORMALIZERS, OPTIMIZERS, SOURCES, Registry
 
 CONFIG_NAME = "config.yml"
@@ -91,6 +93,7 @@ class OnlineDA(Settings):
     use_depth_scale: bool = False
     horizontal_flip: bool = False
     vertical_flip: bool = False
+    quarter_turn: bool = False
     rotation_range: Annotated[Float, Field(ge=0, le=180)] = 0
     fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
     steps_per_epoch_mag: Annotated[Float, Field(gt=0)] = 1
@@ -109,6 +112,8 @@ class OnlineDA(Settings):
         if self.horizontal_flip or self.vertical_flip:
             params = {"horizontal": self.horizontal_flip, "vertical": self.vertical_flip}
             chosen.append(("flip", params))
+        if self.quarter_turn:
+            chosen.append(("quarter_turn", {}))
         if self.use_depth_scale:
             chosen.append(("depth_scale", {"depth_scale_range": self.depth_scale_range}))
         return chosen
@@ -206,6 +211,7 @@ class _Common(Settings):
     test_pictures: Annotated[Int, Field(ge=0)] | None = None
     resume: bool = False
     checkpoint_minutes: Annotated[Float, Field(gt=0)] = 10
+    predict: PredictParams = PredictParams()
 
     @model_validator(mode="after")
     def _stages_fit(self) -> _Common:
@@ -242,7 +248,11 @@ class UserParams:
     Parameters
     ----------
     fname : path-like
-        YAML file.
+        YAML file, or the log folder of a run.
+    values : dict, optional
+        What the file would say; it is not read then.
+    where : str, optional
+        Name of the file for messages.
 
     Attributes
     ----------
@@ -297,16 +307,28 @@ class UserParams:
     test_pictures: int | None
     resume: bool
     checkpoint_minutes: float
+    predict: PredictParams
 
-    def __init__(self, fname: str | os.PathLike[str]) -> None:
-        settings = check(_settings_class(), read_yaml(fname), os.fspath(fname))
+    def __init__(
+        self,
+        fname: str | os.PathLike[str],
+        values: dict[str, Any] | None = None,
+        where: str | None = None,
+    ) -> None:
+        if Path(fname).is_dir():
+            fname = Path(fname, CONFIG_NAME)
+        self.fname = where or os.fspath(fname)
+        content = read_yaml(fname) if values is None else values
+        settings = check(_settings_class(), content, self.fname)
         self.__dict__.update({key: getattr(settings, key) for key in type(settings).model_fields})
-        self.fname = os.fspath(fname)
         beside = Path(fname).parent
         if Path(fname).name == CONFIG_NAME and (beside / FILE_NAME).is_file():
             self.log_dir = str(beside)  # a run's own file, wherever the folder was moved
         elif settings.log_dir is None:
             self.log_dir = f"{Path(fname).with_suffix('')}_log"
+        start = self.fname_model_weights
+        if start is not None and not Path(start).exists() and start in pretrained_names():
+            self.fname_model_weights = str(pretrained_folder(start) / self.read_test_weights)
         #: Whether the file leaves the seed to chance; a resumed run keeps the one it had.
         self._free_seed = settings.seed is None
         if settings.seed is None:

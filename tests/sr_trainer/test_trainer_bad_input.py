@@ -178,9 +178,11 @@ def test_yaml_is_never_executed(workshop):
 
 
 def test_missing_yaml_is_refused(workshop):
-    """No such file, or a folder in its place."""
+    """No such file, or a folder that is no log folder in its place."""
     workshop.run("nowhere.yml", "train").refused("nowhere.yml: no such file")
-    workshop.run(workshop.folder, "test").refused("is a folder")
+    workshop.run(workshop.folder, "test").refused("config.yml: no such file")
+    (workshop.folder / "x.yml").mkdir()
+    workshop.run(workshop.folder / "x.yml", "test").refused("config.yml: no such file")
 
 
 def nothing_but_nan(imgs):

@@ -59,10 +59,10 @@ def test_help_does_not_import_tensorflow(environment, program, usage):
 
 
 def test_help_names_the_manuals_arguments(environment):
-    """``main.py -h`` lists yml_fname and {train,test}, as the manual shows it."""
+    """``main.py -h`` lists yml_fname and the modes, train and test as the manual shows them."""
     text = python(environment, "main.py", "-h").stdout
     assert "yml_fname" in text
-    assert "{train,test}" in text
+    assert "{train,test,predict,export}" in text
     assert "-h, --help" in text
 
 

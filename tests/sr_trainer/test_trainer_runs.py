@@ -10,7 +10,7 @@ import pytest
 from sr_trainer.modeler import Modeler
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
-from toolbox.registry import NORMALIZERS, OPTIMIZERS
+from toolbox.registry import AUGMENTATIONS, NORMALIZERS, OPTIMIZERS
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
@@ -105,6 +105,7 @@ EVERY_KEY = {
     "use_depth_scale": True,
     "horizontal_flip": True,
     "vertical_flip": True,
+    "quarter_turn": True,
     "rotation_range": 45,
     "fill_mode": "wrap",
     "steps_per_epoch_mag": 2,
@@ -147,7 +148,7 @@ def test_augmentation_is_off_unless_valid(workshop):
     assert params.online_da.steps() == []
     params = UserParams(workshop.config(online_da=EVERY_KEY))
     names = [name for name, _ in params.online_da.steps()]
-    assert sorted(names) == ["depth_scale", "flip", "rotate", "zoom"]
+    assert sorted(names) == sorted(AUGMENTATIONS)
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))

@@ -1,0 +1,93 @@
+"""Export: a trained network for other programs, with its model card."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolbox.errors import ConfigError
+from toolbox.export import FORMATS, export_model
+from toolbox.model_card import card_of_run, write_model_card
+from toolbox.super_resolver import SuperResolver
+
+CARD_NAME = "MODEL_CARD.md"
+
+
+class Exporter:
+    """Writes a trained network in a format that other programs read.
+
+    Parameters
+    ----------
+    resolver : toolbox.super_resolver.SuperResolver
+        The network, built with precision float32.
+    overwrite : bool
+        Replace what is there.
+    """
+
+    def __init__(self, resolver: SuperResolver, overwrite: bool = False) -> None:
+        self.resolver = resolver
+        self.overwrite = overwrite
+
+    def export(self, format: str, output: str | None = None) -> Path:
+        """Write the network, verified against the original, and a model card beside it.
+
+        Parameters
+        ----------
+        format : {'saved_model', 'onnx', 'keras', 'tflite'}
+            Kind of file.
+        output : str, optional
+            File, or folder for SavedModel; default ``export/NAME.onnx`` in the log folder, or in
+            the working folder for a model that ships with the project.
+
+        Returns
+        -------
+        pathlib.Path
+            What was written.
+
+        Raises
+        ------
+        ConfigError, DataError, MissingLibraryError
+            If the output is there or does not suit the format, the two networks differ, or a
+            library is missing.
+        """
+        name = self.resolver.folder.resolve().name.removesuffix("_log")
+        home = Path() if self.resolver.is_pretrained else self.resolver.folder
+        path = Path(output) if output else home / "export" / f"{name}{FORMATS[format]}"
+        if path.exists() and not self.overwrite:
+            raise ConfigError(
+                f"{path}: is there already. Replace it with --overwrite, or name another with -o."
+            )
+        result = export_model(self.resolver.physical, path, format, self._sample())
+        print(
+            f"{result.path}: {result.size_bytes / 1e6:.2f} MB; read back by {result.runtime}, it "
+            f"differs from the original by at most {result.max_difference:.2g} (allowed "
+            f"{result.tolerance:.2g})"
+        )
+        card = self._card(name, format, result.path)
+        beside = result.path.with_name(f"{result.path.stem}_{CARD_NAME}")
+        print(f"model card: {write_model_card(beside, card)}")
+        return result.path
+
+    def _card(self, name: str, format: str, path: Path) -> dict[str, Any]:
+        """Describe the run and all that has been exported beside `path`."""
+        card = card_of_run(self.resolver.folder) | {"name": name}
+        near = {
+            kind: path.with_name(f"{path.stem}{ending}") for kind, ending in FORMATS.items()
+        } | {format: path}
+        card["exports"] = {kind: file.name for kind, file in near.items() if file.exists()}
+        if self.resolver.validity is not None:
+            card["validity"] = dataclasses.asdict(self.resolver.validity)
+        return card
+
+    def _sample(self) -> np.ndarray:
+        """Return rough ground as the network was trained on: some ten units of relief."""
+        normalizer = self.resolver.normalizer
+        rng = np.random.default_rng(0)
+        steps = rng.normal(0, 1, (2, 24, 20, self.resolver.channels)).cumsum(1).cumsum(2)
+        relief = (steps - steps.min()) / np.ptp(steps)
+        height = min(normalizer.data_range, 10 * normalizer.unit)
+        low = normalizer.data_min + (normalizer.data_range - height) / 2
+        return (low + height * relief).astype(np.float32)

@@ -1,0 +1,135 @@
+"""Pictures of a prediction: the shaded relief and the one-page report beside the result."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolbox.io.maps import MapReader
+from toolbox.io.work_file import WorkFile
+from toolbox.report import MapView, choose_detail, write_hillshade, write_map_report
+from toolbox.resample import enlarge, fill_gaps
+
+#: Longest side of an overview, and side of the detail, in low-resolution pixels.
+_OVERVIEW, _DETAIL = 360, 64
+#: Longest side of a hillshade picture.
+_HILLSHADE = 4000
+
+
+class PredictionReport:
+    """Reads a finished prediction back, a bounded part at a time, and draws it.
+
+    Parameters
+    ----------
+    reader : toolbox.io.maps.MapReader
+        The input, open.
+    work : toolbox.io.work_file.WorkFile
+        The result.
+    scale : int
+        Enlargement factor.
+    """
+
+    def __init__(self, reader: MapReader, work: WorkFile, scale: int) -> None:
+        self.reader, self.work, self.scale = reader, work, scale
+        self.channels = reader.channels
+        delta = reader.delta_m
+        self.delta_m = None if delta is None else (delta[0] / scale, delta[1] / scale)
+
+    def write_hillshade(self, target: Path) -> Path:
+        """Write ``NAME.tif_hillshade.png`` beside `target`; a larger map is thinned out."""
+        path = target.with_name(f"{target.name}_hillshade.png")
+        step = -(-max(self.work.shape[:2]) // _HILLSHADE)
+        after = self._plane(self.work.read(slice(None, None, step), slice(None, None, step)))
+        write_hillshade(path, after, self._thinned(step))
+        return path
+
+    def write_page(
+        self,
+        target: Path,
+        facts: Mapping[str, str],
+        figures: Mapping[str, str],
+        warnings: Sequence[str],
+    ) -> Path:
+        """Write ``NAME.tif.html`` beside `target`.
+
+        Parameters
+        ----------
+        target : pathlib.Path
+            The result.
+        facts, figures : dict of str to str
+            Tables: how it was made, what was measured.
+        warnings : sequence of str
+            What the reader must know first.
+        """
+        path = target.with_name(f"{target.name}.html")
+        step = -(-max(self.reader.shape) // _OVERVIEW)
+        overview = self._overview(step)
+        write_map_report(
+            path,
+            overview,
+            self._detail(overview.before, step),
+            f"{self.reader.path.name}, {self.scale} times finer",
+            {**facts, "date": datetime.date.today().isoformat()},
+            figures,
+            warnings,
+            unit="grey value" if self.reader.is_image else "m",
+        )
+        return path
+
+    def _overview(self, step: int) -> MapView:
+        h, w = self.reader.shape
+        lines = [
+            self.reader.read(slice(row, row + 1), slice(0, w))[:, ::step]
+            for row in range(0, h, step)
+        ]
+        after = self.work.read(slice(None, None, step), slice(None, None, step))
+        h, w = after.shape[0] // self.scale, after.shape[1] // self.scale
+        after = self._plane(after[: h * self.scale, : w * self.scale])
+        before = self._plane(np.concatenate(lines))[:h, :w]
+        thinned = f", every {step} pixels" if step > 1 else ""
+        return MapView(
+            before,
+            after,
+            after,
+            self._thinned(step),
+            f"the whole map{thinned}",
+            (0, 0, *self.reader.shape),
+        )
+
+    def _detail(self, before: np.ndarray, step: int) -> MapView:
+        h, w = self.reader.shape
+        side = min(_DETAIL, h, w)
+        row, column = (step * i for i in choose_detail(before, max(1, side // step)))
+        row, column = min(row, h - side), min(column, w - side)
+        # Two pixels around, so that bicubic has no margin inside the map.
+        top, left = max(0, row - 2), max(0, column - 2)
+        around = self.reader.read(
+            slice(top, min(h, row + side + 2)), slice(left, min(w, column + side + 2))
+        )
+        lr = around[row - top :, column - left :][:side, :side]
+        rows = slice((row - top) * self.scale, (row - top + side) * self.scale)
+        columns = slice((column - left) * self.scale, (column - left + side) * self.scale)
+        after = self.work.read(slice(row * self.scale, (row + side) * self.scale))
+        after = after[:, column * self.scale : (column + side) * self.scale]
+        gaps = np.isnan(after[..., : self.channels])
+        bicubic = np.full(gaps.shape, np.nan)
+        if not gaps.all():
+            bicubic = enlarge(fill_gaps(around, 4)[None], self.scale)[0, rows, columns]
+        return MapView(
+            self._plane(lr),
+            self._plane(np.where(gaps, np.nan, bicubic)),
+            self._plane(after),
+            self.delta_m,
+            f"rows {row}-{row + side - 1}, columns {column}-{column + side - 1} of the input",
+            (row, column, side, side),
+        )
+
+    def _plane(self, imgs: np.ndarray) -> np.ndarray:
+        """Leave the further bands out, and the last axis of a map."""
+        return imgs[..., 0] if self.channels == 1 else imgs[..., : self.channels]
+
+    def _thinned(self, step: int) -> tuple[float, float] | None:
+        return None if self.delta_m is None else (self.delta_m[0] * step, self.delta_m[1] * step)
