@@ -396,12 +396,12 @@ def test_the_table(study):
     """trials.csv has a row for every trial."""
     table = pd.read_csv(study[0].with_suffix("") / "trials.csv")
     trials = trials_of(study[0])
-    assert table["trial"].tolist() == list(range(5))
+    assert table["trial"].tolist() == list(range(8))
     assert table["state"].tolist() == [trial.state.name.lower() for trial in trials]
     values = [trial.values[0] if trial.values else None for trial in trials]
     for found, value in zip(table["validation.all.sr.rmse_m"], values, strict=True):
         assert pd.isna(found) if value is None else found == pytest.approx(value)
-    assert table["folder"].tolist() == [f"trial_{i:05d}" for i in range(5)]
+    assert table["folder"].tolist() == [f"trial_{i:05d}" for i in range(8)]
     assert (table["seconds"] > 0).all()
     assert table["reason"].isna().tolist() == [t.state == TrialState.COMPLETE for t in trials]
 
@@ -429,9 +429,9 @@ def test_again_and_on(copied, workshop, monkeypatch):
     trials = [name for name in before if name.startswith("trial")]
     assert {name: after[name] for name in trials} == {name: before[name] for name in trials}
     assert [(t.params, t.values) for t in trials_of(path)] == former
-    search_in_process(copied(trials=6))
+    search_in_process(copied(trials=9))
     assert run(workshop, path, "--report").code == 0
-    assert [(t.params, t.values) for t in trials_of(path)][:5] == former
+    assert [(t.params, t.values) for t in trials_of(path)][:8] == former
     assert len(trials_of(path)) == 6
     assert (workshop.folder / "search" / "trial_00005" / "log" / "config.yml").is_file()
 
@@ -443,7 +443,7 @@ def test_the_time_is_over(copied, workshop):
     result = run(workshop, path)
     assert result.code == 0, result.err
     assert "0.001 minutes are over; the same command goes on" in result.out
-    assert sum(trial.state == TrialState.WAITING for trial in trials_of(path)) == 45
+    assert sum(trial.state == TrialState.WAITING for trial in trials_of(path)) == 42
     assert (workshop.folder / "search" / "report.html").is_file()
 
 
