@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from sr_trainer.sources import open_source
 from sr_trainer.trainer import check_shape
 from sr_trainer.user_params import CONFIG_NAME, UserParams
 from toolbox.callbacks import PIXEL_WEIGHTS
@@ -25,7 +26,7 @@ from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.plotter import METHODS
 from toolbox.progress import progress
-from toolbox.registry import MODELS, SOURCES
+from toolbox.registry import MODELS
 from toolbox.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
 from toolbox.terrain import (
     SLOPE_CLASSES,
@@ -67,7 +68,7 @@ class Tester:
         self.split = split
         self.weights = find_weights(u_params)
         self.normalizer = normalizer_of(u_params, self.weights)
-        self.source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
+        self.source = open_source(u_params)
         lr, hr = getattr(self.source, split)()
         check_shape(u_params, lr)
         self._whole = complete_pairs(lr, hr)

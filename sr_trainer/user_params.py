@@ -22,16 +22,34 @@ from pydantic import (
 from sr_trainer.predict_params import PredictParams
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
-from toolbox.model.adversarial import Adversarial
+from toolbox.model.adversarial import DISCRIMINATOR_FIGURES, Adversarial
 from toolbox.normalizer import FILE_NAME
 from toolbox.pretrained import pretrained_folder, pretrained_names
-from toolbox.registry import LOSSES, MODELS, NORMALIZERS, OPTIMIZERS, SOURCES, Registry
+from toolbox.registry import (
+    LARGER_IS_BETTER,
+    LOSSES,
+    METRICS,
+    MODELS,
+    NORMALIZERS,
+    OPTIMIZERS,
+    SOURCES,
+    Registry,
+)
 
 CONFIG_NAME = "config.yml"
+#: Arguments of a loss or metric that are no settings: data range, its lower end, size of a pixel.
+FROM_THE_DATA = ("max_val", "min_val", "pixel_nm")
 Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
 Range = tuple[Limit, Limit]
 #: Keys that say how to run, not what is trained.
-_ABOUT_THE_RUN = ("fname", "fname_model_weights", "model_params", "loss_params", "resume")
+_ABOUT_THE_RUN = (
+    "fname",
+    "fname_model_weights",
+    "loss_params",
+    "model_params",
+    "resume",
+    "source_params",
+)
 
 
 def _check_name(registry: Registry, name: str) -> str:
@@ -78,9 +96,43 @@ def _loss(value: Any) -> Any:
     return value
 
 
+def _loss_or_names(value: Any) -> Any:
+    """Check a loss, or the list of names whose weights are in loss_weights."""
+    if not isinstance(value, (list, tuple)):
+        return _loss(value)
+    if not value or not all(isinstance(name, str) for name in value):
+        raise ValueError("the name of a loss, a list of names, or names and weights")
+    for name in value:
+        _check_name(LOSSES, name)
+    return _distinct(list(value))
+
+
+def _loss_weights(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("names of losses and weights as {mae: 1, one_minus_ssim: 0.1}")
+    return _loss(value)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names that differ")
+    return names
+
+
+def _a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 PositiveRange = Annotated[Range, AfterValidator(_positive_range)]
 Rate = Annotated[Float, Field(gt=0)]
 Loss = Annotated[Any, AfterValidator(_loss)]
+LossOrNames = Annotated[Any, AfterValidator(_loss_or_names)]
+LossWeights = Annotated[Any, AfterValidator(_loss_weights)]
+Metrics = Annotated[
+    list[_named(METRICS)],  # type: ignore[misc]
+    BeforeValidator(_a_list),
+    AfterValidator(_distinct),
+]
 
 
 class OnlineDA(Settings):
@@ -149,10 +201,11 @@ class NormalizerParams(Settings):
 class LRSchedule(Settings):
     """How the learning rate changes during the training."""
 
-    name: Literal["constant", "step", "cosine"] = "constant"
+    name: Literal["constant", "step", "cosine", "plateau"] = "constant"
     warmup_epochs: Annotated[Float, Field(ge=0)] = 0
     step_epochs: Annotated[Float, Field(gt=0)] | None = None
     gamma: Annotated[Float, Field(gt=0, le=1)] = 0.5
+    plateau_epochs: Count = 10
     final: Annotated[Float, Field(ge=0, le=1)] = 0
 
     @model_validator(mode="before")
@@ -164,8 +217,15 @@ class LRSchedule(Settings):
     def _keys_fit_the_name(self) -> LRSchedule:
         if self.name == "step" and self.step_epochs is None:
             raise ValueError("given step_epochs for name: step; received none. Use 50.")
-        needed = {"constant": set(), "step": {"step_epochs", "gamma"}, "cosine": {"final"}}
-        for key in ("step_epochs", "gamma", "final"):
+        if self.name == "plateau" and self.gamma == 1:
+            raise ValueError("given gamma below 1 for name: plateau; received 1.0. Use 0.5.")
+        needed = {
+            "constant": {"warmup_epochs"},
+            "step": {"warmup_epochs", "step_epochs", "gamma"},
+            "cosine": {"warmup_epochs", "final"},
+            "plateau": {"gamma", "plateau_epochs", "final"},
+        }
+        for key in ("warmup_epochs", "step_epochs", "gamma", "plateau_epochs", "final"):
             default = LRSchedule.model_fields[key].default
             if key not in needed[self.name] and getattr(self, key) != default:
                 raise ValueError(
@@ -190,7 +250,12 @@ class _Common(Settings):
     read_test_weights: str = "weights_best.h5"
     batch_size: Count = 16
     epochs: Count = 100
-    loss: Loss = "mse"
+    loss: LossOrNames = "mse"
+    loss_weights: LossWeights | None = None
+    metrics: Metrics = ["psnr", "dssim"]  # noqa: RUF012 (pydantic copies it)
+    monitor_metric: str = "val_loss"
+    monitor_mode: Literal["auto", "min", "max"] = "auto"
+    final_evaluation: bool = False
     pretrain_epochs: Annotated[Int, Field(ge=0)] = 0
     pretrain_loss: Loss = "mae"
     optimizer: _named(OPTIMIZERS) = "adam"  # type: ignore[valid-type]
@@ -229,17 +294,54 @@ class _Common(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _loss_has_weights(self) -> _Common:
+        """Turn `loss_weights` into what it stands for, a mapping `loss`."""
+        weights, loss = self.loss_weights, self.loss
+        if weights is None:
+            if isinstance(loss, list):
+                raise ValueError(
+                    f"loss_weights must give every loss of the list its weight; received none for "
+                    f"{', '.join(loss)}. Add loss_weights: {{{loss[0]}: 1}}."
+                )
+            return self
+        if "loss" not in self.model_fields_set:
+            loss = list(weights)
+        if isinstance(loss, dict):
+            raise ValueError(
+                f"loss must be left out, or be a list of names, beside loss_weights; received "
+                f"{loss}. Write all weights into one of the two."
+            )
+        names = [loss] if isinstance(loss, str) else loss
+        for name in (*weights, *names):
+            if name not in weights or name not in names:
+                raise ValueError(
+                    f"loss_weights must have a weight for each loss that is named, and for no "
+                    f"other; received {weights} for {', '.join(names)}. Mend {name}."
+                )
+        self.loss, self.loss_weights = {name: weights[name] for name in names}, None
+        return self
+
 
 def _settings_class() -> type[_Common]:
-    names = [*MODELS, *(name for name in LOSSES if _own_parameters(LOSSES.resolve(name)))]
+    names = [*MODELS, *SOURCES, *(name for name in _figures() if _own_parameters(name))]
     sections: Any = dict.fromkeys(names, (dict[str, Any] | None, None))
     return create_model("RunSettings", __base__=_Common, **sections)
 
 
-def _own_parameters(loss: Any) -> dict[str, inspect.Parameter]:
-    """Return the settings of a loss: its arguments after those that every loss has."""
-    parameters = list(inspect.signature(loss, eval_str=True).parameters.items())
-    return {name: p for name, p in parameters[2:] if name not in ("max_val", "min_val")}
+def _figures() -> list[str]:
+    """Return the names of all losses and metrics; a loss and a metric may share one."""
+    return list(dict.fromkeys([*LOSSES, *METRICS]))
+
+
+def _own_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """Return the settings of a loss or metric: its arguments after those that every one has."""
+    found: dict[str, inspect.Parameter] = {}
+    for registry in (METRICS, LOSSES):
+        if name in registry:
+            signature = inspect.signature(registry.resolve(name), eval_str=True)
+            found |= dict(list(signature.parameters.items())[2:])
+    return {key: p for key, p in found.items() if key not in FROM_THE_DATA}
 
 
 class UserParams:
@@ -253,19 +355,26 @@ class UserParams:
         What the file would say; it is not read then.
     where : str, optional
         Name of the file for messages.
+    model : str, optional
+        Network to take instead of the one that the file names.
 
     Attributes
     ----------
     fname : str
         The file.
     log_dir : str
-        Where the run is written; ``NAME_log`` beside ``NAME.yml`` unless set.
+        Where the run is written; ``NAME_log`` beside ``NAME.yml`` unless set, and
+        ``NAME_MODEL_log`` if another `model` is asked for.
     seed : int
         The seed; drawn at random if the file says null.
     model_params : dict
         The section of the chosen model, with its defaults filled in.
     loss_params : dict
-        By name of a loss, the section with its settings.
+        By name of a loss or metric, the section with its settings.
+    source_params : dict
+        The section of the source, with its defaults filled in.
+    monitor_mode : {'min', 'max'}
+        Whether a small or a large `monitor_metric` is good; never auto.
 
     Raises
     ------
@@ -289,6 +398,10 @@ class UserParams:
     loss: str | dict[str, float]
     pretrain_epochs: int
     pretrain_loss: str | dict[str, float]
+    metrics: list[str]
+    monitor_metric: str
+    monitor_mode: Literal["min", "max"]
+    final_evaluation: bool
     optimizer: str
     learning_rate: float
     d_learning_rate: float | None
@@ -314,18 +427,27 @@ class UserParams:
         fname: str | os.PathLike[str],
         values: dict[str, Any] | None = None,
         where: str | None = None,
+        model: str | None = None,
     ) -> None:
         if Path(fname).is_dir():
             fname = Path(fname, CONFIG_NAME)
         self.fname = where or os.fspath(fname)
         content = read_yaml(fname) if values is None else values
+        if model is not None:
+            _refuse_model_of_run(Path(fname), content.get("model"), model)
+            content = {**content, "model": model}
+        self._asked_model = model
+        self.source_params: dict[str, Any] = {}
+        self._source_defaults: dict[str, Any] = {}
+        content = self._with_source(content)
         settings = check(_settings_class(), content, self.fname)
         self.__dict__.update({key: getattr(settings, key) for key in type(settings).model_fields})
         beside = Path(fname).parent
         if Path(fname).name == CONFIG_NAME and (beside / FILE_NAME).is_file():
             self.log_dir = str(beside)  # a run's own file, wherever the folder was moved
         elif settings.log_dir is None:
-            self.log_dir = f"{Path(fname).with_suffix('')}_log"
+            suffix = "_log" if model is None else f"_{model}_log"
+            self.log_dir = f"{Path(fname).with_suffix('')}{suffix}"
         start = self.fname_model_weights
         if start is not None and not Path(start).exists() and start in pretrained_names():
             self.fname_model_weights = str(pretrained_folder(start) / self.read_test_weights)
@@ -338,11 +460,66 @@ class UserParams:
             self._add_section(name, getattr(settings, name), parameters, name == self.model)
         self.model_params: dict[str, Any] = self.__dict__[self.model]
         self.loss_params: dict[str, dict[str, Any]] = {}
-        for name in LOSSES:
-            if parameters := _own_parameters(LOSSES.resolve(name)):
-                section = getattr(settings, name)
-                self._add_section(name, section, parameters, name in self.loss_names())
+        used = self.figure_names()
+        for name in _figures():
+            if parameters := _own_parameters(name):
+                self._add_section(name, getattr(settings, name), parameters, name in used)
                 self.loss_params[name] = self.__dict__.get(name) or {}
+        self._check_monitor()
+
+    def _with_source(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Check the source's section, and put the settings that it changes under the file's."""
+        name = content.get("source", _Common.model_fields["source"].default)
+        if not isinstance(name, str) or name not in SOURCES:
+            return content  # the check of all settings refuses it
+        source = SOURCES.resolve(name)
+        known = source.parameters() if hasattr(source, "parameters") else None
+        for section in SOURCES:
+            given = content.get(section)
+            if given is not None and (section != name or known is None):
+                raise ConfigError(
+                    f"{self.fname}: {section} must be left out with source: {name}, which has no "
+                    f"such settings; received {given!r}. Leave it out, or change source."
+                )
+        if known is not None:
+            given = content.get(name)
+            if not isinstance(given, dict | None):
+                raise ConfigError(
+                    f"{self.fname}: {name} must be a section of keys and values; received "
+                    f"{given!r}. Change that line."
+                )
+            self.source_params = self._check_section(name, given or {}, known)
+            content = {**content, name: self.source_params}
+        if hasattr(source, "default_settings"):
+            defaults = source.default_settings(self.source_params)
+            if content.get("loss") is not None or content.get("loss_weights") is not None:
+                defaults = {k: v for k, v in defaults.items() if k not in ("loss", "loss_weights")}
+            self._source_defaults = defaults
+        return {**self._source_defaults, **content}
+
+    def _check_monitor(self) -> None:
+        """Refuse a figure that the history will not have, and tell what auto means."""
+        columns = [name for name in self.history_columns() if name.startswith("val_")]
+        if self.monitor_metric not in columns:
+            raise ConfigError(
+                f"{self.fname}: monitor_metric must be one of {', '.join(columns)}; received "
+                f"{self.monitor_metric!r}. Name one of them, or add what it measures to metrics."
+            )
+        if self.__dict__["monitor_mode"] == "auto":
+            larger = self.monitor_metric.removeprefix("val_") in LARGER_IS_BETTER
+            self.monitor_mode = "max" if larger else "min"
+
+    def history_columns(self) -> list[str]:
+        """Return the figures that the history of this run will have, those of validation last."""
+        names = ["loss", *self.metrics]
+        if issubclass(MODELS.resolve(self.model), Adversarial):
+            judged = self.pretrain_epochs < self.epochs
+            names += ["g_loss", *(DISCRIMINATOR_FIGURES if judged else ())]
+        return [*names, *(f"val_{name}" for name in names)]
+
+    def figure_names(self) -> set[str]:
+        """Return the names of all losses and metrics of the run."""
+        return {*self.loss_names(), *self.metrics}
 
     def loss_names(self) -> set[str]:
         """Return the names of all losses that the training uses."""
@@ -358,7 +535,8 @@ class UserParams:
     def _check_section(self, name: str, section: dict[str, Any], parameters: Any) -> dict[str, Any]:
         """Check a section against the arguments of what it sets."""
         fields: Any = {
-            key: (parameter.annotation, parameter.default) for key, parameter in parameters.items()
+            key: (p.annotation, ... if p.default is p.empty else p.default)
+            for key, p in parameters.items()
         }
         settings: type[BaseModel] = create_model(name, __base__=Settings, **fields)
         return check(settings, section, self.fname, name).model_dump()
@@ -371,13 +549,25 @@ class UserParams:
             for key, value in self.__dict__.items()
             if key not in _ABOUT_THE_RUN and not key.startswith("_")
         }
-        return {key: _plain(value) for key, value in content.items() if value is not None}
+        # Left out, a null would become again what the source sets.
+        kept = self._source_defaults
+        return {k: _plain(v) for k, v in content.items() if v is not None or k in kept}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the resolved settings as ``config.yml``; ``main.py`` reads it like any other."""
         start = f"; started from {self.fname_model_weights}" if self.fname_model_weights else ""
         heading = f"The settings of this run, with defaults; from {self.fname}{start}"
         write_yaml(self.resolved(), Path(folder, CONFIG_NAME), heading)
+
+
+def _refuse_model_of_run(fname: Path, trained: Any, asked: str) -> None:
+    """Refuse to call what a run has trained another network."""
+    own = fname.name == CONFIG_NAME and (fname.parent / FILE_NAME).is_file()
+    if own and trained != asked:
+        raise ConfigError(
+            f"{fname}: --algo must be {trained}, the network of that run; received {asked}. Name "
+            f"the settings file that the run was made from."
+        )
 
 
 def _plain(value: Any) -> Any:

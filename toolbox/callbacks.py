@@ -6,12 +6,14 @@ import csv
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from toolbox.checkpoint import losses_are_finite
 from toolbox.data_generator import DataGenerator
 from toolbox.evaluator import Denormalize, Evaluator
 from toolbox.io.atomic import replacing
@@ -21,6 +23,7 @@ from toolbox.plotter import Plotter
 from toolbox.progress import progress
 
 Logs = dict[str, float] | None
+Mode = Literal["min", "max"]
 #: The best weights of the stage before the adversarial one, in the log folder.
 PIXEL_WEIGHTS = "weights_pixel.h5"
 
@@ -31,8 +34,17 @@ def _due(callback: Any, epoch: int) -> bool:
     return last or epoch % callback.log_period == 0
 
 
+def figure(logs: Logs, name: str) -> float:
+    """Return a figure of an epoch, NaN if it has none or one that is not finite."""
+    value = float((logs or {}).get(name, math.nan))
+    return value if math.isfinite(value) else math.nan
+
+
 class ModelLogger(keras.callbacks.ModelCheckpoint):
     """Writes ``weights_best.h5``, ``weights_last.h5`` and now and then ``weights_*.h5``.
+
+    If the best is not that of the validation loss, the same weights are written as
+    ``best_model_on_NAME.h5``, too.
 
     Parameters
     ----------
@@ -43,10 +55,24 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
     pixel_epochs : int
         Epochs before the adversarial stage. Their best weights are kept as ``weights_pixel.h5``,
         and the search for the best one starts anew.
+    monitor : str
+        Column of the history that tells which weights are the best.
+    mode : {'min', 'max'}
+        Whether a small or a large value is good.
+
+    Attributes
+    ----------
+    lowest : float
+        Best value so far; where a large value is good, its negative.
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike[str], log_period: int = 10, pixel_epochs: int = 0
+        self,
+        log_dir: str | os.PathLike[str],
+        log_period: int = 10,
+        pixel_epochs: int = 0,
+        monitor: str = "val_loss",
+        mode: Mode = "min",
     ) -> None:
         self.log_dir = Path(log_dir)
         self.log_period = log_period
@@ -54,31 +80,38 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         self.lowest = math.inf
         super().__init__(
             str(self.log_dir / "weights_best.weights.h5"),
-            monitor="val_loss",
-            mode="min",
+            monitor=monitor,
+            mode=mode,
             save_best_only=True,
             save_weights_only=True,
         )
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the weights of `epoch` (counted from 0), as ``weights_{epoch + 1}.h5``."""
-        losses = [(logs or {}).get(name, 0.0) for name in ("loss", self.monitor)]
-        if not np.isfinite(losses).all():
+        if not losses_are_finite(logs):
             return  # weights that are no longer numbers replace nothing
-        value = float((logs or {}).get(self.monitor, math.nan))
+        value = figure(logs, self.monitor) * (-1 if self.mode == "max" else 1)
         if value < self.lowest:
             self.lowest = value
-            save_weights(self.model, self.log_dir / "weights_best.h5")
+            self._save_best()
         save_weights(self.model, self.log_dir / "weights_last.h5")
         if _due(self, epoch + 1):
             save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
         if epoch + 1 == self.pixel_epochs and (self.log_dir / "weights_best.h5").is_file():
-            with replacing(self.log_dir / PIXEL_WEIGHTS) as beside:
-                shutil.copyfile(self.log_dir / "weights_best.h5", beside)
+            self._copy_best(PIXEL_WEIGHTS)
             self.lowest = math.inf
 
+    def _save_best(self) -> None:
+        save_weights(self.model, self.log_dir / "weights_best.h5")
+        if self.monitor != "val_loss":
+            self._copy_best(f"best_model_on_{self.monitor}.h5")
+
+    def _copy_best(self, name: str) -> None:
+        with replacing(self.log_dir / name) as beside:
+            shutil.copyfile(self.log_dir / "weights_best.h5", beside)
+
     def state(self) -> dict[str, Any]:
-        """Return the lowest validation loss so far."""
+        """Return the best value so far."""
         return {"lowest": self.lowest}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -219,31 +252,142 @@ class TestLogger(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    """Stops when the validation loss has not fallen for some epochs; can be resumed.
+    """Stops when a validation figure has not become better for some epochs; can be resumed.
 
     Parameters
     ----------
     patience : int
-        Epochs without a new lowest loss.
+        Epochs without a new best figure; one that is not a number is none.
     start_from_epoch : int
         Epochs that do not count, at the beginning.
+    monitor : str
+        Column of the history; epochs without it do not count.
+    mode : {'min', 'max'}
+        Whether a small or a large value is good.
     """
 
-    def __init__(self, patience: int, start_from_epoch: int = 0) -> None:
-        super().__init__(mode="min", patience=patience, start_from_epoch=start_from_epoch)
+    def __init__(
+        self,
+        patience: int,
+        start_from_epoch: int = 0,
+        monitor: str = "val_loss",
+        mode: Mode = "min",
+    ) -> None:
+        super().__init__(
+            monitor=monitor, mode=mode, patience=patience, start_from_epoch=start_from_epoch
+        )
         super().on_train_begin()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Forget nothing: one training may consist of several calls of ``fit``."""
 
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Count `epoch` (counted from 0), and stop the training if it is time."""
+        if self.monitor in (logs or {}):
+            super().on_epoch_end(epoch, logs)
+
+    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
+        better = math.isfinite(monitor_value)
+        return better and bool(super()._is_improvement(monitor_value, reference_value))
+
     def state(self) -> dict[str, Any]:
-        """Return the lowest loss and the epochs since."""
+        """Return the best figure and the epochs since."""
         return {"best": self.best, "wait": self.wait, "best_epoch": self.best_epoch}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.best = None if state["best"] is None else float(state["best"])
         self.wait, self.best_epoch = int(state["wait"]), int(state["best_epoch"])
+
+
+class PlateauSchedule(keras.callbacks.ReduceLROnPlateau):
+    """Lowers the learning rates when a validation figure gets no better; can be resumed.
+
+    After every `patience` epochs without a new best figure the rates are multiplied by `gamma`.
+    The rate of an epoch is its column ``learning_rate`` of the history, so this callback comes
+    before the one that writes it.
+
+    Parameters
+    ----------
+    learning_rates : dict of str to float
+        Rates at the start, by attribute of the model: ``{'optimizer': 1e-4}``.
+    gamma : float
+        Factor of a fall, 0 < gamma < 1.
+    patience : int
+        Epochs before a fall.
+    final : float
+        Share of its start value below which no rate falls.
+    monitor : str
+        Column of the history; epochs without it do not count.
+    mode : {'min', 'max'}
+        Whether a small or a large value is good.
+    pixel_epochs : int
+        Epochs before the adversarial stage, in which the figures begin anew.
+
+    Attributes
+    ----------
+    falls : int
+        How often the rates have fallen.
+    """
+
+    def __init__(
+        self,
+        learning_rates: Mapping[str, float],
+        gamma: float = 0.5,
+        patience: int = 10,
+        final: float = 0.0,
+        monitor: str = "val_loss",
+        mode: Mode = "min",
+        pixel_epochs: int = 0,
+    ) -> None:
+        super().__init__(monitor=monitor, factor=gamma, patience=patience, mode=mode, min_delta=0)
+        self.learning_rates = dict(learning_rates)
+        self.final = final
+        self.pixel_epochs = pixel_epochs
+        self.falls = 0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget nothing: one training may consist of several calls of ``fit``."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the rate of `epoch` (counted from 0) into `logs`, then lower it if it is time."""
+        logs = {} if logs is None else logs
+        if self.monitor in logs:
+            super().on_epoch_end(epoch, logs)
+        else:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        if epoch + 1 == self.pixel_epochs:
+            self._reset()
+
+    def _is_improvement(self, monitor_value: float, reference_value: float | None) -> bool:
+        better = math.isfinite(monitor_value)
+        return better and bool(super()._is_improvement(monitor_value, reference_value))
+
+    def _reduce_optimizer_lr(self, optimizer: Any, epoch: int, name: str = "") -> bool:
+        if self._share() <= self.final:
+            return False
+        self.falls += 1
+        self._set_rates()
+        return True
+
+    def _share(self) -> float:
+        return max(float(self.factor**self.falls), self.final)
+
+    def _set_rates(self) -> None:
+        # Counted from the start rate, not from the one before: a resumed training, which may have
+        # been given another start rate, sets the very numbers of an uninterrupted one.
+        for name, rate in self.learning_rates.items():
+            getattr(self.model, name).learning_rate = rate * self._share()
+
+    def state(self) -> dict[str, Any]:
+        """Return the best figure, the epochs since and the number of falls."""
+        return {"best": self.best, "wait": self.wait, "falls": self.falls}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, with the rates that it means."""
+        self.best = None if state["best"] is None else float(state["best"])
+        self.wait, self.falls = int(state["wait"]), int(state["falls"])
+        self._set_rates()
 
 
 class AverageSwapper(keras.callbacks.Callback):
@@ -320,8 +464,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Stop if any loss of the epoch is NaN or infinite."""
-        losses = [v for name, v in (logs or {}).items() if name.endswith("loss")]
-        if losses and not np.isfinite(losses).all():
+        if not losses_are_finite(logs):
             self.stopped_epoch = epoch + 1
             self.model.stop_training = True
 

@@ -90,6 +90,13 @@ class Checkpoint:
         return int(self.facts["step"])
 
 
+def losses_are_finite(logs: Mapping[str, Any] | None) -> bool:
+    """Tell whether every loss among the figures is a number; a metric may be none."""
+    names = ("loss", "g_loss", "d_loss")
+    losses = [float(v) for name, v in (logs or {}).items() if name.removeprefix("val_") in names]
+    return bool(np.isfinite(losses).all())
+
+
 def variables_of(model: Any) -> list[Any]:
     """Return every variable that training changes, in an order that depends on the model alone.
 
@@ -284,9 +291,8 @@ class Checkpointer(keras.callbacks.Callback):
         self._save(epoch + 1, 0, logs)
 
     def _save(self, epoch: int, step: int, logs: Any) -> None:
-        losses = [float(v) for name, v in (logs or {}).items() if name.endswith("loss")]
         saved = None
-        if np.isfinite(losses).all():
+        if losses_are_finite(logs):
             callbacks = {name: memory.state() for name, memory in self._memories.items()}
             facts = {**self._facts, "epoch": epoch, "step": step, "callbacks": callbacks}
             saved = save_checkpoint(self.folder, self.model, facts)

@@ -18,7 +18,8 @@ class Loss:
     """Loss functions ``f(y_true, y_pred, max_val=...)``; their names are in the registry.
 
     `max_val` is the data range in the unit of the images; MAE and MSE do not need it. Further
-    arguments are the settings of the YAML section that has the name of the loss.
+    arguments are the settings of the YAML section that has the name of the loss, except for
+    `min_val` (lower end of that range) and `pixel_nm` (size of a pixel), which follow the data.
     """
 
     @staticmethod
@@ -50,6 +51,11 @@ class Loss:
     def dssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
         """Structural dissimilarity, ``(1 - SSIM) / 2``, shape (N,)."""
         return Metric.dssim(y_true, y_pred, max_val)
+
+    @staticmethod
+    def one_minus_ssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+        """Structural dissimilarity ``1 - SSIM``, twice that of `dssim`, shape (N,)."""
+        return 1.0 - Metric.ssim(y_true, y_pred, max_val)
 
     @staticmethod
     def vgg(

@@ -79,18 +79,26 @@ LOSSES = Registry(
     "loss",
     {
         "mae": "toolbox.loss:Loss.mae",
+        "l1": "toolbox.loss:Loss.mae",
         "mse": "toolbox.loss:Loss.mse",
         "psnr": "toolbox.loss:Loss.psnr",
         "dssim": "toolbox.loss:Loss.dssim",
         "ssim": "toolbox.loss:Loss.dssim",
+        "one_minus_ssim": "toolbox.loss:Loss.one_minus_ssim",
         "vgg": "toolbox.loss:Loss.vgg",
     },
 )
 
 METRICS = Registry(
     "metric",
-    {"psnr": "toolbox.metric:Metric.psnr", "dssim": "toolbox.metric:Metric.dssim"},
+    {
+        "psnr": "toolbox.metric:Metric.psnr",
+        "dssim": "toolbox.metric:Metric.dssim",
+        "ssim": "toolbox.metric:Metric.ssim",
+    },
 )
+#: Metrics of which a larger value is the better one.
+LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
 
 NORMALIZERS = Registry(
     "normalizer",

@@ -432,8 +432,8 @@ def test_again_and_on(copied, workshop, monkeypatch):
     search_in_process(copied(trials=9))
     assert run(workshop, path, "--report").code == 0
     assert [(t.params, t.values) for t in trials_of(path)][:8] == former
-    assert len(trials_of(path)) == 6
-    assert (workshop.folder / "search" / "trial_00005" / "log" / "config.yml").is_file()
+    assert len(trials_of(path)) == 9
+    assert (workshop.folder / "search" / "trial_00008" / "log" / "config.yml").is_file()
 
 
 def test_the_time_is_over(copied, workshop):
