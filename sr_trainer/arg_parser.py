@@ -15,6 +15,7 @@ FORMATS = ("saved_model", "onnx", "keras", "tflite")
 _EPILOG = """\
   main.py input.yml train                     train the network of input.yml
   main.py input.yml test                      test it: tables and pictures of its errors
+  main.py input.yml train --algo edsr         train another network, into input_edsr_log
   main.py input.yml predict map.tif           enlarge a map or image, or a folder of them
   main.py log/ predict map.tif                the same, from a log folder alone
   main.py predict --pretrained bathymetry_x4 map.tif     with a model that ships
@@ -34,7 +35,8 @@ class ArgParser:
     ----------
     args : argparse.Namespace
         ``yml_fname`` (None with ``--pretrained``), ``mode``, ``input``, ``output``, ``overwrite``,
-        ``resume``, ``pretrained``, ``format`` and the options of `PredictParams`.
+        ``resume``, ``pretrained``, ``format``, ``algo`` (None: as in the file) and the options of
+        `PredictParams`.
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
@@ -85,6 +87,7 @@ class ArgParser:
         parser.add_argument(
             "--pretrained", help="predict, export: a model that ships, e.g. bathymetry_x4"
         )
+        parser.add_argument("--algo", metavar="NAME", help="train, test: network, instead of model")
         parser.add_argument("--format", choices=FORMATS, help="export: kind of file")
 
     def _check(self, parser: argparse.ArgumentParser) -> None:
@@ -103,6 +106,10 @@ class ArgParser:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
         if args.resume and args.mode != "train":
             parser.error("--resume is for train; predict goes on by itself")
+        if args.algo and using:
+            parser.error(
+                f"--algo is for train and test; {args.mode} takes the log folder of the network"
+            )
         if args.output and not using:
             parser.error(f"{args.mode} takes no --output; set log_dir in the settings")
         if args.mode != "predict" and self.settings():

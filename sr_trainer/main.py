@@ -35,20 +35,22 @@ class Main:
     def _learn(self, parser: ArgParser) -> None:
         from sr_trainer.user_params import UserParams
 
-        u_params = UserParams(parser.get_fname())
+        u_params = UserParams(parser.get_fname(), model=parser.args.algo)
         Initializer.tf_init(seed=u_params.seed)
         from sr_trainer.modeler import Modeler
-        from sr_trainer.tester import Tester
+        from sr_trainer.testers import open_tester
         from sr_trainer.trainer import Trainer
 
         if parser.get_mode() == "train":
             resume = parser.args.resume or (u_params.resume and not parser.args.overwrite)
             trainer = Trainer(u_params, overwrite=parser.args.overwrite, resume=resume)
             normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
-            model = Modeler(u_params, normalizer.max_val, normalizer.min_val, steps).build()
-            trainer.train(model)
+            modeler = Modeler(
+                u_params, normalizer.max_val, normalizer.min_val, steps, trainer.pixel_nm
+            )
+            trainer.train(modeler.build())
         else:
-            tester = Tester(u_params)
+            tester = open_tester(u_params)
             normalizer = tester.normalizer
             model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
             tester.test(model)

@@ -28,6 +28,8 @@ class Modeler:
         and VGG.
     steps_per_epoch : int
         Training steps in an epoch, for the learning-rate schedule.
+    pixel_nm : float
+        Size of an HR pixel in nm, for losses and metrics that are lengths.
 
     Attributes
     ----------
@@ -43,11 +45,13 @@ class Modeler:
         max_val: float = 1.0,
         min_val: float = 0.0,
         steps_per_epoch: int = 1,
+        pixel_nm: float = 1.0,
     ) -> None:
         self.u_params = u_params
         self.max_val = max_val
         self.min_val = min_val
         self.steps_per_epoch = steps_per_epoch
+        self.pixel_nm = pixel_nm
         self.models = {name: MODELS.resolve(name) for name in MODELS}
         self.custom_layers = {layer.__name__: layer for layer in (Resize, Conv2DSubPixel, Scale)}
         self.loss_funcs = {name: LOSSES.resolve(name) for name in LOSSES}
@@ -76,7 +80,7 @@ class Modeler:
         options: dict[str, Any] = {
             "loss": self._loss(p.loss, "loss"),
             "optimizer": self._optimizer(p.learning_rate),
-            "metrics": [self._ranged(METRICS.resolve(name), name) for name in METRICS],
+            "metrics": [self._ranged(METRICS.resolve(name), name) for name in p.metrics],
             "jit_compile": self._jit_compile(model),
             "steps_per_execution": self._steps_per_execution(model),
         }
@@ -91,7 +95,7 @@ class Modeler:
         """Build an optimizer that takes its first step in `first_epoch`."""
         p, schedule = self.u_params, self.u_params.lr_schedule
         rate: Any = learning_rate
-        if schedule.name != "constant" or schedule.warmup_epochs:
+        if schedule.name not in ("constant", "plateau") or schedule.warmup_epochs:
             rate = Schedule(
                 learning_rate,
                 schedule.name,
@@ -108,7 +112,7 @@ class Modeler:
         """Return one loss, or the weighted sum of several."""
         weights = {spec: 1.0} if isinstance(spec, str) else spec
         terms = [
-            (self._ranged(self.loss_funcs[name], name, self.u_params.loss_params.get(name)), weight)
+            (self._ranged(self.loss_funcs[name], name), weight)
             for name, weight in weights.items()
             if weight
         ]
@@ -119,13 +123,13 @@ class Modeler:
         weighted.__name__ = label
         return weighted
 
-    def _ranged(
-        self, function: Callable[..., Any], name: str, params: dict[str, Any] | None = None
-    ) -> Callable[..., Any]:
-        """Fix the data range and the settings of a loss or metric, and name its column."""
-        fixed = {"max_val": self.max_val, **(params or {})}
-        if "min_val" in inspect.signature(function).parameters:
-            fixed["min_val"] = self.min_val
+    def _ranged(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """Fix what a loss or metric takes of the data and of its section; name its column."""
+        values = {"min_val": self.min_val, "pixel_nm": self.pixel_nm}
+        values |= self.u_params.loss_params.get(name, {})
+        known = inspect.signature(function).parameters
+        # A loss and a metric of one name share a section, but need not have the same settings.
+        fixed = {"max_val": self.max_val, **{k: v for k, v in values.items() if k in known}}
 
         def ranged(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
             return function(y_true, y_pred, **fixed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,12 +16,10 @@ from sqlalchemy.exc import ArgumentError
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.errors import ConfigError
-from toolbox.registry import MODELS
+from toolbox.registry import LARGER_IS_BETTER, MODELS
 
 #: Where an objective that is no column of the history comes from.
 _SPLITS = ("validation", "test")
-_HISTORY = ("loss", "psnr", "dssim")
-_ADVERSARIAL_HISTORY = ("g_loss", "d_loss", "d_real", "d_fake")
 Scalar = bool | int | float | str | None
 
 
@@ -123,7 +122,7 @@ class Objective(Settings):
     def _name_alone(cls, value: Any) -> Any:
         given = {"name": value} if isinstance(value, str) else value
         if isinstance(given, dict) and "direction" not in given:
-            upwards = str(given.get("name")).endswith("psnr")
+            upwards = re.split(r"[._]", str(given.get("name")))[-1] in LARGER_IS_BETTER
             given = {**given, "direction": "maximize" if upwards else "minimize"}
         return given
 

@@ -15,13 +15,11 @@ import optuna
 from sr_trainer.initializer import Initializer
 from sr_trainer.modeler import Modeler
 from sr_trainer.search_settings import Objective, Search
-from sr_trainer.tester import Tester
+from sr_trainer.testers import open_tester
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.config import write_yaml
 from toolbox.errors import ConfigError, DataError
-from toolbox.model.adversarial import DISCRIMINATOR_FIGURES, Adversarial
-from toolbox.registry import METRICS, MODELS
 
 TRIAL_FILE = "trial.yml"
 
@@ -95,8 +93,9 @@ def _train(search: Search, trial: optuna.Trial, u_params: UserParams) -> list[fl
     Initializer.tf_init(seed=u_params.seed)
     trainer = Trainer(u_params, resume=True)
     normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
-    model = Modeler(u_params, normalizer.max_val, normalizer.min_val, steps).build(verbose=0)
-    pruner = _pruner(search.objectives[0], trial)
+    limits = normalizer.max_val, normalizer.min_val
+    model = Modeler(u_params, *limits, steps, trainer.pixel_nm).build(verbose=0)
+    pruner = _pruner(search.objectives[0], trial, u_params)
     single = len(search.objectives) == 1
     history = trainer.train(model, [pruner] if single else []).history
     if pruner.pruned:
@@ -104,11 +103,14 @@ def _train(search: Search, trial: optuna.Trial, u_params: UserParams) -> list[fl
     return [_value(objective, history, u_params) for objective in search.objectives]
 
 
-def _pruner(objective: Objective, trial: optuna.Trial) -> Pruner:
+def _pruner(objective: Objective, trial: optuna.Trial, u_params: UserParams) -> Pruner:
     """Prune by the objective, or by PSNR, which means the same whatever loss a trial has."""
     if objective.split is None:
         return Pruner(trial, objective.name)
-    return Pruner(trial, "val_psnr", -1 if objective.direction == "minimize" else 1)
+    column, upwards = "val_psnr", True
+    if "psnr" not in u_params.metrics:
+        column, upwards = u_params.monitor_metric, u_params.monitor_mode == "max"
+    return Pruner(trial, column, 1 if upwards == (objective.direction == "maximize") else -1)
 
 
 def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserParams) -> float:
@@ -117,7 +119,7 @@ def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserPa
         column = [v for v in history[objective.name] if v is not None and math.isfinite(v)]
         best = max if objective.direction == "maximize" else min
         return float(best(column)) if column else math.nan
-    tester = Tester(u_params, objective.split)
+    tester = open_tester(u_params, objective.split)
     normalizer = tester.normalizer
     model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
     return float(_at(tester.measure(model), objective.place))
@@ -167,10 +169,8 @@ def check_search(search: Search) -> None:
 
 
 def _check_objective(search: Search, objective: Objective, model: str) -> None:
-    columns = ["loss", *METRICS]
-    if issubclass(MODELS.resolve(model), Adversarial):
-        columns += ["g_loss", *DISCRIMINATOR_FIGURES]
-    columns += [f"val_{name}" for name in columns]
+    values = search.values({"model": model}, search.folder / "log")
+    columns = UserParams(search.base_fname, values, search.fname).history_columns()
     if objective.split is None:
         if objective.name not in columns:
             raise ConfigError(
@@ -189,10 +189,11 @@ def _check_objective(search: Search, objective: Objective, model: str) -> None:
 
 def _refuse_other_units(search: Search, objective: Objective) -> None:
     """Refuse to compare losses that are not of one kind."""
-    if not objective.name.endswith("loss"):
+    if objective.name.removeprefix("val_") not in ("loss", "g_loss", "d_loss"):
         return
+    differing = ("loss", "loss_weights", "pretrain_loss", "normalizer", "norm_range")
     for name in search.settings.parameters:
-        if name.split(".")[0] in ("loss", "pretrain_loss", "normalizer", "norm_range"):
+        if name.split(".")[0] in differing:
             raise ConfigError(
                 f"{search.fname}: objective {objective.name} means something else for every "
                 f"{name}. Use val_psnr or validation.all.sr.rmse_m."

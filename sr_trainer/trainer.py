@@ -11,8 +11,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
+from sr_trainer.sources import open_source, pixel_nm_of
 from sr_trainer.user_params import CONFIG_NAME, UserParams
 from toolbox import validity
 from toolbox.augment import Augmenter
@@ -21,6 +23,7 @@ from toolbox.callbacks import (
     EarlyStopping,
     HistoryLogger,
     ModelLogger,
+    PlateauSchedule,
     ProgressLogger,
     StopOnCollapse,
     StopOnNaN,
@@ -39,8 +42,11 @@ from toolbox.normalizer import (
     normalizer_from,
     save_normalizer,
 )
-from toolbox.registry import LOSSES, MODELS, NORMALIZERS, SOURCES
+from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS
+from toolbox.terrain import write_table
 
+#: Shifts and oddities of the pairs of pictures that a run learned from.
+PAIR_REPORT = "pairs.csv"
 #: Everything that a run writes into its log folder.
 RUN_FILES = (
     FOLDER,  # first, so that what is left of a run cannot be resumed
@@ -48,10 +54,13 @@ RUN_FILES = (
     ".weights_*",
     "history_*.png",
     "weights_*.h5",
+    ".best_model_on_*",
+    "best_model_on_*.h5",
     "test_*.png",
     CONFIG_NAME,
     FILE_NAME,
     validity.FILE_NAME,
+    PAIR_REPORT,
     "test_result",
 )
 #: Settings that a resumed run may change; the data are compared by content.
@@ -61,9 +70,11 @@ _FREE_SETTINGS = (
     "d_learning_rate",
     "data_dir",
     "epochs",
+    "final_evaluation",
     "learning_rate",
     "log_dir",
     "log_period",
+    "metrology",
     "patience",
     "predict",
     "read_test_weights",
@@ -90,7 +101,9 @@ class Trainer:
     normalizer : toolbox.normalizer.Normalizer
         Fitted on the training data only.
     train_data_generator, validation_data_generator : toolbox.data_generator.DataGenerator
-        The data.
+        The data. A source that makes its own training batches gives a generator of its own.
+    pixel_nm : float
+        Size of an HR pixel in nm; 1 if the source does not know it.
 
     Raises
     ------
@@ -108,22 +121,19 @@ class Trainer:
             self._refuse_other_run(started={CONFIG_NAME, FILE_NAME, FOLDER} if resume else set())
             if resume:
                 print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
-        source = SOURCES.resolve(u_params.source)(u_params.data_dir, sr_scale=u_params.scale)
+        source = open_source(u_params)
         train, validation = _complete(source.train()), source.validation()
         check_shape(u_params, train[0])
-        norm_range = u_params.norm_range or _range_of(train[1])
-        self.normalizer = self._fit_normalizer(train, norm_range)
+        known_range = u_params.norm_range or getattr(source, "norm_range", None)
+        self.normalizer = self._fit_normalizer(train, known_range or _range_of(train[1]))
+        self.pixel_nm = pixel_nm_of(source)
         # What the network may be trusted with; a source of other images has no such range.
         self._validity = source.validity() if hasattr(source, "validity") else None
-        augmentations = u_params.online_da.steps()
-        self.train_data_generator = DataGenerator(
-            train[0],
-            train[1],
-            self.normalizer.normalize_pair,
-            u_params.batch_size,
-            augmenter=Augmenter(augmentations) if augmentations else None,
-            seed=u_params.seed,
-        )
+        self.train_data_generator = self._training_data(source, train)
+        # Pairs of pictures are aligned and checked; what was found is told, and kept with the run.
+        self._pair_report = source.report() if hasattr(source, "report") else []
+        for note in getattr(source, "notes", ()):
+            print(note, flush=True)
         self.validation_data_generator = DataGenerator(
             validation[0],
             validation[1],
@@ -139,6 +149,21 @@ class Trainer:
                 f"{u_params.fname}: batch_size must not exceed the {count} training pairs; "
                 f"received {u_params.batch_size}. Lower it or build a larger data set."
             )
+
+    def _training_data(self, source: Any, train: tuple[np.ndarray, np.ndarray]) -> DataGenerator:
+        """Return what serves the training batches: the source's own, if it has one."""
+        p = self.u_params
+        augmentations = p.online_da.steps()
+        options: dict[str, Any] = {
+            "norm_func": self.normalizer.normalize_pair,
+            "batch_size": p.batch_size,
+            "augmenter": Augmenter(augmentations) if augmentations else None,
+            "seed": p.seed,
+        }
+        if hasattr(source, "training_data"):
+            own: DataGenerator = source.training_data(**options)
+            return own
+        return DataGenerator(*train, **options)
 
     def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Normalizer:
         """Measure the constants; weights to start from keep the unit they were trained with."""
@@ -165,10 +190,12 @@ class Trainer:
         p.fname_model_weights = start.facts.get("started_from")
         if p._free_seed:
             p.seed = start.facts["settings"]["seed"]
-        asked, trained = p.resolved(), start.facts["settings"]
-        named = {p.model, *p.loss_names()}
+        # Read again, settings that are younger than the state have the defaults it was made with.
+        former = UserParams(p.fname, start.facts["settings"], where=str(start.path))
+        asked, trained = p.resolved(), former.resolved()
+        named = {p.model, *p.figure_names()}
         for key in sorted((asked.keys() | trained.keys()) - set(_FREE_SETTINGS)):
-            if key in named or key not in (*MODELS, *LOSSES):
+            if key in named or key not in (*MODELS, *LOSSES, *METRICS):
                 _refuse_change(p.fname, key, trained.get(key), asked.get(key))
         return start
 
@@ -230,11 +257,48 @@ class Trainer:
         self._fit(model, own)
         self._report_trouble(own, folder)
         history = _history(own, model)
-        print(
-            f"trained {len(history.epoch)} epochs, the best was {_best(history, p)}; "
-            f"written to {folder}"
-        )
+        best = _best(history, p)
+        which = f"the best was {best}" if best else f"{p.monitor_metric} was never a number"
+        print(f"trained {len(history.epoch)} epochs, {which}; written to {folder}")
+        if p.final_evaluation and best:
+            self.evaluate_final_model(model)
         return history
+
+    def evaluate_final_model(self, model: keras.Model) -> dict[str, float]:
+        """Evaluate the best weights, as read from their file, on the validation data; print it.
+
+        Parameters
+        ----------
+        model : keras.Model
+            A compiled model; afterwards it has the weights that it had before.
+
+        Returns
+        -------
+        dict of str to float
+            Every figure of the validation, by the name of its column (``val_loss``, ...).
+
+        Raises
+        ------
+        WeightsError
+            If there is no ``weights_best.h5`` in the log folder.
+        """
+        p, network = self.u_params, getattr(model, "network", lambda: model)()
+        last = network.get_weights()
+        try:
+            load_weights(model, Path(p.log_dir, "weights_best.h5"))
+            data = self.validation_data_generator.evaluation_dataset()
+            found = model.evaluate(data, verbose=0, return_dict=True)
+        finally:
+            network.set_weights(last)
+        figures = {f"val_{name}": float(value) for name, value in found.items()}
+        shown = [f"val_{name}" for name in p.metrics]
+        shown = shown if p.monitor_metric in shown else [p.monitor_metric, *shown]
+        best = _best(model.history, p) if getattr(model, "history", None) is not None else None
+        print(
+            f"best model ({f'epoch {best}, ' if best else ''}monitored {p.monitor_metric}): "
+            + ", ".join(f"{name} {figures[name]:.4g}" for name in shown if name in figures)
+        )
+        return figures
 
     def _set_up(self, model: Any, data: list[int]) -> None:
         """Make everything that a state holds, and refuse what cannot be trained."""
@@ -316,7 +380,11 @@ class Trainer:
         if start.epoch >= p.epochs:
             reason = f"all {p.epochs} epochs are done. Raise epochs to go on"
         elif p.patience is not None and memories.get("patience", {}).get("wait", 0) >= p.patience:
-            reason = f"val_loss has not fallen for {p.patience} epochs. Raise patience to go on"
+            verb = "risen" if p.monitor_mode == "max" else "fallen"
+            reason = (
+                f"{p.monitor_metric} has not {verb} for {p.patience} epochs. Raise patience to go "
+                f"on"
+            )
         elif p.collapse_patience is not None:
             wait = memories.get("collapse", {}).get("wait", 0)
             if wait >= p.collapse_patience:
@@ -362,6 +430,8 @@ class Trainer:
         save_normalizer(self.normalizer, folder)
         if self._validity is not None:
             validity.save_validity(self._validity, folder)
+        if self._pair_report:
+            write_table(pd.DataFrame(self._pair_report), folder / PAIR_REPORT)
         return folder
 
     def _callbacks(
@@ -371,11 +441,14 @@ class Trainer:
         # Those that stop the training come first, so that the others know the last epoch; the
         # state is saved when all the others are done.
         callbacks: dict[str, Any] = {"nan": StopOnNaN()}
+        monitored = p.monitor_metric, p.monitor_mode
+        if p.lr_schedule.name == "plateau":
+            callbacks["plateau"] = self._plateau()
         if p.patience is not None:
-            callbacks["patience"] = EarlyStopping(p.patience, p.pretrain_epochs)
+            callbacks["patience"] = EarlyStopping(p.patience, p.pretrain_epochs, *monitored)
         if p.collapse_patience is not None:
             callbacks["collapse"] = StopOnCollapse(p.collapse_patience)
-        callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs)
+        callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs, *monitored)
         callbacks["history"] = HistoryLogger(p.log_dir, p.log_period)
         memories = {name: c for name, c in callbacks.items() if hasattr(c, "restore")}
         callbacks["pictures"] = TestLogger(
@@ -396,10 +469,31 @@ class Trainer:
             p.checkpoint_minutes,
             memories,
             facts,
-            f"python main.py {shlex.quote(p.fname)} train --resume",
+            f"python main.py {shlex.quote(p.fname)} train{_algo(p)} --resume",
             start,
         )
         return callbacks
+
+    def _plateau(self) -> PlateauSchedule:
+        p, schedule = self.u_params, self.u_params.lr_schedule
+        rates = {"optimizer": p.learning_rate}
+        if issubclass(MODELS.resolve(p.model), Adversarial):
+            rates["d_optimizer"] = p.d_learning_rate or p.learning_rate
+        return PlateauSchedule(
+            rates,
+            schedule.gamma,
+            schedule.plateau_epochs,
+            schedule.final,
+            p.monitor_metric,
+            p.monitor_mode,
+            p.pretrain_epochs,
+        )
+
+
+def _algo(u_params: UserParams) -> str:
+    """Return the option of the command line that names another network than the file."""
+    asked = u_params.asked_model
+    return "" if asked is None else f" --algo {shlex.quote(asked)}"
 
 
 def _refuse_change(fname: str, key: str, trained: Any, asked: Any) -> None:
@@ -437,10 +531,18 @@ def _history(callbacks: dict[str, Any], model: keras.Model) -> keras.callbacks.H
     return history
 
 
-def _best(history: keras.callbacks.History, u_params: UserParams) -> int:
-    """Return the number of the best epoch, after the pixel stage if there was more."""
+def _best(history: keras.callbacks.History, u_params: UserParams) -> int | None:
+    """Return the number of the best epoch, after the pixel stage if there was more; None if none.
+
+    That is the first of those with the best figure, as for the weights.
+    """
     first = u_params.pretrain_epochs if len(history.epoch) > u_params.pretrain_epochs else 0
-    return first + int(np.argmin(history.history["val_loss"][first:])) + 1
+    column = np.asarray(history.history.get(u_params.monitor_metric, [])[first:], float)
+    column = np.where(np.isfinite(column), column, np.nan)
+    if np.isnan(column).all():
+        return None
+    best = np.nanargmax if u_params.monitor_mode == "max" else np.nanargmin
+    return first + int(best(column)) + 1
 
 
 def _largest_divisor(number: int, limit: int) -> int:

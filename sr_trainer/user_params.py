@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from sr_trainer.metrology_params import MetrologyParams
 from sr_trainer.predict_params import PredictParams
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
@@ -43,6 +45,7 @@ Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
 Range = tuple[Limit, Limit]
 #: Keys that say how to run, not what is trained.
 _ABOUT_THE_RUN = (
+    "asked_model",
     "fname",
     "fname_model_weights",
     "loss_params",
@@ -113,7 +116,7 @@ def _loss_weights(value: Any) -> Any:
     return _loss(value)
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _distinct(names: Sequence[str]) -> Sequence[str]:
     if len(set(names)) < len(names):
         raise ValueError("names that differ")
     return names
@@ -128,11 +131,6 @@ Rate = Annotated[Float, Field(gt=0)]
 Loss = Annotated[Any, AfterValidator(_loss)]
 LossOrNames = Annotated[Any, AfterValidator(_loss_or_names)]
 LossWeights = Annotated[Any, AfterValidator(_loss_weights)]
-Metrics = Annotated[
-    list[_named(METRICS)],  # type: ignore[misc]
-    BeforeValidator(_a_list),
-    AfterValidator(_distinct),
-]
 
 
 class OnlineDA(Settings):
@@ -252,7 +250,11 @@ class _Common(Settings):
     epochs: Count = 100
     loss: LossOrNames = "mse"
     loss_weights: LossWeights | None = None
-    metrics: Metrics = ["psnr", "dssim"]  # noqa: RUF012 (pydantic copies it)
+    metrics: Annotated[
+        tuple[_named(METRICS), ...],  # type: ignore[valid-type]
+        BeforeValidator(_a_list),
+        AfterValidator(_distinct),
+    ] = ("psnr", "dssim")
     monitor_metric: str = "val_loss"
     monitor_mode: Literal["auto", "min", "max"] = "auto"
     final_evaluation: bool = False
@@ -277,6 +279,7 @@ class _Common(Settings):
     resume: bool = False
     checkpoint_minutes: Annotated[Float, Field(gt=0)] = 10
     predict: PredictParams = PredictParams()
+    metrology: MetrologyParams = MetrologyParams()
 
     @model_validator(mode="after")
     def _stages_fit(self) -> _Common:
@@ -301,8 +304,8 @@ class _Common(Settings):
         if weights is None:
             if isinstance(loss, list):
                 raise ValueError(
-                    f"loss_weights must give every loss of the list its weight; received none for "
-                    f"{', '.join(loss)}. Add loss_weights: {{{loss[0]}: 1}}."
+                    f"loss must be the name of a loss, or names and weights as {{mae: 1, vgg: "
+                    f"0.006}}, unless loss_weights says the weights; received {loss}. Add them."
                 )
             return self
         if "loss" not in self.model_fields_set:
@@ -398,7 +401,7 @@ class UserParams:
     loss: str | dict[str, float]
     pretrain_epochs: int
     pretrain_loss: str | dict[str, float]
-    metrics: list[str]
+    metrics: tuple[str, ...]
     monitor_metric: str
     monitor_mode: Literal["min", "max"]
     final_evaluation: bool
@@ -421,6 +424,7 @@ class UserParams:
     resume: bool
     checkpoint_minutes: float
     predict: PredictParams
+    metrology: MetrologyParams
 
     def __init__(
         self,
@@ -436,7 +440,8 @@ class UserParams:
         if model is not None:
             _refuse_model_of_run(Path(fname), content.get("model"), model)
             content = {**content, "model": model}
-        self._asked_model = model
+        #: The network that the caller asked for instead of the file's.
+        self.asked_model = model
         self.source_params: dict[str, Any] = {}
         self._source_defaults: dict[str, Any] = {}
         content = self._with_source(content)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from toolbox.checkpoint import losses_are_finite
 from toolbox.data_generator import DataGenerator

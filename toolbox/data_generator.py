@@ -22,7 +22,129 @@ def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.isfinite(x.sum(axes, np.float64)) & np.isfinite(y.sum(axes, np.float64))
 
 
-class DataGenerator:
+class PairStream:
+    """What every supplier of batches shares: samples, and the way into ``tf.data``.
+
+    A subclass sets the attributes and writes `batch`, a pure function of (seed, number).
+
+    Attributes
+    ----------
+    raw_lr_imgs, raw_hr_imgs : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
+        Physical images that `sample` and `evaluation_dataset` draw from.
+    num_imgs : int
+        Number of pairs in an epoch.
+    batch_size : int
+        Pairs in a batch.
+    seed : int
+        Seed of everything that is drawn.
+    """
+
+    raw_lr_imgs: np.ndarray
+    raw_hr_imgs: np.ndarray
+    num_imgs: int
+    batch_size: int
+    seed: int
+    _norm_func: Callable[[np.ndarray, np.ndarray], Pair]
+    _order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    #: Whether every batch holds `batch_size` pairs.
+    _full_batches: bool = True
+
+    def batch(self, number: int) -> Pair:
+        """Return training batch `number`, counted over all epochs from 0."""
+        raise NotImplementedError
+
+    def sample_indices(self, num_samples: int, replace: bool = False) -> np.ndarray:
+        """Choose pairs at random, always the same ones for one seed."""
+        if not replace:
+            num_samples = min(num_samples, len(self.raw_lr_imgs))
+        rng = np.random.default_rng([self.seed, 0])
+        return np.sort(rng.choice(len(self.raw_lr_imgs), num_samples, replace=replace))
+
+    def sample(self, num_samples: int, replace: bool = False, indices: Sequence[int] = ()) -> Pair:
+        """Return some normalised pairs, not augmented.
+
+        Parameters
+        ----------
+        num_samples : int
+            Number of pairs.
+        replace : bool
+            Whether a pair may come twice.
+        indices : sequence of int
+            The pairs by number, instead of a random choice.
+
+        Returns
+        -------
+        (numpy.ndarray, numpy.ndarray)
+            LR (num_samples, h, w, C) and HR (num_samples, H, W, C).
+        """
+        chosen = np.asarray(indices, np.int64)
+        if chosen.size == 0:
+            chosen = self.sample_indices(num_samples, replace)
+        return self._norm_func(self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen])
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of full batches, ``num_imgs // batch_size``."""
+        return self.num_imgs // self.batch_size
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_imgs)
+            self._order = (epoch, order)
+        return order
+
+    def generator(self, start: int = 0) -> Iterator[Pair]:
+        """Yield training batches for ever, from number `start`.
+
+        Yields
+        ------
+        (numpy.ndarray, numpy.ndarray)
+            LR (batch_size, h, w, C) and HR (batch_size, H, W, C), normalised.
+        """
+        number = start
+        while True:
+            yield self.batch(number)
+            number += 1
+
+    def training_dataset(self, start: int = 0) -> Any:
+        """Return the endless ``tf.data.Dataset`` of `generator`, prepared ahead in parallel."""
+        import tensorflow as tf
+
+        numbers = tf.data.Dataset.counter(start)
+        size = self.batch_size if self._full_batches else None
+        return numbers.map(
+            lambda number: self._from_numpy(self.batch, number, size),
+            num_parallel_calls=2,
+            deterministic=True,
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def evaluation_dataset(self) -> Any:
+        """Return a ``tf.data.Dataset`` of every pair once; the last batch may be short."""
+        import tensorflow as tf
+
+        starts = tf.data.Dataset.range(0, len(self.raw_lr_imgs), self.batch_size)
+        return starts.map(
+            lambda start: self._from_numpy(self._slice, start, None), num_parallel_calls=2
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def _slice(self, start: int) -> Pair:
+        part = slice(start, start + self.batch_size)
+        return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
+
+    def _from_numpy(self, function: Callable[[int], Pair], number: Any, batch: int | None) -> Any:
+        import tensorflow as tf
+
+        def call(n: np.ndarray) -> Pair:
+            x, y = function(int(n))
+            return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
+
+        x, y = tf.numpy_function(call, [number], [tf.float32, tf.float32])
+        x.set_shape((batch, *self.raw_lr_imgs.shape[1:]))
+        y.set_shape((batch, *self.raw_hr_imgs.shape[1:]))
+        return x, y
+
+
+class DataGenerator(PairStream):
     """Normalises LR / HR images and serves them in batches.
 
     Batch number i holds the same bytes whenever and in whatever order it is asked for, so a
@@ -73,8 +195,8 @@ class DataGenerator:
                 f"all {len(x)} pairs hold a missing pixel (NaN or infinity); none is left. Build "
                 f"the data set from another region."
             )
-        self.raw_lr_imgs: np.ndarray = x if whole.all() else x[whole]
-        self.raw_hr_imgs: np.ndarray = y if whole.all() else y[whole]
+        self.raw_lr_imgs = x if whole.all() else x[whole]
+        self.raw_hr_imgs = y if whole.all() else y[whole]
         self.num_imgs = len(self.raw_lr_imgs)
         self.batch_size = batch_size
         self.seed = seed
@@ -83,40 +205,6 @@ class DataGenerator:
         self.lr_imgs, self.hr_imgs = self.raw_lr_imgs, self.raw_hr_imgs
         if augmenter is None:
             self.lr_imgs, self.hr_imgs = norm_func(self.raw_lr_imgs, self.raw_hr_imgs)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-
-    def sample_indices(self, num_samples: int, replace: bool = False) -> np.ndarray:
-        """Choose pairs at random, always the same ones for one seed."""
-        if not replace:
-            num_samples = min(num_samples, self.num_imgs)
-        rng = np.random.default_rng([self.seed, 0])
-        return np.sort(rng.choice(self.num_imgs, num_samples, replace=replace))
-
-    def sample(self, num_samples: int, replace: bool = False, indices: Sequence[int] = ()) -> Pair:
-        """Return some normalised pairs, not augmented.
-
-        Parameters
-        ----------
-        num_samples : int
-            Number of pairs.
-        replace : bool
-            Whether a pair may come twice.
-        indices : sequence of int
-            The pairs by number, instead of a random choice.
-
-        Returns
-        -------
-        (numpy.ndarray, numpy.ndarray)
-            LR (num_samples, h, w, C) and HR (num_samples, H, W, C).
-        """
-        chosen = np.asarray(indices, np.int64)
-        if chosen.size == 0:
-            chosen = self.sample_indices(num_samples, replace)
-        return self._norm_func(self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen])
-
-    def steps_per_epoch(self) -> int:
-        """Return the number of full batches, ``num_imgs // batch_size``."""
-        return self.num_imgs // self.batch_size
 
     def fingerprint(self) -> int:
         """Return a checksum of all physical images."""
@@ -142,60 +230,8 @@ class DataGenerator:
         rng = np.random.default_rng([self.seed, 2, int(number)])
         return self._norm_func(*self._augmenter(lr, hr, rng))
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        known, order = self._order
-        if known != epoch:
-            order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_imgs)
-            self._order = (epoch, order)
-        return order
-
-    def generator(self, start: int = 0) -> Iterator[Pair]:
-        """Yield training batches for ever, from number `start`.
-
-        Yields
-        ------
-        (numpy.ndarray, numpy.ndarray)
-            LR (batch_size, h, w, C) and HR (batch_size, H, W, C), normalised.
-        """
-        number = start
-        while True:
-            yield self.batch(number)
-            number += 1
-
-    def training_dataset(self, start: int = 0) -> Any:
-        """Return the endless ``tf.data.Dataset`` of `generator`, prepared ahead in parallel."""
-        import tensorflow as tf
-
-        numbers = tf.data.Dataset.counter(start)
-        return numbers.map(
-            lambda number: self._from_numpy(self.batch, number, self.batch_size),
-            num_parallel_calls=2,
-            deterministic=True,
-        ).prefetch(tf.data.AUTOTUNE)
-
-    def evaluation_dataset(self) -> Any:
-        """Return a ``tf.data.Dataset`` of every pair once; the last batch may be short."""
-        import tensorflow as tf
-
-        starts = tf.data.Dataset.range(0, self.num_imgs, self.batch_size)
-        return starts.map(
-            lambda start: self._from_numpy(self._slice, start, None), num_parallel_calls=2
-        ).prefetch(tf.data.AUTOTUNE)
-
     def _slice(self, start: int) -> Pair:
+        if self._augmenter is not None:
+            return super()._slice(start)
         part = slice(start, start + self.batch_size)
-        if self._augmenter is None:
-            return self.lr_imgs[part], self.hr_imgs[part]
-        return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
-
-    def _from_numpy(self, function: Callable[[int], Pair], number: Any, batch: int | None) -> Any:
-        import tensorflow as tf
-
-        def call(n: np.ndarray) -> Pair:
-            x, y = function(int(n))
-            return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
-
-        x, y = tf.numpy_function(call, [number], [tf.float32, tf.float32])
-        x.set_shape((batch, *self.raw_lr_imgs.shape[1:]))
-        y.set_shape((batch, *self.raw_hr_imgs.shape[1:]))
-        return x, y
+        return self.lr_imgs[part], self.hr_imgs[part]

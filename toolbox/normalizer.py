@@ -194,6 +194,55 @@ class MinMaxNormalizer(Normalizer):
         """Return `denormalize_x` and `denormalize_y`; `lr` is not needed."""
         return self.denormalize_x, self.denormalize_y
 
+    def constants(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return (zero, unit) of LR and of HR: a network value is ``(value - zero) / unit``."""
+        return (self.xmin, self.xmax - self.xmin), (self.ymin, self.ymax - self.ymin)
+
+
+class SymmetricNormalizer(MinMaxNormalizer):
+    """Scales data linearly so that [min, max] becomes [-1, 1]; values outside are not clipped.
+
+    For pictures that come as counts, e.g. of a scanning electron microscope: 0..255 or 0..65535.
+
+    Parameters
+    ----------
+    xmin, xmax : float
+        Range of LR data.
+    ymin, ymax : float
+        Range of HR data.
+    """
+
+    name = "symmetric"
+    min_val = -1.0
+
+    @property
+    def unit(self) -> float:
+        """Half the range of the HR data."""
+        return (self.ymax - self.ymin) / 2
+
+    def normalize(self, imgs: np.ndarray, min: float, max: float) -> np.ndarray:
+        """Scale `imgs` so that `min` becomes -1 and `max` becomes 1."""
+        zero, unit = (min + max) / 2, (max - min) / 2
+        return ((np.asarray(imgs, np.float32) - np.float32(zero)) / np.float32(unit)).astype(
+            np.float32, copy=False
+        )
+
+    def denormalize_x(self, imgs: np.ndarray) -> np.ndarray:
+        """Invert `normalize` for LR images."""
+        zero, unit = self.constants()[0]
+        return imgs * np.float32(unit) + np.float32(zero)
+
+    def denormalize_y(self, imgs: np.ndarray) -> np.ndarray:
+        """Invert `normalize` for HR images."""
+        zero, unit = self.constants()[1]
+        return imgs * np.float32(unit) + np.float32(zero)
+
+    def constants(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return (zero, unit) of LR and of HR: a network value is ``(value - zero) / unit``."""
+        limits = (self.xmin, self.xmax), (self.ymin, self.ymax)
+        x, y = (((low + high) / 2, (high - low) / 2) for low, high in limits)
+        return x, y
+
 
 class LocalMeanNormalizer(Normalizer):
     """Shows the network what is left of a map once its local mean is taken away.

@@ -72,6 +72,14 @@ MODELS = Registry(
         "edsr": "toolbox.model.edsr:EDSR",
         "srgan": "toolbox.model.srgan:SRGAN",
         "esrgan": "toolbox.model.esrgan:ESRGAN",
+        "simplesrnet": "toolbox.model.simplesrnet:SimpleSRNet",
+        "edsr_light": "toolbox.model.edsr:EDSRLight",
+        "rdn": "toolbox.model.rdn:RDN",
+        "rdn_edge": "toolbox.model.rdn:RDNEdge",
+        "edgeformer": "toolbox.model.edgeformer:EdgeFormer",
+        "edgeformer_edsr": "toolbox.model.edgeformer:EdgeFormerEDSR",
+        "edgeformer_edsr_light": "toolbox.model.edgeformer:EdgeFormerEDSRLight",
+        "edgeformer_rdn": "toolbox.model.edgeformer:EdgeFormerRDN",
     },
 )
 
@@ -86,6 +94,8 @@ LOSSES = Registry(
         "ssim": "toolbox.loss:Loss.dssim",
         "one_minus_ssim": "toolbox.loss:Loss.one_minus_ssim",
         "vgg": "toolbox.loss:Loss.vgg",
+        "edgeloss": "toolbox.cd_loss:edgeloss",
+        "cdloss": "toolbox.cd_loss:cdloss",
     },
 )
 
@@ -95,6 +105,7 @@ METRICS = Registry(
         "psnr": "toolbox.metric:Metric.psnr",
         "dssim": "toolbox.metric:Metric.dssim",
         "ssim": "toolbox.metric:Metric.ssim",
+        "cdloss": "toolbox.cd_loss:cdloss",
     },
 )
 #: Metrics of which a larger value is the better one.
@@ -104,6 +115,7 @@ NORMALIZERS = Registry(
     "normalizer",
     {
         "minmax": "toolbox.normalizer:MinMaxNormalizer",
+        "symmetric": "toolbox.normalizer:SymmetricNormalizer",
         "local_mean": "toolbox.normalizer:LocalMeanNormalizer",
         "local_standard": "toolbox.normalizer:LocalStandardNormalizer",
         "patch_mean": "toolbox.normalizer:PatchMeanNormalizer",
@@ -111,7 +123,10 @@ NORMALIZERS = Registry(
     },
 )
 
-SOURCES = Registry("source", {"patches": "toolbox.data_loader:DataLoader"})
+SOURCES = Registry(
+    "source",
+    {"patches": "toolbox.data_loader:DataLoader", "sem": "toolbox.sources.sem:SEMSource"},
+)
 
 AUGMENTATIONS = Registry(
     "augmentation",

@@ -1,4 +1,8 @@
-"""The one-page HTML report of an enhanced map: one file that opens anywhere, without a network."""
+"""The one-page HTML report of an enhanced map: one file that opens anywhere, without a network.
+
+Other reports share its page and its style: `html_page`, `table_section`, `warnings_section`,
+`embedded` and `round_length`.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +112,7 @@ tr { break-inside: avoid; }
   .three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   .two { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
-</style>
+$style</style>
 </head>
 <body>
 <header>
@@ -116,15 +120,7 @@ tr { break-inside: avoid; }
 <p class="quiet">$place</p>
 </header>
 <main>
-$warnings
-$figures
-$overview
-$detail
-$difference
-$profile
-$slopes
-$facts
-<p class="caveat">$caveat</p>
+$body
 </main>
 </body>
 </html>
@@ -298,21 +294,80 @@ def write_map_report(
     relief = unit == "m" and detail.after.ndim == 2 and overview.after.ndim == 2
     line = _profile_line(_signal(detail.before))
     y_label = f"elevation ({unit})" if relief else f"value ({unit})"
-    page = _PAGE.substitute(
-        title=html.escape(title),
-        place=html.escape(overview.place),
-        warnings=_warnings_section(warnings),
-        figures=_table_section("Key figures", figures),
-        overview=_overview_section(overview, detail, unit, relief),
-        detail=_detail_section(detail, scale, unit, relief),
-        difference=_difference_section(detail, unit, line),
-        profile=_profile_section(detail, scale, y_label, line),
-        slopes=_slopes_section(detail, scale) if relief else "",
-        facts=_table_section("How this map was made", facts),
-        caveat=_CAVEAT,
-    )
+    sections = [
+        warnings_section("Before you use this map", warnings),
+        table_section("Key figures", figures),
+        _overview_section(overview, detail, unit, relief),
+        _detail_section(detail, scale, unit, relief),
+        _difference_section(detail, unit, line),
+        _profile_section(detail, scale, y_label, line),
+        _slopes_section(detail, scale) if relief else "",
+        table_section("How this map was made", facts),
+        f'<p class="caveat">{_CAVEAT}</p>',
+    ]
     with replacing(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+        beside.write_text(html_page(title, overview.place, sections), encoding="utf-8")
+
+
+# --- what other reports share ---------------------------------------------------------------
+
+
+def html_page(title: str, place: str, sections: Sequence[str], style: str = "") -> str:
+    """Return a whole page that needs nothing else.
+
+    Parameters
+    ----------
+    title, place : str
+        Heading and the quiet line below it; plain text.
+    sections : sequence of str
+        HTML, in order; whatever came from outside must be escaped in it.
+    style : str
+        Rules of CSS that this page needs besides the common ones.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    return _PAGE.substitute(
+        title=html.escape(title),
+        place=html.escape(place),
+        body="\n".join(sections),
+        style=style,
+    )
+
+
+def warnings_section(heading: str, warnings: Sequence[str]) -> str:
+    """Return a box with a plain line for each warning, nothing if there is none."""
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in warnings)
+    return (
+        f'<section class="warnings" role="note"><h2>{html.escape(heading)}</h2>'
+        f"<ul>{items}</ul></section>"
+    )
+
+
+def table_section(heading: str, rows: Mapping[str, str]) -> str:
+    """Return a table of names and values, plain text, under a heading; nothing if it is empty."""
+    if not rows:
+        return ""
+    lines = "".join(
+        f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<section><h2>{html.escape(heading)}</h2><table>{lines}</table></section>"
+
+
+def embedded(png: bytes, alt: str) -> str:
+    """Return an image that lies in the page itself, with the words that stand for it."""
+    return f'<img alt="{html.escape(alt)}" src="{_data(png)}">'
+
+
+def round_length(limit: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above `limit`."""
+    decade = 10.0 ** math.floor(math.log10(limit))
+    return max(step * decade for step in (1, 2, 5) if step * decade <= limit)
 
 
 # --- what goes in ---------------------------------------------------------------------------
@@ -498,26 +553,6 @@ def _relief_colours(low: float, high: float) -> _Colours:
 # --- sections of the page -------------------------------------------------------------------
 
 
-def _warnings_section(warnings: Sequence[str]) -> str:
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in warnings)
-    return (
-        f'<section class="warnings" role="note"><h2>Before you use this map</h2>'
-        f"<ul>{items}</ul></section>"
-    )
-
-
-def _table_section(heading: str, rows: Mapping[str, str]) -> str:
-    if not rows:
-        return ""
-    lines = "".join(
-        f'<tr><th scope="row">{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>'
-        for name, value in rows.items()
-    )
-    return f"<section><h2>{heading}</h2><table>{lines}</table></section>"
-
-
 def _overview_section(overview: MapView, detail: MapView, unit: str, relief: bool) -> str:
     """Show the whole map with a box where the detail is, a scale of colours and a ruler."""
     after, delta = overview.after, _spacing(overview.delta_m)
@@ -686,8 +721,7 @@ def _ruler(view: MapView) -> str:
     if view.delta_m is None:
         return ""
     width_m = view.after.shape[1] * _spacing(view.delta_m)[1]
-    decade = 10.0 ** math.floor(math.log10(width_m / 4))
-    length_m = max(step * decade for step in (1, 2, 5) if step * decade <= width_m / 4)
+    length_m = round_length(width_m / 4)
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
     return f'<div class="ruler" style="width: {100 * length_m / width_m:.3f}%">{text}</div>'
 
@@ -711,15 +745,12 @@ def _image(picture: np.ndarray, alt: str, ratio: float, over: str = "") -> str:
     """Put a picture (h, w, 3) uint8 in a frame `ratio` times as wide as high, under marks."""
     target = io.BytesIO()
     imsave(target, _fit(picture), format="png", metadata=_METADATA)
-    return f'<div class="frame" style="aspect-ratio: {ratio:.5f}">{_img(target, alt)}{over}</div>'
+    image = embedded(target.getvalue(), alt)
+    return f'<div class="frame" style="aspect-ratio: {ratio:.5f}">{image}{over}</div>'
 
 
-def _img(png: io.BytesIO, alt: str) -> str:
-    return f'<img alt="{html.escape(alt)}" src="{_data(png)}">'
-
-
-def _data(png: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
+def _data(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _fit(picture: np.ndarray) -> np.ndarray:
@@ -768,14 +799,14 @@ def _missing_text(img: np.ndarray) -> str:
 def _chart(draw: Callable[[Axes], None], alt: str, caption: str, wide: bool = False) -> str:
     """Draw a chart with its caption; a wide one has a narrow form for telephones."""
     narrow = _chart_png(draw, _NARROW_INCHES)
-    image = _img(narrow, alt)
+    image = embedded(narrow, alt)
     if wide:
         source = f'<source media="(max-width: 40rem)" srcset="{_data(narrow)}">'
-        image = f"<picture>{source}{_img(_chart_png(draw, _WIDE_INCHES), alt)}</picture>"
+        image = f"<picture>{source}{embedded(_chart_png(draw, _WIDE_INCHES), alt)}</picture>"
     return f'<figure><div class="chart">{image}</div><figcaption>{caption}</figcaption></figure>'
 
 
-def _chart_png(draw: Callable[[Axes], None], inches: tuple[float, float]) -> io.BytesIO:
+def _chart_png(draw: Callable[[Axes], None], inches: tuple[float, float]) -> bytes:
     figure = Figure(figsize=inches, layout="constrained")
     ax = figure.subplots()
     ax.grid(alpha=0.3)
@@ -787,7 +818,7 @@ def _chart_png(draw: Callable[[Axes], None], inches: tuple[float, float]) -> io.
         figure.legend(loc="outside upper left", frameon=False, fontsize=9, ncols=1 if long else 3)
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=200, metadata=_METADATA)
-    return target
+    return target.getvalue()
 
 
 def _profile_line(before: np.ndarray) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from toolbox.callbacks import (
     EarlyStopping,
     HistoryLogger,
     ModelLogger,
+    PlateauSchedule,
     ProgressLogger,
     StopOnCollapse,
     StopOnNaN,
@@ -73,6 +74,23 @@ def test_weights_are_written_by_their_rules(model, tmp_path):
     numbered = ["weights_2.h5", "weights_4.h5", "weights_5.h5"]
     assert files(tmp_path) == [*numbered, "weights_best.h5", "weights_last.h5"]
     assert [marked(model, tmp_path / name) for name in numbered] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("min", [1, 2, 2, 2, 5]), ("max", [1, 1, 3, 3, 3])])
+def test_the_best_by_a_metric(mode, expected, model, tmp_path):
+    """Both names hold it; an epoch whose metric is no number is the last, never the best."""
+    logger = attach(ModelLogger(tmp_path, 100, monitor="val_cdloss", mode=mode), model)
+    for epoch, value in enumerate([3.0, 2.0, 4.0, np.nan, 1.0]):
+        mark(model, epoch + 1)
+        logger.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, "val_cdloss": value})
+        for name in ("weights_best.h5", "best_model_on_val_cdloss.h5"):
+            assert marked(model, tmp_path / name) == expected[epoch]
+        assert marked(model, tmp_path / "weights_last.h5") == epoch + 1
+    again = attach(ModelLogger(tmp_path, 100, monitor="val_cdloss", mode=mode), model)
+    again.restore(json.loads(json.dumps(logger.state())))
+    mark(model, 6)
+    again.on_epoch_end(5, {"loss": 1.0, "val_loss": 1.0, "val_cdloss": 2.0})
+    assert marked(model, tmp_path / "weights_best.h5") == expected[-1]
 
 
 def test_an_early_end_counts_as_the_last_epoch(model, tmp_path):
@@ -354,6 +372,14 @@ def test_training_stops_when_a_loss_is_not_a_number(name, value, model):
     assert (callback.stopped_epoch, model.stop_training) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["cdloss", "val_cdloss", "val_psnr"])
+def test_a_metric_that_is_no_number_stops_nothing(name, model):
+    """A metric may have no value, such as the width of lines where there are none."""
+    callback = attach(StopOnNaN(), model)
+    callback.on_epoch_end(0, {**LOGS, name: np.nan})
+    assert (callback.stopped_epoch, model.stop_training) == (None, False)
+
+
 def run_through(callback, model, losses, first=0):
     """Give `EarlyStopping` some epochs; return the one that it stopped after, if any."""
     callback.on_train_begin()
@@ -374,6 +400,21 @@ def test_early_stopping_waits_for_the_second_stage(model):
     """Epochs of the first stage neither count nor set the mark, as their loss is another one."""
     losses = [0.1, 0.2, 0.3, 0.4, 9, 8, 8.5, 8.6]
     assert run_through(attach(EarlyStopping(2, 4), model), model, losses) == 8
+
+
+def test_early_stopping_by_a_metric(model):
+    """A large PSNR is good, NaN is not; an epoch without the column does not count."""
+    callback = attach(EarlyStopping(2, monitor="val_psnr", mode="max"), model)
+    values = [np.nan, 20.0, None, 21.0, 20.5, None, np.nan, 30.0]
+    stop = None
+    for epoch, value in enumerate(values):
+        logs = {"loss": 1.0} if value is None else {"loss": 1.0, "val_psnr": value}
+        callback.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            stop = epoch
+            break
+    assert stop == 6
+    assert callback.best == 21.0
 
 
 @pytest.mark.parametrize("cut", range(8))
@@ -481,3 +522,66 @@ def test_averages_without_validation(model):
     mark(model, 3)
     callback.on_epoch_end(0)
     assert all((weight == 3).all() for weight in model.get_weights())
+
+
+# Rates that fall on a plateau ------------------------------------------------------------------
+
+#: Figures and, for two epochs of patience, the rates of the epochs: it falls after 3, 6 and 8.
+FIGURES = [5.0, 5.0, 6.0, 4.0, 4.0, np.nan, 4.5, 4.5, 4.5, 4.5]
+RATES = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2]
+
+
+def plateau(model, rate=1.0, **options):
+    """Attach a schedule to a model that is compiled with its rate."""
+    model.compile("sgd", "mse")
+    model.optimizer.learning_rate = rate
+    options = {"final": 0.2, "patience": 2, **options}
+    return attach(PlateauSchedule({"optimizer": rate}, 0.5, **options), model)
+
+
+def rates_of(callback, figures, first=0, name="val_loss"):
+    """Give it some epochs; return the rates that it writes into the history."""
+    rates = []
+    callback.on_train_begin()
+    for epoch, value in enumerate(figures, first):
+        logs = {"loss": 1.0, name: value}
+        callback.on_epoch_end(epoch, logs)
+        rates.append(logs["learning_rate"])
+    return rates
+
+
+def test_rate_falls_on_a_plateau(model):
+    """After `patience` epochs without a new best, NaN among them, never below the floor."""
+    callback = plateau(model)
+    assert rates_of(callback, FIGURES) == pytest.approx(RATES)
+    assert callback.falls == 3
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.2)
+
+
+def test_a_large_figure_may_be_good(model):
+    """With mode max the negated figures give the same rates."""
+    callback = plateau(model, monitor="val_psnr", mode="max")
+    assert rates_of(callback, [-f for f in FIGURES], name="val_psnr") == pytest.approx(RATES)
+
+
+def test_epochs_without_the_figure_do_not_count(model):
+    """They have a rate all the same."""
+    callback = plateau(model, monitor="val_d_real")
+    assert rates_of(callback, FIGURES) == [1.0] * len(FIGURES)
+
+
+@pytest.mark.parametrize("cut", range(len(FIGURES)))
+def test_plateau_goes_on(cut, model):
+    """Cut anywhere and restored from its state (JSON), with another rate the same shares of it."""
+    state = plateau(model)
+    rates_of(state, FIGURES[:cut])
+    second = plateau(model, rate=0.1)
+    second.restore(json.loads(json.dumps(state.state())))
+    rates = rates_of(second, FIGURES[cut:], first=cut)
+    assert rates == pytest.approx([0.1 * rate for rate in RATES[cut:]])
+
+
+def test_plateau_begins_anew_with_the_second_stage(model):
+    """The loss of the stage before is another one; the falls stay."""
+    callback = plateau(model, pixel_epochs=4, final=0.0)
+    assert rates_of(callback, [1, 1, 1, 1, 9, 9, 8, 8]) == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5]

@@ -28,6 +28,14 @@ SMALL = {
     "edsr": {"filters": 4, "num_residual_blocks": 1},
     "srgan": {"filters": 4, "num_residual_blocks": 1},
     "esrgan": {"filters": 4, "num_residual_blocks": 1, "growth": 2},
+    "simplesrnet": {"filters": 4, "num_layers": 3},
+    "edsr_light": {"filters": 4, "num_residual_blocks": 1},
+    "rdn": {"filters": 4, "growth": 3, "num_dense_blocks": 2, "num_layers": 2},
+    "rdn_edge": {"filters": 4, "growth": 3, "num_dense_blocks": 1, "num_layers": 2},
+    "edgeformer": {"filters": 4, "num_groups": 1, "window": 4},
+    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
+    "edgeformer_edsr_light": {"filters": 4, "num_residual_blocks": 2, "attention_every": 1},
+    "edgeformer_rdn": {"filters": 4, "growth": 3, "num_dense_blocks": 2, "num_layers": 1},
 }
 #: What an export needs beside TensorFlow.
 NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "tflite": ("ai_edge_litert",)}

@@ -30,6 +30,31 @@ SMALL = {
         "d_filters": 2,
         "d_num_downsampling_blocks": 1,
     },
+    "simplesrnet": {"filters": 4, "num_layers": 3},
+    "edsr_light": {"filters": 4, "num_residual_blocks": 1},
+    "rdn": {"filters": 4, "growth": 3, "num_dense_blocks": 2, "num_layers": 2},
+    "rdn_edge": {"filters": 4, "growth": 3, "num_dense_blocks": 1, "num_layers": 2},
+    "edgeformer": {"filters": 4, "num_groups": 1, "window": 4},
+    "edgeformer_edsr": {
+        "filters": 4,
+        "num_residual_blocks": 1,
+        "attention_every": 1,
+        "window": 4,
+    },
+    "edgeformer_edsr_light": {
+        "filters": 4,
+        "num_residual_blocks": 2,
+        "attention_every": 1,
+        "window": 4,
+    },
+    "edgeformer_rdn": {
+        "filters": 4,
+        "growth": 3,
+        "num_dense_blocks": 1,
+        "num_layers": 1,
+        "attention_every": 1,
+        "window": 4,
+    },
 }
 #: For images of one size, which the discriminator of an adversarial model needs.
 SHAPE = (6, 5, 1)

@@ -9,6 +9,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import (
     LocalMeanNormalizer,
     MinMaxNormalizer,
+    SymmetricNormalizer,
     load_normalizer,
     save_normalizer,
 )
@@ -17,8 +18,8 @@ from toolbox.resample import block_mean, local_mean
 
 SCALE = 4
 RANGE = (-5000.0, 0.0)
-LINEAR = ("minmax", "local_mean", "patch_mean")
-RELIEF = tuple(name for name in NORMALIZERS if name != "minmax")
+LINEAR = ("minmax", "symmetric", "local_mean", "patch_mean")
+RELIEF = tuple(name for name in NORMALIZERS if name not in ("minmax", "symmetric"))
 POSITION_FREE = ("local_mean", "local_standard")
 
 
@@ -160,6 +161,25 @@ def test_minmax_follows_the_manuals_signature():
     assert normalizer.normalize(np.float32([50]), min=0, max=100)[0] == 0.5
     assert normalizer.denormalize_x(np.float32([0.25]))[0] == -75
     assert normalizer.denormalize_y(np.float32([0.25]))[0] == -100
+
+
+def test_symmetric_maps_the_range_to_minus_one_and_one():
+    """The limits become -1 and 1, nothing is clipped, and PSNR and SSIM learn where it lies."""
+    normalizer = SymmetricNormalizer.fit(np.zeros(1), np.zeros(1), (0.0, 255.0))
+    counts = np.float32([0, 127.5, 255, 510]).reshape(1, 2, 2, 1)
+    x, y = normalizer.normalize_pair(counts, counts)
+    np.testing.assert_array_equal(x.ravel(), np.float32([-1, 0, 1, 3]))
+    np.testing.assert_array_equal(y, x)
+    assert (normalizer.unit, normalizer.max_val, normalizer.min_val) == (127.5, 2, -1)
+    assert normalizer.state() == {"xmin": 0.0, "xmax": 255.0, "ymin": 0.0, "ymax": 255.0}
+
+
+def test_symmetric_knows_two_ranges():
+    """LR and HR each have their own limits, and denormalising inverts both."""
+    normalizer = SymmetricNormalizer(xmin=0, xmax=100, ymin=-200, ymax=200)
+    assert normalizer.constants() == ((50, 50), (0, 200))
+    assert normalizer.denormalize_x(np.float32([-0.5]))[0] == 25
+    assert normalizer.denormalize_y(np.float32([-0.5]))[0] == -100
 
 
 @pytest.mark.parametrize("limits", [(0, 0), (0, -2500)])

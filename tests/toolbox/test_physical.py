@@ -44,7 +44,8 @@ def on_numpy(net, normalizer, lr):
 
 def tolerance(normalizer, lr):
     """Return what may differ: of the range that passes through the network."""
-    return RELATIVE * (normalizer.data_range if normalizer.name == "minmax" else np.ptp(lr))
+    sees_depth = normalizer.name in ("minmax", "symmetric")
+    return RELATIVE * (normalizer.data_range if sees_depth else np.ptp(lr))
 
 
 @pytest.fixture(scope="module", params=sorted(NORMALIZERS))

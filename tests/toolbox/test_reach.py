@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
+from toolbox.model.edge_attention import EdgeStrength
 from toolbox.model.layer import Conv2DSubPixel, Resize
 from toolbox.model.reach import Footprint, footprint
+from toolbox.model.window_attention import WindowAttention
 from toolbox.registry import MODELS
 
 SMALL = {
@@ -16,7 +19,17 @@ SMALL = {
     "edsr": {"filters": 3, "num_residual_blocks": 2, "residual_scale": 0.5},
     "srgan": {"filters": 3, "num_residual_blocks": 2},
     "esrgan": {"filters": 3, "num_residual_blocks": 1, "growth": 2},
+    "simplesrnet": {"filters": 3, "num_layers": 4},
+    "edsr_light": {"filters": 3, "num_residual_blocks": 1},
+    "rdn": {"filters": 3, "growth": 2, "num_dense_blocks": 2, "num_layers": 2},
+    "rdn_edge": {"filters": 3, "growth": 2, "num_dense_blocks": 1, "num_layers": 1},
+    "edgeformer": {"filters": 4, "num_groups": 1},
+    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
+    "edgeformer_edsr_light": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
+    "edgeformer_rdn": {"filters": 4, "growth": 2, "num_dense_blocks": 2, "num_layers": 1},
 }
+#: Networks with attention among the pixels of a window, which depends on where the image begins.
+WINDOWED = {name for name in MODELS if name.startswith("edgeformer")}
 
 
 def positive(net):
@@ -49,6 +62,24 @@ def measured(net, centre=28):
     return np.abs(changed - centre).max()
 
 
+def measured_by_slope(net, centre=28):
+    """Return the distance of the farthest input on which the pixels at the centre depend.
+
+    For a gate, which multiplies: an impulse on nothing would not show what it does to neighbours.
+    """
+    size = 2 * centre + 1
+    lr = tf.constant(np.random.default_rng(1).uniform(0.5, 1, (1, size, size, 1)), "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(lr)
+        hr = net(lr, training=False)
+        scale = hr.shape[1] // size
+        place = slice(centre * scale, (centre + 1) * scale)
+        middle = hr[:, place, place]
+    counts = np.argwhere(np.asarray(tape.gradient(middle, lr))[0].any(-1))
+    assert counts.min() > 0
+    return np.abs(counts - centre).max()
+
+
 def generator(name, scale, **options):
     """Return the network from LR to HR images of a row of the registry, for any size."""
     cls = MODELS.resolve(name)
@@ -67,12 +98,21 @@ def of_layers(*steps):
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(set(MODELS) - WINDOWED))
 def test_every_network_looks_no_farther_than_its_halo(name, scale, skip):
     """One pixel changes nothing beyond the halo, and something at most two pixels before it."""
     net = positive(generator(name, scale, bicubic_skip=skip))
-    true, halo = measured(net), footprint(net).halo
+    gated = any(isinstance(layer, EdgeStrength) for layer in net.layers)
+    true, halo = measured_by_slope(net) if gated else measured(net), footprint(net).halo
     assert true <= halo <= true + 2
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWED))
+def test_windows_have_no_halo(name):
+    """With windowed attention the reach is not known; its scores count as memory."""
+    net = generator(name, 1)
+    heads = max(layer.heads for layer in net.layers if isinstance(layer, WindowAttention))
+    assert footprint(net) == Footprint(None, heads * 8**2)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -99,6 +139,9 @@ def test_every_way_to_enlarge(name, upsampling, scale):
         # At twice the density three pixels to a side are one and a half of the input.
         ([Resize(2, "nearest"), layers.Conv2D(6, 7, padding="same")], 2, 24),
         ([Resize(2, "bilinear")], 1, 4),
+        # One pixel of the derivative and four of the mean; half of that at twice the density.
+        ([EdgeStrength()], 5, 1),
+        ([Resize(2, "nearest"), EdgeStrength()], 3, 4),
         ([Resize(3, "bicubic"), layers.ReLU()], 2, 9),
         ([layers.Conv2DTranspose(2, 9, strides=4, padding="same")], 2, 32),
     ],

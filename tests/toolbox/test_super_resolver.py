@@ -33,7 +33,17 @@ SMALL = {
     "edsr": {"filters": 3, "num_residual_blocks": 1, "residual_scale": 0.5},
     "srgan": {"filters": 3, "num_residual_blocks": 1},
     "esrgan": {"filters": 3, "num_residual_blocks": 1, "growth": 2},
+    "simplesrnet": {"filters": 3, "num_layers": 3},
+    "edsr_light": {"filters": 3, "num_residual_blocks": 1},
+    "rdn": {"filters": 3, "growth": 2, "num_dense_blocks": 1, "num_layers": 2},
+    "rdn_edge": {"filters": 3, "growth": 2, "num_dense_blocks": 1, "num_layers": 1},
+    "edgeformer": {"filters": 4, "num_groups": 1},
+    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
+    "edgeformer_edsr_light": {"filters": 3, "num_residual_blocks": 1, "attention_every": 1},
+    "edgeformer_rdn": {"filters": 4, "growth": 2, "num_dense_blocks": 2, "num_layers": 1},
 }
+#: Networks whose reach is not known: attention sees a whole window, wherever a pixel lies in it.
+WINDOWED = {name for name in MODELS if name.startswith("edgeformer")}
 DEPTH = (-6000.0, 0.0)
 RELIEF_M = 60.0
 NORMALIZERS = {
@@ -138,9 +148,9 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=sorted(set(MODELS) - WINDOWED))
 def variants(request):
-    """One network of the registry with the normalisers, skips and scales of `VARIANTS`."""
+    """One network of known reach with the normalisers, skips and scales of `VARIANTS`."""
     return [
         resolver(request.param, normalizer, bicubic_skip=skip, scale=scale)
         for normalizer, skip, scale in VARIANTS
@@ -247,6 +257,18 @@ def test_unknown_reach_is_blended(normalizer):
     assert tiling.blend
     level = np.full((70, 75), -4000.0, np.float32)
     np.testing.assert_allclose(model.predict(level, tile=20), -4000.0, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWED))
+def test_windowed_networks_are_blended(name):
+    """Attention is faded from tile to tile; the result stays near the one in a single piece."""
+    model = resolver(name, "local_mean_5", bicubic_skip=True)
+    assert model.reach is None
+    assert model.tiling((70, 75), 40).blend
+    lr = sea_floor(70, 75)
+    whole, tiled = model.enhancer()(lr), model.predict(lr, tile=40)
+    bicubic = enlarge(lr[None], 2)[0]
+    assert np.sqrt(np.mean((tiled - whole) ** 2)) < 0.2 * np.sqrt(np.mean((whole - bicubic) ** 2))
 
 
 def test_patch_normaliser_sees_windows_as_large_as_a_patch():

@@ -16,6 +16,7 @@ from toolbox.normalizer import (
     Normalizer,
     PatchMeanNormalizer,
     PatchStandardNormalizer,
+    SymmetricNormalizer,
     normalizer_from,
 )
 
@@ -23,6 +24,7 @@ Tensors = tuple[tf.Tensor, ...]
 #: What `Normalize` has a graph for; a subclass of these may do something else.
 _KNOWN = (
     MinMaxNormalizer,
+    SymmetricNormalizer,
     LocalMeanNormalizer,
     LocalStandardNormalizer,
     PatchMeanNormalizer,
@@ -71,9 +73,9 @@ class Normalize(keras.layers.Layer):
         """
         n = self._normalizer
         if isinstance(n, MinMaxNormalizer):
-            x = (lr - n.xmin) / (n.xmax - n.xmin)
+            (x_zero, x_unit), (y_zero, y_unit) = n.constants()
             shape = self._large(tf.shape(lr))
-            return x, tf.fill(shape, n.ymax - n.ymin), tf.fill(shape, n.ymin)
+            return (lr - x_zero) / x_unit, tf.fill(shape, y_unit), tf.fill(shape, y_zero)
         # The mean is taken off first: 1e-7 of a depth of 4000 m would be lost in the sums.
         offset = tf.reduce_mean(lr, [1, 2], keepdims=True)
         flat = lr - offset

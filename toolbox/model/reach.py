@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
+from toolbox.model.edge_attention import EdgeStrength
 from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
+from toolbox.model.window_attention import WindowAttention
 from toolbox.resample import phase_taps
 
 #: Layers that compute every pixel from the same pixel.
@@ -96,6 +98,8 @@ def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Rea
         known[id(current)] = end = _after(history.operation, sources, sizes)
         # Behind a layer that is not known here nothing is known but the channels.
         sizes.append(int(current.shape[-1] or 1) * (end.density**2 if end else 1))
+        if isinstance(history.operation, WindowAttention):
+            sizes.append(history.operation.values_per_pixel)
         pending.pop()
     return known[id(tensor)]
 
@@ -121,6 +125,8 @@ def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach |
         sides = zip(layer.kernel_size, layer.dilation_rate, strict=True)
         margin = max(size // 2 * dilation for size, dilation in sides)
         return Reach(before.pixels + margin / before.density, before.density)
+    if isinstance(layer, EdgeStrength):
+        return Reach(before.pixels + layer.reach / before.density, before.density)
     if isinstance(layer, Conv2DSubPixel):
         return Reach(before.pixels, before.density * layer.scale)
     if isinstance(layer, Resize) and not layer.margin:

@@ -1,0 +1,553 @@
+"""Simulate CD-SEM pictures of lines and spaces whose true edges are known.
+
+``python -m sr_dataset_builder.simulate_sem lines.yml``
+
+Writes pairs of pictures, a short exposure and the average of many frames, for training, validation
+and test, and beside every picture its truth: the edges themselves, CD, LER and LWR. The same file
+and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from scipy import signal
+
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.data_loader import RECORD_NAME, SPLITS
+from toolbox.errors import ConfigError, program
+from toolbox.io.atomic import replacing
+from toolbox.io.sem_image import write_sem_image
+from toolbox.metrology import SIGMAS, roughness_psd
+from toolbox.progress import progress
+
+#: Sub-pixels in which a row is drawn; the edges themselves are drawn exactly.
+_FINE = 6
+#: Farthest shifts in pixels, and widest beam; frames are drawn with a margin that holds all three.
+_MOST_DRIFT, _MOST_OFFSET, _MOST_BEAM = 4, 8, 4
+_MARGIN = _MOST_DRIFT + _MOST_OFFSET + 3 * _MOST_BEAM
+#: Edges are drawn this many times longer than a frame: it sees longer waves than itself.
+_LONGER = 8
+TRUTH_NAME = "truth.csv"
+#: What a split consists of, and the names of pictures and edges.
+_KINDS = ("low", "high", "noise_free", "truth", "average_*", TRUTH_NAME)
+_OWN_NAME = re.compile(r"line_\d{4,}\.(tif|npz)")
+
+
+def _range(value: Any) -> Any:
+    """Let one number stand for a range without width."""
+    return (value, value) if isinstance(value, (int, float)) else value
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("a number, or (min, max) with min <= max")
+    return limits
+
+
+def _between(low: float, high: float) -> Any:
+    number = Annotated[Float, Field(ge=low, le=high)]
+    return Annotated[tuple[number, number], BeforeValidator(_range), AfterValidator(_ordered)]
+
+
+class LineParams(Settings):
+    """Shape of the lines; a range is drawn from anew for every picture."""
+
+    pitch_nm: _between(2, 1e4) = (32.0, 32.0)  # type: ignore[valid-type]
+    cd_nm: _between(1, 1e4) = (16.0, 16.0)  # type: ignore[valid-type]
+    sigma_nm: _between(0, 100) = (0.4, 1.8)  # type: ignore[valid-type]
+    xi_nm: _between(0.1, 1e4) = (6.0, 40.0)  # type: ignore[valid-type]
+    alpha: _between(0.05, 1.5) = (0.1, 0.9)  # type: ignore[valid-type]
+    edge_correlation: _between(-1, 1) = (0.0, 0.0)  # type: ignore[valid-type]
+
+
+class ProfileParams(Settings):
+    """Grey values across a line, as shares of the full signal; decays per pixel."""
+
+    inside: _between(0, 1) = (0.3, 0.3)  # type: ignore[valid-type]
+    rim: _between(0, 1) = (0.5, 0.5)  # type: ignore[valid-type]
+    rim_decay: _between(0.01, 20) = (0.4, 0.4)  # type: ignore[valid-type]
+    background: _between(0, 1) = (0.1, 0.2)  # type: ignore[valid-type]
+    foot: _between(0, 1) = (0.1, 0.1)  # type: ignore[valid-type]
+    foot_decay: _between(0.01, 20) = (2.0, 2.0)  # type: ignore[valid-type]
+    psf_sigma_px: _between(0, _MOST_BEAM) = (0.5, 0.5)  # type: ignore[valid-type]
+
+
+class NoiseParams(Settings):
+    """Dose, noise and movement of the frames."""
+
+    peak_counts: _between(0.1, 1e6) = (10.0, 10.0)  # type: ignore[valid-type]
+    distribution: Literal["poisson", "gamma"] = "poisson"
+    correlation: Annotated[Float, Field(ge=0, lt=1)] = 0.5
+    low_frames: Count = 1
+    high_frames: Count | None = 64
+    drift_px: Annotated[Float, Field(ge=0, le=_MOST_DRIFT)] = 0.3
+    pair_offset_px: Annotated[Float, Field(ge=0, le=_MOST_OFFSET)] = 5.0
+    bits: Literal[8, 16] = 8
+    white: Annotated[Float, Field(gt=0)] = 2.5
+    black: Annotated[Float, Field(ge=0)] = 0.25
+
+
+class SplitParams(Settings):
+    """How many pictures, and what differs from the common settings."""
+
+    count: Annotated[Int, Field(ge=0)] = 0
+    lines: dict[str, Any] = Field({})
+    noise: dict[str, Any] = Field({})
+    cd_sweep_nm: tuple[Annotated[Float, Field(gt=0)], ...] = ()
+    sweep_count: Count = 2
+    averages: tuple[Count, ...] = ()
+
+
+class SimulationParams(Settings):
+    """What a simulation file (YAML) may say."""
+
+    save_dir: Annotated[str, Field(min_length=1)]
+    frame_shape: tuple[Annotated[Int, Field(ge=16)], Annotated[Int, Field(ge=16)]] = (512, 512)
+    pixel_nm: Annotated[Float, Field(gt=0)] = 0.8
+    lines: LineParams = LineParams()
+    profile: ProfileParams = ProfileParams()
+    noise: NoiseParams = NoiseParams()
+    train: SplitParams = SplitParams(count=32)
+    validation: SplitParams = SplitParams(count=4)
+    test: SplitParams = SplitParams(count=8)
+    seed: Annotated[Int, Field(ge=0)] = 0
+    overwrite: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_draw(self) -> SimulationParams:
+        for split in SPLITS:
+            self.noise_of(split)
+            self._refuse_tight_lines(split)
+        if not self.train.count:
+            raise ValueError("train.count must be at least 1; received 0.")
+        return self
+
+    def _refuse_tight_lines(self, split: str) -> None:
+        lines = self.lines_of(split)
+        pitch, widest = lines.pitch_nm, max(lines.cd_nm[1], *getattr(self, split).cd_sweep_nm, 0)
+        if widest >= pitch[0]:
+            raise ValueError(
+                f"{split}: cd_nm must stay below pitch_nm; received {widest:g} and {pitch[0]:g}. "
+                f"Use narrower lines or a larger pitch."
+            )
+        width = self.frame_shape[1] * self.pixel_nm
+        if width < 2 * pitch[1]:
+            raise ValueError(
+                f"{split}: pitch_nm must be at most half of the frame's width, {width:g} nm; "
+                f"received {pitch[1]:g}. Use a wider frame_shape."
+            )
+
+    def lines_of(self, split: str) -> LineParams:
+        """Return the shape of the lines of a split."""
+        return self._merged(split, "lines", LineParams)
+
+    def noise_of(self, split: str) -> NoiseParams:
+        """Return dose and noise of a split."""
+        return self._merged(split, "noise", NoiseParams)
+
+    def _merged(self, split: str, section: str, kind: Any) -> Any:
+        common = getattr(self, section).model_dump()
+        try:
+            own = getattr(getattr(self, split), section)
+            return check(kind, {**common, **own}, split, section)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+
+class Truth(NamedTuple):
+    """True edges of one picture, in the coordinates of its short exposure.
+
+    Attributes
+    ----------
+    left_px, right_px : numpy.ndarray, shape (lines, H)
+        Pixels, the centre of column j being at j; lines that are cut by the frame are left out.
+    pixel_nm : float
+        Size of a pixel.
+    """
+
+    left_px: np.ndarray
+    right_px: np.ndarray
+    pixel_nm: float
+
+    def figures(self) -> dict[str, float]:
+        """Return CD, LWR and LER (three standard deviations) as drawn, nm."""
+        width = (self.right_px - self.left_px) * self.pixel_nm
+        edges = np.concatenate([self.left_px, self.right_px]) * self.pixel_nm
+        return {
+            "cd_nm": float(width.mean()),
+            "lwr_nm": SIGMAS * float(np.sqrt(width.var(axis=1).mean())),
+            "ler_nm": SIGMAS * float(np.sqrt(edges.var(axis=1).mean())),
+        }
+
+
+def rough_edges(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    step_nm: float,
+    sigma_nm: float,
+    xi_nm: float,
+    alpha: float,
+) -> np.ndarray:
+    """Draw deviations of edges with the spectrum of `toolbox.metrology.roughness_psd`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    shape : (int, int)
+        Edges, rows. The edges are periodic over the rows; cut a part to be rid of that.
+    step_nm : float
+        Distance between rows.
+    sigma_nm, xi_nm, alpha : float
+        Standard deviation, correlation length, roughness exponent.
+
+    Returns
+    -------
+    numpy.ndarray, shape `shape`
+        nm. The mean of an edge is drawn, too.
+
+    References
+    ----------
+    Mack 2013, doi:10.1117/1.JMM.12.3.033016.
+    """
+    count, rows = shape
+    frequency = np.fft.rfftfreq(rows, step_nm)
+    density = roughness_psd(frequency, sigma_nm, xi_nm, alpha)
+    waves = rng.standard_normal((2, count, len(frequency)))
+    spectrum = (waves[0] + 1j * waves[1]) * np.sqrt(0.5 * density * rows / step_nm)
+    # The mean and, of an even number of rows, the finest wave have no phase: all power is real.
+    real = [0, -1] if rows % 2 == 0 else [0]
+    spectrum[:, real] = spectrum[:, real].real * np.sqrt(2)
+    return np.fft.irfft(spectrum, rows, axis=1)
+
+
+class LinePicture:
+    """One field of lines, ready to be exposed.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    params : SimulationParams
+        Frame and profile.
+    lines : LineParams
+        Shape of the lines.
+
+    Attributes
+    ----------
+    nominal : dict of str to float
+        What was drawn from the ranges.
+    truth : Truth
+        The edges.
+
+    Raises
+    ------
+    ConfigError
+        If lines of this shape run into each other.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, params: SimulationParams, lines: LineParams
+    ) -> None:
+        self._rng, self._params = rng, params
+        self.nominal = {name: rng.uniform(*limits) for name, limits in lines}
+        self._profile = {name: rng.uniform(*limits) for name, limits in params.profile}
+        edges = self._edges()
+        self.truth = self._truth(edges)
+        height, width = params.frame_shape
+        self._fine = np.fft.rfft2(self._draw(edges))
+        self._rows = np.fft.fftfreq(height + 2 * _MARGIN)[:, None]
+        self._columns = np.fft.rfftfreq((width + 2 * _MARGIN) * _FINE, 1 / _FINE)[None]
+
+    def _edges(self) -> np.ndarray:
+        """Return the positions (2 * lines, rows) of all edges in order, pixels."""
+        n, rng, pixel = self.nominal, self._rng, self._params.pixel_nm
+        rows = self._params.frame_shape[0] + 2 * _MARGIN
+        width = self._params.frame_shape[1] + 2 * _MARGIN
+        pitch, cd = n["pitch_nm"] / pixel, n["cd_nm"] / pixel
+        starts = np.arange(-2 * pitch, width + 2 * pitch, pitch) + rng.uniform(0, pitch) - _MARGIN
+        shape = (2 * len(starts), _LONGER * rows)
+        rho = n["edge_correlation"]
+        for _ in range(20):
+            drawn = rough_edges(rng, shape, pixel, n["sigma_nm"], n["xi_nm"], n["alpha"])
+            drawn = drawn[:, :rows] / pixel
+            left, other = drawn[::2], drawn[1::2]
+            right = rho * left + np.sqrt(1 - rho**2) * other
+            edges = np.stack([starts[:, None] + left, starts[:, None] + cd + right], axis=1)
+            edges = edges.reshape(-1, rows)
+            if np.diff(edges, axis=0).min() > 2:
+                return edges
+        raise ConfigError(
+            f"lines of cd_nm {n['cd_nm']:.3g} at pitch_nm {n['pitch_nm']:.3g} with sigma_nm "
+            f"{n['sigma_nm']:.3g} run into each other. Use less roughness, or wider lines and "
+            f"spaces."
+        )
+
+    def _truth(self, edges: np.ndarray) -> Truth:
+        height, width = self._params.frame_shape
+        left, right = (part[:, _MARGIN : _MARGIN + height] for part in (edges[::2], edges[1::2]))
+        whole = (left.min(axis=1) > 0) & (right.max(axis=1) < width - 1)
+        if not whole.any():
+            raise ConfigError(
+                f"no line lies wholly inside a frame_shape of {height} x {width} pixels. Use a "
+                f"wider one, or less roughness."
+            )
+        return Truth(left[whole], right[whole], self._params.pixel_nm)
+
+    def _draw(self, edges: np.ndarray) -> np.ndarray:
+        """Return the signal before the beam blurs it, finely sampled across the lines."""
+        width = (self._params.frame_shape[1] + 2 * _MARGIN) * _FINE
+        x = (np.arange(width) + 0.5) / _FINE - 0.5 - _MARGIN
+        number = sum((x[None] >= edge[:, None]).astype(np.int16) for edge in edges)
+        padded = np.concatenate([edges[:1] - 1e3, edges, edges[-1:] + 1e3]).T
+        before = x[None] - np.take_along_axis(padded, number.astype(np.int64), axis=1)
+        after = np.take_along_axis(padded, number.astype(np.int64) + 1, axis=1) - x[None]
+        p, nearest = self._profile, np.minimum(before, after)
+        inside = number % 2 == 1
+        # A fine pixel that holds an edge is a mixture of both sides.
+        share = np.where(inside, 1.0, 0.0)
+        part = np.clip(0.5 + nearest * _FINE, 0.5, 1.0)
+        share = np.where(inside, part, 1 - part)
+        line = p["inside"] + p["rim"] * _two_sided(before, after, p["rim_decay"])
+        space = p["background"] + p["foot"] * _two_sided(before, after, p["foot_decay"])
+        return np.asarray(share * line + (1 - share) * space, np.float32)
+
+    def expose(self, noise: NoiseParams, frames: int | None, offset: bool = False) -> np.ndarray:
+        """Take a picture.
+
+        Parameters
+        ----------
+        noise : NoiseParams
+            Dose, noise and movement.
+        frames : int or None
+            Frames that are averaged; None for a picture without noise.
+        offset : bool
+            Let the picture lie up to ``pair_offset_px`` beside the true edges.
+
+        Returns
+        -------
+        numpy.ndarray, shape (H, W), uint8 or uint16
+            Grey values.
+        """
+        counts = np.maximum(self._clean(noise, frames or 1, offset), 0)
+        dose = self._dose(noise)
+        if frames is not None:
+            total = counts * dose * frames
+            rng = self._rng
+            taken = rng.poisson(total) if noise.distribution == "poisson" else rng.gamma(total)
+            rho = noise.correlation
+            # Correlated along the fast axis, of the same variance; the beam itself is not blurred.
+            error = taken - total
+            error[:, 0] /= np.sqrt(1 - rho**2)
+            error = signal.lfilter([np.sqrt(1 - rho**2)], [1, -rho], error, axis=1)
+            counts = counts + error / (dose * frames)
+        height, width = self._params.frame_shape
+        counts = counts[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
+        p = self._profile
+        peak = p["inside"] + p["rim"]
+        grey = (counts / peak + noise.black) / (noise.white + noise.black)
+        top = 2**noise.bits - 1
+        return np.rint(np.clip(grey * top, 0, top)).astype(f"uint{noise.bits}")
+
+    def _dose(self, noise: NoiseParams) -> float:
+        """Return counts per unit of signal, such that the rim has ``peak_counts``."""
+        low, high = noise.peak_counts
+        share = self.nominal.setdefault("dose_share", float(self._rng.uniform()))
+        return (low + share * (high - low)) / (self._profile["inside"] + self._profile["rim"])
+
+    def _clean(self, noise: NoiseParams, frames: int, offset: bool) -> np.ndarray:
+        """Return the blurred signal (rows, columns) of pixels, margins included."""
+        beam = self._profile["psf_sigma_px"]
+        square = self._rows**2 + self._columns**2
+        transfer = np.exp(-2 * (np.pi * beam) ** 2 * square)
+        path = self._drift(noise.drift_px, frames)
+        if offset:
+            path = path + self._rng.uniform(-1, 1, 2) * noise.pair_offset_px
+        # The mean over all frames of a shift by (dy, dx), as one product of matrices.
+        down = np.exp(-2j * np.pi * self._rows * path[:, 0])
+        across = np.exp(-2j * np.pi * path[:, 1:] * self._columns)
+        moved = down @ across / len(path)
+        fine = np.fft.irfft2(
+            self._fine * transfer * moved, s=(len(self._rows), 2 * (self._columns.shape[1] - 1))
+        )
+        return fine.reshape(len(fine), -1, _FINE).mean(axis=2)
+
+    def _drift(self, size: float, frames: int) -> np.ndarray:
+        """Return where each frame lies (frames, 2): sums of sines about their mean, pixels."""
+        if frames == 1 or not size:
+            return np.zeros((1, 2))
+        time = np.linspace(0, 1, frames)[:, None, None]
+        waves = self._rng.uniform(0.2, 1.5, (1, 2, 3)), self._rng.uniform(0, 2 * np.pi, (1, 2, 3))
+        path = np.sin(2 * np.pi * waves[0] * time + waves[1]).mean(axis=2) * size / 2
+        # About the mean, so that an average lies where its truth does; none is farther than size.
+        return np.asarray(path - path.mean(axis=0))
+
+
+def _two_sided(before: np.ndarray, after: np.ndarray, decay: float) -> np.ndarray:
+    return np.exp(-decay * np.abs(before)) + np.exp(-decay * np.abs(after))
+
+
+class Simulator:
+    """Writes all pictures and their truth.
+
+    Parameters
+    ----------
+    params : SimulationParams
+        What is wanted.
+    """
+
+    def __init__(self, params: SimulationParams) -> None:
+        self.params = params
+        self.folder = Path(params.save_dir)
+
+    def jobs(self) -> Iterator[tuple[str, int, str, LineParams]]:
+        """Yield (split, number, group, lines) of every picture; a sweep is a group per CD."""
+        for split in SPLITS:
+            part: SplitParams = getattr(self.params, split)
+            lines = self.params.lines_of(split)
+            groups = [("lines", lines)] + [
+                (f"sweep_{cd:g}", lines.model_copy(update={"cd_nm": (cd, cd)}))
+                for cd in part.cd_sweep_nm
+            ]
+            number = 0
+            for group, shape in groups:
+                for _ in range(part.count if group == "lines" else part.sweep_count):
+                    number += 1
+                    yield split, number, group, shape
+
+    def run(self) -> dict[str, int]:
+        """Write everything; return the number of pictures by split.
+
+        ``SPLIT/low`` and ``SPLIT/high`` hold the pairs, ``SPLIT/truth`` the edges (``.npz``) and
+        ``SPLIT/truth.csv`` a row for each picture. Pictures of the test have a ``noise_free`` one
+        besides and, for ``averages``, ``average_NNNN`` of N frames.
+        """
+        (self.folder / RECORD_NAME).unlink(missing_ok=True)
+        rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+        jobs = list(self.jobs())
+        for split, number, group, lines in progress(jobs, "simulating", unit="picture"):
+            rng = np.random.default_rng([self.params.seed, SPLITS.index(split), number])
+            picture = LinePicture(rng, self.params, lines)
+            self._write(split, f"line_{number:04d}", group, picture)
+            figures = picture.truth.figures()
+            rows[split].append(
+                {
+                    "name": f"line_{number:04d}",
+                    "group": group,
+                    **figures,
+                    "lines": len(picture.truth.left_px),
+                    **{f"nominal_{key}": value for key, value in picture.nominal.items()},
+                }
+            )
+        for split in SPLITS:
+            if rows[split]:
+                with replacing(self.folder / split / TRUTH_NAME) as beside:
+                    pd.DataFrame(rows[split]).to_csv(beside, index=False)
+        counts = {split: len(rows[split]) for split in SPLITS}
+        self._record(counts)
+        return counts
+
+    def _write(self, split: str, name: str, group: str, picture: LinePicture) -> None:
+        noise = self.params.noise_of(split)
+        part: SplitParams = getattr(self.params, split)
+        exposures = {
+            "low": picture.expose(noise, noise.low_frames),
+            "high": picture.expose(noise, noise.high_frames, offset=True),
+        }
+        if split == "test":
+            exposures["noise_free"] = picture.expose(noise, None)
+            if group == "lines":
+                for count in part.averages:
+                    exposures[f"average_{count:04d}"] = picture.expose(noise, count)
+        for kind, pixels in exposures.items():
+            path = self.folder / split / kind / f"{name}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_sem_image(path, pixels, self.params.pixel_nm)
+        truth = picture.truth
+        with replacing(self.folder / split / "truth" / f"{name}.npz") as beside:
+            np.savez_compressed(beside, **truth._asdict())
+
+    def _record(self, counts: dict[str, int]) -> None:
+        content = {
+            "pixel_nm": self.params.pixel_nm,
+            "pictures": counts,
+            "simulation": self.params.model_dump(mode="json"),
+        }
+        with replacing(self.folder / RECORD_NAME) as beside:
+            beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def refuse_pictures(save_dir: str, where: str, overwrite: bool) -> None:
+    """Refuse to write where a data set lies, unless it is an older simulation to be replaced.
+
+    That is removed then; nothing else ever is.
+    """
+    folder = Path(save_dir)
+    parts = [part for kind in _KINDS for split in SPLITS for part in folder.glob(f"{split}/{kind}")]
+    found = [*folder.glob(RECORD_NAME), *folder.glob("*/data_[HL]R.*")]
+    found += [path for part in parts for path in (part.iterdir() if part.is_dir() else [part])]
+    if found and not overwrite:
+        raise ConfigError(
+            f"{where}: save_dir {save_dir} already holds a data set. "
+            f"Choose another, remove it, or add 'overwrite: true'."
+        )
+    foreign = [path for path in found if not _is_simulated(path)]
+    if foreign:
+        raise ConfigError(
+            f"{where}: save_dir {save_dir} holds {foreign[0].relative_to(folder)}, which is no "
+            f"simulation and is not replaced by one. Choose another folder."
+        )
+    for part in parts:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+
+
+def _is_simulated(path: Path) -> bool:
+    """Tell whether a file is one that a simulation wrote."""
+    if path.name != RECORD_NAME:
+        return path.name == TRUTH_NAME or bool(_OWN_NAME.fullmatch(path.name))
+    try:
+        return "simulation" in json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        return False
+
+
+def simulate(params: SimulationParams, where: str = "lines.yml") -> dict[str, int]:
+    """Write the data set that `params` describes; return the number of pictures by split."""
+    refuse_pictures(params.save_dir, where, params.overwrite)
+    try:
+        counts = Simulator(params).run()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    for split, count in counts.items():
+        print(f"{split:>10}: {count:5d} pairs")
+    print(f"written to {params.save_dir}")
+    return counts
+
+
+@program
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sr_dataset_builder.simulate_sem",
+        description="Simulate CD-SEM pictures of lines and spaces with known edges.",
+    )
+    parser.add_argument("yml_fname", help="simulation file (.yml)")
+    fname = parser.parse_args(arguments).yml_fname
+    simulate(check(SimulationParams, read_yaml(fname), fname), fname)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,300 @@
+"""Losses for pictures of lines: edges by Sobel, and the critical dimension in nanometres."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from pydantic import Field
+
+from toolbox.config import Count, Float, Weight
+
+Axis = Literal["vertical", "horizontal"]
+#: Lags, in rows, at which the roughness of SR and HR is compared.
+_LAGS = (1, 2, 4, 8, 16, 32)
+#: Least contrast of an edge, as a share of the data range.
+_LEAST_CONTRAST = 0.05
+#: Least rise between the two pixels of a crossing, as a share of the edge's contrast.
+_LEAST_RISE = 0.05
+#: Edges of HR closer to the sides than this are left out, pixels.
+_SIDE = 4
+
+
+class EdgeLoss:
+    """Mean absolute difference of Sobel gradients.
+
+    Called with ``(y_true, y_pred)``, both (N, H, W, C); returns (N,), in units of the images per
+    pixel. Both gradients count, so an edge that moves or fades is seen, whatever its direction.
+    """
+
+    #: Sobel 1968, divided by 8: the gradient of a ramp is its slope.
+    _KERNEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) / 8
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Return the loss of each image."""
+        difference = tf.cast(y_pred, tf.float32) - tf.cast(y_true, tf.float32)
+        # Sobel is linear: the difference of gradients is the gradient of the difference.
+        channels = difference.shape[3]
+        kernel = np.stack([self._KERNEL, self._KERNEL.T], axis=-1)[:, :, None, :]
+        kernel = np.repeat(kernel, channels, axis=2)
+        padded = tf.pad(difference, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        gradients = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], "VALID")
+        return tf.reduce_mean(tf.abs(gradients), axis=[1, 2, 3])
+
+
+class _Edges(NamedTuple):
+    """Left edges of lines, K per row at most, in order.
+
+    Attributes
+    ----------
+    place : tf.Tensor, shape (N, H, K)
+        Pixels, the centre of pixel j being at j.
+    level, rise : tf.Tensor, shape (N, H, K)
+        Grey value of the crossing, and least rise between the pixels beside it.
+    known : tf.Tensor of bool, shape (N, H, K)
+        Whether there is an edge.
+    """
+
+    place: tf.Tensor
+    level: tf.Tensor
+    rise: tf.Tensor
+    known: tf.Tensor
+
+
+class CDLoss:
+    """How far the edges of lines lie from where they should, in nanometres.
+
+    Called with ``(y_true, y_pred)``, both (N, H, W, C); returns (N,), the mean over channels.
+
+    Of the form ``width`` (default): thresholds, the edges and the windows around them are taken
+    from HR, and no gradient flows through them. In SR the crossing of the same threshold next to
+    each of them is located to a fraction of a pixel; its derivative with respect to the two grey
+    values beside it is exact. With Δ the displacements of left and right edges, the loss is ::
+
+        0.5 * (mean |Δ_left| + mean |Δ_right|) + 0.5 * |mean Δ_right - mean Δ_left| + w * R
+
+    A line that is wider by δ costs δ, on rough lines as on straight ones. R compares roughness: at
+    lags of 1 to 32 rows, the root mean square of the edge's change from row to row in SR with that
+    in HR (the structure function, whose transform is the power spectrum). Smoothed edges cost as
+    well as jagged ones. An edge without a crossing within `search_px` costs that distance.
+
+    Of the form ``gradient``: the mean of ``| |dSR| - |dHR| |`` along the lines, as first specified.
+    It is blind to the width of straight lines: the derivative along a straight line is zero.
+
+    Parameters
+    ----------
+    pixel_nm : float
+        Size of an HR pixel.
+    form : {'width', 'gradient'}
+        What is measured.
+    lines : {'vertical', 'horizontal'}
+        How the lines run.
+    max_val : float
+        Data range in the unit of the images; edges of less than 5 % of it are no edges.
+    threshold : float
+        Level of the crossing between the local minimum (0) and maximum (1) of HR.
+    search_px : int
+        Farthest displacement that is measured, pixels.
+    window_px : int
+        Half width of the window in which HR's minimum and maximum are sought, pixels.
+    smooth_px : float
+        Standard deviation of a Gaussian applied to both images across the lines, pixels.
+    roughness_weight : float
+        The w above.
+    """
+
+    def __init__(
+        self,
+        pixel_nm: float = 1.0,
+        form: Literal["width", "gradient"] = "width",
+        lines: Axis = "vertical",
+        max_val: float = 1.0,
+        threshold: float = 0.5,
+        search_px: int = 6,
+        window_px: int = 6,
+        smooth_px: float = 0.7,
+        roughness_weight: float = 1.0,
+    ) -> None:
+        self.pixel_nm = float(pixel_nm)
+        self.form = form
+        self.lines = lines
+        self.max_val = float(max_val)
+        self.threshold = float(threshold)
+        self.search_px = int(search_px)
+        self.window_px = int(window_px)
+        self.smooth_px = float(smooth_px)
+        self.roughness_weight = float(roughness_weight)
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Return the loss of each image, shape (N,)."""
+        hr, sr = (self._planes(tf.cast(y, tf.float32)) for y in (y_true, y_pred))
+        loss = self._gradient(hr, sr) if self.form == "gradient" else self._width(hr, sr)
+        return tf.reduce_mean(tf.reshape(loss, [-1, y_true.shape[3]]), axis=1)
+
+    def _planes(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the channels one by one, lines vertical: (N * C, H, W)."""
+        order = [0, 3, 1, 2] if self.lines == "vertical" else [0, 3, 2, 1]
+        planes = tf.transpose(images, order)
+        shape = tf.shape(planes)
+        return tf.reshape(planes, tf.stack([shape[0] * shape[1], shape[2], shape[3]]))
+
+    def _gradient(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        steps = [tf.abs(y[:, 1:] - y[:, :-1]) for y in (sr, hr)]
+        return tf.reduce_mean(tf.abs(steps[0] - steps[1]), axis=[1, 2])
+
+    def _width(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        hr, sr = tf.stop_gradient(self._smoothed(hr)), self._smoothed(sr)
+        displaced, shifts, rough = [], [], []
+        # In the mirror, right edges are left ones, and move the other way.
+        for true, seen in ((hr, sr), (tf.reverse(hr, [2]), tf.reverse(sr, [2]))):
+            edges = self._edges(true)
+            moved, found = self._displacements(seen, edges)
+            missed = tf.where(found, tf.abs(moved), float(self.search_px))
+            displaced.append(_mean(missed, edges.known))
+            shifts.append(_mean(moved, found))
+            rough.append(self._roughness(edges, moved, found))
+        edge, width = sum(displaced), tf.abs(shifts[0] + shifts[1])
+        loss = 0.5 * edge + 0.5 * width + 0.5 * self.roughness_weight * sum(rough)
+        return loss * self.pixel_nm
+
+    def _smoothed(self, planes: tf.Tensor) -> tf.Tensor:
+        """Apply the Gaussian across the lines."""
+        if not self.smooth_px:
+            return planes
+        half = int(np.ceil(3 * self.smooth_px))
+        kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / self.smooth_px) ** 2)
+        return _filtered(planes, kernel / kernel.sum())
+
+    def _edges(self, hr: tf.Tensor) -> _Edges:
+        """Find the left edges of lines in HR."""
+        w = self.window_px
+        # Extremes of a picture a little smoothed along the lines, so that noise makes none.
+        calm = tf.transpose(_filtered(tf.transpose(hr, [0, 2, 1]), np.full(5, 0.2)), [0, 2, 1])
+        low, high = -_maximum(-calm, w, w), _maximum(calm, w, w)
+        contrast = high - low
+        level = low + self.threshold * contrast
+        rises = (hr[:, :, :-1] < level[:, :, :-1]) & (hr[:, :, 1:] >= level[:, :, :-1])
+        # Bright rims rise on their inner sides, too; an outer edge has the dark space before it.
+        before, after = -_maximum(-calm, w, 0), -_maximum(-calm, 0, w)
+        dark = before < low + 0.3 * self.threshold * contrast
+        # The inner side of a rim has darkness behind it, where an outer edge has the line.
+        dark &= before < after + _LEAST_RISE * contrast
+        strong = contrast > _LEAST_CONTRAST * self.max_val
+        # What moves out of sight cannot be measured.
+        column = tf.range(tf.shape(hr)[2])
+        seen = (column >= _SIDE) & (column < tf.shape(hr)[2] - 1 - _SIDE)
+        mask = rises & (dark & strong & seen)[:, :, :-1]
+        width = hr.shape[2]
+        count = 16 if width is None else int(np.clip(np.ceil(width / 8), 4, 64))
+        first = tf.where(mask, -tf.range(tf.shape(mask)[2]), tf.int32.min)
+        if width is None:
+            # A narrow image may have fewer columns than there are places for edges.
+            first = tf.pad(first, [[0, 0], [0, 0], [0, count]], constant_values=tf.int32.min)
+        order, index = tf.math.top_k(first, count)
+        index = tf.where(order > tf.int32.min, index, 0)
+        value, after, at, span = (
+            tf.gather(y, index, batch_dims=2) for y in (hr, hr[:, :, 1:], level, contrast)
+        )
+        # Where there is no edge, the span may be next to nothing, and its reciprocal no number.
+        rise = _LEAST_RISE * tf.maximum(span, _LEAST_CONTRAST * self.max_val)
+        share = (at - value) / tf.maximum(after - value, rise)
+        return _Edges(tf.cast(index, tf.float32) + share, at, rise, order > tf.int32.min)
+
+    def _displacements(self, sr: tf.Tensor, edges: _Edges) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return how far SR's nearest crossing lies from each edge of HR, and where there is one.
+
+        Both (N, H, K), the first in pixels, 0 where there is none.
+        """
+        reach = self.search_px + 1
+        offsets = tf.range(-reach, reach + 1)
+        base = tf.cast(tf.floor(edges.place), tf.int32)[..., None]
+        columns = base + offsets
+        inside = (columns >= 0) & (columns < tf.shape(sr)[2])
+        kept = tf.clip_by_value(columns, 0, tf.shape(sr)[2] - 1)
+        values = tf.gather(sr, kept, batch_dims=2) - edges.level[..., None]
+        before, after = values[..., :-1], values[..., 1:]
+        crossing = (before < 0) & (after >= 0) & inside[..., :-1] & inside[..., 1:]
+        share = -before / tf.maximum(after - before, edges.rise[..., None])
+        moved = tf.cast(columns[..., :-1], tf.float32) + share - edges.place[..., None]
+        distance = tf.where(crossing, tf.abs(moved), 1e9)
+        nearest = tf.argmin(distance, axis=-1)
+        chosen = tf.one_hot(nearest, 2 * reach, on_value=True, off_value=False, dtype=tf.bool)
+        best = tf.reduce_sum(tf.where(chosen, moved, 0.0), axis=-1)
+        found = edges.known & (tf.reduce_min(distance, axis=-1) <= self.search_px)
+        return tf.where(found, best, 0.0), found
+
+    def _roughness(self, edges: _Edges, moved: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        """Return the difference in roughness between SR and HR, pixels, (N,)."""
+        terms = []
+        for lag in _LAGS:
+            near, far = edges.place[:, :-lag, :, None], edges.place[:, lag:, None, :]
+            distance = tf.abs(far - near)
+            distance = tf.where(found[:, lag:, None, :], distance, 1e9)
+            partner = tf.argmin(distance, axis=-1)
+            linked = found[:, :-lag] & (tf.reduce_min(distance, axis=-1) < self.window_px)
+            true = tf.gather(edges.place[:, lag:], partner, batch_dims=2) - edges.place[:, :-lag]
+            added = tf.gather(moved[:, lag:], partner, batch_dims=2) - moved[:, :-lag]
+            sizes = [
+                tf.sqrt(_mean(tf.square(change), linked) + 1e-6) for change in (true, true + added)
+            ]
+            terms.append(tf.abs(sizes[1] - sizes[0]))
+        return tf.add_n(terms) / len(terms)
+
+
+def _mean(values: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+    """Mean over rows and edges of what is known, (N,); 0 if nothing is."""
+    total = tf.reduce_sum(tf.where(known, values, 0.0), axis=[1, 2])
+    count = tf.reduce_sum(tf.cast(known, tf.float32), axis=[1, 2])
+    return total / tf.maximum(count, 1.0)
+
+
+def _filtered(planes: tf.Tensor, kernel: np.ndarray) -> tf.Tensor:
+    """Filter the rows of planes (N, H, W) with a short kernel, mirrored at the ends."""
+    half = len(kernel) // 2
+    padded = tf.pad(planes, [[0, 0], [0, 0], [half, half]], "SYMMETRIC")[..., None]
+    weights = tf.constant(kernel.astype(np.float32)[None, :, None, None])
+    return tf.nn.conv2d(padded, weights, 1, "VALID")[..., 0]
+
+
+def _maximum(planes: tf.Tensor, before: int, after: int) -> tf.Tensor:
+    """Largest value from `before` pixels left to `after` pixels right of each, (N, H, W)."""
+    edges = [[0, 0], [0, 0], [before, after]]
+    padded = tf.pad(planes, edges, constant_values=planes.dtype.min)[..., None]
+    return tf.nn.max_pool2d(padded, (1, before + after + 1), 1, "VALID")[..., 0]
+
+
+# What the registry knows; the arguments after the images are the keys of the YAML section.
+
+
+def edgeloss(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+    """Mean absolute difference of Sobel gradients, shape (N,); see `EdgeLoss`."""
+    return EdgeLoss()(y_true, y_pred)
+
+
+def cdloss(
+    y_true: tf.Tensor,
+    y_pred: tf.Tensor,
+    form: Literal["width", "gradient"] = "width",
+    lines: Axis = "vertical",
+    threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5,
+    search_px: Annotated[Count, Field(le=64)] = 6,
+    window_px: Annotated[Count, Field(le=64)] = 6,
+    smooth_px: Annotated[Float, Field(ge=0, le=5)] = 0.7,
+    roughness_weight: Weight = 1.0,
+    pixel_nm: float = 1.0,
+    max_val: float = 1.0,
+) -> tf.Tensor:
+    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`."""
+    loss = CDLoss(
+        pixel_nm,
+        form,
+        lines,
+        max_val,
+        threshold,
+        search_px,
+        window_px,
+        smooth_px,
+        roughness_weight,
+    )
+    return loss(y_true, y_pred)

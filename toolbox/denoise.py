@@ -1,0 +1,101 @@
+"""Plain filters that a restored picture must beat, at the strength that suits the pictures best."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+Filter = Callable[[np.ndarray], np.ndarray]
+#: Standard deviations of the Gaussian that are tried, pixels.
+GAUSSIANS_PX = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+#: Strengths of non-local means, as multiples of the noise, and Gaussians before it, pixels.
+_STRENGTHS = (0.6, 0.8, 1.0, 1.3)
+_GAUSSIANS_BEFORE_PX = (0.0, 1.0)
+#: Side of the part on which filters are chosen, pixels, and number of pictures.
+_PART_PX = 192
+_PICTURES = 4
+
+
+def gaussian(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Blur an image (H, W) with a Gaussian of `sigma_px` pixels; float32."""
+    blurred: np.ndarray = ndimage.gaussian_filter(image.astype(np.float32), sigma_px)
+    return blurred
+
+
+def non_local_means(image: np.ndarray, strength: float, sigma_px: float = 0.0) -> np.ndarray:
+    """Average over like-looking patches (Buades et al. 2005, doi:10.1109/CVPR.2005.38).
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (H, W)
+        Grey values.
+    strength : float
+        Cut-off as a multiple of the noise that is estimated in the image.
+    sigma_px : float
+        Gaussian applied before, pixels.
+
+    Returns
+    -------
+    numpy.ndarray, shape (H, W), float32
+    """
+    from skimage.restoration import denoise_nl_means, estimate_sigma
+
+    calm = gaussian(image, sigma_px) if sigma_px else image.astype(np.float32)
+    noise = float(estimate_sigma(calm))
+    if not noise > 0:
+        return calm
+    result = denoise_nl_means(
+        calm, patch_size=5, patch_distance=7, h=strength * noise, sigma=noise, fast_mode=True
+    )
+    return np.asarray(result, np.float32)
+
+
+def choose_filters(
+    low: Sequence[np.ndarray], high: Sequence[np.ndarray], gaussian_px: float | None = None
+) -> dict[str, tuple[Filter, str]]:
+    """Choose the strength of each filter that brings `low` nearest to `high`.
+
+    Parameters
+    ----------
+    low, high : sequence of numpy.ndarray, shape (H, W)
+        Pairs that are not those of the test.
+    gaussian_px : float, optional
+        Take this Gaussian instead of the best one.
+
+    Returns
+    -------
+    dict of str to (callable, str)
+        By method: the filter, and what it is in words.
+    """
+    pairs = [(_middle(a), _middle(b)) for a, b in list(zip(low, high, strict=True))[:_PICTURES]]
+    sigmas = GAUSSIANS_PX if gaussian_px is None else (gaussian_px,)
+    blurs = [(functools.partial(gaussian, sigma_px=s), f"sigma {s:g} px") for s in sigmas]
+    means = [
+        (
+            functools.partial(non_local_means, strength=h, sigma_px=s),
+            f"strength {h:g} of the noise" + (f" after a Gaussian of {s:g} px" if s else ""),
+        )
+        for s in _GAUSSIANS_BEFORE_PX
+        for h in _STRENGTHS
+    ]
+    return {"gaussian": _best(blurs, pairs), "non_local_means": _best(means, pairs)}
+
+
+def _best(
+    candidates: Sequence[tuple[Filter, str]], pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[Filter, str]:
+    if len(candidates) == 1:
+        return candidates[0]
+    errors = [
+        sum(float(np.square(candidate(low) - high).mean()) for low, high in pairs)
+        for candidate, _ in candidates
+    ]
+    return candidates[int(np.argmin(errors))]
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    rows, columns = (max(0, (size - _PART_PX) // 2) for size in image.shape)
+    return image[rows : rows + _PART_PX, columns : columns + _PART_PX].astype(np.float32)

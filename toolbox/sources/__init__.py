@@ -1,0 +1,1 @@
+"""Places that pairs come from; their names are in `toolbox.registry.SOURCES`."""

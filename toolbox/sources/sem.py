@@ -1,0 +1,540 @@
+"""The source ``sem``: patches of low and high SEM pictures, drawn anew every epoch."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import keras
+import numpy as np
+from pydantic import Field
+
+from toolbox.augment import Augmenter
+from toolbox.config import Count, Float, Int, Weight
+from toolbox.data_generator import Pair, PairStream
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.sem_image import read_sem_image
+from toolbox.normalizer import SymmetricNormalizer
+from toolbox.sources.sem_frames import Align, SEMFrame, SEMFrames, pair_files
+
+SPLITS = ("train", "validation", "test")
+RECORD_NAME = "dataset.json"
+#: Frames whose patches stand for all training data where a few are enough.
+SAMPLED_FRAMES = 16
+
+Size = Annotated[Float, Field(gt=0)]
+Rows = Annotated[Int, Field(ge=0)]
+NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
+
+
+def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) -> Pair:
+    """Cut frames into a regular grid of patches that do not overlap.
+
+    Parameters
+    ----------
+    frames : SEMFrames
+        The frames.
+    patch_size : int
+        Side of a low patch in pixels.
+    limit : int, optional
+        Use at most so many frames, always the same ones.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray)
+        Low (N, p, p, 1) and high (N, p * scale, p * scale, 1) counts, float32.
+    """
+    numbers = np.arange(len(frames))
+    if limit is not None and len(frames) > limit:
+        chosen = np.random.default_rng(0).choice(len(frames), limit, replace=False)
+        numbers = np.sort(chosen)
+    places = []
+    for number in numbers:
+        rows, columns = (_grid(s.stop - s.start, patch_size) for s in frames.regions[number])
+        places += [(int(number), row, column) for row in rows for column in columns]
+    return _cut(frames, places, patch_size)
+
+
+def _grid(length: int, patch_size: int) -> list[int]:
+    """Return where the patches along a side begin, spread evenly."""
+    starts = np.linspace(0, length - patch_size, length // patch_size)
+    return [round(start) for start in starts] if len(starts) > 1 else [(length - patch_size) // 2]
+
+
+def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -> Pair:
+    """Return the patches at (frame, row, column), counts in float32."""
+    fine = size * frames.scale
+    low = np.empty((len(places), size, size, 1), np.float32)
+    high = np.empty((len(places), fine, fine, 1), np.float32)
+    for i, (number, row, column) in enumerate(places):
+        crop = frames.crop(number)
+        low[i, ..., 0] = crop.low[row : row + size, column : column + size]
+        top, left = row * frames.scale, column * frames.scale
+        high[i, ..., 0] = crop.high[top : top + fine, left : left + fine]
+    return low, high
+
+
+def _check_patch(frames: SEMFrames, patch_size: int) -> None:
+    sides = [[s.stop - s.start for s in region] for region in frames.regions]
+    number = int(np.argmin([min(side) for side in sides]))
+    if patch_size > min(sides[number]):
+        height, width = sides[number]
+        raise ConfigError(
+            f"patch_size must be at most {max(min(sides[number]), 0)} pixels, as the usable crop "
+            f"of {frames.files[number].low} is {height} × {width}; received {patch_size}. Lower "
+            f"it, or raise central_crop_height or central_crop_width if the frame is larger."
+        )
+
+
+class SEMPatchDataset(PairStream, keras.utils.PyDataset):
+    """Batches of aligned low / high patches of two folders of SEM pictures.
+
+    For ``fit`` as it is, or through `training_dataset`. Batch number i holds the same bytes
+    whenever it is asked for. Training patches lie at random places of the frames' crops, half of
+    them mirrored left-right; with ``training=False`` they are those of a regular grid, so that
+    what is monitored does not depend on chance.
+
+    Parameters
+    ----------
+    low_dir, high_dir : path-like
+        Folders of the pictures to be improved and of the wanted ones.
+    patch_size : int
+        Side of a low patch in pixels.
+    scale, file_prefix, suffix_len, central_crop_height, central_crop_width, data_bar_height
+        See `toolbox.sources.sem_frames.SEMFrames`.
+    align, max_shift, in_memory, cache_dir, pairs
+        See there. Of frames that are moved in memory a pixel takes 4 bytes.
+    horizontal_flip : bool
+        Mirror half of the training patches left-right.
+    repeats : int
+        Patches of each frame in an epoch.
+    batch_size : int
+        Pairs in a batch.
+    training : bool
+        Random patches for ever, or the fixed ones once.
+    seed : int
+        Seed of order, places, mirroring and augmentation.
+    norm_func : callable, optional
+        ``norm_func(low, high) -> (low, high)`` of counts; default to [-1, 1] by `norm_range`.
+    norm_range : (float, float), optional
+        Counts that become -1 and 1; default all that 8 or 16 bits can hold.
+    augmenter : toolbox.augment.Augmenter, optional
+        Applied to counts before they are normalised, in training only.
+    workers : int
+        Threads of ``fit``.
+    frames : SEMFrames, optional
+        Frames that are already open, instead of the folders and what belongs to them.
+
+    Attributes
+    ----------
+    frames : SEMFrames
+        The pairs, their shifts and crops.
+    num_imgs : int
+        Patches in an epoch: frames × repeats in training, else all of the grid.
+    raw_lr_imgs, raw_hr_imgs : numpy.ndarray, float32
+        Fixed patches in counts: all, or in training those of some frames.
+    notes : list of str
+        Lines a program should print.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the pairs are not in order, or patches or batches do not fit them.
+    """
+
+    def __init__(
+        self,
+        low_dir: str | os.PathLike[str],
+        high_dir: str | os.PathLike[str],
+        *,
+        patch_size: int = 128,
+        scale: int = 1,
+        file_prefix: str | Sequence[str] = "",
+        suffix_len: int = 8,
+        central_crop_height: int | None = 800,
+        central_crop_width: int | None = 256,
+        data_bar_height: int | Literal["auto"] = 0,
+        align: Align = "high",
+        max_shift: float = 8.0,
+        horizontal_flip: bool = True,
+        repeats: int = 1,
+        batch_size: int = 8,
+        training: bool = True,
+        seed: int = 0,
+        in_memory: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        norm_func: NormFunc | None = None,
+        norm_range: tuple[float, float] | None = None,
+        augmenter: Augmenter | None = None,
+        pairs: Collection[str] | None = None,
+        workers: int = 2,
+        frames: SEMFrames | None = None,
+    ) -> None:
+        super().__init__(workers=workers)
+        for name, value in (("patch_size", patch_size), ("repeats", repeats)):
+            _check_count(name, value)
+        _check_count("batch_size", batch_size)
+        self.frames = frames or SEMFrames(
+            low_dir,
+            high_dir,
+            scale=scale,
+            file_prefix=file_prefix,
+            suffix_len=suffix_len,
+            central_crop_height=central_crop_height,
+            central_crop_width=central_crop_width,
+            data_bar_height=data_bar_height,
+            align=align,
+            max_shift=max_shift,
+            in_memory=in_memory,
+            cache_dir=cache_dir,
+            pairs=pairs,
+        )
+        _check_patch(self.frames, patch_size)
+        self.patch_size, self.repeats = patch_size, repeats
+        self.horizontal_flip, self.training = horizontal_flip, training
+        self.batch_size, self.seed = batch_size, seed
+        self._epoch = 0
+        self._augmenter = augmenter
+        low, high = norm_range or self.frames.norm_range
+        self._norm_func = norm_func or SymmetricNormalizer(low, high, low, high).normalize_pair
+        limit = SAMPLED_FRAMES if training else None
+        self.raw_lr_imgs, self.raw_hr_imgs = fixed_patches(self.frames, patch_size, limit)
+        self.num_imgs = len(self.frames) * repeats if training else len(self.raw_lr_imgs)
+        self._full_batches = training
+        if training and batch_size > self.num_imgs:
+            raise ConfigError(
+                f"batch_size must not exceed the {len(self.frames)} pairs × {repeats} repeats; "
+                f"received {batch_size}. Lower it or raise repeats."
+            )
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines a program should print."""
+        return self.frames.notes
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch()
+
+    def __getitem__(self, index: int) -> Pair:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch must be 0 to {len(self) - 1}; received {index}")
+        return self.batch(self._epoch * len(self) + index)
+
+    def on_epoch_end(self) -> None:
+        """Go on to the patches of the next epoch."""
+        self._epoch += 1
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of batches: full ones in training, else also a short last one."""
+        if self.training:
+            return super().steps_per_epoch()
+        return -(-self.num_imgs // self.batch_size)
+
+    def batch(self, number: int) -> Pair:
+        """Return batch `number`, counted over all epochs from 0.
+
+        Returns
+        -------
+        (numpy.ndarray, numpy.ndarray)
+            Low (batch_size, p, p, 1) and high (batch_size, p * scale, p * scale, 1), normalised,
+            float32.
+        """
+        epoch, step = divmod(int(number), self.steps_per_epoch())
+        start = step * self.batch_size
+        if not self.training:
+            return self._slice(start)
+        items = self._permutation(epoch)[start : start + self.batch_size]
+        rng = np.random.default_rng([self.seed, 2, int(number)])
+        low, high = _cut(self.frames, self._places(items % len(self.frames), rng), self.patch_size)
+        if self.horizontal_flip:
+            mirrored = rng.random(len(items)) < 0.5
+            for imgs in (low, high):
+                imgs[mirrored] = imgs[mirrored, :, ::-1]
+        if self._augmenter is not None:
+            low, high = self._augmenter(low, high, rng)
+        return self._norm_func(low, high)
+
+    def _places(self, numbers: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+        """Draw where in each frame a patch lies."""
+        regions = [self.frames.regions[number] for number in numbers]
+        room = np.array([[s.stop - s.start for s in region] for region in regions])
+        corners = rng.integers(0, room - self.patch_size, endpoint=True)
+        return [(int(n), int(y), int(x)) for n, (y, x) in zip(numbers, corners, strict=True)]
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all pixels and of what shapes the patches, but for the seed."""
+        shaping = (self.patch_size, self.repeats, self.horizontal_flip, self.training)
+        return zlib.crc32(repr(shaping).encode(), self.frames.checksum)
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{name} must be 1 or more; received {value}. Raise it.")
+
+
+class SEMSource:
+    """What ``source: sem`` in a YAML file means: folders of low and high SEM pictures.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder that the other folders are relative to.
+    sr_scale : int, optional
+        High pictures are this many times larger; default 1.
+    train_low_dir, train_high_dir, val_low_dir, val_high_dir, test_low_dir, test_high_dir : str
+        Folders of the pictures.
+    shares : (float, float, float), optional
+        Deal the pairs of the training folders, sorted by name, to training, validation and test
+        in these shares, e.g. [7, 1, 4]; the other folders are not read.
+    patch_size, file_prefix, suffix_len, central_crop_height, central_crop_width
+        See `SEMPatchDataset`.
+    data_bar_height, align, max_shift, repeats, horizontal_flip, in_memory, cache_dir
+        See there.
+    pixel_nm : float, optional
+        Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
+        the tags of the pictures.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the folder is missing; if pairs are not in order, when they are first asked for.
+    """
+
+    kind: ClassVar[str] = "sem"
+
+    def __init__(
+        self,
+        data_dir: str,
+        sr_scale: int | None = None,
+        train_low_dir: str = "train/low",
+        train_high_dir: str = "train/high",
+        val_low_dir: str = "validation/low",
+        val_high_dir: str = "validation/high",
+        test_low_dir: str = "test/low",
+        test_high_dir: str = "test/high",
+        shares: tuple[Weight, Weight, Weight] | None = None,
+        file_prefix: str | tuple[str, str] = "",
+        suffix_len: Count = 8,
+        patch_size: Count = 128,
+        central_crop_height: Count | None = 800,
+        central_crop_width: Count | None = 256,
+        data_bar_height: Rows | Literal["auto"] = 0,
+        align: Align = "high",
+        max_shift: Size = 8.0,
+        repeats: Count = 1,
+        horizontal_flip: bool = True,
+        in_memory: bool = True,
+        cache_dir: str | None = None,
+        pixel_nm: Size | None = None,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        if not self.data_dir.is_dir():
+            raise DataError(f"data_dir {data_dir}: no such folder. Mend data_dir.")
+        self.sr_scale = sr_scale or 1
+        self._folders = {
+            "train": (self.data_dir / train_low_dir, self.data_dir / train_high_dir),
+            "validation": (self.data_dir / val_low_dir, self.data_dir / val_high_dir),
+            "test": (self.data_dir / test_low_dir, self.data_dir / test_high_dir),
+        }
+        self.shares = shares
+        self._pairing = (file_prefix, suffix_len)
+        self.patch_size, self.repeats = patch_size, repeats
+        self.horizontal_flip = horizontal_flip
+        self._pixel_nm = pixel_nm
+        self._options: dict[str, Any] = {
+            "scale": self.sr_scale,
+            "central_crop_height": central_crop_height,
+            "central_crop_width": central_crop_width,
+            "data_bar_height": data_bar_height,
+            "align": align,
+            "max_shift": max_shift,
+            "in_memory": in_memory,
+            "cache_dir": cache_dir,
+            "file_prefix": file_prefix,
+            "suffix_len": suffix_len,
+        }
+        self._opened: dict[str, SEMFrames] = {}
+
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return the settings that the YAML section ``sem`` may hold."""
+        signature = inspect.signature(cls.__init__, eval_str=True)
+        own = ("self", "data_dir", "sr_scale")
+        return {name: p for name, p in signature.parameters.items() if name not in own}
+
+    @classmethod
+    def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that have other defaults with this source.
+
+        Parameters
+        ----------
+        section : dict
+            What the YAML section ``sem`` says, not yet checked.
+        """
+        patch_size = section.get("patch_size", 128)
+        return {
+            "scale": 1,
+            "input_shape": [patch_size, patch_size, 1],
+            "normalizer": "symmetric",
+            "batch_size": 8,
+            "epochs": 50,
+            "optimizer": "adamw",
+            "learning_rate": 2e-4,
+            "lr_schedule": {"name": "cosine", "final": 0.01},
+            "metrics": ["psnr", "ssim", "cdloss"],
+            "monitor_metric": "val_cdloss",
+            "final_evaluation": True,
+            "loss": {"mae": 1, "one_minus_ssim": 0.1, "edgeloss": 0.05, "cdloss": 0.5},
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines a program should print, about what was opened so far."""
+        return [note for frames in self._opened.values() for note in frames.notes]
+
+    @property
+    def norm_range(self) -> tuple[float, float]:
+        """Counts that the pictures can hold, (0, 255) or (0, 65535)."""
+        if self._opened:
+            return next(iter(self._opened.values())).norm_range
+        bits = read_sem_image(self._any_pair()[0]).bits
+        return (0.0, 2.0**bits - 1)
+
+    @property
+    def pixel_nm(self) -> float | None:
+        """Size of a high pixel in nm; None if neither the settings nor the files say it."""
+        if self._pixel_nm is None:
+            self._pixel_nm = self._recorded_pixel_nm()
+        if self._pixel_nm is not None or self._opened:
+            opened = [frames.pixel_nm for frames in self._opened.values()]
+            return self._pixel_nm or next((size for size in opened if size is not None), None)
+        low, high = (read_sem_image(path).pixel_nm for path in self._any_pair())
+        return high if high is not None or low is None else low / self.sr_scale
+
+    def train(self) -> Pair:
+        """Return fixed patches of some training frames: low and high counts (N, h, w, 1)."""
+        return self._patches("train", SAMPLED_FRAMES)
+
+    def validation(self) -> Pair:
+        """Return the fixed patches of all validation frames: low and high counts (N, h, w, 1)."""
+        return self._patches("validation")
+
+    def test(self) -> Pair:
+        """Return the fixed patches of all test frames: low and high counts (N, h, w, 1)."""
+        return self._patches("test")
+
+    def frames(self, split: str) -> list[SEMFrame]:
+        """Return whole aligned crops for measurements.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data.
+        """
+        opened = self.open(split)
+        return [opened.frame(number) for number in range(len(opened))]
+
+    def open(self, split: str) -> SEMFrames:
+        """Return the frames of a split, read when first asked for."""
+        if split not in self._opened:
+            low_dir, high_dir = self._folders[self._folder_of(split)]
+            pairs = self._dealt(split)
+            self._opened[split] = SEMFrames(low_dir, high_dir, pairs=pairs, **self._options)
+        return self._opened[split]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return `toolbox.sources.alignment.alignment_report` of what was opened so far."""
+        return [
+            {"split": split, **row}
+            for split, frames in self._opened.items()
+            for row in frames.report()
+        ]
+
+    def training_data(
+        self,
+        norm_func: NormFunc | None,
+        batch_size: int,
+        augmenter: Augmenter | None = None,
+        seed: int = 0,
+    ) -> SEMPatchDataset:
+        """Return random training patches.
+
+        Parameters
+        ----------
+        norm_func : callable or None
+            ``norm_func(low, high) -> (low, high)`` of counts; None for [-1, 1].
+        batch_size : int
+            Pairs in a batch.
+        augmenter : toolbox.augment.Augmenter, optional
+            Applied to counts before they are normalised.
+        seed : int
+            Seed of everything that is drawn.
+        """
+        return SEMPatchDataset(
+            *self._folders["train"],
+            patch_size=self.patch_size,
+            repeats=self.repeats,
+            horizontal_flip=self.horizontal_flip,
+            batch_size=batch_size,
+            seed=seed,
+            norm_func=norm_func,
+            augmenter=augmenter,
+            frames=self.open("train"),
+        )
+
+    def _patches(self, split: str, limit: int | None = None) -> Pair:
+        frames = self.open(split)
+        _check_patch(frames, self.patch_size)
+        return fixed_patches(frames, self.patch_size, limit)
+
+    def _folder_of(self, split: str) -> str:
+        return split if self.shares is None else "train"
+
+    def _dealt(self, split: str) -> list[str] | None:
+        """Return the names of the pairs that `shares` gives to a split; None for all."""
+        if self.shares is None:
+            return None
+        total = sum(self.shares)
+        if not (total > 0 and min(self.shares) >= 0):
+            raise ConfigError(
+                f"shares must be three numbers from 0, not all 0; received {list(self.shares)}. "
+                f"Write e.g. [7, 1, 4]."
+            )
+        names = [files.name for files in pair_files(*self._folders["train"], *self._pairing)]
+        ends = np.rint(np.cumsum([0, *self.shares]) / total * len(names)).astype(int)
+        number = SPLITS.index(split)
+        chosen = names[ends[number] : ends[number + 1]]
+        if not chosen:
+            raise ConfigError(
+                f"shares must leave a pair for {split}; received {list(self.shares)} for "
+                f"{len(names)} pairs. Raise the {('first', 'second', 'third')[number]} share."
+            )
+        return chosen
+
+    def _any_pair(self) -> tuple[Path, Path]:
+        """Return the first pair of the first split that is there."""
+        there = [split for split in SPLITS if self._folders[self._folder_of(split)][0].is_dir()]
+        folders = self._folders[self._folder_of((*there, "train")[0])]
+        files = pair_files(*folders, *self._pairing)[0]
+        return files.low, files.high
+
+    def _recorded_pixel_nm(self) -> float | None:
+        record = self.data_dir / RECORD_NAME
+        try:
+            pixel_nm = json.loads(record.read_text(encoding="utf-8")).get("pixel_nm")
+            size = None if pixel_nm is None else float(pixel_nm)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{record}: expected nm under pixel_nm; received {type(error).__name__}: {error}. "
+                f"Mend or remove the file."
+            ) from None
+        if size is not None and not (np.isfinite(size) and size > 0):
+            raise DataError(f"{record}: pixel_nm must be above 0; received {size}. Mend the file.")
+        return size

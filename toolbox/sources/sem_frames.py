@@ -1,0 +1,485 @@
+"""Low and high SEM pictures found in two folders, checked, aligned and cropped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.sem_image import SUFFIXES, SEMImage, read_sem_image
+from toolbox.progress import progress
+from toolbox.resample import block_mean
+from toolbox.sources.alignment import (
+    AlignedPair,
+    PairFiles,
+    Region,
+    Shift,
+    ShiftCache,
+    alignment_report,
+    apply_shift,
+    data_bar_rows,
+    estimate_shift,
+    valid_region,
+)
+
+Align = Literal["high", "low", "none"]
+#: Pixels beyond a crop that are moved with it: there the spline has forgotten the cut (0.27^16).
+_MARGIN = 16
+#: Crops that are kept when they are read on demand.
+_REMEMBERED = 32
+_NAMED = 5
+#: Sizes of pixels that differ by less are the same: they are rounded in the tags.
+_PIXEL_TOLERANCE = 0.01
+
+
+def pair_files(
+    low_dir: str | os.PathLike[str],
+    high_dir: str | os.PathLike[str],
+    file_prefix: str | Sequence[str] = "",
+    suffix_len: int = 8,
+    pairs: Collection[str] | None = None,
+) -> list[PairFiles]:
+    """Find the pairs of two folders by the last characters of the file names.
+
+    Parameters
+    ----------
+    low_dir, high_dir : path-like
+        Folders of the pictures to be improved and of the wanted ones. What is no picture, or is
+        hidden by a dot, is passed over.
+    file_prefix : str or (str, str)
+        What the names must begin with, in both folders or in low and high.
+    suffix_len : int
+        How many last characters, with the ending, make a pair: 8 for ``_001.tif``.
+    pairs : collection of str, optional
+        Only these, by those last characters.
+
+    Returns
+    -------
+    list of PairFiles
+        Sorted by name.
+
+    Raises
+    ------
+    DataError
+        If a folder is missing or has no such picture, two files of a folder have the same last
+        characters, or a file has no partner.
+    """
+    prefixes = (file_prefix, file_prefix) if isinstance(file_prefix, str) else tuple(file_prefix)
+    folders = Path(low_dir), Path(high_dir)
+    low, high = (
+        _by_suffix(folder, prefix, suffix_len)
+        for folder, prefix in zip(folders, prefixes, strict=True)
+    )
+    _refuse_single(low, high, folders, suffix_len)
+    chosen = sorted(low) if pairs is None else sorted(set(pairs))
+    unknown = [name for name in chosen if name not in low]
+    if unknown or not chosen:
+        raise DataError(
+            f"{low_dir}: pairs must be some of {_some(sorted(low))}; received {_some(unknown)}. "
+            f"Name pairs by the last {suffix_len} characters of their files."
+        )
+    return [PairFiles(name, low[name], high[name]) for name in chosen]
+
+
+def _by_suffix(folder: Path, prefix: str, suffix_len: int) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Mend data_dir or the folder of the source.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        if path.suffix.lower() not in SUFFIXES or name.startswith(".") or not path.is_file():
+            continue
+        if not name.startswith(prefix):
+            continue
+        other = found.setdefault(name[-suffix_len:], path)
+        if other is not path:
+            raise DataError(
+                f"{folder}: {other.name} and {name} end in the same {suffix_len} characters, so "
+                f"neither can be paired. Raise suffix_len or set file_prefix."
+            )
+    if not found:
+        raise DataError(
+            f"{folder}: holds no picture ({', '.join(SUFFIXES)}) whose name begins with "
+            f"{prefix!r}. Mend the folder or file_prefix."
+        )
+    return found
+
+
+def _refuse_single(
+    low: dict[str, Path], high: dict[str, Path], folders: tuple[Path, Path], suffix_len: int
+) -> None:
+    for own, other, folder in ((low, high, folders[1]), (high, low, folders[0])):
+        single = [str(own[name]) for name in sorted(own.keys() - other.keys())]
+        if single:
+            raise DataError(
+                f"{len(single)} of {len(own)} pictures have no partner in {folder}: "
+                f"{_some(single)}. Partners have the same last {suffix_len} characters: mend "
+                f"suffix_len or file_prefix, or move these files away."
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SEMFrame:
+    """One aligned pair, cut to where both pictures are known.
+
+    Attributes
+    ----------
+    name : str
+        Last characters of the two file names.
+    path : pathlib.Path
+        File of the low picture.
+    low : numpy.ndarray, shape (h, w), float32
+        Counts.
+    high : numpy.ndarray, shape (h * scale, w * scale), float32
+        Counts.
+    valid : (slice, slice)
+        Rows and columns of the crop in the frame of the low picture (as moved, if it was).
+    offset_px : (float, float)
+        Row and column, in the file of the low picture, of the first pixel of `low`; whole numbers
+        unless the low picture was moved.
+    """
+
+    name: str
+    path: Path
+    low: np.ndarray
+    high: np.ndarray
+    valid: Region
+    offset_px: tuple[float, float]
+
+
+class Crop(NamedTuple):
+    """Low and high counts of a frame, as stored or, if moved, float32."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+class SEMFrames:
+    """The frames of a folder pair.
+
+    Every file is read once when this is made: sizes are checked, shifts estimated on the whole
+    frames and remembered.
+
+    Parameters
+    ----------
+    low_dir, high_dir, file_prefix, suffix_len, pairs
+        See `pair_files`.
+    scale : int
+        High pictures are this many times larger than low ones.
+    central_crop_height, central_crop_width : int, optional
+        Part in the middle that is used, low pixels, limited to the frame; None for all of it.
+    data_bar_height : int or 'auto'
+        Rows at the bottom that are no picture, low pixels.
+    align : {'high', 'low', 'none'}
+        Which picture is moved onto the other. Moving the noisy one changes its noise.
+    max_shift : float
+        Largest shift that is looked for, low pixels.
+    in_memory : bool
+        Keep the crops, rather than read them again on demand.
+    cache_dir : path-like, optional
+        Where the shifts are remembered; default `high_dir`.
+
+    Attributes
+    ----------
+    files : list of PairFiles
+        The pairs.
+    shifts : list of Shift
+        What is applied to the moved picture, low pixels.
+    regions : list of (slice, slice)
+        The known part of each crop, in the frame of the low picture.
+    bits : int
+        8 or 16.
+    pixel_nm : float or None
+        Size of a high pixel by the tags; None if they say nothing or disagree.
+    data_bar_height : int
+        Rows that were cut off.
+    checksum : int
+        Of all pixels and of what shapes the crops.
+    notes : list of str
+        Lines a program should print.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If files cannot be paired or read, or differ in size or depth.
+    """
+
+    def __init__(
+        self,
+        low_dir: str | os.PathLike[str],
+        high_dir: str | os.PathLike[str],
+        *,
+        scale: int = 1,
+        file_prefix: str | Sequence[str] = "",
+        suffix_len: int = 8,
+        central_crop_height: int | None = 800,
+        central_crop_width: int | None = 256,
+        data_bar_height: int | Literal["auto"] = 0,
+        align: Align = "high",
+        max_shift: float = 8.0,
+        in_memory: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        pairs: Collection[str] | None = None,
+    ) -> None:
+        if align not in get_args(Align):
+            raise ConfigError(
+                f"align must be one of {', '.join(get_args(Align))}; received {align!r}. Mend it."
+            )
+        self.files = pair_files(low_dir, high_dir, file_prefix, suffix_len, pairs)
+        self.scale, self.align, self.max_shift = int(scale), align, float(max_shift)
+        self.notes: list[str] = []
+        self._pixels: list[Crop | None] = []
+        self._sizes: list[tuple[Path, float]] = []
+        self._bars: list[int] = []
+        self._find_bar = data_bar_height == "auto"
+        self.checksum = 0
+        self._read_all(keep=in_memory)
+        height = max(self._bars) if data_bar_height == "auto" else data_bar_height
+        self.data_bar_height = self._checked_bar(int(height))
+        self.pixel_nm = self._common_pixel_nm()
+        self.shifts = self._find_shifts(Path(cache_dir or high_dir))
+        self._note_unaligned()
+        crop = (central_crop_height, central_crop_width)
+        self.regions = [self._region(shift, crop) for shift in self.shifts]
+        self._crops: list[Crop] | None = None
+        self._recent: OrderedDict[int, Crop] = OrderedDict()
+        self._lock = threading.Lock()
+        if in_memory:
+            self._crops = [self._cut(i) for i in range(len(self))]
+        self._pixels = []
+        self._shape_checksum()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def norm_range(self) -> tuple[float, float]:
+        """Counts that the pictures can hold, (0, 255) or (0, 65535)."""
+        return (0.0, 2.0**self.bits - 1)
+
+    def crop(self, number: int) -> Crop:
+        """Return the known part of a frame, low (h, w) and high (h * scale, w * scale)."""
+        if self._crops is not None:
+            return self._crops[number]
+        with self._lock:
+            if number in self._recent:
+                self._recent.move_to_end(number)
+                return self._recent[number]
+        cut = self._cut(number)
+        with self._lock:
+            self._recent[number] = cut
+            if len(self._recent) > _REMEMBERED:
+                self._recent.popitem(last=False)
+        return cut
+
+    def frame(self, number: int) -> SEMFrame:
+        """Return a frame for measurements."""
+        crop, (rows, columns) = self.crop(number), self.regions[number]
+        shift = self.shifts[number]
+        dy, dx = (shift.dy, shift.dx) if self.align == "low" else (0.0, 0.0)
+        return SEMFrame(
+            self.files[number].name,
+            self.files[number].low,
+            np.asarray(crop.low, np.float32),
+            np.asarray(crop.high, np.float32),
+            (rows, columns),
+            (rows.start - dy, columns.start - dx),
+        )
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return `toolbox.sources.alignment.alignment_report` of all pairs."""
+        pairs = zip(self.files, self.shifts, strict=True)
+        return alignment_report([AlignedPair(files, shift) for files, shift in pairs])
+
+    # -- Reading ---------------------------------------------------------------------------------
+
+    def _read_all(self, keep: bool) -> None:
+        first: list[tuple[Path, SEMImage]] = []
+        for files in progress(self.files, "reading pairs", delay=2):
+            images = [read_sem_image(path) for path in (files.low, files.high)]
+            first = first or list(zip(files[1:], images, strict=True))
+            self._check_pair(files, images)
+            for path, image, (other, reference) in zip(files[1:], images, first, strict=True):
+                _check_same(path, image, other, reference)
+            self._observe(files, images)
+            self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
+        self.bits = first[0][1].bits
+        self._shape = first[0][1].pixels.shape
+
+    def _observe(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
+        """Note down what is needed of a pair besides its pixels."""
+        for path, image in zip(files[1:], images, strict=True):
+            self.checksum = zlib.crc32(image.pixels.data, self.checksum)
+            if image.was_colour and not self.notes:
+                self.notes.append(
+                    f"{path}: is a colour picture; it and others like it are turned into grey."
+                )
+            if image.pixel_nm is not None:
+                fine = image.pixel_nm / (self.scale if path is files.low else 1)
+                self._sizes.append((path, fine))
+        if self._find_bar:
+            low, high = (data_bar_rows(image.pixels) for image in images)
+            self._bars.append(max(low, math.ceil(high / self.scale)))
+
+    def _check_pair(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
+        low, high = images
+        wanted = tuple(size * self.scale for size in low.pixels.shape)
+        if high.pixels.shape != wanted or high.bits != low.bits:
+            raise DataError(
+                f"{files.low} is {_size(low)} but {files.high} is {_size(high)}; at scale "
+                f"{self.scale} the high one must be {wanted[0]} × {wanted[1]} of {low.bits} bits. "
+                f"Mend scale or the files."
+            )
+
+    def _checked_bar(self, height: int) -> int:
+        if not 0 <= height < self._shape[0]:
+            raise ConfigError(
+                f"data_bar_height must be 0 to {self._shape[0] - 1} for frames of "
+                f"{self._shape[0]} rows; received {height}. Lower it."
+            )
+        return height
+
+    def _common_pixel_nm(self) -> float | None:
+        if not self._sizes:
+            return None
+        first, pixel_nm = self._sizes[0]
+        for path, size in self._sizes:
+            if abs(size - pixel_nm) > _PIXEL_TOLERANCE * pixel_nm:
+                self.notes.append(
+                    f"WARNING: at the scale of the high pictures a pixel of {first} is "
+                    f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so none is taken from the "
+                    f"files. Set pixel_nm."
+                )
+                return None
+        return pixel_nm
+
+    def _load(self, number: int) -> Crop:
+        """Return both pictures of a pair without their data bars, as stored."""
+        pixels = self._pixels[number] if self._pixels else None
+        if pixels is None:
+            files = self.files[number]
+            low, high = (read_sem_image(path).pixels for path in (files.low, files.high))
+            pixels = Crop(low, high)
+        rows = self._shape[0] - self.data_bar_height
+        return Crop(pixels.low[:rows], pixels.high[: rows * self.scale])
+
+    # -- Alignment -------------------------------------------------------------------------------
+
+    def _find_shifts(self, cache_dir: Path) -> list[Shift]:
+        if self.align == "none":
+            return [Shift(0.0, 0.0)] * len(self)
+        settings = {
+            "align": self.align,
+            "scale": self.scale,
+            "max_shift": self.max_shift,
+            "data_bar_height": self.data_bar_height,
+        }
+        cache = ShiftCache(cache_dir, settings)
+        shifts = []
+        for number, files in enumerate(progress(self.files, "aligning pairs", delay=2)):
+            shift = cache.get(files)
+            if shift is None:
+                shift = self._estimate(self._load(number))
+                cache.put(files, shift)
+            shifts.append(shift)
+        cache.save()
+        self.notes += cache.notes
+        return shifts
+
+    def _estimate(self, pair: Crop) -> Shift:
+        high = pair.high
+        if self.scale > 1:
+            high = block_mean(high[None, ..., None], self.scale)[0, ..., 0]
+        moving, fixed = (high, pair.low) if self.align == "high" else (pair.low, high)
+        return estimate_shift(moving, fixed, max_shift=self.max_shift)
+
+    def _note_unaligned(self) -> None:
+        left = [
+            files.name
+            for files, shift in zip(self.files, self.shifts, strict=True)
+            if not shift.aligned
+        ]
+        if left:
+            self.notes.append(
+                f"WARNING: {self.files[0].high.parent}: {len(left)} of {len(self)} pairs are not "
+                f"aligned, as no shift below max_shift {self.max_shift:g} px brings them "
+                f"together: {_some(left)}. They are used as they are."
+            )
+
+    def _moved(self, shift: Shift) -> tuple[Shift, Shift]:
+        """Return what is applied to low and to high, each in its own pixels."""
+        rest = Shift(0.0, 0.0)
+        if self.align == "low":
+            return shift, rest
+        return rest, shift.scaled(self.scale)
+
+    # -- Crops -----------------------------------------------------------------------------------
+
+    def _region(self, shift: Shift, crop: tuple[int | None, int | None]) -> Region:
+        """Return the part of the central crop where both pictures are known, low pixels."""
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
+        by_low, by_high = self._moved(shift)
+        low = valid_region(by_low, shape)
+        high = valid_region(by_high, [size * self.scale for size in shape])
+        parts = []
+        for size, wanted, own, fine in zip(shape, crop, low, high, strict=True):
+            length = size if wanted is None else min(wanted, size)
+            start = (size - length) // 2
+            first = max(start, own.start, -(-fine.start // self.scale))
+            parts.append(slice(first, min(start + length, own.stop, fine.stop // self.scale)))
+        return parts[0], parts[1]
+
+    def _cut(self, number: int) -> Crop:
+        pair, region = self._load(number), self.regions[number]
+        by_low, by_high = self._moved(self.shifts[number])
+        fine = tuple(slice(s.start * self.scale, s.stop * self.scale) for s in region)
+        return Crop(_move(pair.low, by_low, region), _move(pair.high, by_high, (fine[0], fine[1])))
+
+    def _shape_checksum(self) -> None:
+        """Let the checksum also tell of what was cut and how it was moved."""
+        shapes = [
+            (files.name, shift.dy, shift.dx, region)
+            for files, shift, region in zip(self.files, self.shifts, self.regions, strict=True)
+        ]
+        text = repr((self.scale, self.align, shapes))
+        self.checksum = zlib.crc32(text.encode(), self.checksum)
+
+
+def _move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
+    """Move a picture and return a region of it; only what the region needs is computed."""
+    if shift.dy == 0 and shift.dx == 0:
+        return np.ascontiguousarray(img[region])
+    outer, inner = [], []
+    for part, by, size in zip(region, (shift.dy, shift.dx), img.shape, strict=True):
+        reach = _MARGIN + math.ceil(abs(by))
+        first = max(0, part.start - reach)
+        outer.append(slice(first, min(size, part.stop + reach)))
+        inner.append(slice(part.start - first, part.stop - first))
+    moved = apply_shift(img[outer[0], outer[1]], shift)
+    return np.ascontiguousarray(moved[inner[0], inner[1]])
+
+
+def _check_same(path: Path, image: SEMImage, other: Path, reference: SEMImage) -> None:
+    if image.pixels.shape != reference.pixels.shape or image.bits != reference.bits:
+        raise DataError(
+            f"{other} is {_size(reference)} but {path} is {_size(image)}; all pictures of a "
+            f"folder must have one size and depth. Sort them into folders of their own."
+        )
+
+
+def _size(image: SEMImage) -> str:
+    return f"{image.pixels.shape[0]} × {image.pixels.shape[1]} of {image.bits} bits"
