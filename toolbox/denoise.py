@@ -17,12 +17,45 @@ _GAUSSIANS_BEFORE_PX = (0.0, 1.0)
 #: Side of the part on which filters are chosen, pixels, and number of pictures.
 _PART_PX = 192
 _PICTURES = 4
+_ROOT3 = np.sqrt(3.0)
+#: High-pass taps of Daubechies' wavelet of four; white noise keeps its standard deviation.
+_DETAIL = np.array([_ROOT3 - 1, 3 - _ROOT3, -3 - _ROOT3, 1 + _ROOT3]) / np.sqrt(32.0)
+#: Median of the size of a number from the standard normal distribution.
+_NORMAL_MEDIAN = 0.6744897501960817
 
 
 def gaussian(image: np.ndarray, sigma_px: float) -> np.ndarray:
     """Blur an image (H, W) with a Gaussian of `sigma_px` pixels; float32."""
     blurred: np.ndarray = ndimage.gaussian_filter(image.astype(np.float32), sigma_px)
     return blurred
+
+
+def noise_of(image: np.ndarray) -> float:
+    """Estimate the standard deviation of white noise from the finest diagonal detail.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (H, W)
+        Grey values.
+
+    Returns
+    -------
+    float
+        In grey values; 0 for a picture without such detail. Of noise that is correlated from pixel
+        to pixel it is only that part that such a detail holds.
+
+    References
+    ----------
+    Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425, with the wavelet of Daubechies 1988,
+    doi:10.1002/cpa.3160410705, of four taps.
+    """
+    detail = image.astype(np.float64)
+    for _ in range(2):  # along the rows' axis, then along the columns'
+        detail = ndimage.correlate1d(detail, _DETAIL, axis=0, mode="reflect")[::2].T
+    sizes = np.abs(detail)
+    # Flat parts, as where a picture is saturated, say nothing about the noise.
+    sizes = sizes[sizes > 1e-6 * np.abs(image).max()]
+    return float(np.median(sizes)) / _NORMAL_MEDIAN if sizes.size else 0.0
 
 
 def non_local_means(image: np.ndarray, strength: float, sigma_px: float = 0.0) -> np.ndarray:
@@ -41,10 +74,10 @@ def non_local_means(image: np.ndarray, strength: float, sigma_px: float = 0.0) -
     -------
     numpy.ndarray, shape (H, W), float32
     """
-    from skimage.restoration import denoise_nl_means, estimate_sigma
+    from skimage.restoration import denoise_nl_means
 
     calm = gaussian(image, sigma_px) if sigma_px else image.astype(np.float32)
-    noise = float(estimate_sigma(calm))
+    noise = noise_of(calm)
     if not noise > 0:
         return calm
     result = denoise_nl_means(

@@ -163,7 +163,8 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
     tail = float(np.mean(density[-max(1, len(density) // 8) :]))
     bounds = [
         (0.5 * np.log(total) - 7, 0.5 * np.log(total) + 2),
-        (np.log(0.2 / rate), np.log(2 * length)),
+        # Shorter than two rows, roughness cannot be told from noise.
+        (np.log(2 / rate), np.log(2 * length)),
         (0.05, 1.5),
         (np.log(tail) - 12, np.log(tail) + 1),
     ]
@@ -172,10 +173,7 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
         for alpha in (0.4, 0.9):
             for floor in (0.9 * tail, 0.01 * tail):
                 start = [0.5 * np.log(total), np.log(xi), alpha, np.log(floor)]
-                # L-BFGS-B's linear algebra starts threads, which take ten times as long as the fit.
-                found = optimize.minimize(
-                    misfit, start, jac=True, method="TNC", bounds=bounds, options={"maxfun": 300}
-                )
+                found = optimize.minimize(misfit, start, jac=True, method="L-BFGS-B", bounds=bounds)
                 if best is None or found.fun < best.fun:
                     best = found
     assert best is not None
@@ -349,7 +347,8 @@ def find_lines(
 
 def _reach_of(nominal: np.ndarray, width: int) -> float:
     """Half of the narrower of line and space, pixels."""
-    gaps = [*(nominal[:, 1] - nominal[:, 0]), *(nominal[1:, 0] - nominal[:-1, 1])]
+    ordered = np.sort(nominal, axis=0)
+    gaps = [*(ordered[:, 1] - ordered[:, 0]), *(ordered[1:, 0] - ordered[:-1, 1])]
     return float(np.clip(0.5 * np.min(gaps), 2.0, 0.25 * width))
 
 
@@ -447,6 +446,8 @@ _ANGLES = 180
 _LEAST_SEEN = 0.75
 #: Largest spread of the radius of what still is a disc, as a share of the radius.
 _MOST_UNROUND = 0.06
+#: The same, of means over 30 degrees, in which there is little noise.
+_MOST_UNROUND_SECTORS = 0.04
 
 
 def find_discs(image: np.ndarray, least_radius_px: float = 12.0) -> list[Disc]:
@@ -535,7 +536,16 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
     matrix = np.stack([2 * x[keep], 2 * y[keep], np.ones(keep.sum())], axis=1)
     (a, b, c), *_ = np.linalg.lstsq(matrix, x[keep] ** 2 + y[keep] ** 2, rcond=None)
     fitted = float(np.sqrt(c + a * a + b * b))
-    spread = np.std(np.hypot(x[keep] - a, y[keep] - b)) / fitted
-    if spread > _MOST_UNROUND + 2 / fitted:
+    distances = np.hypot(x[keep] - a, y[keep] - b)
+    if not _is_round(np.flatnonzero(keep), distances, fitted):
         return None
     return Disc(disc.row + float(b), disc.column + float(a), fitted)
+
+
+def _is_round(directions: np.ndarray, distances: np.ndarray, radius: float) -> bool:
+    """Tell whether an edge follows a circle, within noise and, by twelve sectors, without it."""
+    sectors = directions * 12 // _ANGLES
+    count = np.maximum(np.bincount(sectors, minlength=12), 1)
+    means = np.bincount(sectors, distances - radius, minlength=12) / count
+    together = np.std(distances) <= _MOST_UNROUND * radius + 2
+    return bool(together and np.std(means) <= _MOST_UNROUND_SECTORS * radius)

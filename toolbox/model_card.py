@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -117,7 +118,7 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "parameters": _count_parameters(config),
         "normalizer": _read_json(root / NORMALIZER_NAME),
         "data": _read_json(Path((config or {}).get("data_dir", root), "dataset.json")),
-        "history": _read_history(root / "history.csv"),
+        "history": _read_history(root / "history.csv", config),
         "summary": _read_json(root / "test_result" / "summary.json"),
         "validity": _read_json(root / "validity.json"),
         "limits": list(LIMITS),
@@ -151,23 +152,30 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _read_history(path: Path) -> dict[str, float] | None:
-    """Return the number of epochs, and the best one with its validation loss."""
+def _read_history(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the number of epochs, and the best one with the figure that the run monitored."""
     if not path.is_file():
         return None
+    settings = config or {}
+    monitored = settings.get("monitor_metric", "val_loss")
+    sign = -1 if settings.get("monitor_mode") == "max" else 1
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if not rows:
             return None
-        history = {"epochs": float(rows[-1]["epoch"])}
-        losses = [
-            (float(row["val_loss"]), float(row["epoch"])) for row in rows if "val_loss" in row
+        history: dict[str, Any] = {"epochs": float(rows[-1]["epoch"])}
+        # As for the weights, the epochs before the discriminator count only if there are no others.
+        judged = rows[settings.get("pretrain_epochs", 0) :] or rows
+        figures = [
+            (float(row[monitored]), float(row["epoch"])) for row in judged if row.get(monitored)
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a training history ({error}). Remove it.") from None
-    if losses:
-        history["best_val_loss"], history["best_epoch"] = min(losses)
+    ranked = [(sign * value, epoch) for value, epoch in figures if math.isfinite(value)]
+    if ranked:
+        best, history["best_epoch"] = min(ranked)
+        history |= {"monitored": monitored, "best_value": sign * best}
     return history
 
 
@@ -290,7 +298,8 @@ def _training_data(card: Mapping[str, Any]) -> str:
     if history:
         rows.append(("epochs trained", history["epochs"]))
         if "best_epoch" in history:
-            best = f"{_text(history['best_epoch'])}, loss {_text(history['best_val_loss'])}"
+            figure = f"{history['monitored']} {_text(history['best_value'])}"
+            best = f"{_text(history['best_epoch'])}, {figure}"
             rows.append(("best epoch in validation", best))
     return _table(("property", "value"), rows)
 

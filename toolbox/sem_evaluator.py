@@ -184,6 +184,13 @@ class SemEvaluator:
         summary["equivalent_frames"] = {
             n: _equivalent_frames(errors[n], errors["raw"], frames) for n in names
         }
+        known = per_picture["name"].isin(
+            {m.picture.name for m in main if m.picture.truth is not None}
+        )
+        drawn = (per_picture["cd_nm"] - per_picture["true_cd_nm"])[known]
+        summary["cd_bias_to_true_edges_nm"] = {
+            n: _mean(drawn[per_picture["method"] == n].to_list()) for n in names
+        }
         summary["criterion_offset_nm"] = _mean([m.criterion_offset() for m in main])
         return self._finished(summary, per_picture, spectra, frames, names)
 
@@ -239,7 +246,11 @@ class SemEvaluator:
             )
         table = pd.DataFrame(rows)
         summary: dict[str, Any] = {}
-        spread = {n: float(t["cd_bias_nm"].std()) for n, t in table.groupby("method")}
+        spread = {
+            n: float(t["cd_bias_nm"].std())
+            for n, t in table.groupby("method")
+            if t["cd_bias_nm"].count() > 1
+        }
         summary["edge_error_nm"] = {n: spread.get(n) for n in names}
         summary["equivalent_frames"] = {
             n: _equivalent_frames(spread.get(n), spread.get("raw"), pd.DataFrame()) for n in names
@@ -291,7 +302,9 @@ class SemEvaluator:
         restored = table[table["method"] == "restored"]
         sizes = restored["cd_bias_nm"].abs()
         flagged = restored[(sizes > self.tolerance_nm) | sizes.isna()]["name"]
-        largest = None if bias is None else abs(bias) + (ci95 or 0.0)
+        # A width that cannot be measured any more is the greatest harm of all.
+        lost = bias is None or bool(restored["cd_bias_nm"].isna().any())
+        largest = None if lost else abs(bias) + (ci95 or 0.0)
         return {
             "tolerance_nm": self.tolerance_nm,
             "largest_likely_cd_change_nm": largest,
@@ -356,6 +369,8 @@ class _LineMeasurement:
             return {**row, "cd_nm": np.nan, "cd_bias_nm": np.nan}
         # A line that one of the two lacks would be compared with another.
         both = np.isfinite(traces.width_nm) & np.isfinite(self.clean.width_nm)
+        if not both.any():
+            return {**row, "cd_nm": np.nan, "cd_bias_nm": np.nan}
         bias = float(np.mean((traces.width_nm - self.clean.width_nm)[both]))
         figures = _pooled([traces], self.evaluator.pixel_nm)
         return {
@@ -467,7 +482,8 @@ def _equivalent_frames(
     """
     if error is None or raw is None or not error > 0:
         return None
-    if len(frames) < 2:
+    # Worse than the short exposure itself: less than one frame.
+    if len(frames) < 2 or error > raw:
         return float((raw / error) ** 2)
     counts = np.log([1.0, *frames["frames"]])
     errors = np.log([raw, *frames["edge_error_nm"]])

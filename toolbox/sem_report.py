@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,8 @@ _COLOURS = {
 }
 _TRUTH_COLOUR = "black"
 # Both are seen on grey of any depth, and told apart by every kind of colour vision.
-_MEASURED_LINE = {"color": "#ffb000", "linewidth": 1.1}
-_REFERENCE_LINE = {"color": "#00c8ff", "linewidth": 1.0, "linestyle": (0, (3, 2))}
+_MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}
+_REFERENCE_LINE: dict[str, Any] = {"color": "#00c8ff", "linewidth": 1.0, "linestyle": (0, (3, 2))}
 _DPI = 160
 #: Least and, for lines, largest side of the detail that is shown, pixels.
 _DETAIL_PX = (96, 160)
@@ -269,6 +269,12 @@ def _quality(summary: Mapping[str, Any], unit: str) -> list[_Figure]:
             unit,
             _texts(_of(summary, "cd_bias_nm"), "+.3f"),
             intervals,
+        ),
+        _Figure(
+            "CD bias|to true edges",
+            unit,
+            _texts(_of(summary, "cd_bias_to_true_edges_nm"), "+.3f"),
+            {},
         ),
         _Figure(
             "Diameter|slope" if discs else "CD slope",
@@ -593,6 +599,14 @@ def _set_up(ax: Axes, xlabel: str, ylabel: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+_Place = Literal["outside upper left", "outside right upper"]
+
+
+def _add_legend(figure: Figure, place: _Place, columns: int) -> None:
+    if any(ax.get_legend_handles_labels()[1] for ax in figure.axes):
+        figure.legend(loc=place, frameon=False, fontsize=9, ncols=columns)
+
+
 def _round_ticks(ax: Axes, which: str) -> None:
     """Label 1, 2 and 5 of every decade of a logarithmic axis in plain numbers."""
     for axis in (getattr(ax, f"{name}axis") for name in which):
@@ -612,7 +626,7 @@ def _draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     binned = spectra.groupby(groups).mean()
     for name in names:
         colour = _COLOURS.get(name, _TRUTH_COLOUR)
-        style = {"color": colour, "linewidth": 2.4 if name == "truth" else 1.5}
+        style: dict[str, Any] = {"color": colour, "linewidth": 2.4 if name == "truth" else 1.5}
         density = np.maximum(binned[name], _LEAST_DENSITY)
         top.plot(1 / binned["frequency_per_nm"], density, **style, label=METHODS.get(name, ideal))
         if "truth" in smooth and name != "truth":
@@ -629,7 +643,7 @@ def _draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     bottom.set_ylim(*_transfer_limits(smooth))
     bottom.yaxis.set_major_formatter("{x:g}")
     _mark_limits(bottom, results.summary)
-    figure.legend(loc="outside upper left", frameon=False, fontsize=9, ncols=5)
+    _add_legend(figure, "outside upper left", 5)
     return (
         "Above the power of the roughness of widths at each wavelength, below its share of that "
         f"of the {ideal} (dashed: half and twice; triangles: where a method first falls below or "
@@ -654,7 +668,11 @@ def _mark_limits(ax: Axes, summary: Mapping[str, Any]) -> None:
     marks = zip(("erased_below_nm", "invented_below_nm"), _LIMITS, ("v", "^"), strict=True)
     for part, limit, marker in marks:
         for name, wavelength in _part_of(summary, "psd_transfer", part).items():
-            style = {"color": _COLOURS[name], "markeredgecolor": "white", "markersize": 9}
+            style: dict[str, Any] = {
+                "color": _COLOURS[name],
+                "markeredgecolor": "white",
+                "markersize": 9,
+            }
             ax.plot([wavelength], [limit], marker, **style, zorder=5)
 
 
@@ -669,19 +687,24 @@ def _draw_widths(figure: Figure, results: SemResults, unit: str) -> str:
     over.axhline(0, color="0.3", linewidth=1)
     methods = _methods(summary)
     tolerance = (summary.get("do_no_harm") or {}).get("tolerance_nm")
-    if _known(tolerance):
+    if tolerance is not None and _known(tolerance):
         bias.axvspan(-tolerance, tolerance, color="tab:green", alpha=0.13, linewidth=0)
         bias.set_title(f"green: tolerance ± {tolerance:g} {unit}", fontsize=9)
     bias.axvline(0, color="0.3", linewidth=1)
     intervals = _of(summary, "cd_bias_ci95_nm")
     for name, value in _of(summary, "cd_bias_nm").items():
-        style = {"color": _COLOURS[name], "markersize": 7, "capsize": 4, "linewidth": 1.8}
+        style: dict[str, Any] = {
+            "color": _COLOURS[name],
+            "markersize": 7,
+            "capsize": 4,
+            "linewidth": 1.8,
+        }
         row = methods.index(name)
         bias.errorbar([value], [row], xerr=[intervals.get(name, 0.0)], fmt="o", **style)
     bias.set_yticks(range(len(methods)), [METHODS[name] for name in methods])
     bias.set_ylim(max(len(methods), 1) - 0.5, -0.5)
     _set_up(bias, f"bias of the {what} ({unit})", "")
-    figure.legend(loc="outside upper left", frameon=False, fontsize=9, ncols=2)
+    _add_legend(figure, "outside upper left", 2)
     shown = "means of groups ± one standard deviation" if grouped else "each measurement"
     return (
         f"Left the error of the {what} ({shown}), right its mean with the 95 % confidence "
@@ -704,7 +727,7 @@ def _draw_widths_over(ax: Axes, results: SemResults) -> bool:
         if name in slopes:
             label += f", slope {slopes[name]:.3f}"
             label += f" ± {intervals[name]:.3f}" if name in intervals else ""
-        style = {"color": _COLOURS[name], "label": label}
+        style: dict[str, Any] = {"color": _COLOURS[name], "label": label}
         if not grouped:
             ax.plot(own[column], own["cd_bias_nm"], "o", markersize=4.5, alpha=0.75, **style)
             continue
@@ -750,7 +773,7 @@ def _draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
     ax.set_yscale("log")
     _set_up(ax, "averaged frames N", f"edge error ({unit})")
     _round_ticks(ax, "xy")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    _add_legend(figure, "outside right upper", 1)
     return (
         "Edge error of averages of N frames; a method is worth as many frames as the place where "
         "its line meets their curve."
@@ -768,7 +791,8 @@ _Curve = tuple[np.ndarray, np.ndarray]
 def _biases(table: pd.DataFrame, name: str) -> dict[str, float]:
     """Return the CD bias of each method in one picture."""
     own = table[table["name"] == name].astype({"cd_bias_nm": float})
-    return own.groupby("method")["cd_bias_nm"].mean().dropna().to_dict()
+    means = own.groupby("method")["cd_bias_nm"].mean().dropna()
+    return {str(name): float(value) for name, value in means.items()}
 
 
 def _choose(

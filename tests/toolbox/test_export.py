@@ -392,6 +392,26 @@ def test_nothing_at_all_makes_a_card(tmp_path):
     assert "None" not in text
 
 
+@pytest.mark.parametrize(
+    ("config", "best"),
+    [
+        (None, "2, val_loss 0.1"),
+        ("monitor_metric: val_psnr\nmonitor_mode: max\n", "3, val_psnr 31"),
+        ("monitor_metric: val_cdloss\nmonitor_mode: min\n", "3, val_cdloss 0.4"),
+        ("pretrain_epochs: 2\n", "3, val_loss 0.2"),
+    ],
+)
+def test_best_epoch_is_the_one_that_was_monitored(config, best, tmp_path):
+    """The card names the epoch of the best weights, by the figure that chose them."""
+    rows = ["1,0.3,30,nan", "2,0.1,29,0.5", "3,0.2,31,0.4", "4,0.3,31,0.4"]
+    columns = "epoch,val_loss,val_psnr,val_cdloss"
+    (tmp_path / "history.csv").write_text("\n".join([columns, *rows, ""]))
+    if config is not None:
+        (tmp_path / "config.yml").write_text(config)
+    text = section(written(tmp_path, card_of_run(tmp_path)), "Training data")
+    assert f"| best epoch in validation | {best} |" in text
+
+
 def test_range_of_validity(tmp_path):
     """validity.json wins; without it the data set and the normaliser tell what they know."""
     (tmp_path / "normalizer.json").write_text('{"name": "minmax", "xmin": -50.0, "xmax": 0.0}')

@@ -135,7 +135,7 @@ class EdgeFormerEDSRLight(EdgeFormerEDSR):
     131,971 parameters.
     """
 
-    def __build__(
+    def __build__(  # type: ignore[override]
         self,
         filters: Count = 32,
         num_residual_blocks: Count = 6,

@@ -89,7 +89,7 @@ class EDSRLight(EDSR):
     channel: 120,833 parameters at scale 1, 157,825 at ×2.
     """
 
-    def __build__(
+    def __build__(  # type: ignore[override]
         self,
         filters: Count = 32,
         num_residual_blocks: Count = 6,
