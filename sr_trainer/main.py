@@ -58,13 +58,15 @@ class Main:
     def _use(self, parser: ArgParser) -> None:
         from sr_trainer.exporter import Exporter
         from sr_trainer.predictor import Predictor
+        from sr_trainer.sem_predictor import SemPredictor
         from sr_trainer.trained import open_trained
 
         args = parser.args
         source = args.pretrained or parser.get_fname()
         if parser.get_mode() == "predict":
             resolver, settings = open_trained(source, parser.settings())
-            Predictor(resolver, settings, args.overwrite).predict(args.input, args.output)
+            kind = SemPredictor if resolver.config.get("source") == "sem" else Predictor
+            kind(resolver, settings, args.overwrite).predict(args.input, args.output)
         else:
             # The weights are float32 whatever precision they were trained with.
             resolver, _ = open_trained(source, {"weights": ()}, precision="float32")

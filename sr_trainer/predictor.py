@@ -160,14 +160,18 @@ class Predictor:
         is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
         return Path(output, name) if is_folder else Path(output)
 
-    def _predict_file(self, path: Path, target: Path) -> Path:
-        s = self.settings
+    def _refuse_target(self, path: Path, target: Path) -> None:
+        """Refuse to write over a former result, unless asked to, or over the input."""
         if target.exists() and not self.overwrite:
             raise ConfigError(
                 f"{target}: is there already. Replace it with --overwrite, or name another with -o."
             )
         if path.exists() and target.exists() and path.samefile(target):
             raise ConfigError(f"{target}: is the input itself. Name another output with -o.")
+
+    def _predict_file(self, path: Path, target: Path) -> Path:
+        s = self.settings
+        self._refuse_target(path, target)
         opened = open_map(path, s.variable, s.nodata, s.positive)
         with opened as reader, contextlib.ExitStack() as locks:
             self._check(reader)

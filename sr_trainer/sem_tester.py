@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,10 +195,11 @@ class SemTester:
             known.truth = _true_edges(edges, part)
         free = folder / NOISE_FREE_DIR / frame.path.name
         if free.is_file():
-            known.noise_free = read_sem_image(free).pixels[part].astype(np.float32)
+            known.noise_free = _part_of(free, part)
         for other in sorted(folder.glob(f"average_*/{frame.path.name}")):
-            count = int(other.parent.name.removeprefix("average_"))
-            known.averages[count] = read_sem_image(other).pixels[part].astype(np.float32)
+            count = other.parent.name.removeprefix("average_")
+            if count.isdecimal():  # another folder is the user's own
+                known.averages[int(count)] = _part_of(other, part)
         return known
 
     def _quality(self, pictures: list[Picture]) -> pd.DataFrame:
@@ -285,14 +287,34 @@ def _enlarged(low: np.ndarray, scale: int) -> np.ndarray:
     return large
 
 
+def _part_of(path: Path, part: tuple[slice, slice]) -> np.ndarray:
+    """Read a part of a picture of the same field, float32."""
+    pixels = read_sem_image(path).pixels
+    height, width = (side.stop for side in part)
+    if pixels.shape[0] < height or pixels.shape[1] < width:
+        raise DataError(
+            f"{path}: must show the field of the low picture of that name, at least {height} × "
+            f"{width} pixels; received {pixels.shape[0]} × {pixels.shape[1]}. Remove it, or "
+            f"simulate again."
+        )
+    return pixels[part].astype(np.float32)
+
+
 def _true_edges(path: Path, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
     """Read the true edges of the lines that lie wholly in a part of a picture."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            left, right = content["left_px"], content["right_px"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: holds no true edges ({error}). Simulate again.") from None
     rows, columns = part
+    try:
+        # Given a path, NumPy leaves a damaged file open.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as content:
+            left, right = content["left_px"], content["right_px"]
+        fits = left.ndim == 2 and left.shape == right.shape and left.shape[1] >= rows.stop
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        fits = False
+    if not fits:
+        raise DataError(
+            f"{path}: must hold left_px and right_px, a row of true edges for each line and at "
+            f"least {rows.stop} columns; received other content. Remove it, or simulate again."
+        )
     left, right = (edges[:, rows] - columns.start for edges in (left, right))
     last = columns.stop - columns.start - 1 - _MARGIN_PX
     whole = (left.min(axis=1) > _MARGIN_PX) & (right.max(axis=1) < last)

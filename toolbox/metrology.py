@@ -168,12 +168,15 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
         (0.05, 1.5),
         (np.log(tail) - 12, np.log(tail) + 1),
     ]
+    # TNC, because the matrices of L-BFGS-B start threads that cost more than the fit.
     best = None
     for xi in (0.02 * length, 0.1 * length):
         for alpha in (0.4, 0.9):
             for floor in (0.9 * tail, 0.01 * tail):
                 start = [0.5 * np.log(total), np.log(xi), alpha, np.log(floor)]
-                found = optimize.minimize(misfit, start, jac=True, method="L-BFGS-B", bounds=bounds)
+                found = optimize.minimize(
+                    misfit, start, jac=True, method="TNC", bounds=bounds, options={"maxfun": 300}
+                )
                 if best is None or found.fun < best.fun:
                     best = found
     assert best is not None

@@ -32,6 +32,19 @@ LIMITS = (
     "Outside the range of validity nothing is known about the errors.",
     "Missing values must be filled before and taken out again afterwards.",
 )
+#: The same for a network that restores SEM pictures.
+SEM_LIMITS = (
+    "What is restored is likely, not measured: check it on pictures whose widths are known.",
+    "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
+    "Roughness at wavelengths that the test reports as erased cannot be measured any more.",
+)
+_SEM_FIGURES = {
+    "psnr": "PSNR, dB",
+    "cd_bias_nm": "bias of the width, nm",
+    "cd_bias_ci95_nm": "± 95 %, nm",
+    "cd_slope": "slope",
+    "unbiased_lwr_error_percent": "LWR error, %",
+}
 _MEASURES = {"rmse_m": "RMSE", "mae_m": "MAE", "bias_m": "bias", "p95_abs_m": "95 %"}
 _DATA = {
     "hr_fname": "high-resolution file",
@@ -109,11 +122,12 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Name the log_dir of a training.")
     config = read_yaml(root / "config.yml") if (root / "config.yml").is_file() else None
+    sem = (config or {}).get("source") == "sem"
     return {
         "name": root.resolve().name.removesuffix("_log"),
         "description": None,
-        "unit": "m",
-        "sign": "heights positive, depths below sea level negative",
+        "unit": "grey levels" if sem else "m",
+        "sign": None if sem else "heights positive, depths below sea level negative",
         "config": config,
         "parameters": _count_parameters(config),
         "normalizer": _read_json(root / NORMALIZER_NAME),
@@ -121,7 +135,7 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "history": _read_history(root / "history.csv", config),
         "summary": _read_json(root / "test_result" / "summary.json"),
         "validity": _read_json(root / "validity.json"),
-        "limits": list(LIMITS),
+        "limits": list(SEM_LIMITS if sem else LIMITS),
         "exports": {},
         "licence": None,
         "acknowledgement": None,
@@ -308,6 +322,8 @@ def _scores(card: Mapping[str, Any]) -> str:
     summary = card.get("summary")
     if not summary:
         return NOT_TESTED
+    if "cd_bias_nm" in summary:
+        return _sem_scores(summary)
     unit = card.get("unit") or "m"
     groups = _groups(summary)
     rows = [
@@ -323,6 +339,21 @@ def _scores(card: Mapping[str, Any]) -> str:
     if empty:
         text += f"\n\nNo test images of slope {', '.join(empty)}."
     return text + _warning(groups)
+
+
+def _sem_scores(summary: Mapping[str, Any]) -> str:
+    """Tabulate what the test on SEM pictures found, by method."""
+    known = {key: title for key, title in _SEM_FIGURES.items() if summary.get(key)}
+    methods = list(summary["cd_bias_nm"])
+    rows = [(name, *(_text(summary[key].get(name)) for key in known)) for name in methods]
+    verdict = summary.get("do_no_harm") or {}
+    text = f"{summary['n']} test pictures of {summary['measured']}.\n\n"
+    text += _table(("method", *known.values()), rows)
+    if verdict:
+        text += (
+            f"\n\nDo no harm, tolerance {_text(verdict['tolerance_nm'])} nm: {verdict['verdict']}."
+        )
+    return text
 
 
 def _groups(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,6 +373,11 @@ def _warning(groups: Mapping[str, Any]) -> str:
 def _validity(card: Mapping[str, Any]) -> str:
     data, unit = card.get("data") or {}, card.get("unit") or "m"
     validity = card.get("validity") or data.get("validity") or {}
+    if (card.get("config") or {}).get("source") == "sem":
+        size = (card.get("summary") or {}).get("pixel_nm") or data.get("pixel_nm")
+        rows = [("values", _span(_range_of(card), unit))]
+        rows += [("size of a pixel", NOT_RECORDED if size is None else f"{_text(size)} nm")]
+        return _table(("quantity", "range"), rows)
     depth = validity.get("depth_m") or data.get("train_range_m") or _range_of(card)
     spacing = validity.get("delta_lr_m", data.get("delta_lr_m"))
     classes = (card.get("summary") or {}).get("slope_classes") or {}

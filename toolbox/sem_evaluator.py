@@ -175,7 +175,7 @@ class SemEvaluator:
                     n: _percent(value, true) for n, value in values.items()
                 }
         summary["psd_fit"] = {
-            n: None if found[n]["lwr"] is None else found[n]["lwr"].fit._asdict() for n in names
+            n: None if (lwr := found[n]["lwr"]) is None else lwr.fit._asdict() for n in names
         }
         summary["psd_transfer"] = {n: _changed_wavelengths(spectra, n) for n in names}
         errors = {n: _root_mean_square([m.edge_error(n) for m in main]) for n in names}

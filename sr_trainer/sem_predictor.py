@@ -1,0 +1,101 @@
+"""Restoring SEM pictures: grey value type, pixel size and data bar are kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_trainer.predict_params import PredictParams
+from sr_trainer.predictor import Predictor
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.sem_image import SUFFIXES, read_sem_image, write_sem_image
+from toolbox.sources.alignment import data_bar_rows
+
+#: Settings that speak of maps.
+_FOR_MAPS = (
+    "standard_deviation",
+    "range_mask",
+    "report",
+    "hillshade",
+    "cog",
+    "dtype",
+    "variable",
+    "nodata",
+    "positive",
+)
+
+
+class SemPredictor(Predictor):
+    """Restores SEM pictures with a trained network; see `Predictor` for the arguments.
+
+    The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) and keeps the pixel
+    size, from the tags of FEI and Zeiss microscopes too. The data bar is copied.
+    """
+
+    def predict(self, source: str, output: str | None = None) -> list[Path]:
+        """Restore a picture, or every picture of a folder; see `Predictor.predict`."""
+        given = self.settings.model_dump()
+        default = PredictParams().model_dump()
+        for name in _FOR_MAPS:
+            if given[name] != default[name]:
+                raise ConfigError(
+                    f"{name} is for maps; the network was trained on SEM pictures. Leave it out."
+                )
+        return super().predict(source, output)
+
+    def _target(self, path: Path, output: str | None) -> Path:
+        name = f"{path.stem}_x{self.resolver.scale}"
+        name += path.suffix if path.suffix.lower() in (".tif", ".tiff", ".png") else ".tif"
+        if output is None:
+            return path.with_name(name)
+        is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
+        return Path(output, name) if is_folder else Path(output)
+
+    def _predict_file(self, path: Path, target: Path) -> Path:
+        self._refuse_target(path, target)
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"{path}: is no picture. Expected one of {', '.join(SUFFIXES)}, as the network was "
+                f"trained on SEM pictures."
+            )
+        start = time.perf_counter()
+        image = read_sem_image(path)
+        scale, top = self.resolver.scale, 2**image.bits - 1
+        self._check_depth(path, top)
+        rows = image.pixels.shape[0] - self._data_bar(image.pixels)
+        restored = self.resolver.predict(
+            image.pixels[:rows].astype(np.float32),
+            self.settings.tile,
+            self.settings.self_ensemble,
+            self.settings.lr_consistency,
+        )
+        result = np.rint(np.clip(restored, 0, top)).astype(image.pixels.dtype)
+        bar = image.pixels[rows:].repeat(scale, axis=0).repeat(scale, axis=1)
+        size = None if image.pixel_nm is None else image.pixel_nm / scale
+        write_sem_image(target, np.concatenate([result, bar]), size)
+        known = "pixel size not known" if size is None else f"{size:.4g} nm per pixel"
+        print(
+            f"{target}: {result.shape[1]} × {len(result) + len(bar)} pixels of {image.bits} bits, "
+            f"{known}, in {time.perf_counter() - start:.1f} s"
+        )
+        return target
+
+    def _data_bar(self, pixels: np.ndarray) -> int:
+        """Return the number of rows at the bottom that are no picture, as in the training."""
+        section: dict[str, Any] = self.resolver.config.get("sem") or {}
+        height = section.get("data_bar_height", 0)
+        rows = data_bar_rows(pixels) if height == "auto" else int(height)
+        return rows if rows < len(pixels) else 0
+
+    def _check_depth(self, path: Path, top: int) -> None:
+        """Warn of a picture whose grey values mean something else than those of the training."""
+        normalizer = self.resolver.normalizer
+        low, high = normalizer.data_min, normalizer.data_min + normalizer.data_range
+        if not 0.5 < top / high < 2:
+            print(
+                f"WARNING: {path}: its grey values go up to {top}, but the network was trained on "
+                f"{low:g} to {high:g}. Convert the picture to that depth, or the result is wrong."
+            )
