@@ -515,9 +515,11 @@ def refuse_pictures(save_dir: str, where: str, overwrite: bool) -> None:
 
 
 def _is_simulated(path: Path) -> bool:
-    """Tell whether a file is one that a simulation wrote."""
+    """Tell whether a file is one that a simulation wrote, or that was made from such."""
     if path.name != RECORD_NAME:
-        return path.name == TRUTH_NAME or bool(_OWN_NAME.fullmatch(path.name))
+        # What is hidden by a dot belongs to other files: remembered shifts, torn writes.
+        own = path.name == TRUTH_NAME or bool(_OWN_NAME.fullmatch(path.name))
+        return own or path.name.startswith(".")
     try:
         return "simulation" in json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError):

@@ -147,7 +147,10 @@ def test_older_simulation_is_kept_or_replaced(simulate, workshop):
     before = workshop.snapshot(workshop.folder / "sem")
     simulate().refused("lines.yml: save_dir", "already holds a data set", "overwrite: true")
     assert workshop.snapshot(workshop.folder / "sem") == before
+    remembered = workshop.folder / "sem" / "train" / "high" / ".sem_alignment.json"
+    remembered.write_text("{}")  # what a training leaves beside the pictures
     assert simulate(overwrite=True, seed=5, test={"count": 0}).code == 0
+    assert not remembered.exists()
     after = set(workshop.snapshot(workshop.folder / "sem"))
     assert not [name for name in after if name.startswith("test/")]
     assert "train/low/line_0001.tif" in after
