@@ -122,7 +122,7 @@ class Objective(Settings):
     def _name_alone(cls, value: Any) -> Any:
         given = {"name": value} if isinstance(value, str) else value
         if isinstance(given, dict) and "direction" not in given:
-            upwards = re.split(r"[._]", str(given.get("name")))[-1] in LARGER_IS_BETTER
+            upwards = not LARGER_IS_BETTER.isdisjoint(re.split(r"[._]", str(given.get("name"))))
             given = {**given, "direction": "maximize" if upwards else "minimize"}
         return given
 

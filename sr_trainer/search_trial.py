@@ -20,6 +20,7 @@ from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.config import write_yaml
 from toolbox.errors import ConfigError, DataError
+from toolbox.registry import SOURCES
 
 TRIAL_FILE = "trial.yml"
 
@@ -122,7 +123,8 @@ def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserPa
     tester = open_tester(u_params, objective.split)
     normalizer = tester.normalizer
     model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
-    return float(_at(tester.measure(model), objective.place))
+    value = _at(tester.measure(model), objective.place)
+    return math.nan if value is None else float(value)
 
 
 def _at(content: Any, place: Sequence[str]) -> Any:
@@ -170,16 +172,17 @@ def check_search(search: Search) -> None:
 
 def _check_objective(search: Search, objective: Objective, model: str) -> None:
     values = search.values({"model": model}, search.folder / "log")
-    columns = UserParams(search.base_fname, values, search.fname).history_columns()
+    u_params = UserParams(search.base_fname, values, search.fname)
+    columns = u_params.history_columns()
+    known = summary_places(getattr(SOURCES.resolve(u_params.source), "kind", "maps"))
     if objective.split is None:
         if objective.name not in columns:
             raise ConfigError(
                 f"{search.fname}: objective must be a column of the history of {model} "
                 f"({', '.join(columns)}) or a figure of the test such as "
-                f"validation.all.sr.rmse_m; received {objective.name}."
+                f"validation.{'.'.join(known[0])}; received {objective.name}."
             )
         return
-    known = summary_places()
     if objective.place not in known:
         raise ConfigError(
             f"{search.fname}: objective {objective.name} is no figure of the summary. Use for "
@@ -196,12 +199,21 @@ def _refuse_other_units(search: Search, objective: Objective) -> None:
         if name.split(".")[0] in differing:
             raise ConfigError(
                 f"{search.fname}: objective {objective.name} means something else for every "
-                f"{name}. Use val_psnr or validation.all.sr.rmse_m."
+                f"{name}. Use val_psnr or a figure of the test."
             )
 
 
-def summary_places() -> list[list[str]]:
-    """Return the places of all figures in a summary that can be an objective."""
+def summary_places(kind: str = "maps") -> list[list[str]]:
+    """Return the places of all figures in a summary that can be an objective.
+
+    Parameters
+    ----------
+    kind : {'maps', 'sem'}
+        Of the source.
+    """
+    if kind == "sem":
+        change = ["do_no_harm", "largest_likely_cd_change_nm"]
+        return [["edge_error_nm", "restored"], change, ["psnr", "restored"], ["ssim", "restored"]]
     from toolbox.evaluator import MEASURES
     from toolbox.terrain import SLOPE_CLASSES, class_name
 
