@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,10 @@ def _between(low: float, high: float) -> Any:
     return Annotated[tuple[number, number], BeforeValidator(_range), AfterValidator(_ordered)]
 
 
+#: Frames of one picture.
+Frames = Annotated[Count, Field(le=100_000)]
+
+
 class LineParams(Settings):
     """Shape of the lines; a range is drawn from anew for every picture."""
 
@@ -88,8 +93,8 @@ class NoiseParams(Settings):
     peak_counts: _between(0.1, 1e6) = (10.0, 10.0)  # type: ignore[valid-type]
     distribution: Literal["poisson", "gamma"] = "poisson"
     correlation: Annotated[Float, Field(ge=0, lt=1)] = 0.5
-    low_frames: Count = 1
-    high_frames: Count | None = 64
+    low_frames: Frames = 1
+    high_frames: Frames | None = 64
     drift_px: Annotated[Float, Field(ge=0, le=_MOST_DRIFT)] = 0.3
     pair_offset_px: Annotated[Float, Field(ge=0, le=_MOST_OFFSET)] = 5.0
     bits: Literal[8, 16] = 8
@@ -103,9 +108,9 @@ class SplitParams(Settings):
     count: Annotated[Int, Field(ge=0)] = 0
     lines: dict[str, Any] = Field({})
     noise: dict[str, Any] = Field({})
-    cd_sweep_nm: tuple[Annotated[Float, Field(gt=0)], ...] = ()
+    cd_sweep_nm: tuple[Annotated[Float, Field(ge=1, le=1e4)], ...] = ()
     sweep_count: Count = 2
-    averages: tuple[Count, ...] = ()
+    averages: tuple[Frames, ...] = ()
 
 
 class SimulationParams(Settings):
@@ -125,11 +130,15 @@ class SimulationParams(Settings):
 
     @model_validator(mode="after")
     def _something_to_draw(self) -> SimulationParams:
+        if not self.profile.inside[0] + self.profile.rim[0] > 0:
+            raise ValueError(
+                "profile.inside + profile.rim must be above 0; received 0. Use inside: 0.3."
+            )
         for split in SPLITS:
             self.noise_of(split)
             self._refuse_tight_lines(split)
         if not self.train.count:
-            raise ValueError("train.count must be at least 1; received 0.")
+            raise ValueError("train.count must be at least 1; received 0. Use 32.")
         return self
 
     def _refuse_tight_lines(self, split: str) -> None:
@@ -404,11 +413,15 @@ class Simulator:
     ----------
     params : SimulationParams
         What is wanted.
+    folder : path-like, optional
+        Where it is written; default that of the settings.
     """
 
-    def __init__(self, params: SimulationParams) -> None:
+    def __init__(
+        self, params: SimulationParams, folder: str | os.PathLike[str] | None = None
+    ) -> None:
         self.params = params
-        self.folder = Path(params.save_dir)
+        self.folder = Path(folder or params.save_dir)
 
     def jobs(self) -> Iterator[tuple[str, int, str, LineParams]]:
         """Yield (split, number, group, lines) of every picture; a sweep is a group per CD."""
@@ -432,7 +445,6 @@ class Simulator:
         ``SPLIT/truth.csv`` a row for each picture. Pictures of the test have a ``noise_free`` one
         besides and, for ``averages``, ``average_NNNN`` of N frames.
         """
-        (self.folder / RECORD_NAME).unlink(missing_ok=True)
         rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         jobs = list(self.jobs())
         for split, number, group, lines in progress(jobs, "simulating", unit="picture"):
@@ -488,12 +500,11 @@ class Simulator:
 
 
 def refuse_pictures(save_dir: str, where: str, overwrite: bool) -> None:
-    """Refuse to write where a data set lies, unless it is an older simulation to be replaced.
-
-    That is removed then; nothing else ever is.
-    """
+    """Refuse to write where a data set lies, unless it is an older simulation to be replaced."""
     folder = Path(save_dir)
-    parts = [part for kind in _KINDS for split in SPLITS for part in folder.glob(f"{split}/{kind}")]
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{where}: save_dir {save_dir} is a file; name a folder.")
+    parts = _parts(folder)
     found = [*folder.glob(RECORD_NAME), *folder.glob("*/data_[HL]R.*")]
     found += [path for part in parts for path in (part.iterdir() if part.is_dir() else [part])]
     if found and not overwrite:
@@ -501,38 +512,62 @@ def refuse_pictures(save_dir: str, where: str, overwrite: bool) -> None:
             f"{where}: save_dir {save_dir} already holds a data set. "
             f"Choose another, remove it, or add 'overwrite: true'."
         )
-    foreign = [path for path in found if not _is_simulated(path)]
+    foreign = [path for path in found if not _is_own(path)]
+    if not foreign and not _is_simulation(folder / RECORD_NAME):
+        foreign = found  # names alone prove nothing
     if foreign:
         raise ConfigError(
             f"{where}: save_dir {save_dir} holds {foreign[0].relative_to(folder)}, which is no "
             f"simulation and is not replaced by one. Choose another folder."
         )
-    for part in parts:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink()
 
 
-def _is_simulated(path: Path) -> bool:
-    """Tell whether a file is one that a simulation wrote, or that was made from such."""
-    if path.name != RECORD_NAME:
-        # What is hidden by a dot belongs to other files: remembered shifts, torn writes.
-        own = path.name == TRUTH_NAME or bool(_OWN_NAME.fullmatch(path.name))
-        return own or path.name.startswith(".")
+def _parts(folder: Path) -> list[Path]:
+    """Return the folders and tables of the splits that are there."""
+    return [part for kind in _KINDS for split in SPLITS for part in folder.glob(f"{split}/{kind}")]
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a file has a name that a simulation gives, or was made from such files."""
+    # What is hidden by a dot belongs to other files: remembered shifts, torn writes.
+    own = path.name in (TRUTH_NAME, RECORD_NAME) or bool(_OWN_NAME.fullmatch(path.name))
+    return own or path.name.startswith(".")
+
+
+def _is_simulation(record: Path) -> bool:
+    """Tell whether a folder says that a simulation wrote it."""
     try:
-        return "simulation" in json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
+        return "simulation" in json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
         return False
 
 
 def simulate(params: SimulationParams, where: str = "lines.yml") -> dict[str, int]:
-    """Write the data set that `params` describes; return the number of pictures by split."""
+    """Write the data set that `params` describes; return the number of pictures by split.
+
+    It is written beside and put in place when it is whole; an older one stays until then.
+    """
     refuse_pictures(params.save_dir, where, params.overwrite)
+    folder = Path(params.save_dir)
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
     try:
-        counts = Simulator(params).run()
+        counts = Simulator(params, beside).run()
+        (folder / RECORD_NAME).unlink(missing_ok=True)
+        for part in _parts(folder):
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink()
+        # The record comes last: a folder without it is not a whole data set.
+        for part in [*_parts(beside), beside / RECORD_NAME]:
+            target = folder / part.relative_to(beside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.rename(target)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     for split, count in counts.items():
         print(f"{split:>10}: {count:5d} pairs")
     print(f"written to {params.save_dir}")

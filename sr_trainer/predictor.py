@@ -7,10 +7,10 @@ import dataclasses
 import re
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,6 +82,10 @@ class Predictor:
         Replace a file that is there.
     """
 
+    #: What is taken from a folder, and how it is said that there is none.
+    suffixes: ClassVar[Sequence[str]] = SUFFIXES
+    what: ClassVar[str] = "no map or image"
+
     def __init__(
         self, resolver: SuperResolver, settings: PredictParams, overwrite: bool = False
     ) -> None:
@@ -122,11 +126,12 @@ class Predictor:
         files = sorted(
             p
             for p in path.iterdir()
-            if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+            if p.suffix.lower() in self.suffixes and p.is_file() and not p.name.startswith(".")
         )
         if not files:
             raise DataError(
-                f"{path}: holds no map or image. Expected files of the kinds {', '.join(SUFFIXES)}."
+                f"{path}: holds {self.what}. Expected files of the kinds "
+                f"{', '.join(self.suffixes)}."
             )
         folder = Path(output) if output else path.with_name(f"{path.name}_x{self.resolver.scale}")
         if folder.is_file():
@@ -135,7 +140,7 @@ class Predictor:
 
     def _predict_folder(self, files: list[Path], folder: Path) -> list[Path]:
         done, failed = [], []
-        for number, (target, path) in enumerate(_targets(files, folder).items(), 1):
+        for number, (target, path) in enumerate(self._targets(files, folder).items(), 1):
             print(f"[{number}/{len(files)}] {path.name}", flush=True)
             if target.exists() and not self.overwrite:
                 print(f"  {target} is there already; --overwrite makes it anew")
@@ -154,11 +159,24 @@ class Predictor:
         return done
 
     def _target(self, path: Path, output: str | None) -> Path:
-        name = f"{path.stem}_x{self.resolver.scale}{default_output_suffix(path)}"
+        name = f"{path.stem}_x{self.resolver.scale}{self._suffix(path)}"
         if output is None:
             return path.with_name(name)
         is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
         return Path(output, name) if is_folder else Path(output)
+
+    def _suffix(self, path: Path) -> str:
+        """Return the ending of the result."""
+        return default_output_suffix(path)
+
+    def _targets(self, files: list[Path], folder: Path) -> dict[Path, Path]:
+        """Return the file of every result; a.npy and a.npz do not become the same."""
+        targets: dict[Path, Path] = {}
+        for path in files:
+            suffix = self._suffix(path)
+            target = folder / f"{path.stem}{suffix}"
+            targets[folder / f"{path.name}{suffix}" if target in targets else target] = path
+        return targets
 
     def _refuse_target(self, path: Path, target: Path) -> None:
         """Refuse to write over a former result, unless asked to, or over the input."""
@@ -342,13 +360,3 @@ class Predictor:
             "normaliser": resolver.normalizer.name,
             "settings": ", ".join(f"{key}: {value}" for key, value in given.items()) or "defaults",
         }
-
-
-def _targets(files: list[Path], folder: Path) -> dict[Path, Path]:
-    """Return the file of every result; a.npy and a.npz do not become the same."""
-    targets: dict[Path, Path] = {}
-    for path in files:
-        suffix = default_output_suffix(path)
-        target = folder / f"{path.stem}{suffix}"
-        targets[folder / f"{path.name}{suffix}" if target in targets else target] = path
-    return targets

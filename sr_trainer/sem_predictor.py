@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.io.sem_image import SUFFIXES, read_sem_image, write_sem_image
 from toolbox.sources.alignment import data_bar_rows
 
+#: Grey values may exceed the range of the training by so much.
+_ABOVE = 1.05
 #: Settings that speak of maps.
 _FOR_MAPS = (
     "standard_deviation",
@@ -35,6 +38,9 @@ class SemPredictor(Predictor):
     size, from the tags of FEI and Zeiss microscopes too. The data bar is copied.
     """
 
+    suffixes: ClassVar[Sequence[str]] = SUFFIXES
+    what: ClassVar[str] = "no picture"
+
     def predict(self, source: str, output: str | None = None) -> list[Path]:
         """Restore a picture, or every picture of a folder; see `Predictor.predict`."""
         given = self.settings.model_dump()
@@ -44,15 +50,15 @@ class SemPredictor(Predictor):
                 raise ConfigError(
                     f"{name} is for maps; the network was trained on SEM pictures. Leave it out."
                 )
+        if self.settings.lr_consistency == "project" and self.resolver.scale == 1:
+            raise ConfigError(
+                "lr_consistency must be report at scale 1, where project would give the input "
+                "back; received 'project'. Leave it out."
+            )
         return super().predict(source, output)
 
-    def _target(self, path: Path, output: str | None) -> Path:
-        name = f"{path.stem}_x{self.resolver.scale}"
-        name += path.suffix if path.suffix.lower() in (".tif", ".tiff", ".png") else ".tif"
-        if output is None:
-            return path.with_name(name)
-        is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
-        return Path(output, name) if is_folder else Path(output)
+    def _suffix(self, path: Path) -> str:
+        return path.suffix if path.suffix.lower() in (".tif", ".tiff", ".png") else ".tif"
 
     def _predict_file(self, path: Path, target: Path) -> Path:
         self._refuse_target(path, target)
@@ -64,8 +70,8 @@ class SemPredictor(Predictor):
         start = time.perf_counter()
         image = read_sem_image(path)
         scale, top = self.resolver.scale, 2**image.bits - 1
-        self._check_depth(path, top)
         rows = image.pixels.shape[0] - self._data_bar(image.pixels)
+        self._check_range(path, int(image.pixels[:rows].max()), top)
         restored = self.resolver.predict(
             image.pixels[:rows].astype(np.float32),
             self.settings.tile,
@@ -77,6 +83,8 @@ class SemPredictor(Predictor):
         size = None if image.pixel_nm is None else image.pixel_nm / scale
         write_sem_image(target, np.concatenate([result, bar]), size)
         known = "pixel size not known" if size is None else f"{size:.4g} nm per pixel"
+        if size is not None and target.suffix.lower() == ".png":
+            known += " (a PNG cannot keep that)"
         print(
             f"{target}: {result.shape[1]} × {len(result) + len(bar)} pixels of {image.bits} bits, "
             f"{known}, in {time.perf_counter() - start:.1f} s"
@@ -90,12 +98,16 @@ class SemPredictor(Predictor):
         rows = data_bar_rows(pixels) if height == "auto" else int(height)
         return rows if rows < len(pixels) else 0
 
-    def _check_depth(self, path: Path, top: int) -> None:
-        """Warn of a picture whose grey values mean something else than those of the training."""
+    def _check_range(self, path: Path, largest: int, top: int) -> None:
+        """Warn of a picture whose grey values mean something else than those of the training.
+
+        `top` is what its type can hold: 12 bits in a file of 16 are as the training had them.
+        """
         normalizer = self.resolver.normalizer
         low, high = normalizer.data_min, normalizer.data_min + normalizer.data_range
-        if not 0.5 < top / high < 2:
+        if largest > _ABOVE * high or top < 0.5 * high:
             print(
-                f"WARNING: {path}: its grey values go up to {top}, but the network was trained on "
-                f"{low:g} to {high:g}. Convert the picture to that depth, or the result is wrong."
+                f"WARNING: {path}: its grey values go up to {largest} of {top}, but the network "
+                f"was trained on {low:g} to {high:g}. Convert the picture to that range, or the "
+                f"result is wrong."
             )

@@ -63,7 +63,7 @@ class SemTester:
         self.normalizer = normalizer_of(u_params, self.weights)
         self.source = open_source(u_params)
         settings = u_params.metrology
-        self.pixel_nm = self.source.pixel_nm
+        self.pixel_nm = self.source.pixel_nm_of(split)
         self.evaluator = SemEvaluator(
             self.pixel_nm or 1.0, settings.shape, settings.threshold, settings.tolerance_nm
         )
@@ -166,7 +166,7 @@ class SemTester:
 
     def _groups(self) -> dict[str, str]:
         """Return the group of each picture by the stem of its name, as a simulation records it."""
-        table = self.source.open(self.split).files[0].low.parents[1] / TRUTH_NAME
+        table = self.source.open(self.split).files[0].low.resolve().parents[1] / TRUTH_NAME
         if not table.is_file():
             return {}
         try:
@@ -186,7 +186,7 @@ class SemTester:
             return known
         if any(offset != int(offset) for offset in frame.offset_px):
             return known
-        folder = frame.path.parent.parent
+        folder = frame.path.resolve().parents[1]
         row, column = (int(offset) for offset in frame.offset_px)
         height, width = frame.low.shape
         part = slice(row, row + height), slice(column, column + width)
@@ -204,7 +204,7 @@ class SemTester:
 
     def _quality(self, pictures: list[Picture]) -> pd.DataFrame:
         """Return PSNR and SSIM of every picture and method against the long exposure."""
-        low, high = self.source.norm_range
+        low, span = self.normalizer.data_min, self.normalizer.data_range
         rows = []
         for picture in pictures:
             if min(picture.high.shape) < SSIM_WINDOW:
@@ -215,8 +215,8 @@ class SemTester:
             truth = tf.constant(picture.high[None, ..., None] - low, tf.float32)
             for name, image in picture.images.items():
                 seen = tf.constant(image[None, ..., None] - low, tf.float32)
-                psnr = float(Metric.psnr(truth, seen, high - low)[0])
-                ssim = float(Metric.ssim(truth, seen, high - low)[0])
+                psnr = float(Metric.psnr(truth, seen, span)[0])
+                ssim = float(Metric.ssim(truth, seen, span)[0])
                 rows.append({"name": picture.name, "method": name, "psnr": psnr, "ssim": ssim})
         return pd.DataFrame(rows)
 
@@ -268,7 +268,9 @@ class SemTester:
         kind = np.uint8 if high <= 255 else np.uint16
         for picture in pictures:
             grey = np.clip(np.rint(self._turned(picture.images["restored"])), low, high)
-            path = (folder / picture.name).with_suffix(".tif")
+            path = folder / f"{Path(picture.name).stem}.tif"
+            if path.exists():  # pictures that differ by their ending alone
+                path = folder / f"{picture.name}.tif"
             write_sem_image(path, grey.astype(kind), self.pixel_nm)
 
 

@@ -29,6 +29,7 @@ from toolbox.callbacks import (
     StopOnNaN,
     TestLogger,
 )
+from toolbox.cd_loss import CDLoss
 from toolbox.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 from toolbox.config import read_yaml
 from toolbox.data_generator import DataGenerator, complete_pairs
@@ -42,7 +43,7 @@ from toolbox.normalizer import (
     normalizer_from,
     save_normalizer,
 )
-from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS
+from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS, SOURCES
 from toolbox.terrain import write_table
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
@@ -80,6 +81,8 @@ _FREE_SETTINGS = (
     "read_test_weights",
     "test_pictures",
 )
+#: Validation patches in which edges for `cdloss` are sought.
+_EDGE_PATCHES = 64
 
 
 class Trainer:
@@ -196,7 +199,9 @@ class Trainer:
         named = {p.model, *p.figure_names()}
         for key in sorted((asked.keys() | trained.keys()) - set(_FREE_SETTINGS)):
             if key in named or key not in (*MODELS, *LOSSES, *METRICS):
-                _refuse_change(p.fname, key, trained.get(key), asked.get(key))
+                free = getattr(SOURCES.resolve(p.source), "FREE_SETTINGS", ())
+                ignored = free if key == p.source else ()
+                _refuse_change(p.fname, key, trained.get(key), asked.get(key), ignored)
         return start
 
     def _refuse_other_run(self, started: set[str]) -> None:
@@ -247,9 +252,8 @@ class Trainer:
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
         started_from = p.fname_model_weights
-        own = self._callbacks(
-            {"settings": p.resolved(), "data": data, "started_from": started_from}, callbacks
-        )
+        facts = {"settings": p.resolved(), "data": data, "pixel_nm": self.pixel_nm}
+        own = self._callbacks({**facts, "started_from": started_from}, callbacks)
         self._set_up(model, data)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
@@ -308,10 +312,19 @@ class Trainer:
                 f"{p.data_dir}: the training or validation pairs are not those of the saved state "
                 f"in {p.log_dir}. Mend data_dir, or train anew with --overwrite."
             )
+        # States of former versions do not know it.
+        former = self.pixel_nm if start is None else start.facts.get("pixel_nm", self.pixel_nm)
+        if not math.isclose(former, self.pixel_nm, rel_tol=1e-6):
+            raise DataError(
+                f"{p.data_dir}: pixel_nm must be {former:g} as in the run to be resumed; received "
+                f"{self.pixel_nm:g}. Mend dataset.json or the files, or train anew with "
+                f"--overwrite."
+            )
         if start is None and p.fname_model_weights is not None:
             load_weights(model, p.fname_model_weights)
             _warn_of_other_settings(p)
         # What a loss or metric refuses, it refuses before the run.
+        self._check_edges()
         blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
         if p.pretrain_epochs:
             model.pixel_loss(blank, blank)
@@ -330,6 +343,26 @@ class Trainer:
             f"{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
             f"{model.steps_per_execution} training steps a call",
             flush=True,
+        )
+
+    def _check_edges(self) -> None:
+        """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge."""
+        p, data = self.u_params, self.validation_data_generator
+        if "cdloss" not in p.figure_names() or p.loss_params["cdloss"]["form"] != "width":
+            return
+        count = len(data.raw_hr_imgs)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _EDGE_PATCHES)).astype(int))
+        low, high = data.raw_lr_imgs[chosen], data.raw_hr_imgs[chosen]
+        loss = CDLoss(max_val=self.normalizer.max_val, **p.loss_params["cdloss"])
+        if loss.count_edges(self.normalizer.normalize_pair(low, high)[1]):
+            return
+        contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
+        raise ConfigError(
+            f"{p.fname}: cdloss must find edges of lines in the HR validation images, but finds "
+            f"none, so it would always be 0; received a contrast of at most {contrast:g} in a "
+            f"range of {self.normalizer.data_range:g}. Set norm_range to what the files hold, "
+            f"cdloss.lines to how the lines run, or leave cdloss out and set monitor_metric: "
+            f"val_psnr."
         )
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
@@ -496,9 +529,11 @@ def _algo(u_params: UserParams) -> str:
     return "" if asked is None else f" --algo {shlex.quote(asked)}"
 
 
-def _refuse_change(fname: str, key: str, trained: Any, asked: Any) -> None:
+def _refuse_change(
+    fname: str, key: str, trained: Any, asked: Any, ignored: Sequence[str] = ()
+) -> None:
     if isinstance(trained, dict) and isinstance(asked, dict):
-        for part in sorted(trained.keys() | asked.keys()):
+        for part in sorted((trained.keys() | asked.keys()) - set(ignored)):
             _refuse_change(fname, f"{key}.{part}", trained.get(part), asked.get(part))
     elif trained != asked:
         former, now = ("left out" if value is None else value for value in (trained, asked))

@@ -471,6 +471,7 @@ class UserParams:
                 self._add_section(name, getattr(settings, name), parameters, name in used)
                 self.loss_params[name] = self.__dict__.get(name) or {}
         self._check_monitor()
+        self._check_directions()
 
     def _with_source(self, content: dict[str, Any]) -> dict[str, Any]:
         """Check the source's section, and put the settings that it changes under the file's."""
@@ -513,6 +514,17 @@ class UserParams:
         if self.__dict__["monitor_mode"] == "auto":
             larger = self.monitor_metric.removeprefix("val_") in LARGER_IS_BETTER
             self.monitor_mode = "max" if larger else "min"
+
+    def _check_directions(self) -> None:
+        """Refuse to train on lines of one direction and to measure those of the other."""
+        if self.source != "sem" or "cdloss" not in self.figure_names():
+            return
+        trained, measured = self.loss_params["cdloss"]["lines"], self.metrology.lines
+        if self.metrology.shape == "lines" and trained != measured:
+            raise ConfigError(
+                f"{self.fname}: metrology.lines must be {trained} as cdloss.lines; received "
+                f"{measured}. Set both to how the lines run."
+            )
 
     def history_columns(self) -> list[str]:
         """Return the figures that the history of this run will have, those of validation last."""

@@ -132,6 +132,18 @@ class CDLoss:
         loss = self._gradient(hr, sr) if self.form == "gradient" else self._width(hr, sr)
         return tf.reduce_mean(tf.reshape(loss, [-1, y_true.shape[3]]), axis=1)
 
+    def count_edges(self, images: tf.Tensor) -> int:
+        """Return how many crossings of edges HR images hold; without any, ``width`` is always 0.
+
+        Parameters
+        ----------
+        images : tf.Tensor, shape (N, H, W, C)
+            HR, in the unit of `max_val`. An edge counts once in every row.
+        """
+        hr = self._smoothed(self._planes(tf.cast(images, tf.float32)))
+        sides = (hr, tf.reverse(hr, [2]))
+        return sum(int(tf.math.count_nonzero(self._edges(side).known)) for side in sides)
+
     def _planes(self, images: tf.Tensor) -> tf.Tensor:
         """Return the channels one by one, lines vertical: (N * C, H, W)."""
         order = [0, 3, 1, 2] if self.lines == "vertical" else [0, 3, 2, 1]

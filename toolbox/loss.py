@@ -17,7 +17,8 @@ FeatureIndex = Annotated[Int, Field(ge=1, le=LAST_LAYER)]
 class Loss:
     """Loss functions ``f(y_true, y_pred, max_val=...)``; their names are in the registry.
 
-    `max_val` is the data range in the unit of the images; MAE and MSE do not need it. Further
+    `max_val` is the data range in the unit of the images, `min_val` its lower end; MAE and MSE do
+    not need them. Further
     arguments are the settings of the YAML section that has the name of the loss, except for
     `min_val` (lower end of that range) and `pixel_nm` (size of a pixel), which follow the data.
     """
@@ -48,14 +49,18 @@ class Loss:
         return tf.where(psnr > 1.0, 1.0 / tf.maximum(psnr, 1.0), 2.0 - psnr)
 
     @staticmethod
-    def dssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+    def dssim(
+        y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0, min_val: float = 0.0
+    ) -> tf.Tensor:
         """Structural dissimilarity, ``(1 - SSIM) / 2``, shape (N,)."""
-        return Metric.dssim(y_true, y_pred, max_val)
+        return Metric.dssim(y_true, y_pred, max_val, min_val)
 
     @staticmethod
-    def one_minus_ssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+    def one_minus_ssim(
+        y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0, min_val: float = 0.0
+    ) -> tf.Tensor:
         """Structural dissimilarity ``1 - SSIM``, twice that of `dssim`, shape (N,)."""
-        return 1.0 - Metric.ssim(y_true, y_pred, max_val)
+        return 1.0 - Metric.ssim(y_true, y_pred, max_val, min_val)
 
     @staticmethod
     def vgg(

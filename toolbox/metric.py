@@ -43,7 +43,9 @@ class Metric:
         return tf.math.log(tf.maximum(mse, floor)) * (-10.0 / tf.math.log(10.0))
 
     @staticmethod
-    def ssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+    def ssim(
+        y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0, min_val: float = 0.0
+    ) -> tf.Tensor:
         """Structural similarity, with the 11 × 11 Gaussian window of sigma 1.5.
 
         The numbers of ``tf.image.ssim`` (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13).
@@ -56,6 +58,8 @@ class Metric:
             Truth and prediction, at least 11 × 11 pixels.
         max_val : float
             Data range in the unit of the images.
+        min_val : float
+            Its lower end, above which brightness is compared.
 
         Returns
         -------
@@ -73,13 +77,15 @@ class Metric:
         c1, c2 = (0.01 * max_val) ** 2, (0.03 * max_val) ** 2
         cross, own = mean_x * mean_y, mean_x**2 + mean_y**2
         structure = (2 * (product - cross) + c2) / (squares - own + c2)
-        level = tf.transpose(level, [0, 3, 1, 2])
+        level = tf.transpose(level, [0, 3, 1, 2]) - min_val
         mean_x, mean_y = mean_x + level, mean_y + level
         luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
         return tf.reduce_mean(tf.reshape(luminance * structure, [n, -1]), axis=1)
 
     @staticmethod
-    def dssim(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+    def dssim(
+        y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0, min_val: float = 0.0
+    ) -> tf.Tensor:
         """Structural dissimilarity, ``(1 - SSIM) / 2``.
 
         Parameters
@@ -88,13 +94,15 @@ class Metric:
             Truth and prediction, at least 11 × 11 pixels.
         max_val : float
             Data range in the unit of the images.
+        min_val : float
+            Its lower end, above which brightness is compared.
 
         Returns
         -------
         tf.Tensor, shape (N,)
             0 for equal images, at most 1.
         """
-        return (1.0 - Metric.ssim(y_true, y_pred, max_val)) / 2.0
+        return (1.0 - Metric.ssim(y_true, y_pred, max_val, min_val)) / 2.0
 
 
 def _gaussian_means(planes: tf.Tensor) -> tf.Tensor:

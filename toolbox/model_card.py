@@ -247,6 +247,8 @@ def write_model_card(path_md: str | os.PathLike[str], card: Mapping[str, Any]) -
 def _what_it_does(card: Mapping[str, Any]) -> str:
     config = card.get("config") or {}
     network = str(config.get("model", "a network")).upper() if config else "A network"
+    if config.get("scale") == 1:
+        return f"{network} that restores images of the same size, in physical units."
     times = f" {config['scale']} times" if "scale" in config else ""
     return f"{network} that enlarges images{times} in rows and columns, in physical units."
 

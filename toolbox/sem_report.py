@@ -293,6 +293,7 @@ def _quality(summary: Mapping[str, Any], unit: str) -> list[_Figure]:
             _texts(_of(summary, "edge_error_nm"), ".3f"),
             {},
         ),
+        _Figure("Width|correlation", "", _texts(_of(summary, "width_correlation"), ".3f"), {}),
         _Figure("Equivalent|frames", "", _texts(_of(summary, "equivalent_frames"), ".1f"), {}),
     ]
     return [figure for figure in figures if figure.values]
@@ -341,13 +342,16 @@ def _verdict(summary: Mapping[str, Any], unit: str) -> _Verdict | None:
     tolerance = gate.get("tolerance_nm")
     limit = f"the tolerance of {tolerance:g} {unit}" if _known(tolerance) else "the tolerance"
     what = _what(summary)
-    said = f"The change of the {what} by restoring could not be measured"
+    reasons = [str(reason) for reason in gate.get("reasons") or ()]
+    said = f"The change of the {what} by restoring cannot be judged"
     if largest is not None and _known(largest):
         by = f"the mean {what} by {{}} {largest:.3f} {unit} (95 % confidence)"
         said = f"Restoring may change {by.format('as much as')}, more than {limit}"
-        if passed:
+        if passed or (_known(tolerance) and largest <= tolerance):
             said = f"Restoring changes {by.format('at most')}, within {limit}"
     sentences = [f"{said}."]
+    if reasons and not passed:
+        sentences.append(f"Because: {'; '.join(reasons)}.")
     flagged = [str(name) for name in gate.get("flagged") or ()]
     if flagged:
         sentences.append(
@@ -576,6 +580,11 @@ def _how(results: SemResults, unit: str) -> dict[str, str]:
         )
     else:
         rows["Spread of the bias"] = "standard deviation over all discs"
+    if _of(summary, "width_correlation"):
+        rows["Width correlation"] = (
+            f"of the widths along a line with those of the {ideal}: 1 if they follow, 0 if the "
+            "roughness was invented, whatever its size"
+        )
     if _of(summary, "equivalent_frames"):
         rows["Equivalent frames"] = (
             "frames whose average is as precise, read from measured averages; a figure at the "

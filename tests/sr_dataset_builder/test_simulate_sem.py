@@ -156,9 +156,19 @@ def test_older_simulation_is_kept_or_replaced(simulate, workshop):
     assert "train/low/line_0001.tif" in after
 
 
+def test_an_impossible_simulation_leaves_the_older_one(simulate, workshop):
+    """What cannot be drawn is found before anything is replaced, and leaves no torn folder."""
+    simulate()
+    before = workshop.snapshot(workshop.folder / "sem")
+    simulate(overwrite=True, lines={"sigma_nm": 9.0}).refused("run into each other")
+    assert workshop.snapshot(workshop.folder / "sem") == before
+    assert not [path for path in workshop.folder.iterdir() if path.name.endswith(".tmp")]
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        "train/low/line_0001.tif",  # the name of a simulation's picture, but no record of one
         "train/data_LR.pkl",
         "dataset.json",
         "train/low/wafer_17.tif",

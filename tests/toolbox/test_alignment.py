@@ -233,6 +233,25 @@ def test_cache_remembers_and_forgets(files, tmp_path):
     assert ShiftCache(tmp_path, {"max_shift": 8.0}).get(files) is None
 
 
+def test_cache_is_saved_on_the_way_and_shared(files, tmp_path):
+    """Twenty new shifts are saved without being asked; those of another run are kept."""
+    one, other = ShiftCache(tmp_path, {}), ShiftCache(tmp_path, {})
+    names = [f"_{number:03}.tif" for number in range(21)]
+    pairs = [PairFiles(name, tmp_path / f"low{name}", tmp_path / f"high{name}") for name in names]
+    for pair in pairs:
+        pair.low.write_bytes(b"1")
+        pair.high.write_bytes(b"1")
+        one.put(pair, Shift(1.0, 2.0, 3.0, 2.0))
+    other.put(files, Shift(0.5, 0.5, 3.0, 2.0))
+    other.save()
+    found = ShiftCache(tmp_path, {})
+    assert [found.get(pair) is not None for pair in pairs] == [True] * 20 + [False]
+    one.save()
+    found = ShiftCache(tmp_path, {})
+    assert found.get(pairs[20]) == Shift(1.0, 2.0, 3.0, 2.0)
+    assert found.get(PairFiles("_001.tif", files.low, files.high)) is not None
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", "null", "entries"])
 def test_damaged_cache_is_forgotten(content, files, tmp_path):
     """Whatever the file holds instead of shifts, they are measured again."""

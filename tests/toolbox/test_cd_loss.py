@@ -304,6 +304,16 @@ def test_gradient_agrees_with_finite_differences():
         assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(float((slope * way).sum()), rel=0.03)
 
 
+def test_edges_are_counted():
+    """Both edges of every whole line count in every row; faint or turned lines have none."""
+    # Three lines of 20 pixels at a pitch of 40: left edges at 9, 49 and 89.
+    assert CDLoss().count_edges(lines()) == 6 * 96
+    assert CDLoss(lines="horizontal").count_edges(lines().swapaxes(1, 2)) == 6 * 96
+    assert CDLoss(lines="horizontal").count_edges(lines()) == 0
+    assert CDLoss(max_val=16.0).count_edges(lines()) == 0
+    assert CDLoss().count_edges(np.ones((2, 16, 16, 1), np.float32)) == 0
+
+
 def test_no_gradient_flows_through_hr():
     """Windows and thresholds are those of HR, which is not to be learnt."""
     true = tf.constant(lines(0.8))

@@ -74,8 +74,10 @@ def test_perfect_restoration(simulated):
         "tolerance_nm": 0.5,
         "largest_likely_cd_change_nm": 0,
         "verdict": "pass",
+        "reasons": [],
         "flagged": [],
     }
+    assert summary["width_correlation"]["restored"] > 0.99
     assert summary["edge_error_nm"]["restored"] < 0.1
     # Better than the best average that is there: its number, as a lower bound.
     assert summary["equivalent_frames"]["restored"] == pytest.approx(16)
@@ -153,7 +155,7 @@ def test_one_harmful_picture_is_named(simulated):
 
 
 def test_slope_of_a_network_that_draws_all_lines_alike(simulated):
-    """Widths that shrink towards 16 nm pass at 16 nm, but the slope tells."""
+    """Widths that shrink towards 16 nm are right at 16 nm; the sweep and the slope tell."""
     shrunk = restored(simulated, lambda p: p.noise_free)
     for p, by_px in zip(shrunk[3:], (2, -2), strict=True):
         image = p.noise_free
@@ -162,6 +164,36 @@ def test_slope_of_a_network_that_draws_all_lines_alike(simulated):
     assert summary["cd_bias_nm"]["restored"] == 0
     assert summary["cd_slope"]["restored"] < 0.75
     assert summary["do_no_harm"]["flagged"] == ["line_0003", "line_0004"]
+    assert summary["do_no_harm"]["verdict"] == "fail"
+    assert summary["do_no_harm"]["largest_likely_cd_change_nm"] > 1
+
+
+def test_lines_that_vanish_are_harm(simulated):
+    """A network that paints one line dark: the widths that are left are right, and it fails."""
+    main = restored(simulated[:3], lambda p: p.noise_free.copy())
+    for p in main:
+        left, right = (int(edges[1].mean()) for edges in p.truth)
+        p.images["restored"][:, left - 6 : right + 7] = p.noise_free.min()
+    summary = summary_of(main)
+    assert summary["cd_bias_nm"]["restored"] == pytest.approx(0, abs=1e-6)
+    assert summary["do_no_harm"]["verdict"] == "fail"
+    assert "of the edges are lost" in summary["do_no_harm"]["reasons"][0]
+    assert len(summary["do_no_harm"]["flagged"]) == 3
+
+
+def test_one_picture_proves_nothing(simulated):
+    """Without a confidence interval there is no verdict of harmlessness."""
+    verdict = summary_of(restored(simulated[:1], lambda p: p.noise_free))["do_no_harm"]
+    assert verdict["verdict"] == "fail"
+    assert verdict["reasons"] == ["one picture has no confidence interval"]
+
+
+def test_invented_roughness_does_not_follow_the_true_one(simulated):
+    """Widths of another picture have the right roughness and no correlation with the true ones."""
+    main = restored(simulated[:3], lambda p: p.noise_free[::-1])
+    summary = summary_of(main)
+    assert summary["unbiased_lwr_error_percent"]["restored"] == pytest.approx(0, abs=25)
+    assert abs(summary["width_correlation"]["restored"]) < 0.5
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
@@ -241,7 +273,12 @@ def test_without_truth_the_long_exposure_is_the_reference(simulated):
     assert summary["cd_bias_nm"]["restored"] == pytest.approx(0, abs=0.1)
     assert summary["true_lwr_nm"] == pytest.approx(summary_of(known)["true_lwr_nm"], rel=0.04)
     assert summary["criterion_offset_nm"] == 0
-    assert summary["cd_slope"]["raw"] is None or isinstance(summary["cd_slope"]["raw"], float)
+    assert summary["cd_slope"]["raw"] is None  # all pictures have the same CD
+    # The noise of the long exposure is no roughness that restoring has erased.
+    noisy = 1 / summary["psd_fit"]["raw"]["floor_nm3"]
+    assert noisy > 0
+    erased = summary["psd_transfer"]["restored"]["erased_below_nm"]
+    assert erased is None or erased < 3 * PIXEL_NM
     # Nothing but the law of the square root is left to count frames by.
     errors = summary["edge_error_nm"]
     expected = (errors["raw"] / errors["gaussian"]) ** 2
@@ -282,7 +319,7 @@ def test_reference_without_lines_is_refused(simulated):
     with pytest.raises(DataError, match=r"wafer_7: no whole bright vertical line"):
         SemEvaluator(PIXEL_NM).evaluate([real])
     grey = Picture("wafer_8", blank, {"raw": blank}, noise_free=blank, truth=simulated[0].truth)
-    with pytest.raises(DataError, match=r"wafer_8: the reference picture shows no clear edge"):
+    with pytest.raises(DataError, match=r"wafer_8: the reference picture shows no whole line"):
         SemEvaluator(PIXEL_NM).evaluate([grey])
 
 

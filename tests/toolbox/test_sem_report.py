@@ -329,7 +329,7 @@ def test_parts_may_be_missing(written):
     summary["do_no_harm"]["largest_likely_cd_change_nm"] = None
     text = written(results_of(**copy.deepcopy(summary)))
     assert Table(text).tables[0][2][3] == "–"
-    assert "could not be measured" in text
+    assert "cannot be judged" in text
     assert "No width could be measured in: raw image." in text
 
 

@@ -1,6 +1,7 @@
 """SEM pictures become pairs of patches: found, read, checked, aligned, drawn by number."""
 
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -15,7 +16,7 @@ from toolbox.io.sem_image import read_sem_image, write_sem_image
 from toolbox.opencv import cv2
 from toolbox.registry import SOURCES
 from toolbox.sources.alignment import CACHE_NAME
-from toolbox.sources.sem import SEMPatchDataset, SEMSource
+from toolbox.sources.sem import SPLITS, SEMPatchDataset, SEMSource
 from toolbox.sources.sem_frames import SEMFrames, pair_files
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
@@ -329,6 +330,39 @@ def test_data_bar_is_cut_off(folders):
         assert min(frames.crop(0).low.min(), frames.crop(0).high.min()) > 0
     with pytest.raises(ConfigError, match=r"data_bar_height must be 0 to 95.*received 96"):
         SEMFrames(*folders, data_bar_height=96)
+
+
+def blacken(paths, rows):
+    """Make the lowest rows of pictures look like a data bar."""
+    for path in paths:
+        img = read_sem_image(path).pixels
+        img[-rows:] = 0
+        write_sem_image(path, img)
+
+
+def test_data_bar_is_that_of_most_frames(folders):
+    """One dark frame does not decide; low and high that differ are refused."""
+    blacken((*folders[0].iterdir(), *folders[1].iterdir()), 12)
+    blacken([folders[0] / "noisy_002.tif"], 25)
+    assert SEMFrames(*folders, data_bar_height="auto").data_bar_height == 12
+    blacken(folders[1].glob("clean_*.tif"), 18)
+    with pytest.raises(ConfigError, match=r"two: 12 in .*low, 18 in .*high; received 'auto'"):
+        SEMFrames(*folders, data_bar_height="auto")
+
+
+def test_copies_and_clipped_pictures_are_noted(folders):
+    """Counts and names of what should not be in a folder; every file is read once."""
+    shutil.copy(folders[0] / "noisy_001.tif", folders[0] / "noisy_004.tif")
+    clipped = read_sem_image(folders[1] / "clean_003.tif").pixels
+    clipped[:, :2] = 255
+    write_sem_image(folders[1] / "clean_003.tif", clipped)
+    frames = SEMFrames(*folders, align="none")
+    assert len(frames.notes) == 2
+    assert "low: 1 of 5 pictures are copies of others, byte by byte: noisy_004" in frames.notes[0]
+    assert "high: in 1 of 5 pictures more than 1% of" in frames.notes[1]
+    assert "clean_003.tif" in frames.notes[1]
+    shutil.rmtree(folders[0])
+    assert frames.report()[3]["low_duplicate_of"] == "noisy_001.tif"
 
 
 def test_larger_high_pictures(tmp_path):
@@ -655,6 +689,71 @@ def test_disagreeing_pixel_sizes_are_not_used(tmp_path):
     assert "noisy_003.tif is 0.4 nm" in opened.notes[0]
 
 
+def test_pixel_size_of_a_split(tmp_path):
+    """A test has the size of its own pictures; one that is stated counts, with a warning."""
+    for split, first, pixel_nm in (("train", 1, 0.8), ("validation", 3, 0.803), ("test", 5, 1.0)):
+        write_pairs(tmp_path / split, 2, first=first, pixel_nm=pixel_nm)
+    opened = source(tmp_path)
+    assert [opened.pixel_nm_of(split) for split in SPLITS] == [0.8, 0.803, 1.0]
+    assert opened.pixel_nm == 0.8
+    (note,) = opened.notes  # less than 1 % is rounding
+    assert "clean_005.tif is 1 nm by its tags but 0.8 nm by" in note
+    stated = source(tmp_path, pixel_nm=1.0)
+    assert [stated.pixel_nm_of(split) for split in SPLITS] == [1.0] * 3
+    stated.train()
+    stated.test()
+    (note,) = stated.notes
+    assert "clean_001.tif is 0.8 nm by its tags but 1 nm by sem.pixel_nm" in note
+    (tmp_path / "dataset.json").write_text(json.dumps({"pixel_nm": 2}), encoding="utf-8")
+    recorded = source(tmp_path)
+    assert recorded.pixel_nm_of("test") == 2
+    recorded.test()
+    assert "dataset.json" in recorded.notes[0]
+
+
+def test_splits_of_different_depth_are_refused(tmp_path):
+    """Counts of 8 and 16 bits cannot have one range; a file of each is named."""
+    write_pairs(tmp_path / "train", 2)
+    write_pairs(tmp_path / "validation", 2, first=3, factor=257)
+    opened = source(tmp_path)
+    opened.train()
+    with pytest.raises(
+        DataError, match=r"noisy_003\.tif is of 16 bits but .*noisy_001\.tif is of 8"
+    ):
+        opened.validation()
+
+
+@pytest.mark.parametrize("order", [("train", "validation"), ("validation", "test"), ("test",)])
+def test_pictures_in_two_splits_are_noted_once(order, tmp_path):
+    """Whichever split is opened first, a file that training and test share is told once."""
+    for split, first in (("train", 1), ("validation", 3), ("test", 5)):
+        write_pairs(tmp_path / split, 2, first=first)
+    for kind, name in (("low", "noisy"), ("high", "clean")):
+        shutil.copy(
+            tmp_path / "train" / kind / f"{name}_001.tif",
+            tmp_path / "test" / kind / f"{name}_006.tif",
+        )
+    opened = source(tmp_path)
+    for split in order:
+        opened.open(split)
+    (note,) = opened.notes
+    assert note.startswith("WARNING: 2 pictures of t")
+    assert "byte by byte" in note
+    assert "noisy_00" in note
+
+
+def test_shares_that_hold_copies_are_noted(tmp_path):
+    """Copies within the training folder that are dealt to training and test are a leak, too."""
+    low, _ = write_pairs(tmp_path / "train", 4)
+    shutil.copy(low / "noisy_001.tif", low / "noisy_004.tif")
+    opened = source(tmp_path, shares=(2, 1, 1))
+    opened.train()
+    assert "1 pictures of train are in test too" in opened.notes[0]
+    none_to_test = source(tmp_path, shares=(3, 1, 0))
+    none_to_test.train()
+    assert "1 pictures of train are in validation too" in none_to_test.notes[0]
+
+
 def test_section_is_checked_by_the_signature(data_dir):
     """The settings of the YAML section and their types are those of the constructor."""
     parameters = SEMSource.parameters()
@@ -711,3 +810,10 @@ def test_real_pairs():
     assert np.std(low - high) < 22  # 37 before the move
     assert len(frames.notes) == 1
     assert "cannot be written" in frames.notes[0]
+
+
+def test_a_picture_is_not_its_own_partner(tmp_path):
+    """One folder for both sides, without prefixes that tell them apart, is a mistake."""
+    write_sem_image(tmp_path / "line_0001.tif", np.zeros((32, 32), np.uint8))
+    with pytest.raises(DataError, match=r"line_0001\.tif: is its own partner"):
+        pair_files(tmp_path, tmp_path)

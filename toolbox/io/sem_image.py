@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import math
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +23,6 @@ _DESCRIPTION, _FEI, _ZEISS = 270, ("FEI_HELIOS", "FEI_SFEG"), "CZ_SEM"
 _UNIT_NM = {"pm": 1e-3, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
 #: Share of coloured pixels from which a picture is one in colour (frame and logo of KRISS: 0.008).
 _COLOUR_SHARE = 0.05
-_LEVEL_LOCK = threading.Lock()
 
 
 class SEMImage(NamedTuple):
@@ -117,19 +114,17 @@ def write_sem_image(
 
 
 def _decode(path: Path) -> np.ndarray:
-    from toolbox.opencv import cv2
-
+    cv2 = _quiet_opencv()
     try:
         content = np.fromfile(path, np.uint8)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Mend the path.") from None
     if not content.size:
         raise DataError(f"{path}: is empty. Copy it again from where it comes.")
-    with _quiet_opencv():
-        try:
-            image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
-            image = None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
+        image = None
     if image is None:
         raise DataError(f"{path}: cannot be read as an image. Is the file damaged?")
     if image.dtype not in (np.uint8, np.uint16):
@@ -140,19 +135,14 @@ def _decode(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
-@contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Hide OpenCV's two lines about every tag that only a microscope knows."""
+@functools.cache
+def _quiet_opencv() -> Any:
+    """Return OpenCV without its two lines about every tag that only a microscope knows."""
     from toolbox.opencv import cv2
 
-    logging = cv2.utils.logging
-    with _LEVEL_LOCK:  # the level belongs to the process, and pictures are read by threads
-        level = logging.getLogLevel()
-        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-        try:
-            yield
-        finally:
-            logging.setLogLevel(level)
+    # Once and for all: the level belongs to the process, and pictures are read by threads.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2
 
 
 def _grey(image: np.ndarray) -> tuple[np.ndarray, bool]:

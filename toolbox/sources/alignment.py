@@ -31,6 +31,8 @@ _SIGMA_PX = 0.7
 #: A row of a data bar is mostly of one value; a row of a noisy picture never is (KRISS: 0.06).
 _FLAT_SHARE = 0.4
 _MAX_TEXT_ROWS = 3
+#: New shifts after which the cache is written, so that a killed run loses few.
+_SAVE_EVERY = 20
 
 Region = tuple[slice, slice]
 
@@ -276,7 +278,8 @@ class ShiftCache:
         self.notes: list[str] = []
         self._settings = json.dumps({"method": _METHOD, **settings}, sort_keys=True)
         self._entries = self._read()
-        self._changed = False
+        self._new: dict[str, Any] = {}
+        self._unsaved = 0
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -298,17 +301,22 @@ class ShiftCache:
         return shift if np.isfinite(shift).all() else None
 
     def put(self, files: PairFiles, shift: Shift) -> None:
-        """Remember the shift of a pair until `save`."""
-        self._entries[self._key(files)] = {"stamp": _stamp(files), "shift": list(shift)}
-        self._changed = True
+        """Remember the shift of a pair; every 20 are saved."""
+        key = self._key(files)
+        self._new[key] = self._entries[key] = {"stamp": _stamp(files), "shift": list(shift)}
+        self._unsaved += 1
+        if self._unsaved >= _SAVE_EVERY:
+            self.save()
 
     def save(self) -> None:
-        """Write what is new, whole or not at all."""
-        if not self._changed:
+        """Add what is new to the file, whole or not at all."""
+        if not self._unsaved or self.notes:  # what could not be written once is not tried again
             return
+        self._unsaved = 0
         try:
             with replacing(self.path) as beside:
-                text = json.dumps(self._entries, indent=1, sort_keys=True)
+                # Another run may have written its shifts since this one has read the file.
+                text = json.dumps(self._read() | self._new, indent=1, sort_keys=True)
                 beside.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             self.notes.append(
@@ -352,13 +360,56 @@ def _commonest_share(row: np.ndarray) -> float:
     return float(np.unique(row, return_counts=True)[1].max() / row.size)
 
 
-def alignment_report(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
+class FileCheck(NamedTuple):
+    """What the file of a picture is checked for.
+
+    Attributes
+    ----------
+    digest : bytes
+        Checksum of the whole file.
+    saturated : float
+        Share of pixels at either end of the range, without the data bar.
+    data_bar_px : int
+        Rows at the bottom that look like a data bar.
+    """
+
+    digest: bytes
+    saturated: float
+    data_bar_px: int
+
+
+def file_digest(path: str | os.PathLike[str]) -> bytes:
+    """Return a checksum of a file's bytes (SHA-256)."""
+    return hashlib.sha256(Path(path).read_bytes()).digest()
+
+
+def check_file(path: str | os.PathLike[str], pixels: np.ndarray) -> FileCheck:
+    """Check the file of a picture.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    pixels : numpy.ndarray, shape (H, W), uint8 or uint16
+        Its counts, as they were read.
+    """
+    bar = data_bar_rows(pixels)
+    picture = pixels[: len(pixels) - bar]
+    ends = (picture == 0) | (picture == np.iinfo(picture.dtype).max)
+    return FileCheck(file_digest(path), float(ends.mean()), bar)
+
+
+def alignment_report(
+    pairs: Sequence[AlignedPair], checks: Sequence[tuple[FileCheck, FileCheck]] | None = None
+) -> list[dict[str, Any]]:
     """Check pairs one by one: shift, copies, saturation, data bar.
 
     Parameters
     ----------
     pairs : sequence of AlignedPair
-        Files and shifts; the files are read again.
+        Files and shifts.
+    checks : sequence of (FileCheck, FileCheck), optional
+        Of the low and the high file of each pair; without them the files are read again.
 
     Returns
     -------
@@ -370,28 +421,23 @@ def alignment_report(pairs: Sequence[AlignedPair]) -> list[dict[str, Any]]:
     """
     seen: dict[str, dict[bytes, str]] = {"low": {}, "high": {}}
     rows = []
-    for files, shift in progress(pairs, "checking pairs", delay=2):
+    for number, (files, shift) in enumerate(progress(pairs, "checking pairs", delay=2)):
         row = {"name": files.name, "low_file": files.low.name, "high_file": files.high.name}
         row |= {"dy_px": shift.dy, "dx_px": shift.dx, "rms_before": shift.rms_before}
         row |= {"rms_after": shift.rms_after, "aligned": shift.aligned}
-        for kind, path in (("low", files.low), ("high", files.high)):
-            checks = _check_file(path, seen[kind])
-            row |= {f"{kind}_{key}": value for key, value in checks.items()}
+        found = checks[number] if checks is not None else _checks(files)
+        for kind, path, check in zip(("low", "high"), files[1:], found, strict=True):
+            first = seen[kind].setdefault(check.digest, path.name)
+            row[f"{kind}_duplicate_of"] = "" if first == path.name else first
+            row[f"{kind}_saturated"] = check.saturated
+            row[f"{kind}_data_bar_px"] = check.data_bar_px
         rows.append(row)
     return rows
 
 
-def _check_file(path: Path, seen: dict[bytes, str]) -> dict[str, Any]:
-    first = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), path.name)
-    pixels = read_sem_image(path).pixels
-    bar = data_bar_rows(pixels)
-    picture = pixels[: len(pixels) - bar]
-    ends = (picture == 0) | (picture == np.iinfo(picture.dtype).max)
-    return {
-        "duplicate_of": "" if first == path.name else first,
-        "saturated": float(ends.mean()),
-        "data_bar_px": bar,
-    }
+def _checks(files: PairFiles) -> tuple[FileCheck, FileCheck]:
+    low, high = (check_file(path, read_sem_image(path).pixels) for path in files[1:])
+    return low, high
 
 
 def write_alignment_report(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:

@@ -18,9 +18,17 @@ from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
 from toolbox.data_generator import Pair, PairStream
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.sem_image import read_sem_image
+from toolbox.io.sem_image import SUFFIXES, read_sem_image
 from toolbox.normalizer import SymmetricNormalizer
-from toolbox.sources.sem_frames import Align, SEMFrame, SEMFrames, pair_files
+from toolbox.sources.alignment import file_digest
+from toolbox.sources.sem_frames import (
+    PIXEL_TOLERANCE,
+    Align,
+    SEMFrame,
+    SEMFrames,
+    pair_files,
+    some_names,
+)
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"
@@ -306,6 +314,17 @@ class SEMSource:
     """
 
     kind: ClassVar[str] = "sem"
+    #: Settings that a resumed run may change: where the pictures are and how they are kept.
+    FREE_SETTINGS: ClassVar[tuple[str, ...]] = (
+        "train_low_dir",
+        "train_high_dir",
+        "val_low_dir",
+        "val_high_dir",
+        "test_low_dir",
+        "test_high_dir",
+        "in_memory",
+        "cache_dir",
+    )
 
     def __init__(
         self,
@@ -359,6 +378,7 @@ class SEMSource:
             "suffix_len": suffix_len,
         }
         self._opened: dict[str, SEMFrames] = {}
+        self._digests: dict[str, dict[bytes, Path]] = {}
 
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
@@ -408,13 +428,25 @@ class SEMSource:
     @property
     def pixel_nm(self) -> float | None:
         """Size of a high pixel in nm; None if neither the settings nor the files say it."""
-        if self._pixel_nm is None:
-            self._pixel_nm = self._recorded_pixel_nm()
-        if self._pixel_nm is not None or self._opened:
+        stated = self._stated_pixel_nm()
+        if stated is not None:
+            return stated[1]
+        if self._opened:
             opened = [frames.pixel_nm for frames in self._opened.values()]
-            return self._pixel_nm or next((size for size in opened if size is not None), None)
+            return next((size for size in opened if size is not None), None)
         low, high = (read_sem_image(path).pixel_nm for path in self._any_pair())
         return high if high is not None or low is None else low / self.sr_scale
+
+    def pixel_nm_of(self, split: str) -> float | None:
+        """Return the size of a high pixel in nm in the pictures of a split; None if not known.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data. Their tags count where neither the settings nor ``dataset.json`` say it.
+        """
+        stated = self._stated_pixel_nm()
+        return self.open(split).pixel_nm if stated is None else stated[1]
 
     def train(self) -> Pair:
         """Return fixed patches of some training frames: low and high counts (N, h, w, 1)."""
@@ -440,12 +472,88 @@ class SEMSource:
         return [opened.frame(number) for number in range(len(opened))]
 
     def open(self, split: str) -> SEMFrames:
-        """Return the frames of a split, read when first asked for."""
+        """Return the frames of a split, read when first asked for.
+
+        Notes tell of another pixel size than stated or in other splits, and of pictures that
+        are in another split too.
+
+        Raises
+        ------
+        ConfigError, DataError
+            See `SEMFrames`; and if the pictures of another split have another depth.
+        """
         if split not in self._opened:
             low_dir, high_dir = self._folders[self._folder_of(split)]
             pairs = self._dealt(split)
-            self._opened[split] = SEMFrames(low_dir, high_dir, pairs=pairs, **self._options)
+            frames = SEMFrames(low_dir, high_dir, pairs=pairs, **self._options)
+            self._refuse_other_depth(frames)
+            self._note_other_pixel_size(frames)
+            self._note_leaks(split, frames)
+            self._opened[split] = frames
         return self._opened[split]
+
+    def _refuse_other_depth(self, frames: SEMFrames) -> None:
+        for other in self._opened.values():
+            if other.bits != frames.bits:
+                raise DataError(
+                    f"{frames.files[0].low} is of {frames.bits} bits but {other.files[0].low} is "
+                    f"of {other.bits} bits; training, validation and test must have one depth. "
+                    f"Convert the pictures of one of them."
+                )
+
+    def _note_other_pixel_size(self, frames: SEMFrames) -> None:
+        tagged = [
+            (str(other.files[0].high), other.pixel_nm)
+            for other in self._opened.values()
+            if other.pixel_nm is not None
+        ]
+        known = self._stated_pixel_nm() or next(iter(tagged), None)
+        if known is None or frames.pixel_nm is None:
+            return
+        where, size = known
+        if abs(frames.pixel_nm - size) > PIXEL_TOLERANCE * size:
+            frames.notes.append(
+                f"WARNING: a pixel of {frames.files[0].high} is {frames.pixel_nm:g} nm by its tags "
+                f"but {size:g} nm by {where}. Mend pixel_nm, or use one magnification."
+            )
+
+    def _note_leaks(self, split: str, frames: SEMFrames) -> None:
+        """Name pictures of a split that are in another one too, whether that is open or not."""
+        own = {
+            check.digest: path
+            for files, checks in zip(frames.files, frames.checks, strict=True)
+            for path, check in zip(files[1:], checks, strict=True)
+        }
+        self._digests[split] = own
+        # Those that are open have been compared with this one when they were opened.
+        for other in [name for name in SPLITS if name != split and name not in self._opened]:
+            shared = sorted(str(own[d]) for d in own.keys() & self._digests_of(other).keys())
+            if shared:
+                frames.notes.append(
+                    f"WARNING: {len(shared)} pictures of {split} are in {other} too, byte by "
+                    f"byte, so what is measured on them is no test: {some_names(shared)}. Remove "
+                    f"them from one."
+                )
+
+    def _digests_of(self, split: str) -> dict[bytes, Path]:
+        """Return the files of a split, whether it is open or not, by their checksums."""
+        if split not in self._digests:
+            paths = self._paths_of(split)
+            self._digests[split] = {file_digest(path): path for path in paths}
+        return self._digests[split]
+
+    def _paths_of(self, split: str) -> list[Path]:
+        """Return the pictures in the folders of a split, whatever else may be wrong there."""
+        if self.shares is None:
+            folders = [folder for folder in self._folders[split] if folder.is_dir()]
+            found = [path for folder in folders for path in folder.iterdir() if path.is_file()]
+            return [path for path in found if path.suffix.lower() in SUFFIXES]
+        try:
+            dealt = self._dealt(split)
+        except ConfigError:  # no share: that matters only to those who ask for the split
+            return []
+        pairs = pair_files(*self._folders["train"], *self._pairing, dealt)
+        return [path for files in pairs for path in files[1:]]
 
     def report(self) -> list[dict[str, Any]]:
         """Return `toolbox.sources.alignment.alignment_report` of what was opened so far."""
@@ -522,6 +630,13 @@ class SEMSource:
         folders = self._folders[self._folder_of((*there, "train")[0])]
         files = pair_files(*folders, *self._pairing)[0]
         return files.low, files.high
+
+    def _stated_pixel_nm(self) -> tuple[str, float] | None:
+        """Return who says what size a pixel has, the settings or the record of the data."""
+        if self._pixel_nm is not None:
+            return "sem.pixel_nm", self._pixel_nm
+        recorded = self._recorded_pixel_nm()
+        return None if recorded is None else (str(self.data_dir / RECORD_NAME), recorded)
 
     def _recorded_pixel_nm(self) -> float | None:
         record = self.data_dir / RECORD_NAME

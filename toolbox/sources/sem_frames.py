@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import statistics
 import threading
 import zlib
 from collections import OrderedDict
@@ -20,13 +21,14 @@ from toolbox.progress import progress
 from toolbox.resample import block_mean
 from toolbox.sources.alignment import (
     AlignedPair,
+    FileCheck,
     PairFiles,
     Region,
     Shift,
     ShiftCache,
     alignment_report,
     apply_shift,
-    data_bar_rows,
+    check_file,
     estimate_shift,
     valid_region,
 )
@@ -37,8 +39,10 @@ _MARGIN = 16
 #: Crops that are kept when they are read on demand.
 _REMEMBERED = 32
 _NAMED = 5
+#: Share of clipped pixels from which a high picture is worth a note.
+_SATURATED = 0.01
 #: Sizes of pixels that differ by less are the same: they are rounded in the tags.
-_PIXEL_TOLERANCE = 0.01
+PIXEL_TOLERANCE = 0.01
 
 
 def pair_files(
@@ -80,12 +84,18 @@ def pair_files(
         for folder, prefix in zip(folders, prefixes, strict=True)
     )
     _refuse_single(low, high, folders, suffix_len)
+    same = [name for name in sorted(low) if low[name].resolve() == high[name].resolve()]
+    if same:
+        raise DataError(
+            f"{low[same[0]]}: is its own partner, as the low and high pictures are the same files. "
+            f"Name two folders, or two prefixes in file_prefix."
+        )
     chosen = sorted(low) if pairs is None else sorted(set(pairs))
     unknown = [name for name in chosen if name not in low]
     if unknown or not chosen:
         raise DataError(
-            f"{low_dir}: pairs must be some of {_some(sorted(low))}; received {_some(unknown)}. "
-            f"Name pairs by the last {suffix_len} characters of their files."
+            f"{low_dir}: pairs must be some of {some_names(sorted(low))}; received "
+            f"{some_names(unknown)}. Name pairs by the last {suffix_len} characters of their files."
         )
     return [PairFiles(name, low[name], high[name]) for name in chosen]
 
@@ -122,12 +132,13 @@ def _refuse_single(
         if single:
             raise DataError(
                 f"{len(single)} of {len(own)} pictures have no partner in {folder}: "
-                f"{_some(single)}. Partners have the same last {suffix_len} characters: mend "
+                f"{some_names(single)}. Partners have the same last {suffix_len} characters: mend "
                 f"suffix_len or file_prefix, or move these files away."
             )
 
 
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """Return the first names of many, and how many there are more."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
@@ -183,7 +194,8 @@ class SEMFrames:
     central_crop_height, central_crop_width : int, optional
         Part in the middle that is used, low pixels, limited to the frame; None for all of it.
     data_bar_height : int or 'auto'
-        Rows at the bottom that are no picture, low pixels.
+        Rows at the bottom that are no picture, low pixels; auto takes the median of those that
+        are found, which must be the same in low and high.
     align : {'high', 'low', 'none'}
         Which picture is moved onto the other. Moving the noisy one changes its noise.
     max_shift : float
@@ -207,6 +219,8 @@ class SEMFrames:
         Size of a high pixel by the tags; None if they say nothing or disagree.
     data_bar_height : int
         Rows that were cut off.
+    checks : list of (FileCheck, FileCheck)
+        What was found out about the low and the high file of each pair.
     checksum : int
         Of all pixels and of what shapes the crops.
     notes : list of str
@@ -244,15 +258,15 @@ class SEMFrames:
         self.notes: list[str] = []
         self._pixels: list[Crop | None] = []
         self._sizes: list[tuple[Path, float]] = []
-        self._bars: list[int] = []
-        self._find_bar = data_bar_height == "auto"
+        self.checks: list[tuple[FileCheck, FileCheck]] = []
         self.checksum = 0
         self._read_all(keep=in_memory)
-        height = max(self._bars) if data_bar_height == "auto" else data_bar_height
+        height = self._found_bar() if data_bar_height == "auto" else data_bar_height
         self.data_bar_height = self._checked_bar(int(height))
         self.pixel_nm = self._common_pixel_nm()
         self.shifts = self._find_shifts(Path(cache_dir or high_dir))
         self._note_unaligned()
+        self._note_odd()
         crop = (central_crop_height, central_crop_width)
         self.regions = [self._region(shift, crop) for shift in self.shifts]
         self._crops: list[Crop] | None = None
@@ -303,7 +317,7 @@ class SEMFrames:
     def report(self) -> list[dict[str, Any]]:
         """Return `toolbox.sources.alignment.alignment_report` of all pairs."""
         pairs = zip(self.files, self.shifts, strict=True)
-        return alignment_report([AlignedPair(files, shift) for files, shift in pairs])
+        return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 
     # -- Reading ---------------------------------------------------------------------------------
 
@@ -331,9 +345,10 @@ class SEMFrames:
             if image.pixel_nm is not None:
                 fine = image.pixel_nm / (self.scale if path is files.low else 1)
                 self._sizes.append((path, fine))
-        if self._find_bar:
-            low, high = (data_bar_rows(image.pixels) for image in images)
-            self._bars.append(max(low, math.ceil(high / self.scale)))
+        low, high = (
+            check_file(path, image.pixels) for path, image in zip(files[1:], images, strict=True)
+        )
+        self.checks.append((low, high))
 
     def _check_pair(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
         low, high = images
@@ -344,6 +359,22 @@ class SEMFrames:
                 f"{self.scale} the high one must be {wanted[0]} × {wanted[1]} of {low.bits} bits. "
                 f"Mend scale or the files."
             )
+
+    def _found_bar(self) -> int:
+        """Return the height of the data bar that most frames have, low pixels."""
+        # A dark or empty frame looks as if its bar were higher: no single one may decide.
+        low, fine = (
+            statistics.median_high(check.data_bar_px for check in checks)
+            for checks in zip(*self.checks, strict=True)
+        )
+        high = math.ceil(fine / self.scale)
+        if abs(low - high) > 1:
+            folders = [path.parent for path in self.files[0][1:]]
+            raise ConfigError(
+                f"data_bar_height must be a number of rows where auto finds two: {low} in "
+                f"{folders[0]}, {high} in {folders[1]}; received 'auto'. Write the number."
+            )
+        return max(low, high)
 
     def _checked_bar(self, height: int) -> int:
         if not 0 <= height < self._shape[0]:
@@ -358,7 +389,7 @@ class SEMFrames:
             return None
         first, pixel_nm = self._sizes[0]
         for path, size in self._sizes:
-            if abs(size - pixel_nm) > _PIXEL_TOLERANCE * pixel_nm:
+            if abs(size - pixel_nm) > PIXEL_TOLERANCE * pixel_nm:
                 self.notes.append(
                     f"WARNING: at the scale of the high pictures a pixel of {first} is "
                     f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so none is taken from the "
@@ -417,7 +448,25 @@ class SEMFrames:
             self.notes.append(
                 f"WARNING: {self.files[0].high.parent}: {len(left)} of {len(self)} pairs are not "
                 f"aligned, as no shift below max_shift {self.max_shift:g} px brings them "
-                f"together: {_some(left)}. They are used as they are."
+                f"together: {some_names(left)}. They are used as they are."
+            )
+
+    def _note_odd(self) -> None:
+        """Name copies within a folder, and high pictures that are clipped."""
+        rows = self.report()
+        for kind, folder in (("low", self.files[0].low), ("high", self.files[0].high)):
+            copies = [row[f"{kind}_file"] for row in rows if row[f"{kind}_duplicate_of"]]
+            if copies:
+                self.notes.append(
+                    f"WARNING: {folder.parent}: {len(copies)} of {len(self)} pictures are copies "
+                    f"of others, byte by byte: {some_names(copies)}. Remove them."
+                )
+        clipped = [row["high_file"] for row in rows if row["high_saturated"] > _SATURATED]
+        if clipped:
+            self.notes.append(
+                f"WARNING: {self.files[0].high.parent}: in {len(clipped)} of {len(self)} pictures "
+                f"more than {_SATURATED:.0%} of the pixels are at an end of the range, where "
+                f"edges are cut off: {some_names(clipped)}. Lower the contrast of the microscope."
             )
 
     def _moved(self, shift: Shift) -> tuple[Shift, Shift]:
