@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +12,6 @@ from scipy import ndimage, stats
 
 from toolbox.errors import DataError
 from toolbox.metrology import (
-    SIGMAS,
     Disc,
     Roughness,
     find_discs,
@@ -35,11 +34,14 @@ METHODS = {
 MAIN_GROUP = "lines"
 #: Share of edges that restoring may lose without harm.
 _MOST_LOST = 0.01
-#: Transfer of roughness below which, and above whose reciprocal, a wavelength counts as changed.
-_CHANGED = 0.5
+#: Transfer of roughness below which, and above which, a wavelength counts as changed.
+CHANGED = (0.5, 2.0)
+#: Smallest density that a logarithm is taken of, nm³.
+LEAST_DENSITY = 1e-12
+#: Standard deviation, in steps of the frequency, of the smoothing of spectra.
+_SMOOTHING = 3
 
 Shape = Literal["lines", "discs"]
-Filter = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass
@@ -565,6 +567,12 @@ def _without(error: float | None, variance: float) -> float | None:
     return None if error is None else float(np.sqrt(max(error**2 - variance, 0.0)))
 
 
+def smooth_density(density: np.ndarray) -> np.ndarray:
+    """Smooth a spectral density over neighbouring frequencies, on a logarithmic scale."""
+    logs = np.log(np.maximum(density, LEAST_DENSITY))
+    return np.asarray(np.exp(ndimage.gaussian_filter1d(logs, _SMOOTHING)))
+
+
 def _changed_wavelengths(
     spectra: pd.DataFrame, name: str, floor: float = 0.0
 ) -> dict[str, float | None]:
@@ -574,18 +582,15 @@ def _changed_wavelengths(
     """
     if name not in spectra or "truth" not in spectra:
         return {"erased_below_nm": None, "invented_below_nm": None}
-    smooth = [ndimage.gaussian_filter1d(np.log(spectra[c] + 1e-12), 3) for c in (name, "truth")]
+    smooth = [smooth_density(spectra[column].to_numpy(float)) for column in (name, "truth")]
     known = spectra["truth"].to_numpy() > max(floor, 1e-12)
-    transfer = np.where(known, np.exp(smooth[0] - smooth[1]), 1.0)
+    transfer = np.where(known, smooth[0] / smooth[1], 1.0)
     wavelength = 1 / spectra["frequency_per_nm"].to_numpy()
 
     def first(mask: np.ndarray) -> float | None:
         return float(wavelength[np.argmax(mask)]) if mask.any() else None
 
     return {
-        "erased_below_nm": first(transfer < _CHANGED),
-        "invented_below_nm": first(transfer > 1 / _CHANGED),
+        "erased_below_nm": first(transfer < CHANGED[0]),
+        "invented_below_nm": first(transfer > CHANGED[1]),
     }
-
-
-__all__ = ["METHODS", "SIGMAS", "Picture", "SemEvaluator", "SemResults", "Traces"]

@@ -14,14 +14,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from scipy import ndimage
 
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
 from toolbox.metrology import THRESHOLD, Disc, find_discs, find_lines, measure_disc
 from toolbox.plotter import save_figure
 from toolbox.report import embedded, html_page, round_length, table_section, warnings_section
-from toolbox.sem_evaluator import MAIN_GROUP, METHODS, Picture, SemResults
+from toolbox.sem_evaluator import (
+    CHANGED,
+    LEAST_DENSITY,
+    MAIN_GROUP,
+    METHODS,
+    Picture,
+    SemResults,
+    smooth_density,
+)
 
 REPORT_NAME = "report.html"
 _COLOURS = {
@@ -37,12 +44,8 @@ _REFERENCE_LINE: dict[str, Any] = {"color": "#00c8ff", "linewidth": 1.0, "linest
 _DPI = 160
 #: Least and, for lines, largest side of the detail that is shown, pixels.
 _DETAIL_PX = (96, 160)
-#: Neighbouring frequencies that are averaged, as in the limits of ``psd_transfer``.
-_SMOOTHING = 3
-#: Points of a spectrum for each doubling of the wavelength, and what is drawn instead of 0.
-_PER_OCTAVE, _LEAST_DENSITY = 6, 1e-12
-#: Transfers at which a wavelength counts as erased or invented.
-_LIMITS = (0.5, 2.0)
+#: Points of a spectrum for each doubling of the wavelength.
+_PER_OCTAVE = 6
 #: Names that are listed before the rest is only counted.
 _MOST_NAMES = 12
 _TEXT_WIDTH = 100
@@ -630,13 +633,13 @@ def _draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     wavelength = 1 / spectra["frequency_per_nm"].to_numpy(float)
     names = [name for name in ("truth", *METHODS) if name in spectra]
-    smooth = {name: _smoothed(spectra[name].to_numpy(float)) for name in names}
+    smooth = {name: smooth_density(spectra[name].to_numpy(float)) for name in names}
     groups = np.floor(np.log2(wavelength[0] / wavelength) * _PER_OCTAVE)
     binned = spectra.groupby(groups).mean()
     for name in names:
         colour = _COLOURS.get(name, _TRUTH_COLOUR)
         style: dict[str, Any] = {"color": colour, "linewidth": 2.4 if name == "truth" else 1.5}
-        density = np.maximum(binned[name], _LEAST_DENSITY)
+        density = np.maximum(binned[name], LEAST_DENSITY)
         top.plot(1 / binned["frequency_per_nm"], density, **style, label=METHODS.get(name, ideal))
         if "truth" in smooth and name != "truth":
             bottom.plot(wavelength, smooth[name] / smooth["truth"], **style)
@@ -646,7 +649,7 @@ def _draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     _set_up(top, "", f"spectrum of the width ({unit}³)")
     _set_up(bottom, f"wavelength along the line ({unit})", f"method ÷ {ideal}")
     bottom.axhline(1, color="0.3", linewidth=1)
-    for limit in _LIMITS:
+    for limit in CHANGED:
         bottom.axhline(limit, color="0.3", linewidth=1, linestyle="--")
     _round_ticks(bottom, "x")
     bottom.set_ylim(*_transfer_limits(smooth))
@@ -660,11 +663,6 @@ def _draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     )
 
 
-def _smoothed(density: np.ndarray) -> np.ndarray:
-    logs = np.log(np.maximum(density, _LEAST_DENSITY))
-    return np.asarray(np.exp(ndimage.gaussian_filter1d(logs, _SMOOTHING)))
-
-
 def _transfer_limits(smooth: Mapping[str, np.ndarray]) -> tuple[float, float]:
     """Show both limits, and of extremes no more than two decades either way."""
     ratios = [smooth[n] / smooth["truth"] for n in smooth if "truth" in smooth and n != "truth"]
@@ -674,7 +672,7 @@ def _transfer_limits(smooth: Mapping[str, np.ndarray]) -> tuple[float, float]:
 
 
 def _mark_limits(ax: Axes, summary: Mapping[str, Any]) -> None:
-    marks = zip(("erased_below_nm", "invented_below_nm"), _LIMITS, ("v", "^"), strict=True)
+    marks = zip(("erased_below_nm", "invented_below_nm"), CHANGED, ("v", "^"), strict=True)
     for part, limit, marker in marks:
         for name, wavelength in _part_of(summary, "psd_transfer", part).items():
             style: dict[str, Any] = {

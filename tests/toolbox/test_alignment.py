@@ -1,6 +1,5 @@
 """Shifts between two pictures of one place: their sign, their precision, what is not trusted."""
 
-import csv
 import json
 import os
 from pathlib import Path
@@ -21,7 +20,6 @@ from toolbox.sources.alignment import (
     data_bar_rows,
     estimate_shift,
     valid_region,
-    write_alignment_report,
 )
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
@@ -297,7 +295,7 @@ def test_data_bar_is_found():
 
 
 def test_report_tells_what_is_odd(tmp_path):
-    """Copies, clipped pixels and data bars are found in the folder they are in, and written."""
+    """Copies, clipped pixels and data bars are found in the folder they are in."""
     rng = np.random.default_rng(0)
     low = rng.integers(1, 255, (60, 50)).astype(np.uint8)
     clipped = low.copy()
@@ -324,11 +322,6 @@ def test_report_tells_what_is_odd(tmp_path):
     assert [row["low_data_bar_px"] for row in rows] == [0, 0, 10]
     assert rows[0]["high_saturated"] == pytest.approx(9 / 60)
     assert [row["low_saturated"] for row in rows] == [0, 0, 0]
-    write_alignment_report(rows, tmp_path / "report" / "pairs.csv")
-    with open(tmp_path / "report" / "pairs.csv", newline="", encoding="utf-8") as stream:
-        written = list(csv.DictReader(stream))
-    assert [row["dx_px"] for row in written] == ["0", "-1", "-2"]
-    assert list(written[0]) == list(rows[0])
 
 
 def real(kind, sides, number):

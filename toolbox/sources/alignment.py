@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -438,12 +437,3 @@ def alignment_report(
 def _checks(files: PairFiles) -> tuple[FileCheck, FileCheck]:
     low, high = (check_file(path, read_sem_image(path).pixels) for path in files[1:])
     return low, high
-
-
-def write_alignment_report(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write the rows of `alignment_report` as CSV, whole or not at all."""
-    names = list(rows[0]) if rows else ["name"]
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(rows)
