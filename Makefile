@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/quickstart
+# processes of the test suite, each with a TensorFlow of its own
+JOBS ?= 2
 
 .PHONY: help demo test test-kill check format clean
 
@@ -24,8 +26,8 @@ demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test
 	$(BIN)/python main.py $(DEMO)/espcn.yml train --overwrite
 	$(BIN)/python main.py $(DEMO)/espcn.yml test
 
-test: $(VENV)/developing  ## run the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-kill: $(VENV)/developing  ## kill trainings at KILLS=20 random moments and resume them (3 minutes)
 	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py
