@@ -88,10 +88,7 @@ class SemTester:
         quality = self._quality(pictures)
         results.summary = {
             **self._facts({name: text for name, (_, text) in filters.items()}),
-            **{
-                name: quality.groupby("method", sort=False)[name].mean().to_dict()
-                for name in ("psnr", "ssim")
-            },
+            **_means(quality),
             **results.summary,
         }
         for note in self.source.notes:
@@ -108,11 +105,7 @@ class SemTester:
         """Test `model` without writing anything; return the figures of ``summary.json``."""
         self._load(model)
         pictures = self._pictures({})
-        quality = self._quality(pictures)
-        means = {
-            name: quality.groupby("method", sort=False)[name].mean().to_dict()
-            for name in ("psnr", "ssim")
-        }
+        means = _means(self._quality(pictures))
         return {**means, **self.evaluator.evaluate(pictures).summary}
 
     def _load(self, model: keras.Model) -> None:
@@ -279,6 +272,12 @@ _REFERENCES = {
     "roughness and edges: the true edges, else those of the long exposure",
     "discs": "diameters in the long exposure, by the same criterion",
 }
+
+
+def _means(quality: pd.DataFrame) -> dict[str, Any]:
+    """Return mean PSNR and SSIM by method."""
+    grouped = quality.groupby("method", sort=False)
+    return {name: grouped[name].mean().to_dict() for name in ("psnr", "ssim")}
 
 
 def _enlarged(low: np.ndarray, scale: int) -> np.ndarray:

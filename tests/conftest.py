@@ -16,6 +16,7 @@ import json
 import pickle
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_patches: Path) -> Pa
         folder = shop.train("finished.yml")
         assert shop.run(folder.with_suffix(".yml"), "test").code == 0
     return folder
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """``stop_after(n)``: Ctrl-C in the n-th step of the training; once."""
+    from toolbox.callbacks import ProgressLogger
+
+    former = ProgressLogger.on_train_batch_end
+    remaining: list[int] = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        former(self, batch, logs)
+        if remaining and self._bar.n >= remaining[0]:
+            remaining.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ProgressLogger, "on_train_batch_end", on_train_batch_end)
+    return remaining.append

@@ -1,4 +1,4 @@
-"""CD, LER, LWR and their spectra from pictures of lines; diameters of discs. NumPy only.
+"""CD, LER, LWR and their spectra from pictures of lines; diameters of discs. No TensorFlow.
 
 Lines run along the rows' axis (vertical in the picture) and are measured across it. Positions are
 in pixels with the centre of pixel j at j; widths and roughness are in nanometres.

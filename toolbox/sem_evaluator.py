@@ -167,21 +167,12 @@ class SemEvaluator:
         floor = 0.0
         truth = _pooled([m.reference for m in main], self.pixel_nm)
         found = {n: _pooled([m.traces.get(n) for m in main], self.pixel_nm) for n in names}
-        summary: dict[str, Any] = {"true_lwr_nm": None, "true_ler_nm": None}
         noisy = main[0].picture.truth is None
-        summary["true_lwr_nm"] = _figure(truth["lwr"], noisy)
-        summary["true_ler_nm"] = _figure(truth["ler"], noisy)
+        summary: dict[str, Any] = {f"true_{k}_nm": _figure(truth[k], noisy) for k in truth}
         if noisy and truth["lwr"] is not None and "truth" in spectra:
             floor = truth["lwr"].fit.floor_nm3
             spectra["truth"] = np.maximum(spectra["truth"] - floor, 1e-3 * floor)
-        for kind in ("lwr", "ler"):
-            true = summary[f"true_{kind}_nm"]
-            for which in ("biased", "unbiased"):
-                values = {n: _figure(found[n][kind], which == "unbiased") for n in names}
-                summary[f"{which}_{kind}_nm"] = values
-                summary[f"{which}_{kind}_error_percent"] = {
-                    n: _percent(value, true) for n, value in values.items()
-                }
+        summary |= _roughness_figures(found, summary)
         summary["psd_fit"] = {
             n: None if (lwr := found[n]["lwr"]) is None else lwr.fit._asdict() for n in names
         }
@@ -379,17 +370,13 @@ class _LineMeasurement:
                     f"{picture.name}: {error} Set metrology.lines: horizontal or metrology.shape: "
                     f"discs if that is what it shows."
                 ) from None
-            scale = evaluator.pixel_nm
-            self.reference = self.clean = Traces(edges.left_px * scale, edges.right_px * scale)
+            left, right = edges.left_px[edges.clear], edges.right_px[edges.clear]
             self.lines = [
                 (float(np.nanmean(a)), float(np.nanmean(b)))
-                for a, b in zip(
-                    edges.left_px[edges.clear], edges.right_px[edges.clear], strict=True
-                )
+                for a, b in zip(left, right, strict=True)
             ]
-            self.reference = self.clean = Traces(
-                self.reference.left_nm[edges.clear], self.reference.right_nm[edges.clear]
-            )
+            scale = evaluator.pixel_nm
+            self.reference = self.clean = Traces(left * scale, right * scale)
         if self.clean is None:
             raise DataError(
                 f"{picture.name}: the reference picture shows no whole line with clear edges. "
@@ -498,6 +485,21 @@ def _pooled(traces: Sequence[Traces | None], step_nm: float) -> dict[str, Roughn
         fit = fit_psd(*periodogram(clear, step_nm))
         result[kind] = roughness_of(clear.var(axis=1).mean(), fit, step_nm, rows)
     return result
+
+
+def _roughness_figures(
+    found: Mapping[str, Mapping[str, Roughness | None]], true: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return LWR and LER of each method, biased and unbiased, and their errors."""
+    figures: dict[str, Any] = {}
+    for kind in ("lwr", "ler"):
+        for which in ("biased", "unbiased"):
+            values = {n: _figure(r[kind], which == "unbiased") for n, r in found.items()}
+            figures[f"{which}_{kind}_nm"] = values
+            figures[f"{which}_{kind}_error_percent"] = {
+                n: _percent(value, true[f"true_{kind}_nm"]) for n, value in values.items()
+            }
+    return figures
 
 
 def _figure(roughness: Roughness | None, unbiased: bool) -> float | None:

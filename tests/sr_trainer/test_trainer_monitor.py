@@ -5,7 +5,6 @@ import inspect
 import io
 import re
 import shlex
-import signal
 import sys
 import types
 from typing import Annotated, ClassVar
@@ -23,7 +22,6 @@ from sr_trainer.search_trial import check_search
 from sr_trainer.sources import open_source, pixel_nm_of
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
-from toolbox.callbacks import ProgressLogger
 from toolbox.checkpoint import load_checkpoint
 from toolbox.config import Float, read_yaml
 from toolbox.data_generator import DataGenerator
@@ -246,22 +244,6 @@ def test_a_state_from_before_these_settings_goes_on(workshop, monkeypatch):
 
 
 # Rates that fall on a plateau ------------------------------------------------------------------
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """``stop_after(n)``: Ctrl-C in the n-th step of the training; once."""
-    former = ProgressLogger.on_train_batch_end
-    remaining = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        former(self, batch, logs)
-        if remaining and self._bar.n >= remaining[0]:
-            remaining.clear()
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(ProgressLogger, "on_train_batch_end", on_train_batch_end)
-    return remaining.append
 
 
 @pytest.fixture(scope="module")

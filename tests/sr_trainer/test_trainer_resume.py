@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ import yaml
 from sr_trainer.modeler import Modeler
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
-from toolbox.callbacks import ProgressLogger, StopOnCollapse
+from toolbox.callbacks import StopOnCollapse
 from toolbox.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -39,22 +38,6 @@ STILL = {"optimizer": "sgd", "learning_rate": 1e-30}
 def run(workshop, finished):
     """A copy of a run of two epochs of three steps; ``run.yml`` means it."""
     return shutil.copytree(finished, workshop.folder / "run")
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """``stop_after(n)``: Ctrl-C in the n-th step of the training; once."""
-    former = ProgressLogger.on_train_batch_end
-    remaining = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        former(self, batch, logs)
-        if remaining and self._bar.n >= remaining[0]:
-            remaining.clear()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(ProgressLogger, "on_train_batch_end", on_train_batch_end)
-    return remaining.append
 
 
 def resume(shop, **changes):

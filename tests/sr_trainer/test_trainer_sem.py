@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +17,6 @@ from sr_dataset_builder.simulate_sem import main as simulate
 from sr_trainer.search_settings import Search
 from sr_trainer.search_trial import check_search
 from toolbox import sem_report
-from toolbox.callbacks import ProgressLogger
 from toolbox.checkpoint import load_checkpoint
 from toolbox.denoise import noise_of
 from toolbox.errors import ConfigError
@@ -340,22 +337,6 @@ def test_frames_on_demand_give_the_same_run(shop, whole):
     """``in_memory: false`` reads every frame when it is needed; nothing else changes."""
     done(shop, "train", **QUICK, sem={**RUN["sem"], "in_memory": False})
     assert end_of(shop.folder / "run") == end_of(whole)
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """``stop_after(n)``: Ctrl-C in the n-th step of the training; once."""
-    former = ProgressLogger.on_train_batch_end
-    remaining = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        former(self, batch, logs)
-        if remaining and self._bar.n >= remaining[0]:
-            remaining.clear()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(ProgressLogger, "on_train_batch_end", on_train_batch_end)
-    return remaining.append
 
 
 @pytest.mark.parametrize("steps", [3, 6], ids=lambda n: f"step {n}")
