@@ -48,9 +48,9 @@ def _map() -> np.ndarray:
 def make_run(folder: Path) -> None:
     """Write a log folder with an untrained network, and the map."""
     from toolbox.config import write_yaml
+    from toolbox.inference.super_resolver import build_network
     from toolbox.io.weights import save_weights
     from toolbox.normalizer import LocalMeanNormalizer, save_normalizer
-    from toolbox.super_resolver import build_network
 
     write_yaml(CONFIG, folder / "config.yml", "benchmark")
     save_normalizer(LocalMeanNormalizer(10.0), folder)
@@ -83,7 +83,7 @@ def keras_predict(folder: Path) -> dict[str, float]:
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
-    from toolbox.super_resolver import build_network
+    from toolbox.inference.super_resolver import build_network
 
     model, patches = build_network(CONFIG, "benchmark"), _patches()
     return {
@@ -99,8 +99,8 @@ def by_hand(folder: Path) -> dict[str, float]:
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
+    from toolbox.inference.super_resolver import build_network
     from toolbox.normalizer import load_normalizer
-    from toolbox.super_resolver import build_network
 
     model, normalizer = build_network(CONFIG, "benchmark"), load_normalizer(folder)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolbox.data_loader import DEFAULT_DELTA_M, load_images, recorded_spacing
 from toolbox.errors import program
-from toolbox.terrain import Spacing, spacing_text, write_feature_csv
+from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_feature_csv
 
 
 @program

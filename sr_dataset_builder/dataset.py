@@ -16,7 +16,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, model_validator
 
 from sr_dataset_builder.resize import METHODS, resize
-from toolbox import terrain
 from toolbox.config import Float, Int, Settings, Variable, check, read_yaml
 from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
@@ -25,6 +24,7 @@ from toolbox.io.raster import Raster, read_raster
 from toolbox.io.safe_pickle import save_array
 from toolbox.progress import progress
 from toolbox.resample import local_mean
+from toolbox.tasks.bathymetry import terrain
 
 Pair = tuple[int, int]
 Blocks = list[np.ndarray]

@@ -29,7 +29,14 @@ from sr_dataset_builder.mixup_report import (
     draw_report,
     write_slope_difference,
 )
-from toolbox.adaptive import (
+from toolbox.config import Count, Float, Int, Settings, check, read_yaml
+from toolbox.data_loader import load_images, recorded_spacing
+from toolbox.errors import ConfigError, DataError, did_you_mean, program
+from toolbox.io.array_files import writing_images
+from toolbox.io.atomic import replacing
+from toolbox.io.tables import write_table
+from toolbox.progress import progress
+from toolbox.tasks.bathymetry.adaptive import (
     FEATURES,
     Feature,
     LambdaRule,
@@ -42,18 +49,11 @@ from toolbox.adaptive import (
     plan_mixtures,
     target_edges,
 )
-from toolbox.config import Count, Float, Int, Settings, check, read_yaml
-from toolbox.data_loader import load_images, recorded_spacing
-from toolbox.errors import ConfigError, DataError, did_you_mean, program
-from toolbox.io.array_files import writing_images
-from toolbox.io.atomic import replacing
-from toolbox.progress import progress
-from toolbox.terrain import (
+from toolbox.tasks.bathymetry.terrain import (
     Spacing,
     feature_table,
     mean_slope_gradient,
     write_feature_csv,
-    write_table,
 )
 
 Groups = list[np.ndarray]

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from scipy.stats import wasserstein_distance
 
-from toolbox.adaptive import Mixtures
 from toolbox.config import Float, Settings
 from toolbox.data_loader import image_file, load_images
 from toolbox.errors import DataError
+from toolbox.io.tables import write_table
 from toolbox.plotter import save_figure
-from toolbox.terrain import mean_slope_gradient, write_table
+from toolbox.tasks.bathymetry.adaptive import Mixtures
+from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
 
 class SlopeDifference(Settings):

@@ -28,10 +28,11 @@ from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
+from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
-from toolbox.terrain import feature_table, write_table
-from toolbox.validity import Validity, measure_validity
+from toolbox.tasks.bathymetry.terrain import feature_table
+from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 
 Corners = np.ndarray
 

@@ -27,9 +27,9 @@ from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, program
 from toolbox.io.atomic import replacing
-from toolbox.io.sem_image import write_sem_image
-from toolbox.metrology import SIGMAS, roughness_psd
 from toolbox.progress import progress
+from toolbox.tasks.sem.metrology import SIGMAS, roughness_psd
+from toolbox.tasks.sem.sem_image import write_sem_image
 
 #: Sub-pixels in which a row is drawn; the edges themselves are drawn exactly.
 _FINE = 6
@@ -207,7 +207,7 @@ def rough_edges(
     xi_nm: float,
     alpha: float,
 ) -> np.ndarray:
-    """Draw deviations of edges with the spectrum of `toolbox.metrology.roughness_psd`.
+    """Draw deviations of edges with the spectrum of `toolbox.tasks.sem.metrology.roughness_psd`.
 
     Parameters
     ----------

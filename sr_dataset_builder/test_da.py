@@ -17,7 +17,7 @@ from sr_dataset_builder.scale import ScaleParams, scalings
 from toolbox.data_loader import load_images, recorded_spacing
 from toolbox.errors import DataError, program
 from toolbox.plotter import save_figure
-from toolbox.terrain import mean_slope_gradient
+from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
 __test__ = False  # a program of the manual, not a test
 

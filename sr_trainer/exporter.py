@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import ConfigError
-from toolbox.export import FORMATS, export_model
+from toolbox.inference.export import FORMATS, export_model
+from toolbox.inference.super_resolver import SuperResolver
 from toolbox.model_card import card_of_run, write_model_card
-from toolbox.super_resolver import SuperResolver
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -21,7 +21,7 @@ class Exporter:
 
     Parameters
     ----------
-    resolver : toolbox.super_resolver.SuperResolver
+    resolver : toolbox.inference.super_resolver.SuperResolver
         The network, built with precision float32.
     overwrite : bool
         Replace what is there.

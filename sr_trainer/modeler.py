@@ -13,7 +13,7 @@ from sr_trainer.user_params import UserParams
 from toolbox.model.adversarial import Adversarial
 from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
 from toolbox.registry import LOSSES, METRICS, MODELS, OPTIMIZERS
-from toolbox.schedule import Schedule
+from toolbox.training.schedule import Schedule
 
 
 class Modeler:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from toolbox.inference.work_file import WorkFile
 from toolbox.io.maps import MapReader
-from toolbox.io.work_file import WorkFile
 from toolbox.report import MapView, choose_detail, write_hillshade, write_map_report
 from toolbox.resample import enlarge, fill_gaps
 
@@ -26,7 +26,7 @@ class PredictionReport:
     ----------
     reader : toolbox.io.maps.MapReader
         The input, open.
-    work : toolbox.io.work_file.WorkFile
+    work : toolbox.inference.work_file.WorkFile
         The result.
     scale : int
         Enlargement factor.

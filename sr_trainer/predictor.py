@@ -17,13 +17,13 @@ import numpy as np
 from sr_trainer.predict_params import PredictParams
 from sr_trainer.prediction_report import PredictionReport
 from toolbox.errors import ConfigError, DataError, ToolboxError
+from toolbox.inference.super_resolver import SuperResolver
+from toolbox.inference.tiling import Tiling
+from toolbox.inference.work_file import WorkFile
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import SUFFIXES, MapReader, open_map
-from toolbox.io.work_file import WorkFile
 from toolbox.progress import progress
 from toolbox.resample import block_mean
-from toolbox.super_resolver import SuperResolver
-from toolbox.tiling import Tiling
 
 _NOT_METRES = r"(km|kilomet|dm|decimet|cm|centimet|mm|millimet|ft|foot|feet|us|fathom)"
 
@@ -74,7 +74,7 @@ class Predictor:
 
     Parameters
     ----------
-    resolver : toolbox.super_resolver.SuperResolver
+    resolver : toolbox.inference.super_resolver.SuperResolver
         The network, or several.
     settings : PredictParams
         How it is used.

@@ -21,7 +21,7 @@ from sr_trainer.search_queue import reason_of, trial_folder
 from sr_trainer.search_settings import Search
 from toolbox.config import write_yaml
 from toolbox.io.atomic import replacing
-from toolbox.terrain import write_table
+from toolbox.io.tables import write_table
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -215,7 +215,7 @@ def summary_places(kind: str = "maps") -> list[list[str]]:
         change = ["do_no_harm", "largest_likely_cd_change_nm"]
         return [["edge_error_nm", "restored"], change, ["psnr", "restored"], ["ssim", "restored"]]
     from toolbox.evaluator import MEASURES
-    from toolbox.terrain import SLOPE_CLASSES, class_name
+    from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
     figures = [["sr", measure] for measure in MEASURES]
     groups = [["all"], *(["slope_classes", class_name(*limits)] for limits in SLOPE_CLASSES)]

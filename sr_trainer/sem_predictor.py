@@ -12,8 +12,8 @@ import numpy as np
 from sr_trainer.predict_params import PredictParams
 from sr_trainer.predictor import Predictor
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.sem_image import SUFFIXES, read_sem_image, write_sem_image
-from toolbox.sources.alignment import data_bar_rows
+from toolbox.tasks.sem.alignment import data_bar_rows
+from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image, write_sem_image
 
 #: Grey values may exceed the range of the training by so much.
 _ABOVE = 1.05

@@ -17,19 +17,19 @@ import tensorflow as tf
 from sr_trainer.sources import open_source
 from sr_trainer.tester import RESULT_DIR, find_weights, normalizer_of, refuse_other_network
 from sr_trainer.user_params import UserParams
-from toolbox.denoise import choose_filters
 from toolbox.errors import ConfigError, DataError
+from toolbox.inference.super_resolver import SuperResolver, assemble
 from toolbox.io.atomic import replacing
-from toolbox.io.sem_image import read_sem_image, write_sem_image
+from toolbox.io.tables import write_table
 from toolbox.io.weights import load_weights
 from toolbox.metric import SSIM_WINDOW, Metric
 from toolbox.progress import progress
 from toolbox.resample import enlarge
-from toolbox.sem_evaluator import MAIN_GROUP, METHODS, Picture, SemEvaluator, SemResults
 from toolbox.sem_report import print_sem_report, write_sem_report
-from toolbox.sources.sem_frames import SEMFrame
-from toolbox.super_resolver import SuperResolver, assemble
-from toolbox.terrain import write_table
+from toolbox.tasks.sem.denoise import choose_filters
+from toolbox.tasks.sem.evaluate import MAIN_GROUP, METHODS, Picture, SemEvaluator, SemResults
+from toolbox.tasks.sem.frames import SEMFrame
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
 #: Lines nearer to the border of a picture are not measured, pixels.
@@ -50,7 +50,7 @@ class SemTester:
     ----------
     normalizer : toolbox.normalizer.Normalizer
         As saved by the training.
-    evaluator : toolbox.sem_evaluator.SemEvaluator
+    evaluator : toolbox.tasks.sem.evaluate.SemEvaluator
         Measures.
     """
 

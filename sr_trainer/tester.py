@@ -22,19 +22,19 @@ from toolbox.errors import ConfigError, DataError, WeightsError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, summarize
 from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
+from toolbox.io.tables import write_table
 from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.plotter import METHODS
 from toolbox.progress import progress
 from toolbox.registry import MODELS
-from toolbox.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
-from toolbox.terrain import (
+from toolbox.tasks.bathymetry.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
+from toolbox.tasks.bathymetry.terrain import (
     SLOPE_CLASSES,
     Spacing,
     class_name,
     feature_table,
     spacing_text,
-    write_table,
 )
 
 RESULT_DIR = "test_result"

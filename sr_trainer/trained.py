@@ -11,8 +11,8 @@ from sr_trainer.tester import find_weights, normalizer_of, refuse_other_network
 from sr_trainer.user_params import CONFIG_NAME, UserParams
 from toolbox.config import check
 from toolbox.errors import ConfigError
+from toolbox.inference.super_resolver import SuperResolver, assemble
 from toolbox.pretrained import pretrained_folder
-from toolbox.super_resolver import SuperResolver, assemble
 
 
 def open_trained(

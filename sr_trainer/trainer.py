@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sr_trainer.sources import open_source, pixel_nm_of
 from sr_trainer.user_params import CONFIG_NAME, UserParams
-from toolbox import validity
+from toolbox.tasks.bathymetry import validity
 from toolbox.augment import Augmenter
 from toolbox.callbacks import (
     AverageSwapper,
@@ -29,11 +29,10 @@ from toolbox.callbacks import (
     StopOnNaN,
     TestLogger,
 )
-from toolbox.cd_loss import CDLoss
-from toolbox.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 from toolbox.config import read_yaml
 from toolbox.data_generator import DataGenerator, complete_pairs
 from toolbox.errors import ConfigError, DataError
+from toolbox.io.tables import write_table
 from toolbox.io.weights import load_weights
 from toolbox.model.adversarial import Adversarial
 from toolbox.normalizer import (
@@ -44,7 +43,8 @@ from toolbox.normalizer import (
     save_normalizer,
 )
 from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS, SOURCES
-from toolbox.terrain import write_table
+from toolbox.tasks.sem.cd_loss import CDLoss
+from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"

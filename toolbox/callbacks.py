@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import keras
 
-from toolbox.checkpoint import losses_are_finite
 from toolbox.data_generator import DataGenerator
 from toolbox.evaluator import Denormalize, Evaluator
 from toolbox.io.atomic import replacing
@@ -20,6 +19,7 @@ from toolbox.io.weights import save_weights
 from toolbox.normalizer import Normalizer
 from toolbox.plotter import Plotter
 from toolbox.progress import progress
+from toolbox.training.checkpoint import losses_are_finite
 
 Logs = dict[str, float] | None
 Mode = Literal["min", "max"]

@@ -13,8 +13,8 @@ from toolbox.errors import DataError
 from toolbox.io.array_files import writing_images
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
-from toolbox.terrain import Spacing
-from toolbox.validity import Validity, load_validity, measure_validity
+from toolbox.tasks.bathymetry.terrain import Spacing
+from toolbox.tasks.bathymetry.validity import Validity, load_validity, measure_validity
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"

@@ -15,7 +15,7 @@ from toolbox.metric import SSIM_WINDOW, Metric
 from toolbox.normalizer import Normalizer
 from toolbox.plotter import Plotter
 from toolbox.resample import back_project, enlarge
-from toolbox.terrain import SLOPE_CLASSES, class_name
+from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
 Denormalize = Callable[[np.ndarray], np.ndarray]
 MEASURES = ("rmse_m", "mae_m", "bias_m", "p95_abs_m", "psnr", "dssim")

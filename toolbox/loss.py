@@ -9,7 +9,7 @@ from pydantic import Field
 
 from toolbox.config import Int, Weight
 from toolbox.metric import Metric
-from toolbox.perceptual import LAST_LAYER, VGGLoss
+from toolbox.training.perceptual import LAST_LAYER, VGGLoss
 
 FeatureIndex = Annotated[Int, Field(ge=1, le=LAST_LAYER)]
 
@@ -78,7 +78,7 @@ class Loss:
     ) -> tf.Tensor:
         """Content error in a layer of VGG19, and a penalty outside the data range, shape (N,).
 
-        See `toolbox.perceptual.VGGLoss` for the arguments.
+        See `toolbox.training.perceptual.VGGLoss` for the arguments.
         """
         loss = VGGLoss(
             feature_index,

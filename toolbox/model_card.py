@@ -22,7 +22,7 @@ from toolbox.io.atomic import replacing
 from toolbox.normalizer import FILE_NAME as NORMALIZER_NAME
 from toolbox.plotter import METHODS
 from toolbox.registry import MODELS
-from toolbox.terrain import spacing_text
+from toolbox.tasks.bathymetry.terrain import spacing_text
 
 NOT_TESTED = "Not tested yet."
 NOT_RECORDED = "not recorded"
@@ -58,7 +58,7 @@ _DATA = {
     "blocks": "blocks",
     "pairs": "pairs of images",
 }
-#: How to load each format of `toolbox.export`; ``{path}`` is the file.
+#: How to load each format of `toolbox.inference.export`; ``{path}`` is the file.
 LOADING = {
     "saved_model": """import tensorflow as tf
 
@@ -110,7 +110,7 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         For `write_model_card`: ``name``, ``description``, ``unit``, ``sign``, ``config``,
         ``parameters`` (number, or None), ``normalizer``, ``data`` (``dataset.json``),
         ``history``, ``summary``, ``validity``, ``limits``, ``exports`` (mapping of formats of
-        `toolbox.export` to file names; empty for all), ``licence``, ``acknowledgement``,
+        `toolbox.inference.export` to file names; empty for all), ``licence``, ``acknowledgement``,
         ``versions``. What is missing is None; the caller may add to and change everything.
 
     Raises

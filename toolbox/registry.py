@@ -94,8 +94,8 @@ LOSSES = Registry(
         "ssim": "toolbox.loss:Loss.dssim",
         "one_minus_ssim": "toolbox.loss:Loss.one_minus_ssim",
         "vgg": "toolbox.loss:Loss.vgg",
-        "edgeloss": "toolbox.cd_loss:edgeloss",
-        "cdloss": "toolbox.cd_loss:cdloss",
+        "edgeloss": "toolbox.tasks.sem.cd_loss:edgeloss",
+        "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
     },
 )
 
@@ -105,7 +105,7 @@ METRICS = Registry(
         "psnr": "toolbox.metric:Metric.psnr",
         "dssim": "toolbox.metric:Metric.dssim",
         "ssim": "toolbox.metric:Metric.ssim",
-        "cdloss": "toolbox.cd_loss:cdloss",
+        "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
     },
 )
 #: Metrics of which a larger value is the better one.
@@ -125,7 +125,7 @@ NORMALIZERS = Registry(
 
 SOURCES = Registry(
     "source",
-    {"patches": "toolbox.data_loader:DataLoader", "sem": "toolbox.sources.sem:SEMSource"},
+    {"patches": "toolbox.data_loader:DataLoader", "sem": "toolbox.tasks.sem.source:SEMSource"},
 )
 
 AUGMENTATIONS = Registry(

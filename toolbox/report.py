@@ -27,7 +27,7 @@ from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
 from toolbox.plotter import METHODS
 from toolbox.resample import local_mean
-from toolbox.terrain import slope, spacing_text
+from toolbox.tasks.bathymetry.terrain import slope, spacing_text
 
 #: First row, first column, rows, columns: a rectangle in pixels of the input map.
 Window = tuple[int, int, int, int]

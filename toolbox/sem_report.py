@@ -17,10 +17,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
-from toolbox.metrology import THRESHOLD, Disc, find_discs, find_lines, measure_disc
 from toolbox.plotter import save_figure
 from toolbox.report import embedded, html_page, round_length, table_section, warnings_section
-from toolbox.sem_evaluator import (
+from toolbox.tasks.sem.evaluate import (
     CHANGED,
     LEAST_DENSITY,
     MAIN_GROUP,
@@ -29,6 +28,7 @@ from toolbox.sem_evaluator import (
     SemResults,
     smooth_density,
 )
+from toolbox.tasks.sem.metrology import THRESHOLD, Disc, find_discs, find_lines, measure_disc
 
 REPORT_NAME = "report.html"
 _COLOURS = {
@@ -112,11 +112,11 @@ def write_sem_report(
 
     Parameters
     ----------
-    results : toolbox.sem_evaluator.SemResults
+    results : toolbox.tasks.sem.evaluate.SemResults
         What was measured. The summary may hold, besides what `SemEvaluator` puts into it, ``psnr``
         and ``ssim`` (by method), ``pixel_nm``, ``threshold``, ``reference`` (text) and ``warnings``
         (list of text); every value may be None.
-    pictures : sequence of toolbox.sem_evaluator.Picture
+    pictures : sequence of toolbox.tasks.sem.evaluate.Picture
         The pictures that were measured.
     folder : pathlib.Path
         Where the files go; it is made if missing.

@@ -13,10 +13,10 @@ import yaml
 from matplotlib.figure import Figure
 
 from sr_dataset_builder import adapt
-from toolbox.adaptive import FEATURES
 from toolbox.data_loader import DataLoader, load_images
 from toolbox.resample import block_mean, enlarge
-from toolbox.terrain import feature_table, mean_slope_gradient, write_feature_csv
+from toolbox.tasks.bathymetry.adaptive import FEATURES
+from toolbox.tasks.bathymetry.terrain import feature_table, mean_slope_gradient, write_feature_csv
 
 #: Everything that training reads, and what it was made from.
 RESULTS = ("train", "validation", "test", "target", "dataset.json")

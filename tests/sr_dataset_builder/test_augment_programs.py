@@ -13,7 +13,7 @@ from scipy.optimize import curve_fit
 from sr_dataset_builder import flip, rotate, scale, test_da
 from toolbox.data_loader import load_images
 from toolbox.resample import block_mean
-from toolbox.terrain import slope
+from toolbox.tasks.bathymetry.terrain import slope
 
 SCALE, LOW = 4, 16
 PROGRAMS = {"flip": flip, "rotate": rotate, "scale": scale}

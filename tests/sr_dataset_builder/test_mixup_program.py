@@ -21,11 +21,18 @@ from sr_dataset_builder.mixup import (
     mixup_norm,
     pick_images,
 )
-from toolbox.adaptive import FEATURES, bin_of, counts_in, group_threshold, mixture, target_edges
 from toolbox.data_loader import load_images
 from toolbox.errors import DataError
 from toolbox.resample import block_mean, enlarge
-from toolbox.terrain import feature_table, mean_slope_gradient, write_feature_csv
+from toolbox.tasks.bathymetry.adaptive import (
+    FEATURES,
+    bin_of,
+    counts_in,
+    group_threshold,
+    mixture,
+    target_edges,
+)
+from toolbox.tasks.bathymetry.terrain import feature_table, mean_slope_gradient, write_feature_csv
 
 ORIGINALS, KINDS = 24, 7
 POOL = ORIGINALS * KINDS

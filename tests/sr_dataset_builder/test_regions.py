@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sr_dataset_builder.regions import main
-from toolbox.terrain import mean_slope_gradient
+from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
 SPLITS = ("train", "validation", "test")
 FILES = {

@@ -20,8 +20,8 @@ from sr_dataset_builder.simulate_sem import (
     main,
     rough_edges,
 )
-from toolbox.io.sem_image import read_sem_image
-from toolbox.metrology import roughness_psd
+from toolbox.tasks.sem.metrology import roughness_psd
+from toolbox.tasks.sem.sem_image import read_sem_image
 
 TINY = {
     "frame_shape": [64, 96],

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toolbox.checkpoint import load_checkpoint
+from toolbox.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = ("TF_CPP_MIN_LOG_LEVEL", "MPLBACKEND")

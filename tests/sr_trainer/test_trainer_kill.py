@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toolbox.checkpoint import Checkpoint, load_checkpoint
+from toolbox.training.checkpoint import Checkpoint, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "3"))

@@ -22,13 +22,13 @@ from sr_trainer.search_trial import check_search
 from sr_trainer.sources import open_source, pixel_nm_of
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
-from toolbox.checkpoint import load_checkpoint
 from toolbox.config import Float, read_yaml
 from toolbox.data_generator import DataGenerator
 from toolbox.data_loader import DataLoader
 from toolbox.errors import ConfigError, WeightsError
 from toolbox.io.weights import load_weights
 from toolbox.registry import LOSSES, METRICS, SOURCES
+from toolbox.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

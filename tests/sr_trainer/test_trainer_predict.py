@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from toolbox.io import work_file
+from toolbox.inference import work_file
+from toolbox.inference.super_resolver import SuperResolver, load_model
+from toolbox.inference.work_file import WorkFile
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.io.weights import load_weights, save_weights
-from toolbox.io.work_file import WorkFile
 from toolbox.opencv import cv2
-from toolbox.super_resolver import SuperResolver, load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 GRIDS = ROOT.parent / "shared" / "data" / "bathymetry"

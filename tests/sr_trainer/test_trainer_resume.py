@@ -14,7 +14,7 @@ from sr_trainer.modeler import Modeler
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.callbacks import StopOnCollapse
-from toolbox.checkpoint import load_checkpoint
+from toolbox.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
 

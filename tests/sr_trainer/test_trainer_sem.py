@@ -17,14 +17,14 @@ from sr_dataset_builder.simulate_sem import main as simulate
 from sr_trainer.search_settings import Search
 from sr_trainer.search_trial import check_search
 from toolbox import sem_report
-from toolbox.checkpoint import load_checkpoint
-from toolbox.denoise import noise_of
 from toolbox.errors import ConfigError
-from toolbox.io.sem_image import read_sem_image, write_sem_image
-from toolbox.metrology import find_lines
 from toolbox.plotter import Plotter
-from toolbox.sem_evaluator import METHODS
-from toolbox.sources.sem import SEMSource
+from toolbox.tasks.sem.denoise import noise_of
+from toolbox.tasks.sem.evaluate import METHODS
+from toolbox.tasks.sem.metrology import find_lines
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
+from toolbox.tasks.sem.source import SEMSource
+from toolbox.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_drawing", "no_figures")
 

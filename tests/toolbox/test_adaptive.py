@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from toolbox.adaptive import (
+from toolbox.errors import DataError
+from toolbox.tasks.bathymetry.adaptive import (
     BINS,
     FEATURES,
     Feature,
@@ -22,8 +23,7 @@ from toolbox.adaptive import (
     target_edges,
     walk_pairs,
 )
-from toolbox.errors import DataError
-from toolbox.terrain import feature_table, mean_slope_gradient
+from toolbox.tasks.bathymetry.terrain import feature_table, mean_slope_gradient
 
 SLOPE = Feature("mean_slope_gradient", 200.0)
 RELIEF = Feature("altitude_difference", 200.0)

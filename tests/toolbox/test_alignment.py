@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from toolbox.errors import ConfigError
-from toolbox.io.sem_image import read_sem_image, write_sem_image
-from toolbox.sources.alignment import (
+from toolbox.tasks.sem.alignment import (
     CACHE_NAME,
     AlignedPair,
     PairFiles,
@@ -21,6 +20,7 @@ from toolbox.sources.alignment import (
     estimate_shift,
     valid_region,
 )
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
 SHAPE = (442, 512)

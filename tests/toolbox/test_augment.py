@@ -15,7 +15,7 @@ from toolbox.augment import (
 from toolbox.errors import ConfigError
 from toolbox.registry import AUGMENTATIONS
 from toolbox.resample import block_mean
-from toolbox.terrain import slope
+from toolbox.tasks.bathymetry.terrain import slope
 
 SCALE = 4
 SIZE = 16

@@ -8,8 +8,8 @@ import tensorflow as tf
 from scipy import ndimage
 
 from sr_dataset_builder.simulate_sem import rough_edges
-from toolbox.cd_loss import CDLoss, EdgeLoss, cdloss, edgeloss
 from toolbox.registry import LOSSES
+from toolbox.tasks.sem.cd_loss import CDLoss, EdgeLoss, cdloss, edgeloss
 
 PIXEL_NM = 0.8
 PITCH_NM, CD_NM = 32.0, 16.0

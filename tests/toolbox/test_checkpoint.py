@@ -13,7 +13,11 @@ import keras
 import numpy as np
 import pytest
 
-from toolbox.checkpoint import (
+from toolbox.errors import DataError, program
+from toolbox.model.espcn import ESPCN
+from toolbox.model.srgan import SRGAN
+from toolbox.registry import OPTIMIZERS
+from toolbox.training.checkpoint import (
     Checkpointer,
     Interrupted,
     load_checkpoint,
@@ -21,10 +25,6 @@ from toolbox.checkpoint import (
     save_checkpoint,
     variables_of,
 )
-from toolbox.errors import DataError, program
-from toolbox.model.espcn import ESPCN
-from toolbox.model.srgan import SRGAN
-from toolbox.registry import OPTIMIZERS
 
 RESUME = "python main.py run.yml train --resume"
 
@@ -434,7 +434,7 @@ def test_states_inside_an_epoch(model, tmp_path):
 def test_time_between_states(model, tmp_path, monkeypatch):
     """A state inside an epoch is due `checkpoint_minutes` after the last one of any kind."""
     now = [0.0]
-    monkeypatch.setattr("toolbox.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("toolbox.training.checkpoint.time.monotonic", lambda: now[0])
     callback = checkpointer(tmp_path, minutes=2)
     callback.set_model(model)
     callback.set_params({"steps": 10})

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from toolbox import export
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
-from toolbox.export import FORMATS, export_model
+from toolbox.inference import export
+from toolbox.inference.export import FORMATS, export_model
 from toolbox.model.physical import physical_model
 from toolbox.model_card import LOADING, card_of_run, write_model_card
 from toolbox.normalizer import MinMaxNormalizer

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from toolbox import perceptual
 from toolbox.loss import Loss
 from toolbox.metric import MAX_PSNR, Metric
 from toolbox.registry import LOSSES, METRICS
+from toolbox.training import perceptual
 
 RANGES = (1.0, 255.0, 2500.0)
 

@@ -6,7 +6,7 @@ from scipy import integrate, ndimage, special
 
 from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.errors import DataError
-from toolbox.metrology import (
+from toolbox.tasks.sem.metrology import (
     Disc,
     find_discs,
     find_lines,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from toolbox import perceptual
 from toolbox.errors import ConfigError, WeightsError
-from toolbox.perceptual import VGG_FILE, VGG_MD5, VGGLoss, find_vgg_weights
+from toolbox.training import perceptual
+from toolbox.training.perceptual import VGG_FILE, VGG_MD5, VGGLoss, find_vgg_weights
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.uniform(0, 1, (2, 32, 40, 1)).astype(np.float32)

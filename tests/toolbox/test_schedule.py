@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from toolbox.schedule import Schedule
+from toolbox.training.schedule import Schedule
 
 RATE = 2e-3
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import DataError
-from toolbox.sem_evaluator import METHODS, Picture, SemEvaluator
+from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator
 
 PIXEL_NM = 0.8
 NOISE = NoiseParams(drift_px=0, pair_offset_px=0, bits=16, white=4, black=1)

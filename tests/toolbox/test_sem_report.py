@@ -11,8 +11,8 @@ import pytest
 from matplotlib.image import imread
 
 from toolbox import sem_report
-from toolbox.sem_evaluator import METHODS, Picture, SemResults
 from toolbox.sem_report import print_sem_report, write_sem_report
+from toolbox.tasks.sem.evaluate import METHODS, Picture, SemResults
 
 DATA_URI = re.compile(r'data:image/png;base64,[A-Za-z0-9+/=]+(?=")')
 BIASES = {"raw": -0.087, "gaussian": 0.77, "non_local_means": 0.789, "restored": 0.044}

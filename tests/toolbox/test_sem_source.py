@@ -12,12 +12,12 @@ import tifffile
 from toolbox.augment import Augmenter
 from toolbox.config import Settings, check
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.sem_image import read_sem_image, write_sem_image
 from toolbox.opencv import cv2
 from toolbox.registry import SOURCES
-from toolbox.sources.alignment import CACHE_NAME
-from toolbox.sources.sem import SPLITS, SEMPatchDataset, SEMSource
-from toolbox.sources.sem_frames import SEMFrames, pair_files
+from toolbox.tasks.sem.alignment import CACHE_NAME
+from toolbox.tasks.sem.frames import SEMFrames, pair_files
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
+from toolbox.tasks.sem.source import SPLITS, SEMPatchDataset, SEMSource
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
 SHAPE = (96, 80)
@@ -310,7 +310,7 @@ def test_shifts_are_estimated_once(folders, tmp_path, monkeypatch):
     before = (folders[1] / CACHE_NAME).stat().st_mtime_ns
     other = SEMFrames(*folders, cache_dir=tmp_path / "cache")
     assert (tmp_path / "cache" / CACHE_NAME).is_file()
-    monkeypatch.setattr("toolbox.sources.sem_frames.estimate_shift", None)
+    monkeypatch.setattr("toolbox.tasks.sem.frames.estimate_shift", None)
     second = SEMFrames(*folders)
     assert second.shifts == first.shifts == other.shifts
     assert second.checksum == first.checksum
@@ -404,7 +404,7 @@ def test_a_batch_depends_on_its_number_only(folders, options):
 
 def test_memory_and_demand_give_the_same_bytes(folders, monkeypatch):
     """Reading again on demand changes nothing, even if nothing is remembered."""
-    monkeypatch.setattr("toolbox.sources.sem_frames._REMEMBERED", 2)
+    monkeypatch.setattr("toolbox.tasks.sem.frames._REMEMBERED", 2)
     kept, read = (dataset(folders, repeats=4, in_memory=m) for m in (True, False))
     assert all(same(kept.batch(i), read.batch(i)) for i in range(8))
     assert len(read.frames._recent) == 2
@@ -635,7 +635,7 @@ def test_source_trains_on_random_patches(data_dir):
 
 def test_training_patches_for_constants_come_from_a_few_frames(data_dir, monkeypatch):
     """Where there are many frames a seeded choice stands for them."""
-    monkeypatch.setattr("toolbox.sources.sem.SAMPLED_FRAMES", 2)
+    monkeypatch.setattr("toolbox.tasks.sem.source.SAMPLED_FRAMES", 2)
     low, _ = source(data_dir, align="none").train()
     assert len(low) == 2 * 4 * 3
     np.testing.assert_array_equal(low, source(data_dir, align="none").train()[0])

@@ -12,6 +12,7 @@ import yaml
 from toolbox import pretrained
 from toolbox.errors import ConfigError, DataError, WeightsError
 from toolbox.evaluator import Evaluator
+from toolbox.inference.super_resolver import SuperResolver, build_network, load_model
 from toolbox.model.base import SRModel
 from toolbox.normalizer import (
     LocalMeanNormalizer,
@@ -22,8 +23,7 @@ from toolbox.normalizer import (
 )
 from toolbox.registry import MODELS
 from toolbox.resample import block_mean, enlarge
-from toolbox.super_resolver import SuperResolver, build_network, load_model
-from toolbox.validity import Validity
+from toolbox.tasks.bathymetry.validity import Validity
 
 #: Networks that look a few pixels around and run in a moment.
 SMALL = {

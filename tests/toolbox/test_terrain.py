@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from toolbox.terrain import (
+from toolbox.tasks.bathymetry.terrain import (
     SLOPE_CLASSES,
     class_name,
     feature_table,

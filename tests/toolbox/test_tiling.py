@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from toolbox.errors import ConfigError
-from toolbox.tiling import Tiling
+from toolbox.inference.tiling import Tiling
 
 #: Map, tile and halo: one tile, many, odd remainders, thin maps, a halo wider than the tile.
 CASES = [

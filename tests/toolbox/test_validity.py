@@ -8,7 +8,12 @@ import pytest
 
 from toolbox.data_loader import DataLoader
 from toolbox.errors import DataError
-from toolbox.validity import Validity, load_validity, measure_validity, save_validity
+from toolbox.tasks.bathymetry.validity import (
+    Validity,
+    load_validity,
+    measure_validity,
+    save_validity,
+)
 
 RANGE = Validity((-500.0, -100.0), 0.2, (100.0, 100.0))
 

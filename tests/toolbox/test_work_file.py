@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from toolbox.errors import DataError
-from toolbox.io import work_file
-from toolbox.io.work_file import WorkFile
+from toolbox.inference import work_file
+from toolbox.inference.work_file import WorkFile
 
 SHAPE = (9, 5, 2)
 JOB = {"input": "map.tif", "tile": [64, 64], "weights": None, "scale": 4}

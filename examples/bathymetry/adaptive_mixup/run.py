@@ -36,7 +36,7 @@ from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
 from toolbox.plotter import save_figure
-from toolbox.terrain import mean_slope_gradient, write_feature_csv
+from toolbox.tasks.bathymetry.terrain import mean_slope_gradient, write_feature_csv
 
 SCALE, LOW = 4, 16
 SHARED = Path("../shared/data/bathymetry")

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from toolbox.errors import DataError
-from toolbox.metrology import (
+from toolbox.tasks.sem.metrology import (
     Disc,
     Roughness,
     find_discs,

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from toolbox.errors import DataError
-from toolbox.terrain import Spacing, mean_slope_gradient
+from toolbox.tasks.bathymetry.terrain import Spacing, mean_slope_gradient
 
 #: What ``target_value`` 0 to 3 stands for.
 FEATURES = (

@@ -16,8 +16,8 @@ import scipy.ndimage
 
 from toolbox.errors import ConfigError
 from toolbox.io.atomic import replacing
-from toolbox.io.sem_image import read_sem_image
 from toolbox.progress import progress
+from toolbox.tasks.sem.sem_image import read_sem_image
 
 CACHE_NAME = ".sem_alignment.json"
 #: Raised whenever `estimate_shift` gives other numbers, so that no cache outlives them.

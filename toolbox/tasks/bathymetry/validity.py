@@ -11,7 +11,7 @@ import numpy as np
 
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
-from toolbox.terrain import Spacing, slope
+from toolbox.tasks.bathymetry.terrain import Spacing, slope
 
 FILE_NAME = "validity.json"
 #: Share of the training pixels whose slope is steeper than the recorded limit.

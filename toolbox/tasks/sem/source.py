@@ -18,10 +18,9 @@ from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
 from toolbox.data_generator import Pair, PairStream
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.sem_image import SUFFIXES, read_sem_image
 from toolbox.normalizer import SymmetricNormalizer
-from toolbox.sources.alignment import file_digest
-from toolbox.sources.sem_frames import (
+from toolbox.tasks.sem.alignment import file_digest
+from toolbox.tasks.sem.frames import (
     PIXEL_TOLERANCE,
     Align,
     SEMFrame,
@@ -29,6 +28,7 @@ from toolbox.sources.sem_frames import (
     pair_files,
     some_names,
 )
+from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"
@@ -114,7 +114,7 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
     patch_size : int
         Side of a low patch in pixels.
     scale, file_prefix, suffix_len, central_crop_height, central_crop_width, data_bar_height
-        See `toolbox.sources.sem_frames.SEMFrames`.
+        See `toolbox.tasks.sem.frames.SEMFrames`.
     align, max_shift, in_memory, cache_dir, pairs
         See there. Of frames that are moved in memory a pixel takes 4 bytes.
     horizontal_flip : bool
@@ -556,7 +556,7 @@ class SEMSource:
         return [path for files in pairs for path in files[1:]]
 
     def report(self) -> list[dict[str, Any]]:
-        """Return `toolbox.sources.alignment.alignment_report` of what was opened so far."""
+        """Return `toolbox.tasks.sem.alignment.alignment_report` of what was opened so far."""
         return [
             {"split": split, **row}
             for split, frames in self._opened.items()

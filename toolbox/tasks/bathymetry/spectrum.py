@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolbox.terrain import Spacing
+from toolbox.tasks.bathymetry.terrain import Spacing
 
 #: Pixels in one chunk: 16 MiB as float64, a few times that while it is transformed.
 _CHUNK_PIXELS = 2**21

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from toolbox.config import read_yaml
 from toolbox.errors import ConfigError, DataError
+from toolbox.inference.tiling import Tiling
 from toolbox.io.weights import load_weights
 from toolbox.model.physical import physical_model
 from toolbox.model.reach import footprint
@@ -27,8 +28,7 @@ from toolbox.normalizer import (
 from toolbox.pretrained import FOLDER, pretrained_folder
 from toolbox.registry import MODELS
 from toolbox.resample import back_project, block_mean, fill_gaps
-from toolbox.tiling import Tiling
-from toolbox.validity import Validity, load_validity
+from toolbox.tasks.bathymetry.validity import Validity, load_validity
 
 CONFIG_NAME = "config.yml"
 Consistency = Literal["report", "project"]
@@ -60,7 +60,7 @@ class SuperResolver:
         Where the run lies, for messages and model cards.
     weights : sequence of pathlib.Path
         The files of the networks' weights.
-    validity : toolbox.validity.Validity, optional
+    validity : toolbox.tasks.bathymetry.validity.Validity, optional
         Depths and slopes of the training data.
 
     Attributes
@@ -137,7 +137,7 @@ class SuperResolver:
 
         Returns
         -------
-        toolbox.tiling.Tiling
+        toolbox.inference.tiling.Tiling
         """
         look, values = self._look(project), 4 * self._footprint.values
         blend = self.reach is None

@@ -16,10 +16,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.sem_image import SUFFIXES, SEMImage, read_sem_image
 from toolbox.progress import progress
 from toolbox.resample import block_mean
-from toolbox.sources.alignment import (
+from toolbox.tasks.sem.alignment import (
     AlignedPair,
     FileCheck,
     PairFiles,
@@ -32,6 +31,7 @@ from toolbox.sources.alignment import (
     estimate_shift,
     valid_region,
 )
+from toolbox.tasks.sem.sem_image import SUFFIXES, SEMImage, read_sem_image
 
 Align = Literal["high", "low", "none"]
 #: Pixels beyond a crop that are moved with it: there the spline has forgotten the cut (0.27^16).
@@ -315,7 +315,7 @@ class SEMFrames:
         )
 
     def report(self) -> list[dict[str, Any]]:
-        """Return `toolbox.sources.alignment.alignment_report` of all pairs."""
+        """Return `toolbox.tasks.sem.alignment.alignment_report` of all pairs."""
         pairs = zip(self.files, self.shifts, strict=True)
         return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 

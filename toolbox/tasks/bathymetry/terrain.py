@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from toolbox.io.atomic import replacing
+from toolbox.io.tables import write_table
 
 Spacing = float | tuple[float, float]
 
@@ -136,9 +136,3 @@ def write_feature_csv(
     table = feature_table(imgs, delta_m, normalized_column)
     write_table(table, path)
     return table
-
-
-def write_table(table: pd.DataFrame, path: str | os.PathLike[str], index: bool = False) -> None:
-    """Write a table as CSV; the file appears whole or not at all."""
-    with replacing(path) as beside:
-        table.to_csv(beside, index=index)

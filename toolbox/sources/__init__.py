@@ -1,1 +1,0 @@
-"""Places that pairs come from; their names are in `toolbox.registry.SOURCES`."""

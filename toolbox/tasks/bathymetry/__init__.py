@@ -1,0 +1,1 @@
+"""Sea floors: maps in metres, judged by slope class beside bicubic, enlarged with their geodata."""

@@ -1,0 +1,1 @@
+"""What a training run uses: saved states, schedules, perceptual features."""
