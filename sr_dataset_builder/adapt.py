@@ -25,12 +25,13 @@ from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
 from toolbox.config import Count, Float, Int, Settings, Variable, check, read_yaml
-from toolbox.data_loader import RECORD_NAME, image_file, load_images, recorded_spacing
+from toolbox.data_loader import RECORD_NAME, image_file, load_images
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
 from toolbox.tasks.bathymetry.adaptive import LambdaRule
+from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_feature_csv
 
 POOL = "pool"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from toolbox.data_loader import DEFAULT_DELTA_M, load_images, recorded_spacing
+from toolbox.data_loader import load_images
 from toolbox.errors import program
+from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M, recorded_spacing
 from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_feature_csv
 
 

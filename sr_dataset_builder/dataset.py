@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from sr_dataset_builder.resize import METHODS, resize
 from toolbox.config import Float, Int, Settings, Variable, check, read_yaml
-from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
+from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import Raster, read_raster
@@ -25,6 +25,7 @@ from toolbox.io.safe_pickle import save_array
 from toolbox.progress import progress
 from toolbox.resample import local_mean
 from toolbox.tasks.bathymetry import terrain
+from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M
 
 Pair = tuple[int, int]
 Blocks = list[np.ndarray]

@@ -30,7 +30,7 @@ from sr_dataset_builder.mixup_report import (
     write_slope_difference,
 )
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
-from toolbox.data_loader import load_images, recorded_spacing
+from toolbox.data_loader import load_images
 from toolbox.errors import ConfigError, DataError, did_you_mean, program
 from toolbox.io.array_files import writing_images
 from toolbox.io.atomic import replacing
@@ -49,6 +49,7 @@ from toolbox.tasks.bathymetry.adaptive import (
     plan_mixtures,
     target_edges,
 )
+from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import (
     Spacing,
     feature_table,

@@ -24,13 +24,14 @@ from pydantic import Field, field_validator, model_validator
 
 from sr_dataset_builder.dataset import MapParams, read_map, refuse_data_set, spacing_of
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
-from toolbox.data_loader import DEFAULT_DELTA_M, RECORD_NAME, SPLITS
+from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
+from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M
 from toolbox.tasks.bathymetry.terrain import feature_table
 from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from sr_dataset_builder.flip import FLIPS
 from sr_dataset_builder.rotate import rotations
 from sr_dataset_builder.scale import ScaleParams, scalings
-from toolbox.data_loader import load_images, recorded_spacing
+from toolbox.data_loader import load_images
 from toolbox.errors import DataError, program
 from toolbox.plotter import save_figure
+from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
 __test__ = False  # a program of the manual, not a test

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sr_trainer.predict_params import PredictParams
+from toolbox.predict_settings import PredictParams
 
 MODES = ("train", "test", "predict", "export")
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from toolbox.errors import ConfigError
 from toolbox.inference.export import FORMATS, export_model
-from toolbox.inference.super_resolver import SuperResolver
 from toolbox.model_card import card_of_run, write_model_card
+from toolbox.run import Run
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -21,14 +20,14 @@ class Exporter:
 
     Parameters
     ----------
-    resolver : toolbox.inference.super_resolver.SuperResolver
-        The network, built with precision float32.
+    run : toolbox.run.Run
+        The run, opened with precision float32.
     overwrite : bool
         Replace what is there.
     """
 
-    def __init__(self, resolver: SuperResolver, overwrite: bool = False) -> None:
-        self.resolver = resolver
+    def __init__(self, run: Run, overwrite: bool = False) -> None:
+        self.resolver = run.resolver
         self.overwrite = overwrite
 
     def export(self, format: str, output: str | None = None) -> Path:
@@ -78,8 +77,6 @@ class Exporter:
             kind: path.with_name(f"{path.stem}{ending}") for kind, ending in FORMATS.items()
         } | {format: path}
         card["exports"] = {kind: file.name for kind, file in near.items() if file.exists()}
-        if self.resolver.validity is not None:
-            card["validity"] = dataclasses.asdict(self.resolver.validity)
         return card
 
     def _sample(self) -> np.ndarray:

@@ -33,44 +33,40 @@ class Main:
             self._learn(parser)
 
     def _learn(self, parser: ArgParser) -> None:
-        from sr_trainer.user_params import UserParams
+        from toolbox.settings import UserParams
 
         u_params = UserParams(parser.get_fname(), model=parser.args.algo)
         Initializer.tf_init(seed=u_params.seed)
+        if parser.get_mode() == "test":
+            from sr_trainer.tester import Tester
+
+            Tester(u_params).test()
+            return
         from sr_trainer.modeler import Modeler
-        from sr_trainer.testers import open_tester
         from sr_trainer.trainer import Trainer
 
-        if parser.get_mode() == "train":
-            resume = parser.args.resume or (u_params.resume and not parser.args.overwrite)
-            trainer = Trainer(u_params, overwrite=parser.args.overwrite, resume=resume)
-            normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
-            modeler = Modeler(
-                u_params, normalizer.max_val, normalizer.min_val, steps, trainer.pixel_nm
-            )
-            trainer.train(modeler.build())
-        else:
-            tester = open_tester(u_params)
-            normalizer = tester.normalizer
-            model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
-            tester.test(model)
+        resume = parser.args.resume or (u_params.resume and not parser.args.overwrite)
+        trainer = Trainer(u_params, overwrite=parser.args.overwrite, resume=resume)
+        limits = trainer.normalizer.max_val, trainer.normalizer.min_val
+        modeler = Modeler(u_params, *limits, trainer.steps_per_epoch, trainer.facts)
+        trainer.train(modeler.build())
 
     def _use(self, parser: ArgParser) -> None:
-        from sr_trainer.exporter import Exporter
-        from sr_trainer.predictor import Predictor
-        from sr_trainer.sem_predictor import SemPredictor
-        from sr_trainer.trained import open_trained
+        from toolbox.run import Run
 
         args = parser.args
         source = args.pretrained or parser.get_fname()
         if parser.get_mode() == "predict":
-            resolver, settings = open_trained(source, parser.settings())
-            kind = SemPredictor if resolver.config.get("source") == "sem" else Predictor
-            kind(resolver, settings, args.overwrite).predict(args.input, args.output)
+            from sr_trainer.predictor import Predictor
+
+            run = Run.open(source, parser.settings())
+            Predictor(run, args.overwrite).predict(args.input, args.output)
         else:
+            from sr_trainer.exporter import Exporter
+
             # The weights are float32 whatever precision they were trained with.
-            resolver, _ = open_trained(source, {"weights": ()}, precision="float32")
-            Exporter(resolver, args.overwrite).export(args.format, args.output)
+            run = Run.open(source, {"weights": ()}, precision="float32")
+            Exporter(run, args.overwrite).export(args.format, args.output)
 
 
 @program

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from sr_trainer.user_params import UserParams
-from toolbox.model.adversarial import Adversarial
+from toolbox.model.build import build_network
 from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
 from toolbox.registry import LOSSES, METRICS, MODELS, OPTIMIZERS
+from toolbox.settings import UserParams
 from toolbox.training.schedule import Schedule
 
 
@@ -28,8 +28,8 @@ class Modeler:
         and VGG.
     steps_per_epoch : int
         Training steps in an epoch, for the learning-rate schedule.
-    pixel_nm : float
-        Size of an HR pixel in nm, for losses and metrics that are lengths.
+    facts : dict of str to float
+        What the data tell losses and metrics, by the name of their argument, e.g. ``pixel_nm``.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class Modeler:
         max_val: float = 1.0,
         min_val: float = 0.0,
         steps_per_epoch: int = 1,
-        pixel_nm: float = 1.0,
+        facts: Mapping[str, float] | None = None,
     ) -> None:
         self.u_params = u_params
         self.max_val = max_val
         self.min_val = min_val
         self.steps_per_epoch = steps_per_epoch
-        self.pixel_nm = pixel_nm
+        self.facts = dict(facts or {})
         self.models = {name: MODELS.resolve(name) for name in MODELS}
         self.custom_layers = {layer.__name__: layer for layer in (Resize, Conv2DSubPixel, Scale)}
         self.loss_funcs = {name: LOSSES.resolve(name) for name in LOSSES}
@@ -71,10 +71,7 @@ class Modeler:
             Ready for ``fit``.
         """
         p = self.u_params
-        keras.config.set_dtype_policy(p.precision)
-        model = self.models[p.model](
-            p.input_shape, p.scale, params=p.model_params, bicubic_skip=p.bicubic_skip
-        )
+        model = build_network(p.resolved(), training=True)
         if verbose:
             model.summary()
         options: dict[str, Any] = {
@@ -83,11 +80,8 @@ class Modeler:
             "metrics": [self._ranged(METRICS.resolve(name), name) for name in p.metrics],
             "jit_compile": self._jit_compile(model),
             "steps_per_execution": self._steps_per_execution(model),
+            **model.compile_options(p, self._optimizer, self._loss),
         }
-        if isinstance(model, Adversarial):
-            rate = p.d_learning_rate or p.learning_rate
-            options["d_optimizer"] = self._optimizer(rate, p.pretrain_epochs)
-            options["pixel_loss"] = self._loss(p.pretrain_loss, "pixel_loss")
         model.compile(**options)
         return model
 
@@ -125,7 +119,7 @@ class Modeler:
 
     def _ranged(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """Fix what a loss or metric takes of the data and of its section; name its column."""
-        values = {"min_val": self.min_val, "pixel_nm": self.pixel_nm}
+        values = {"min_val": self.min_val, **self.facts}
         values |= self.u_params.loss_params.get(name, {})
         known = inspect.signature(function).parameters
         # A loss and a metric of one name share a section, but need not have the same settings.

@@ -23,7 +23,6 @@ from optuna.trial import TrialState
 from sr_trainer.search_queue import Queue, original_number, reason_of, work
 from sr_trainer.search_report import best_trial, write_report
 from sr_trainer.search_settings import Search
-from toolbox.data_loader import map_images
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.progress import progress
 
@@ -64,12 +63,14 @@ class OptunaSearch:
 
         Initializer.tf_init()
         from sr_trainer.search_trial import check_search
+        from toolbox.settings import UserParams
+        from toolbox.task import open_source
 
         search = self.search
         check_search(search)
         if search.jobs > 1:
             with contextlib.suppress(PermissionError):  # then every worker reads its own copy
-                map_images(str(search.base["data_dir"]))
+                open_source(UserParams(search.base_fname)).share()
         self._arguments = list(arguments)
         with Queue(search) as queue:
             queue.fill()

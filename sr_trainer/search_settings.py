@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,21 +134,18 @@ class Objective(Settings):
             return first
         return "test" if "." in self.name else None
 
-    @property
-    def place(self) -> list[str]:
-        """The keys that lead to the value inside the summary."""
+    def place(self, known: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+        """Return which of the places in a summary is meant, None if it is none of them.
+
+        Parameters
+        ----------
+        known : iterable of tuple of str
+            `toolbox.task.Task.objectives`.
+        """
         name = self.name
         for split in _SPLITS:
             name = name.removeprefix(f"{split}.")
-        return split_place(name)
-
-
-def split_place(name: str) -> list[str]:
-    """Split ``slope_classes.0.05-0.1.sr.rmse_m``: a class has dots of its own."""
-    parts = name.split(".")
-    if parts[0] == "slope_classes" and len(parts) >= 4:
-        return [parts[0], ".".join(parts[1:-2]), *parts[-2:]]
-    return parts
+        return next((place for place in known if ".".join(place) == name), None)
 
 
 def _a_list(value: Any) -> Any:

@@ -15,12 +15,12 @@ import optuna
 from sr_trainer.initializer import Initializer
 from sr_trainer.modeler import Modeler
 from sr_trainer.search_settings import Objective, Search
-from sr_trainer.testers import open_tester
+from sr_trainer.tester import Tester
 from sr_trainer.trainer import Trainer
-from sr_trainer.user_params import UserParams
 from toolbox.config import write_yaml
 from toolbox.errors import ConfigError, DataError
-from toolbox.registry import SOURCES
+from toolbox.settings import UserParams
+from toolbox.task import open_task
 
 TRIAL_FILE = "trial.yml"
 
@@ -93,9 +93,9 @@ def run_trial(
 def _train(search: Search, trial: optuna.Trial, u_params: UserParams) -> list[float]:
     Initializer.tf_init(seed=u_params.seed)
     trainer = Trainer(u_params, resume=True)
-    normalizer, steps = trainer.normalizer, trainer.steps_per_epoch
-    limits = normalizer.max_val, normalizer.min_val
-    model = Modeler(u_params, *limits, steps, trainer.pixel_nm).build(verbose=0)
+    limits = trainer.normalizer.max_val, trainer.normalizer.min_val
+    modeler = Modeler(u_params, *limits, trainer.steps_per_epoch, trainer.facts)
+    model = modeler.build(verbose=0)
     pruner = _pruner(search.objectives[0], trial, u_params)
     single = len(search.objectives) == 1
     history = trainer.train(model, [pruner] if single else []).history
@@ -120,10 +120,10 @@ def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserPa
         column = [v for v in history[objective.name] if v is not None and math.isfinite(v)]
         best = max if objective.direction == "maximize" else min
         return float(best(column)) if column else math.nan
-    tester = open_tester(u_params, objective.split)
-    normalizer = tester.normalizer
-    model = Modeler(u_params, normalizer.max_val, normalizer.min_val).build(verbose=0)
-    value = _at(tester.measure(model), objective.place)
+    place = objective.place(open_task(u_params.task).objectives())
+    if place is None:
+        raise DataError(f"{objective.name} is no figure of the summary.")
+    value = _at(Tester(u_params, objective.split).measure(), place)
     return math.nan if value is None else float(value)
 
 
@@ -174,7 +174,7 @@ def _check_objective(search: Search, objective: Objective, model: str) -> None:
     values = search.values({"model": model}, search.folder / "log")
     u_params = UserParams(search.base_fname, values, search.fname)
     columns = u_params.history_columns()
-    known = summary_places(getattr(SOURCES.resolve(u_params.source), "kind", "maps"))
+    known = open_task(u_params.task).objectives()
     if objective.split is None:
         if objective.name not in columns:
             raise ConfigError(
@@ -183,7 +183,7 @@ def _check_objective(search: Search, objective: Objective, model: str) -> None:
                 f"validation.{'.'.join(known[0])}; received {objective.name}."
             )
         return
-    if objective.place not in known:
+    if objective.place(known) is None:
         raise ConfigError(
             f"{search.fname}: objective {objective.name} is no figure of the summary. Use for "
             f"instance validation.{'.'.join(known[0])} or test.{'.'.join(known[0])}."
@@ -201,22 +201,3 @@ def _refuse_other_units(search: Search, objective: Objective) -> None:
                 f"{search.fname}: objective {objective.name} means something else for every "
                 f"{name}. Use val_psnr or a figure of the test."
             )
-
-
-def summary_places(kind: str = "maps") -> list[list[str]]:
-    """Return the places of all figures in a summary that can be an objective.
-
-    Parameters
-    ----------
-    kind : {'maps', 'sem'}
-        Of the source.
-    """
-    if kind == "sem":
-        change = ["do_no_harm", "largest_likely_cd_change_nm"]
-        return [["edge_error_nm", "restored"], change, ["psnr", "restored"], ["ssim", "restored"]]
-    from toolbox.evaluator import MEASURES
-    from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
-
-    figures = [["sr", measure] for measure in MEASURES]
-    groups = [["all"], *(["slope_classes", class_name(*limits)] for limits in SLOPE_CLASSES)]
-    return [group + figure for group in groups for figure in figures]

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from sr_trainer.sources import open_source, pixel_nm_of
-from sr_trainer.user_params import CONFIG_NAME, UserParams
-from toolbox.tasks.bathymetry import validity
 from toolbox.augment import Augmenter
 from toolbox.callbacks import (
     AverageSwapper,
@@ -27,43 +22,18 @@ from toolbox.callbacks import (
     ProgressLogger,
     StopOnCollapse,
     StopOnNaN,
-    TestLogger,
 )
 from toolbox.config import read_yaml
-from toolbox.data_generator import DataGenerator, complete_pairs
+from toolbox.data_generator import Batches, Spec, example_of
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.tables import write_table
 from toolbox.io.weights import load_weights
-from toolbox.model.adversarial import Adversarial
-from toolbox.normalizer import (
-    FILE_NAME,
-    Normalizer,
-    load_normalizer,
-    normalizer_from,
-    save_normalizer,
-)
-from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS, SOURCES
-from toolbox.tasks.sem.cd_loss import CDLoss
+from toolbox.normalizer import FILE_NAME, Normalizer, load_normalizer
+from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS
+from toolbox.settings import CONFIG_NAME, UserParams
+from toolbox.task import open_source, open_task, source_class
 from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
+from toolbox.training.run_folder import RunFolder
 
-#: Shifts and oddities of the pairs of pictures that a run learned from.
-PAIR_REPORT = "pairs.csv"
-#: Everything that a run writes into its log folder.
-RUN_FILES = (
-    FOLDER,  # first, so that what is left of a run cannot be resumed
-    "history.csv",
-    ".weights_*",
-    "history_*.png",
-    "weights_*.h5",
-    ".best_model_on_*",
-    "best_model_on_*.h5",
-    "test_*.png",
-    CONFIG_NAME,
-    FILE_NAME,
-    validity.FILE_NAME,
-    PAIR_REPORT,
-    "test_result",
-)
 #: Settings that a resumed run may change; the data are compared by content.
 _FREE_SETTINGS = (
     "checkpoint_minutes",
@@ -75,14 +45,11 @@ _FREE_SETTINGS = (
     "learning_rate",
     "log_dir",
     "log_period",
-    "metrology",
     "patience",
     "predict",
     "read_test_weights",
     "test_pictures",
 )
-#: Validation patches in which edges for `cdloss` are sought.
-_EDGE_PATCHES = 64
 
 
 class Trainer:
@@ -103,10 +70,14 @@ class Trainer:
         Training steps in an epoch.
     normalizer : toolbox.normalizer.Normalizer
         Fitted on the training data only.
-    train_data_generator, validation_data_generator : toolbox.data_generator.DataGenerator
-        The data. A source that makes its own training batches gives a generator of its own.
-    pixel_nm : float
-        Size of an HR pixel in nm; 1 if the source does not know it.
+    task : toolbox.task.Task
+        What kind of work it is.
+    source : toolbox.task.Source
+        The data.
+    train_data_generator, validation_data_generator : toolbox.data_generator.Batches
+        What serves the batches.
+    facts : dict of str to float
+        What the data tell losses and metrics.
 
     Raises
     ------
@@ -118,32 +89,22 @@ class Trainer:
     def __init__(self, u_params: UserParams, overwrite: bool = False, resume: bool = False) -> None:
         self.u_params = u_params
         self.overwrite = overwrite
+        self.folder = RunFolder(u_params)
         self._start = self._saved_state() if resume else None
         if self._start is None:
             # Without a state, a run that was killed before its first step may be resumed as well.
-            self._refuse_other_run(started={CONFIG_NAME, FILE_NAME, FOLDER} if resume else set())
+            started = (CONFIG_NAME, FILE_NAME, FOLDER) if resume else ()
+            self.folder.refuse_other_run(started, overwrite)
             if resume:
                 print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
-        source = open_source(u_params)
-        train, validation = _complete(source.train()), source.validation()
-        check_shape(u_params, train[0])
-        known_range = u_params.norm_range or getattr(source, "norm_range", None)
-        self.normalizer = self._fit_normalizer(train, known_range or _range_of(train[1]))
-        self.pixel_nm = pixel_nm_of(source)
-        # What the network may be trusted with; a source of other images has no such range.
-        self._validity = source.validity() if hasattr(source, "validity") else None
-        self.train_data_generator = self._training_data(source, train)
-        # Pairs of pictures are aligned and checked; what was found is told, and kept with the run.
-        self._pair_report = source.report() if hasattr(source, "report") else []
-        for note in getattr(source, "notes", ()):
+        self.task = open_task(u_params.task)
+        self.source = open_source(u_params)
+        self.normalizer = self._fit_normalizer()
+        self.facts = {k: v for k, v in self.source.facts().items() if k in self.task.facts}
+        self.train_data_generator = self._batches("train")
+        self.validation_data_generator = self._batches("validation")
+        for note in self.source.notes:
             print(note, flush=True)
-        self.validation_data_generator = DataGenerator(
-            validation[0],
-            validation[1],
-            self.normalizer.normalize_pair,
-            u_params.batch_size,
-            seed=u_params.seed,
-        )
         steps = self.train_data_generator.steps_per_epoch() * u_params.online_da.steps_per_epoch_mag
         self.steps_per_epoch = max(1, round(steps))
         count = self.train_data_generator.num_imgs
@@ -153,36 +114,34 @@ class Trainer:
                 f"received {u_params.batch_size}. Lower it or build a larger data set."
             )
 
-    def _training_data(self, source: Any, train: tuple[np.ndarray, np.ndarray]) -> DataGenerator:
-        """Return what serves the training batches: the source's own, if it has one."""
+    def _batches(self, split: str) -> Batches:
         p = self.u_params
-        augmentations = p.online_da.steps()
-        options: dict[str, Any] = {
-            "norm_func": self.normalizer.normalize_pair,
-            "batch_size": p.batch_size,
-            "augmenter": Augmenter(augmentations) if augmentations else None,
-            "seed": p.seed,
-        }
-        if hasattr(source, "training_data"):
-            own: DataGenerator = source.training_data(**options)
-            return own
-        return DataGenerator(*train, **options)
+        augmentations = p.online_da.steps() if split == "train" else []
+        batches = self.source.batches(
+            split,
+            self.normalizer.normalize_pair,
+            p.batch_size,
+            Augmenter(augmentations) if augmentations else None,
+            p.seed,
+        )
+        shape = batches.input_spec.shape if isinstance(batches.input_spec, Spec) else None
+        if shape is not None:  # what holds several parts, a task compares itself
+            _check_shape(p, shape)
+        return batches
 
-    def _fit_normalizer(self, train: tuple[np.ndarray, ...], norm_range: Any) -> Normalizer:
+    def _fit_normalizer(self) -> Normalizer:
         """Measure the constants; weights to start from keep the unit they were trained with."""
         p = self.u_params
-        if self._start is not None and Path(p.log_dir, FILE_NAME).is_file():
+        if self._start is not None and self.folder.path.joinpath(FILE_NAME).is_file():
             return load_normalizer(p.log_dir)
+        sample = self.source.sample()
+        norm_range = p.norm_range or self.source.norm_range or _range_of(sample[1])
         fit = NORMALIZERS.resolve(p.normalizer.name).fit
-        fitted: Normalizer = fit(train[0], train[1], norm_range, **p.normalizer.options())
+        fitted: Normalizer = fit(*sample, norm_range, **p.normalizer.options())
         beside = Path(p.fname_model_weights or ".").parent
         if p.fname_model_weights is None or not (beside / FILE_NAME).is_file():
             return fitted
-        former, state = load_normalizer(beside), fitted.state()
-        same = former.name == fitted.name and former.state().get("window") == state.get("window")
-        if same and "unit" in state:
-            state["unit"] = former.unit
-        return normalizer_from({"name": fitted.name, **state})
+        return fitted.with_unit_of(load_normalizer(beside))
 
     def _saved_state(self) -> Checkpoint | None:
         """Return the state to go on from, checked against the settings."""
@@ -197,30 +156,12 @@ class Trainer:
         former = UserParams(p.fname, start.facts["settings"], where=str(start.path))
         asked, trained = p.resolved(), former.resolved()
         named = {p.model, *p.figure_names()}
-        for key in sorted((asked.keys() | trained.keys()) - set(_FREE_SETTINGS)):
+        free = {*_FREE_SETTINGS, *open_task(p.task).free_settings}
+        for key in sorted((asked.keys() | trained.keys()) - free):
             if key in named or key not in (*MODELS, *LOSSES, *METRICS):
-                free = getattr(SOURCES.resolve(p.source), "FREE_SETTINGS", ())
-                ignored = free if key == p.source else ()
+                ignored = source_class(p.source).free_settings if key == p.source else ()
                 _refuse_change(p.fname, key, trained.get(key), asked.get(key), ignored)
         return start
-
-    def _refuse_other_run(self, started: set[str]) -> None:
-        folder = Path(self.u_params.log_dir)
-        found = [path for pattern in RUN_FILES for path in folder.glob(pattern)]
-        if not found or {path.name for path in found} <= started:
-            return
-        if not self.overwrite:
-            resumable = next((folder / FOLDER).glob("state_*"), None) is not None
-            advice = "Go on with it with --resume, replace" if resumable else "Replace"
-            raise ConfigError(
-                f"{self.u_params.fname}: log_dir {folder} already holds a run ({found[0].name}). "
-                f"{advice} it with --overwrite, or name another log_dir."
-            )
-
-    def _remove_old_run(self) -> None:
-        for pattern in RUN_FILES:
-            for path in Path(self.u_params.log_dir).glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def reset_weights(self, model: keras.Model) -> None:
         """Draw new initial weights (kernels and biases) for `model`."""
@@ -252,18 +193,18 @@ class Trainer:
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
         started_from = p.fname_model_weights
-        facts = {"settings": p.resolved(), "data": data, "pixel_nm": self.pixel_nm}
+        facts = {"settings": p.resolved(), "data": data, **self.facts}
         own = self._callbacks({**facts, "started_from": started_from}, callbacks)
         self._set_up(model, data)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
-        folder = self._prepare_folder()
+        self.folder.prepare(self.source, self.normalizer, self.overwrite)
         self._fit(model, own)
-        self._report_trouble(own, folder)
+        self._report_trouble(own, model)
         history = _history(own, model)
         best = _best(history, p)
         which = f"the best was {best}" if best else f"{p.monitor_metric} was never a number"
-        print(f"trained {len(history.epoch)} epochs, {which}; written to {folder}")
+        print(f"trained {len(history.epoch)} epochs, {which}; written to {self.folder.path}")
         if p.final_evaluation and best:
             self.evaluate_final_model(model)
         return history
@@ -312,20 +253,22 @@ class Trainer:
                 f"{p.data_dir}: the training or validation pairs are not those of the saved state "
                 f"in {p.log_dir}. Mend data_dir, or train anew with --overwrite."
             )
-        # States of former versions do not know it.
-        former = self.pixel_nm if start is None else start.facts.get("pixel_nm", self.pixel_nm)
-        if not math.isclose(former, self.pixel_nm, rel_tol=1e-6):
-            raise DataError(
-                f"{p.data_dir}: pixel_nm must be {former:g} as in the run to be resumed; received "
-                f"{self.pixel_nm:g}. Mend dataset.json or the files, or train anew with "
-                f"--overwrite."
-            )
+        for name, value in self.facts.items():
+            # States of former versions may not know it.
+            former = value if start is None else start.facts.get(name, value)
+            if not math.isclose(former, value, rel_tol=1e-6):
+                raise DataError(
+                    f"{p.data_dir}: {name} must be {former:g} as in the run to be resumed; "
+                    f"received {value:g}. Mend dataset.json or the files, or train anew with "
+                    f"--overwrite."
+                )
         if start is None and p.fname_model_weights is not None:
             load_weights(model, p.fname_model_weights)
             _warn_of_other_settings(p)
+        self.task.check_data(p, self.source, self.validation_data_generator, self.normalizer)
         # What a loss or metric refuses, it refuses before the run.
-        self._check_edges()
-        blank = tf.zeros((1, *self.train_data_generator.raw_hr_imgs.shape[1:]))
+        blank = example_of(self.train_data_generator.target_spec)
+        blank = tf.nest.map_structure(tf.constant, blank)
         if p.pretrain_epochs:
             model.pixel_loss(blank, blank)
         if p.pretrain_epochs < p.epochs:
@@ -345,26 +288,6 @@ class Trainer:
             flush=True,
         )
 
-    def _check_edges(self) -> None:
-        """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge."""
-        p, data = self.u_params, self.validation_data_generator
-        if "cdloss" not in p.figure_names() or p.loss_params["cdloss"]["form"] != "width":
-            return
-        count = len(data.raw_hr_imgs)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _EDGE_PATCHES)).astype(int))
-        low, high = data.raw_lr_imgs[chosen], data.raw_hr_imgs[chosen]
-        loss = CDLoss(max_val=self.normalizer.max_val, **p.loss_params["cdloss"])
-        if loss.count_edges(self.normalizer.normalize_pair(low, high)[1]):
-            return
-        contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
-        raise ConfigError(
-            f"{p.fname}: cdloss must find edges of lines in the HR validation images, but finds "
-            f"none, so it would always be 0; received a contrast of at most {contrast:g} in a "
-            f"range of {self.normalizer.data_range:g}. Set norm_range to what the files hold, "
-            f"cdloss.lines to how the lines run, or leave cdloss out and set monitor_metric: "
-            f"val_psnr."
-        )
-
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
         """Call ``fit`` for every part of the training that is left."""
         p, steps = self.u_params, self.steps_per_epoch
@@ -374,8 +297,7 @@ class Trainer:
         try:
             with callbacks["checkpoints"].listening():
                 for first, last, skipped in self._parts():
-                    if isinstance(model, Adversarial):
-                        model.set_stage(first >= p.pretrain_epochs)
+                    model.set_stage(first >= p.pretrain_epochs)
                     model.fit(
                         self.train_data_generator.training_dataset(first * steps + skipped),
                         steps_per_epoch=steps - skipped,
@@ -433,39 +355,22 @@ class Trainer:
         print(f"nothing to resume in {p.log_dir}: {reason}")
         return True
 
-    def _report_trouble(self, callbacks: dict[str, Any], folder: Path) -> None:
+    def _report_trouble(self, callbacks: dict[str, Any], model: Any) -> None:
         p = self.u_params
         nan, collapse = callbacks["nan"], callbacks.get("collapse")
         if nan.stopped_epoch is not None:
             raise DataError(
                 f"the loss of epoch {nan.stopped_epoch} is not a number. Lower learning_rate "
-                f"(now {p.learning_rate:g}); {_kept(folder, 'best')}."
+                f"(now {p.learning_rate:g}); {self.folder.kept('best')}."
             )
         if collapse is not None and collapse.stopped_epoch is not None:
             raise DataError(
                 f"the discriminator has won: d_loss stayed below {collapse.threshold:g} for "
                 f"{collapse.patience} epochs up to epoch {collapse.stopped_epoch}, so the "
                 f"generator learns nothing from it. Raise pretrain_epochs, "
-                f"{'label_noise' if p.model == 'srgan' else 'dropout_rate'}, lower "
-                f"d_learning_rate or d_filters, or set collapse_patience: null; "
-                f"{_kept(folder, 'last')}."
+                f"{model.calming}, lower d_learning_rate or d_filters, or set "
+                f"collapse_patience: null; {self.folder.kept('last')}."
             )
-
-    def _prepare_folder(self) -> Path:
-        """Make the log folder and write down the settings; nothing is touched before."""
-        if self.overwrite:
-            self._remove_old_run()
-        folder = Path(self.u_params.log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        for torn in folder.glob(".*.tmp*"):  # a run that was killed while it wrote
-            torn.unlink()
-        self.u_params.save(folder)
-        save_normalizer(self.normalizer, folder)
-        if self._validity is not None:
-            validity.save_validity(self._validity, folder)
-        if self._pair_report:
-            write_table(pd.DataFrame(self._pair_report), folder / PAIR_REPORT)
-        return folder
 
     def _callbacks(
         self, facts: dict[str, Any], further: Sequence[keras.callbacks.Callback]
@@ -484,14 +389,9 @@ class Trainer:
         callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs, *monitored)
         callbacks["history"] = HistoryLogger(p.log_dir, p.log_period)
         memories = {name: c for name, c in callbacks.items() if hasattr(c, "restore")}
-        callbacks["pictures"] = TestLogger(
-            p.log_dir,
-            p.log_period,
-            self.validation_data_generator,
-            self.normalizer,
-            data_range=self.normalizer.data_range,
-            data_min=self.normalizer.data_min,
-        )
+        pictures = self.task.preview(p, self.validation_data_generator, self.normalizer)
+        if pictures is not None:
+            callbacks["pictures"] = pictures
         if p.ema is not None:
             callbacks["average"] = AverageSwapper()
         callbacks |= {f"further_{i}": callback for i, callback in enumerate(further)}
@@ -509,11 +409,8 @@ class Trainer:
 
     def _plateau(self) -> PlateauSchedule:
         p, schedule = self.u_params, self.u_params.lr_schedule
-        rates = {"optimizer": p.learning_rate}
-        if issubclass(MODELS.resolve(p.model), Adversarial):
-            rates["d_optimizer"] = p.d_learning_rate or p.learning_rate
         return PlateauSchedule(
-            rates,
+            MODELS.resolve(p.model).learning_rates(p),
             schedule.gamma,
             schedule.plateau_epochs,
             schedule.final,
@@ -584,27 +481,6 @@ def _largest_divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
 
 
-def _kept(folder: Path, which: str) -> str:
-    """Say where the weights of the best or the last complete epoch are, if there are any."""
-    if not (folder / f"weights_{which}.h5").is_file():
-        which = "last"
-    path = folder / f"weights_{which}.h5"
-    if not path.is_file():
-        return "no epoch was complete, so there are no weights"
-    return f"the weights of the {which} complete epoch are in {path}"
-
-
-def _complete(pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out pairs with a missing pixel, from which no constant may be taken."""
-    whole = complete_pairs(*pairs)
-    if not whole.any():
-        raise DataError(
-            f"all {len(whole)} training pairs hold a missing pixel (NaN or infinity). Build the "
-            f"data set from another region."
-        )
-    return pairs if whole.all() else (pairs[0][whole], pairs[1][whole])
-
-
 def _range_of(hr: np.ndarray) -> tuple[float, float]:
     low, high = float(hr.min()), float(hr.max())
     if not high > low:
@@ -615,11 +491,11 @@ def _range_of(hr: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-def check_shape(u_params: UserParams, lr: np.ndarray) -> None:
+def _check_shape(u_params: UserParams, shape: Sequence[int]) -> None:
     """Refuse images that are not of the shape the settings announce."""
-    if lr.shape[1:] != tuple(u_params.input_shape):
+    if tuple(shape) != tuple(u_params.input_shape):
         raise ConfigError(
             f"{u_params.fname}: input_shape must be that of the LR images in "
-            f"{u_params.data_dir}, {list(lr.shape[1:])}; received {list(u_params.input_shape)}. "
+            f"{u_params.data_dir}, {list(shape)}; received {list(u_params.input_shape)}. "
             f"Change that line."
         )

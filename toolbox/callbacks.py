@@ -19,6 +19,7 @@ from toolbox.io.weights import save_weights
 from toolbox.normalizer import Normalizer
 from toolbox.plotter import Plotter
 from toolbox.progress import progress
+from toolbox.style import Style
 from toolbox.training.checkpoint import losses_are_finite
 
 Logs = dict[str, float] | None
@@ -209,7 +210,9 @@ class TestLogger(keras.callbacks.Callback):
     num_samples : int
         Number of images.
     data_range, data_min : float
-        Range of the data in metres and its lower end, for PSNR and DSSIM.
+        Range of the data and its lower end, for PSNR and DSSIM.
+    style : Style
+        Unit and colours of the pictures.
     """
 
     __test__ = False  # not a test, whatever pytest makes of the manual's name
@@ -223,6 +226,7 @@ class TestLogger(keras.callbacks.Callback):
         num_samples: int = 4,
         data_range: float = 1.0,
         data_min: float = 0.0,
+        style: Style = Style(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         self.log_dir = Path(log_dir)
@@ -231,7 +235,7 @@ class TestLogger(keras.callbacks.Callback):
         self.denorm_func = denorm_func
         self.num_samples = num_samples
         shape = data_generator.raw_hr_imgs.shape[1:]
-        self.evaluator = Evaluator(shape, data_range, data_min=data_min)
+        self.evaluator = Evaluator(shape, data_range, data_min=data_min, style=style)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Draw the pictures of `epoch` (counted from 0)."""

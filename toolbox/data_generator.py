@@ -1,10 +1,11 @@
-"""Batches of normalised pairs: every batch is a pure function of (seed, number)."""
+"""Batches for training and evaluation: every batch is a pure function of (seed, number)."""
 
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,36 +23,212 @@ def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.isfinite(x.sum(axes, np.float64)) & np.isfinite(y.sum(axes, np.float64))
 
 
-class PairStream:
-    """What every supplier of batches shares: samples, and the way into ``tf.data``.
+def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> Pair:
+    """Leave out pairs with a missing pixel, from which no constant may be taken.
 
-    A subclass sets the attributes and writes `batch`, a pure function of (seed, number).
+    Raises
+    ------
+    DataError
+        If none is left; `what` names them.
+    """
+    whole = complete_pairs(x, y)
+    if not whole.any():
+        raise DataError(
+            f"all {len(whole)} {what} hold a missing pixel (NaN or infinity). Build the data set "
+            f"from another region."
+        )
+    return (x, y) if whole.all() else (x[whole], y[whole])
+
+
+class Spec(NamedTuple):
+    """Shape of one example, without the batch axis, and type of its values."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+class Batches(Protocol):
+    """What serves the batches of a training run: all that `Trainer` asks of the data.
+
+    Attributes
+    ----------
+    num_imgs : int
+        Examples in an epoch.
+    batch_size : int
+        Examples in a batch.
+    input_spec, target_spec : Spec, or tuple or dict of Spec
+        What a batch holds: images and images, or image and mask windows and labels.
+    """
+
+    num_imgs: int
+    batch_size: int
+
+    @property
+    def input_spec(self) -> Any:
+        """Specification of the inputs."""
+
+    @property
+    def target_spec(self) -> Any:
+        """Specification of the targets."""
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of batches in an epoch."""
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all data, by which a resumed run knows them."""
+
+    def training_dataset(self, start: int = 0) -> Any:
+        """Return the endless ``tf.data.Dataset`` of training batches from number `start`."""
+
+    def evaluation_dataset(self) -> Any:
+        """Return a ``tf.data.Dataset`` of every example once."""
+
+
+def example_of(spec: Any, count: int = 1) -> Any:
+    """Return zeros of a specification, `count` examples."""
+    if isinstance(spec, Spec):
+        return np.zeros((count, *spec.shape), spec.dtype)
+    if isinstance(spec, dict):
+        return {key: example_of(part, count) for key, part in spec.items()}
+    return tuple(example_of(part, count) for part in spec)
+
+
+class BatchStream(ABC):
+    """The way of batches into ``tf.data``, whatever they hold.
+
+    A subclass sets the attributes of `Batches` and `seed`, and writes `batch` and
+    `evaluation_batch`, pure functions that return (inputs, targets), nested as the
+    specifications are.
+    """
+
+    num_imgs: int
+    batch_size: int
+    #: Seed of everything that is drawn.
+    seed: int
+    input_spec: Any
+    target_spec: Any
+    _order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+    #: Whether every training batch holds `batch_size` examples.
+    _full_batches: bool = True
+
+    @abstractmethod
+    def batch(self, number: int) -> Any:
+        """Return training batch `number`, counted over all epochs from 0."""
+
+    @abstractmethod
+    def evaluation_batch(self, start: int) -> Any:
+        """Return the examples from number `start` on, at most `batch_size`."""
+
+    @abstractmethod
+    def fingerprint(self) -> int:
+        """Return a checksum of all data."""
+
+    def num_evaluated(self) -> int:
+        """Return the number of examples that `evaluation_dataset` serves."""
+        return self.num_imgs
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of full batches, ``num_imgs // batch_size``."""
+        return self.num_imgs // self.batch_size
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_imgs)
+            self._order = (epoch, order)
+        return order
+
+    def generator(self, start: int = 0) -> Iterator[Any]:
+        """Yield training batches for ever, from number `start`.
+
+        Yields
+        ------
+        (numpy.ndarray, numpy.ndarray)
+            LR (batch_size, h, w, C) and HR (batch_size, H, W, C), normalised.
+        """
+        number = start
+        while True:
+            yield self.batch(number)
+            number += 1
+
+    def training_dataset(self, start: int = 0) -> Any:
+        """Return the endless ``tf.data.Dataset`` of `generator`, prepared ahead in parallel."""
+        import tensorflow as tf
+
+        numbers = tf.data.Dataset.counter(start)
+        size = self.batch_size if self._full_batches else None
+        return numbers.map(
+            lambda number: self._from_numpy(self.batch, number, size),
+            num_parallel_calls=2,
+            deterministic=True,
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def evaluation_dataset(self) -> Any:
+        """Return a ``tf.data.Dataset`` of every example once; the last batch may be short."""
+        import tensorflow as tf
+
+        starts = tf.data.Dataset.range(0, self.num_evaluated(), self.batch_size)
+        return starts.map(
+            lambda start: self._from_numpy(self.evaluation_batch, start, None),
+            num_parallel_calls=2,
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def _from_numpy(self, function: Callable[[int], Any], number: Any, batch: int | None) -> Any:
+        import tensorflow as tf
+
+        specs = _tensor_specs((self.input_spec, self.target_spec), batch)
+        flat = tf.nest.flatten(specs)
+
+        def call(n: np.ndarray) -> list[np.ndarray]:
+            arrays = tf.nest.flatten(function(int(n)))
+            return [
+                np.ascontiguousarray(array, spec.dtype.as_numpy_dtype)
+                for array, spec in zip(arrays, flat, strict=True)
+            ]
+
+        tensors = tf.numpy_function(call, [number], [spec.dtype for spec in flat])
+        for tensor, spec in zip(tensors, flat, strict=True):
+            tensor.set_shape(spec.shape)
+        return tf.nest.pack_sequence_as(specs, tensors)
+
+
+def _tensor_specs(spec: Any, batch: int | None) -> Any:
+    """Return TensorFlow's specifications of a batch."""
+    import tensorflow as tf
+
+    if isinstance(spec, Spec):
+        return tf.TensorSpec((batch, *spec.shape), spec.dtype)
+    if isinstance(spec, dict):
+        return {key: _tensor_specs(part, batch) for key, part in spec.items()}
+    return tuple(_tensor_specs(part, batch) for part in spec)
+
+
+class PairStream(BatchStream):
+    """What suppliers of pairs of images share: samples, and evaluation batches.
 
     Attributes
     ----------
     raw_lr_imgs, raw_hr_imgs : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
         Physical images that `sample` and `evaluation_dataset` draw from.
-    num_imgs : int
-        Number of pairs in an epoch.
-    batch_size : int
-        Pairs in a batch.
-    seed : int
-        Seed of everything that is drawn.
     """
 
     raw_lr_imgs: np.ndarray
     raw_hr_imgs: np.ndarray
-    num_imgs: int
-    batch_size: int
-    seed: int
     _norm_func: Callable[[np.ndarray, np.ndarray], Pair]
-    _order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-    #: Whether every batch holds `batch_size` pairs.
-    _full_batches: bool = True
 
-    def batch(self, number: int) -> Pair:
-        """Return training batch `number`, counted over all epochs from 0."""
-        raise NotImplementedError
+    @property
+    def input_spec(self) -> Spec:  # type: ignore[override]
+        """Shape of an LR image."""
+        return Spec(self.raw_lr_imgs.shape[1:])
+
+    @property
+    def target_spec(self) -> Spec:  # type: ignore[override]
+        """Shape of an HR image."""
+        return Spec(self.raw_hr_imgs.shape[1:])
+
+    def num_evaluated(self) -> int:
+        """Return the number of images at hand."""
+        return len(self.raw_lr_imgs)
 
     def sample_indices(self, num_samples: int, replace: bool = False) -> np.ndarray:
         """Choose pairs at random, always the same ones for one seed."""
@@ -82,66 +259,10 @@ class PairStream:
             chosen = self.sample_indices(num_samples, replace)
         return self._norm_func(self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen])
 
-    def steps_per_epoch(self) -> int:
-        """Return the number of full batches, ``num_imgs // batch_size``."""
-        return self.num_imgs // self.batch_size
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        known, order = self._order
-        if known != epoch:
-            order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_imgs)
-            self._order = (epoch, order)
-        return order
-
-    def generator(self, start: int = 0) -> Iterator[Pair]:
-        """Yield training batches for ever, from number `start`.
-
-        Yields
-        ------
-        (numpy.ndarray, numpy.ndarray)
-            LR (batch_size, h, w, C) and HR (batch_size, H, W, C), normalised.
-        """
-        number = start
-        while True:
-            yield self.batch(number)
-            number += 1
-
-    def training_dataset(self, start: int = 0) -> Any:
-        """Return the endless ``tf.data.Dataset`` of `generator`, prepared ahead in parallel."""
-        import tensorflow as tf
-
-        numbers = tf.data.Dataset.counter(start)
-        size = self.batch_size if self._full_batches else None
-        return numbers.map(
-            lambda number: self._from_numpy(self.batch, number, size),
-            num_parallel_calls=2,
-            deterministic=True,
-        ).prefetch(tf.data.AUTOTUNE)
-
-    def evaluation_dataset(self) -> Any:
-        """Return a ``tf.data.Dataset`` of every pair once; the last batch may be short."""
-        import tensorflow as tf
-
-        starts = tf.data.Dataset.range(0, len(self.raw_lr_imgs), self.batch_size)
-        return starts.map(
-            lambda start: self._from_numpy(self._slice, start, None), num_parallel_calls=2
-        ).prefetch(tf.data.AUTOTUNE)
-
-    def _slice(self, start: int) -> Pair:
+    def evaluation_batch(self, start: int) -> Pair:
+        """Return the normalised pairs from number `start` on, at most `batch_size`."""
         part = slice(start, start + self.batch_size)
         return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
-
-    def _from_numpy(self, function: Callable[[int], Pair], number: Any, batch: int | None) -> Any:
-        import tensorflow as tf
-
-        def call(n: np.ndarray) -> Pair:
-            x, y = function(int(n))
-            return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
-
-        x, y = tf.numpy_function(call, [number], [tf.float32, tf.float32])
-        x.set_shape((batch, *self.raw_lr_imgs.shape[1:]))
-        y.set_shape((batch, *self.raw_hr_imgs.shape[1:]))
-        return x, y
 
 
 class DataGenerator(PairStream):
@@ -165,10 +286,9 @@ class DataGenerator(PairStream):
 
     Attributes
     ----------
-    lr_imgs, hr_imgs : numpy.ndarray
-        Normalised images (physical ones while an augmenter is at work).
     raw_lr_imgs, raw_hr_imgs : numpy.ndarray
-        Physical images.
+        Physical images: the only copy, `x` and `y` themselves if no pair was left out. They are
+        normalised batch by batch.
     num_imgs : int
         Number of pairs.
     batch_size : int
@@ -189,22 +309,22 @@ class DataGenerator(PairStream):
         augmenter: Augmenter | None = None,
         seed: int = 0,
     ) -> None:
-        whole = complete_pairs(x, y)
-        if not whole.any():
-            raise DataError(
-                f"all {len(x)} pairs hold a missing pixel (NaN or infinity); none is left. Build "
-                f"the data set from another region."
-            )
-        self.raw_lr_imgs = x if whole.all() else x[whole]
-        self.raw_hr_imgs = y if whole.all() else y[whole]
+        self.raw_lr_imgs, self.raw_hr_imgs = without_gaps(x, y, "pairs")
         self.num_imgs = len(self.raw_lr_imgs)
         self.batch_size = batch_size
         self.seed = seed
         self._norm_func = norm_func
         self._augmenter = augmenter
-        self.lr_imgs, self.hr_imgs = self.raw_lr_imgs, self.raw_hr_imgs
-        if augmenter is None:
-            self.lr_imgs, self.hr_imgs = norm_func(self.raw_lr_imgs, self.raw_hr_imgs)
+
+    @property
+    def lr_imgs(self) -> np.ndarray:
+        """All LR images, normalised; made when asked for."""
+        return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[0]
+
+    @property
+    def hr_imgs(self) -> np.ndarray:
+        """All HR images, normalised; made when asked for."""
+        return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[1]
 
     def fingerprint(self) -> int:
         """Return a checksum of all physical images."""
@@ -224,14 +344,7 @@ class DataGenerator(PairStream):
         epoch, step = divmod(int(number), self.steps_per_epoch())
         start = step * self.batch_size
         chosen = self._permutation(epoch)[start : start + self.batch_size]
-        lr, hr = self.lr_imgs[chosen], self.hr_imgs[chosen]
-        if self._augmenter is None:
-            return lr, hr
-        rng = np.random.default_rng([self.seed, 2, int(number)])
-        return self._norm_func(*self._augmenter(lr, hr, rng))
-
-    def _slice(self, start: int) -> Pair:
+        lr, hr = self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen]
         if self._augmenter is not None:
-            return super()._slice(start)
-        part = slice(start, start + self.batch_size)
-        return self.lr_imgs[part], self.hr_imgs[part]
+            lr, hr = self._augmenter(lr, hr, np.random.default_rng([self.seed, 2, int(number)]))
+        return self._norm_func(lr, hr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,9 @@ from toolbox.errors import DataError
 from toolbox.io.array_files import writing_images
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
-from toolbox.tasks.bathymetry.terrain import Spacing
-from toolbox.tasks.bathymetry.validity import Validity, load_validity, measure_validity
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"
-DEFAULT_DELTA_M = {"LR": 200.0, "HR": 50.0}
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -67,37 +63,6 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     if len(imgs) == 0:
         raise DataError(f"{path}: holds no image. Build the data set again with more blocks.")
     return imgs
-
-
-def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
-    """Return the grid spacing of the images in a file.
-
-    Parameters
-    ----------
-    path : path-like
-        An image file of a data set.
-    kind : {'LR', 'HR'}
-        Which of the two resolutions it holds.
-
-    Returns
-    -------
-    float or (float, float)
-        Metres (between rows, between columns), from ``dataset.json`` in the folder or above it;
-        without one the manual's 200 (LR) or 50 (HR).
-    """
-    for folder in list(Path(path).resolve().parents)[:2]:
-        record = folder / RECORD_NAME
-        if record.is_file():
-            key = f"delta_{kind.lower()}_m"
-            try:
-                delta = json.loads(record.read_text(encoding="utf-8"))[key]
-                return (delta[0], delta[1]) if isinstance(delta, list) else float(delta)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise DataError(
-                    f"{record}: expected metres under {key}; received {type(error).__name__}: "
-                    f"{error}. Mend or remove the file."
-                ) from None
-    return DEFAULT_DELTA_M[kind]
 
 
 def map_images(data_dir: str | os.PathLike[str]) -> None:
@@ -185,18 +150,6 @@ class DataLoader:
     def file(self, split: str, kind: str) -> Path:
         """Return the path of the LR or HR images of a split (``.npy`` if there is one)."""
         return image_file(self.data_dir / self.sub_dirs[split], kind)
-
-    def spacing_m(self, kind: str) -> Spacing:
-        """Return the grid spacing of the LR or HR images in metres."""
-        return recorded_spacing(self.file("test", kind), kind)
-
-    def validity(self) -> Validity | None:
-        """Return the depths and slopes of the LR training images; None if they are no maps."""
-        recorded = load_validity(self.data_dir, RECORD_NAME)
-        lr = self.train()[0]
-        if recorded is not None or lr.shape[3] > 1:
-            return recorded
-        return measure_validity(lr, recorded_spacing(self.file("train", "LR"), "LR"))
 
     def _read(self, split: str) -> Pair:
         lr_file, hr_file = self.file(split, "LR"), self.file(split, "HR")

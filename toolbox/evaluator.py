@@ -1,4 +1,4 @@
-"""Errors in metres beside bicubic: per image, per slope class, as tables and pictures."""
+"""Errors of enlarged images beside bicubic: per image and pooled, as tables and pictures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from toolbox.errors import ConfigError
 from toolbox.metric import SSIM_WINDOW, Metric
-from toolbox.normalizer import Normalizer
 from toolbox.plotter import Plotter
 from toolbox.resample import back_project, enlarge
-from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
+from toolbox.style import Style
 
 Denormalize = Callable[[np.ndarray], np.ndarray]
-MEASURES = ("rmse_m", "mae_m", "bias_m", "p95_abs_m", "psnr", "dssim")
+#: What is measured: the first four in the unit of the images, PSNR in dB.
+MEASURES = ("rmse", "mae", "bias", "p95_abs", "psnr", "dssim")
 
 
 def batches(count: int, batch_size: int) -> Iterator[slice]:
@@ -35,11 +35,13 @@ class Evaluator:
     img_shape : (int, int, int)
         Shape of an HR image (H, W, C).
     data_range : float
-        Range of the data in metres, which PSNR and SSIM refer to.
+        Range of the data, which PSNR and SSIM refer to.
     model : keras.Model, optional
         The network; can be set later.
     data_min : float
         Lower end of that range; SSIM compares brightness above it.
+    style : Style
+        Unit and colours of the pictures.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Evaluator:
         data_range: float = 1.0,
         model: Any = None,
         data_min: float = 0.0,
+        style: Style = Style(),  # noqa: B008 - frozen
     ) -> None:
         if min(img_shape[:2]) < SSIM_WINDOW:
             raise ConfigError(
@@ -63,6 +66,7 @@ class Evaluator:
         self.data_range = float(data_range)
         self.data_min = float(data_min)
         self.plotter = Plotter()
+        self.style = style
         self._model: Any = None
         self._forward: Any = None
         self.model = model
@@ -83,25 +87,19 @@ class Evaluator:
         parts = [self._forward(tf.constant(x[s])).numpy() for s in batches(len(x), batch_size)]
         return np.concatenate(parts)
 
-    def super_resolve(self, lr: np.ndarray, normalizer: Normalizer, batch_size: int) -> np.ndarray:
-        """Return the super-resolved images, metres, for LR images (N, h, w, C) in metres."""
-        scale = self.img_shape[0] // lr.shape[1]
-        y = self.predict(normalizer.normalize_x(lr), batch_size)
-        return normalizer.denorm_funcs(lr, scale)[1](y)
-
     def measure(self, truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
         """Tabulate the errors of each image.
 
         Parameters
         ----------
         truth, predicted : numpy.ndarray, shape (N, H, W, C)
-            Metres.
+            Physical units.
 
         Returns
         -------
         pandas.DataFrame
             Columns `MEASURES`: RMSE, MAE, bias (predicted - truth), 95th percentile of the
-            absolute error, all in metres; PSNR in dB and DSSIM for `data_range`.
+            absolute error, all in the unit of the images; PSNR in dB and DSSIM for `data_range`.
         """
         error = (predicted - truth).reshape(len(truth), -1).astype(np.float64)
         offset = np.float32(self.data_min)
@@ -112,10 +110,10 @@ class Evaluator:
             dssim.append(Metric.dssim(*pair, self.data_range).numpy())
         return pd.DataFrame(
             {
-                "rmse_m": np.sqrt(np.square(error).mean(axis=1)),
-                "mae_m": np.abs(error).mean(axis=1),
-                "bias_m": error.mean(axis=1),
-                "p95_abs_m": np.percentile(np.abs(error), 95, axis=1),
+                "rmse": np.sqrt(np.square(error).mean(axis=1)),
+                "mae": np.abs(error).mean(axis=1),
+                "bias": error.mean(axis=1),
+                "p95_abs": np.percentile(np.abs(error), 95, axis=1),
                 "psnr": np.concatenate(psnr),
                 "dssim": np.concatenate(dssim),
             }
@@ -140,7 +138,7 @@ class Evaluator:
         batch_size : int
             Images at a time.
         denorm_func_x, denorm_func_y : callable
-            Inverse transforms to metres of network inputs and of network outputs.
+            Inverse transforms to physical units of network inputs and of network outputs.
         save_fname : path-like or None
             Picture to write; None shows a window.
         titles : list of str, optional
@@ -169,11 +167,12 @@ class Evaluator:
         save_fname: str | os.PathLike[str] | None,
         titles: list[str] | None = None,
     ) -> None:
-        """Draw images that are already predicted; arguments as in `evaluate`, in metres."""
+        """Draw images that are already predicted; arguments as in `evaluate`, physical units."""
         bicubic, sr = predictions["bicubic"], predictions["sr"]
+        unit = f" {self.style.unit}" if self.style.unit else ""
         texts = {
             label: [
-                f"RMSE {row.rmse_m:.2f} m\nPSNR {row.psnr:.2f} dB  DSSIM {row.dssim:.5f}"
+                f"RMSE {row.rmse:.2f}{unit}\nPSNR {row.psnr:.2f} dB  DSSIM {row.dssim:.5f}"
                 for row in tables[name].itertuples()
             ]
             for label, name in (("bicubic", "bicubic"), ("super-res", "sr"))
@@ -185,66 +184,40 @@ class Evaluator:
             figsize=(2.6 * len(lr) + 0.6, 13),
             texts=texts,
             titles=titles,
+            style=self.style,
         )
 
 
 def baselines(lr: np.ndarray, scale: int) -> dict[str, np.ndarray]:
-    """Enlarge LR images (N, h, w, C), metres, by bicubic and by back-projected bicubic."""
+    """Enlarge LR images (N, h, w, C), physical units, by bicubic and back-projected bicubic."""
     bicubic = enlarge(lr, scale)
     return {"bicubic": bicubic, "back_projection": back_project(bicubic, lr)}
 
 
-def summarize(
-    truth: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    tables: Mapping[str, pd.DataFrame],
-    slopes: np.ndarray,
-) -> dict[str, Any]:
-    """Pool the errors over all images and over each slope class.
+def pooled(error: np.ndarray, table: pd.DataFrame) -> dict[str, float | None]:
+    """Pool the errors of one method over some images.
 
     Parameters
     ----------
-    truth : numpy.ndarray, shape (N, H, W, C)
-        HR images, metres.
-    predictions : dict of str to numpy.ndarray
-        Enlarged images by method.
-    tables : dict of str to pandas.DataFrame
-        `Evaluator.measure` by method.
-    slopes : numpy.ndarray, shape (N,)
-        MSG of the HR images, m/m.
+    error : numpy.ndarray, shape (N, ...)
+        Predicted minus truth.
+    table : pandas.DataFrame
+        `Evaluator.measure` of the same images.
 
     Returns
     -------
     dict
-        ``n``, ``all`` and ``slope_classes``; RMSE, MAE, bias and the 95th percentile are pooled
-        over pixels, PSNR and DSSIM are means over images. A class without images has ``n`` 0 and
-        nulls.
+        `MEASURES`: RMSE, MAE, bias and the 95th percentile over pixels, PSNR and DSSIM as means
+        over images; None without images.
     """
-    errors = {name: (imgs - truth).reshape(len(truth), -1) for name, imgs in predictions.items()}
-
-    def pooled(chosen: np.ndarray) -> dict[str, Any]:
-        group: dict[str, Any] = {"n": int(chosen.sum())}
-        for name, error in errors.items():
-            group[name] = _pool(error[chosen], tables[name][chosen])
-        return group
-
-    everything = pooled(np.ones(len(truth), bool))
-    classes = {
-        class_name(low, high): pooled((slopes >= low) & (slopes < high))
-        for low, high in SLOPE_CLASSES
-    }
-    return {"n": len(truth), "all": everything, "slope_classes": classes}
-
-
-def _pool(error: np.ndarray, table: pd.DataFrame) -> dict[str, float | None]:
     if not len(error):
         return dict.fromkeys(MEASURES)
     error = error.astype(np.float64)
     return {
-        "rmse_m": float(np.sqrt(np.square(error).mean())),
-        "mae_m": float(np.abs(error).mean()),
-        "bias_m": float(error.mean()),
-        "p95_abs_m": float(np.percentile(np.abs(error), 95)),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "mae": float(np.abs(error).mean()),
+        "bias": float(error.mean()),
+        "p95_abs": float(np.percentile(np.abs(error), 95)),
         "psnr": float(table["psnr"].mean()),
         "dssim": float(table["dssim"].mean()),
     }

@@ -19,33 +19,13 @@ from toolbox import __version__
 from toolbox.config import read_yaml
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
+from toolbox.model.build import build_network
 from toolbox.normalizer import FILE_NAME as NORMALIZER_NAME
-from toolbox.plotter import METHODS
-from toolbox.registry import MODELS
-from toolbox.tasks.bathymetry.terrain import spacing_text
+from toolbox.registry import MODELS, TASKS
+from toolbox.task import open_task, task_of_source
 
 NOT_TESTED = "Not tested yet."
 NOT_RECORDED = "not recorded"
-LIMITS = (
-    "What is added between the low-resolution pixels is likely, not measured.",
-    "Not for navigation.",
-    "Outside the range of validity nothing is known about the errors.",
-    "Missing values must be filled before and taken out again afterwards.",
-)
-#: The same for a network that restores SEM pictures.
-SEM_LIMITS = (
-    "What is restored is likely, not measured: check it on pictures whose widths are known.",
-    "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
-    "Roughness at wavelengths that the test reports as erased cannot be measured any more.",
-)
-_SEM_FIGURES = {
-    "psnr": "PSNR, dB",
-    "cd_bias_nm": "bias of the width, nm",
-    "cd_bias_ci95_nm": "± 95 %, nm",
-    "cd_slope": "slope",
-    "unbiased_lwr_error_percent": "LWR error, %",
-}
-_MEASURES = {"rmse_m": "RMSE", "mae_m": "MAE", "bias_m": "bias", "p95_abs_m": "95 %"}
 _DATA = {
     "hr_fname": "high-resolution file",
     "lr_fname": "low-resolution file",
@@ -107,11 +87,13 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        For `write_model_card`: ``name``, ``description``, ``unit``, ``sign``, ``config``,
-        ``parameters`` (number, or None), ``normalizer``, ``data`` (``dataset.json``),
-        ``history``, ``summary``, ``validity``, ``limits``, ``exports`` (mapping of formats of
-        `toolbox.inference.export` to file names; empty for all), ``licence``, ``acknowledgement``,
-        ``versions``. What is missing is None; the caller may add to and change everything.
+        For `write_model_card`: ``name``, ``task``, ``description``, ``unit``, ``sign``,
+        ``config``, ``parameters`` (number, or None), ``normalizer``, ``data``
+        (``dataset.json``), ``history``, ``summary``, ``limits``, each JSON file of
+        `Task.run_files` under its stem (``validity``), ``exports`` (mapping of formats of
+        `toolbox.inference.export` to file names; empty for all), ``licence``,
+        ``acknowledgement``, ``versions``. What is missing is None; the caller may add to and
+        change everything.
 
     Raises
     ------
@@ -122,26 +104,35 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder. Name the log_dir of a training.")
     config = read_yaml(root / "config.yml") if (root / "config.yml").is_file() else None
-    sem = (config or {}).get("source") == "sem"
+    task = open_task(_task_of(config))
+    recorded = [Path(name) for name in task.run_files if name.endswith(".json")]
     return {
         "name": root.resolve().name.removesuffix("_log"),
         "description": None,
-        "unit": "grey levels" if sem else "m",
-        "sign": None if sem else "heights positive, depths below sea level negative",
+        "task": task.name,
+        "unit": None,
+        "sign": None,
+        "limits": None,
         "config": config,
         "parameters": _count_parameters(config),
         "normalizer": _read_json(root / NORMALIZER_NAME),
         "data": _read_json(Path((config or {}).get("data_dir", root), "dataset.json")),
         "history": _read_history(root / "history.csv", config),
         "summary": _read_json(root / "test_result" / "summary.json"),
-        "validity": _read_json(root / "validity.json"),
-        "limits": list(SEM_LIMITS if sem else LIMITS),
+        **{path.stem: _read_json(root / path) for path in recorded},
         "exports": {},
         "licence": None,
         "acknowledgement": None,
         "versions": versions(),
         **(_read_json(root / OWN_NAME) or {}),
     }
+
+
+def _task_of(config: Mapping[str, Any] | None) -> str:
+    """Return the task of a run; settings of older versions name their source only."""
+    settings = config or {}
+    task = settings.get("task")
+    return task if task in TASKS else task_of_source(str(settings.get("source")))
 
 
 def versions() -> dict[str, str]:
@@ -197,12 +188,8 @@ def _count_parameters(config: Mapping[str, Any] | None) -> int | None:
     """Build the network of the settings, of an adversarial model the generator, and count."""
     if not config or config.get("model") not in MODELS:
         return None
-    model = MODELS.resolve(config["model"])
-    network = getattr(model, "generator_class", model)
-    section = config.get(config["model"]) or {}
-    params = {key: value for key, value in section.items() if key in network.parameters()}
-    shape = (None, None, (config.get("input_shape") or (16, 16, 1))[-1])
-    return int(network(shape, config.get("scale", 4), params=params).count_params())
+    known = {"input_shape": (16, 16, 1), **config, "precision": None}
+    return int(build_network(known).count_params())
 
 
 # Markdown -------------------------------------------------------------------------------------
@@ -223,18 +210,20 @@ def write_model_card(path_md: str | os.PathLike[str], card: Mapping[str, Any]) -
     pathlib.Path
         The file.
     """
+    own = open_task(card.get("task") or _task_of(card.get("config"))).card(card)
+    card = {**card, **{key: card.get(key) or own[key] for key in ("unit", "sign", "limits")}}
     sections = {
         "Input and output": _input_output(card),
         "Architecture": _architecture(card),
         "Training data": _training_data(card),
-        "Scores": _scores(card),
-        "Range of validity": _validity(card),
-        "Limits": _limits(card),
+        "Scores": own["scores"] or NOT_TESTED,
+        "Range of validity": own["validity"],
+        "Limits": "\n".join(f"- {line}" for line in card["limits"]),
         "Use": _use(card),
         "Settings": _settings(card),
         "Licence": card.get("licence") or "Not stated.",
         "Acknowledgement": card.get("acknowledgement"),
-        "Versions": _table(("library", "version"), (card.get("versions") or {}).items()),
+        "Versions": markdown_table(("library", "version"), (card.get("versions") or {}).items()),
     }
     name, description = card.get("name") or "model", card.get("description")
     parts = [f"# {name}", description or _what_it_does(card)]
@@ -253,7 +242,8 @@ def _what_it_does(card: Mapping[str, Any]) -> str:
     return f"{network} that enlarges images{times} in rows and columns, in physical units."
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table in Markdown; nothing if it has no rows."""
     lines = [[_cell(value) for value in row] for row in rows]
     head = list(head)
     if not lines:
@@ -262,19 +252,19 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return _text(value).replace("|", "\\|").replace("\n", " ")
+    return cell_text(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Write a value for people: numbers to six digits, sequences with commas."""
     if value is None:
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {cell_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
+        return ", ".join(cell_text(item) for item in value)
     return str(value)
 
 
@@ -282,12 +272,12 @@ def _input_output(card: Mapping[str, Any]) -> str:
     config = card.get("config") or {}
     channels = (config.get("input_shape") or ("C",))[-1]
     scale = config.get("scale", "scale")
-    unit, sign = card.get("unit") or "m", card.get("sign")
+    unit, sign = card["unit"], card["sign"]
     rows = [
         ("low_resolution", f"(N, h, w, {channels})", "float32", unit),
         ("high_resolution", f"(N, h × {scale}, w × {scale}, {channels})", "float32", unit),
     ]
-    text = _table(("name", "shape", "type", "unit"), rows)
+    text = markdown_table(("name", "shape", "type", "unit"), rows)
     text += "\n\nAny number and size of images, without missing values. The normalisation is inside"
     return f"{text}.{f' Sign: {sign}.' if sign else ''}"
 
@@ -302,7 +292,7 @@ def _architecture(card: Mapping[str, Any]) -> str:
         ("bicubic enlargement added", skip),
         ("normaliser", normalizer.get("name", NOT_RECORDED)),
     ]
-    return _table(("property", "value"), rows)
+    return markdown_table(("property", "value"), rows)
 
 
 def _training_data(card: Mapping[str, Any]) -> str:
@@ -314,99 +304,22 @@ def _training_data(card: Mapping[str, Any]) -> str:
     if history:
         rows.append(("epochs trained", history["epochs"]))
         if "best_epoch" in history:
-            figure = f"{history['monitored']} {_text(history['best_value'])}"
-            best = f"{_text(history['best_epoch'])}, {figure}"
+            figure = f"{history['monitored']} {cell_text(history['best_value'])}"
+            best = f"{cell_text(history['best_epoch'])}, {figure}"
             rows.append(("best epoch in validation", best))
-    return _table(("property", "value"), rows)
+    return markdown_table(("property", "value"), rows)
 
 
-def _scores(card: Mapping[str, Any]) -> str:
-    summary = card.get("summary")
-    if not summary:
-        return NOT_TESTED
-    if "cd_bias_nm" in summary:
-        return _sem_scores(summary)
-    unit = card.get("unit") or "m"
-    groups = _groups(summary)
-    rows = [
-        (name, group["n"], label, *(f"{group[method][m]:.3f}" for m in _MEASURES))
-        for name, group in groups.items()
-        for method, (label, _) in METHODS.items()
-        if group["n"] and method in group
-    ]
-    head = ("slope, m/m", "images", "method", *(f"{name}, {unit}" for name in _MEASURES.values()))
-    text = f"{summary['n']} test images; errors are super-resolution minus truth.\n\n"
-    text += _table(head, rows)
-    empty = [name for name, group in groups.items() if not group["n"]]
-    if empty:
-        text += f"\n\nNo test images of slope {', '.join(empty)}."
-    return text + _warning(groups)
-
-
-def _sem_scores(summary: Mapping[str, Any]) -> str:
-    """Tabulate what the test on SEM pictures found, by method."""
-    known = {key: title for key, title in _SEM_FIGURES.items() if summary.get(key)}
-    methods = list(summary["cd_bias_nm"])
-    rows = [(name, *(_text(summary[key].get(name)) for key in known)) for name in methods]
-    verdict = summary.get("do_no_harm") or {}
-    text = f"{summary['n']} test pictures of {summary['measured']}.\n\n"
-    text += _table(("method", *known.values()), rows)
-    if verdict:
-        text += (
-            f"\n\nDo no harm, tolerance {_text(verdict['tolerance_nm'])} nm: {verdict['verdict']}."
-        )
-    return text
-
-
-def _groups(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {"all": summary["all"], **summary.get("slope_classes", {})}
-
-
-def _warning(groups: Mapping[str, Any]) -> str:
-    """Say where the network is no better than bicubic."""
-    worse = [
-        name
-        for name, group in groups.items()
-        if group["n"] and group["sr"]["rmse_m"] >= group["bicubic"]["rmse_m"]
-    ]
-    return f"\n\n**No better than bicubic for slope: {', '.join(worse)}.**" if worse else ""
-
-
-def _validity(card: Mapping[str, Any]) -> str:
-    data, unit = card.get("data") or {}, card.get("unit") or "m"
-    validity = card.get("validity") or data.get("validity") or {}
-    if (card.get("config") or {}).get("source") == "sem":
-        size = (card.get("summary") or {}).get("pixel_nm") or data.get("pixel_nm")
-        rows = [("values", _span(_range_of(card), unit))]
-        rows += [("size of a pixel", NOT_RECORDED if size is None else f"{_text(size)} nm")]
-        return _table(("quantity", "range"), rows)
-    depth = validity.get("depth_m") or data.get("train_range_m") or _range_of(card)
-    spacing = validity.get("delta_lr_m", data.get("delta_lr_m"))
-    classes = (card.get("summary") or {}).get("slope_classes") or {}
-    tested = [name for name, group in classes.items() if group["n"]]
-    rows = [
-        ("values", _span(depth, unit)),
-        ("slope of the low-resolution map", _span(validity.get("slope"), "m/m")),
-        ("mean slopes tested", f"{', '.join(tested)} m/m" if tested else "none"),
-        ("low-resolution spacing", NOT_RECORDED if spacing is None else _spacing(spacing)),
-    ]
-    return _table(("quantity", "range"), rows)
-
-
-def _spacing(delta_m: Any) -> str:
-    return spacing_text(tuple(delta_m) if isinstance(delta_m, list) else delta_m)
-
-
-def _span(limits: Any, unit: str) -> str:
+def span_text(limits: Any, unit: str) -> str:
     """Write limits as ``-5000 to 0 m``; a single number is the upper one."""
     if limits is None:
         return NOT_RECORDED
     if isinstance(limits, (list, tuple)):
-        return f"{_text(float(limits[0]))} to {_text(float(limits[1]))} {unit}"
-    return f"up to {_text(float(limits))} {unit}"
+        return f"{cell_text(float(limits[0]))} to {cell_text(float(limits[1]))} {unit}"
+    return f"up to {cell_text(float(limits))} {unit}"
 
 
-def _range_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
+def range_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return the range of the training data that the normaliser keeps."""
     state = card.get("normalizer") or {}
     if "xmin" in state:
@@ -414,10 +327,6 @@ def _range_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
     if "data_min" in state:
         return state["data_min"], state["data_min"] + state["data_range"]
     return None
-
-
-def _limits(card: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {line}" for line in card.get("limits") or LIMITS)
 
 
 def _use(card: Mapping[str, Any]) -> str:
@@ -437,7 +346,7 @@ def _use(card: Mapping[str, Any]) -> str:
 def _settings(card: Mapping[str, Any]) -> str:
     if not card.get("config"):
         return f"{NOT_RECORDED.capitalize()}."
-    return _table(("key", "value"), _flat(card["config"]))
+    return markdown_table(("key", "value"), _flat(card["config"]))
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

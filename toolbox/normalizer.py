@@ -1,23 +1,48 @@
-"""Normalisers: what the network sees of a depth map, and the way back to metres."""
+"""Normalisers: what the network sees of an image, and the way back to physical units.
+
+A normaliser is one class with its constants and two forms of the same arithmetic: NumPy for the
+batches of a training run, and a TensorFlow graph that is part of the network in use (tests,
+predictions and exports all run that graph, see `toolbox.model.physical`). To add one, subclass
+`Normalizer` and add its row to `toolbox.registry.NORMALIZERS`; the arguments of `fit` after
+`norm_range`, with types and defaults, are what the YAML section ``normalizer`` may say.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
+from toolbox.config import Int
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.atomic import replacing
 from toolbox.registry import NORMALIZERS
 from toolbox.resample import enlarge, local_mean
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 FILE_NAME = "normalizer.json"
 Denormalize = Callable[[np.ndarray], np.ndarray]
+#: Enlarges a tensor (N, h, w, C) inside a graph, ``bicubic`` or ``bilinear``.
+Enlarge = Callable[[Any, str], Any]
+
+
+def _odd(window: int) -> int:
+    if window % 2 == 0:
+        raise ValueError(f"an odd number; received {window}. Use 5.")
+    return window
+
+
+#: Side of a window in LR pixels.
+Window = Annotated[Int, Field(ge=3), AfterValidator(_odd)]
 
 
 class Normalizer(ABC):
@@ -27,6 +52,9 @@ class Normalizer(ABC):
     """
 
     name: ClassVar[str]
+    #: Whether a pixel depends on the whole image: then a map is cut into windows of the size of a
+    #: training patch, whose seams are blended.
+    patchwise: ClassVar[bool] = False
     #: Range of the data in physical units and its lower end, to which PSNR and SSIM refer.
     data_range: float
     data_min: float
@@ -78,6 +106,55 @@ class Normalizer(ABC):
     @abstractmethod
     def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
         """Return the inverse transforms of network inputs and outputs of the LR images `lr`."""
+
+    @abstractmethod
+    def graph(self, lr: tf.Tensor, scale: int, enlarge: Enlarge) -> tuple[tf.Tensor, ...]:
+        """Return the network's input, and what turns its output into physical units.
+
+        Parameters
+        ----------
+        lr : tf.Tensor, shape (N, h, w, C), float32
+            Physical units, complete.
+        scale : int
+            Enlargement factor.
+        enlarge : callable
+            ``enlarge(imgs, method)`` by that factor, method ``bicubic`` or ``bilinear``.
+
+        Returns
+        -------
+        (tf.Tensor, tf.Tensor, tf.Tensor)
+            Input (N, h, w, C); factor and summand, both (N, H, W, C): a result is
+            ``y * factor + summand``.
+        """
+
+    def look(self, halo: int | None) -> int | None:
+        """Return how far a result looks, LR pixels.
+
+        Parameters
+        ----------
+        halo : int or None
+            How far the network itself looks; None if not known.
+
+        Returns
+        -------
+        int or None
+            None if not known, or if it looks at the whole image.
+        """
+        return halo
+
+    def with_unit_of(self, former: Normalizer) -> Normalizer:
+        """Return this normaliser with the unit of another one, if both differ in nothing else.
+
+        Weights to start from keep the unit they were trained with.
+        """
+        return self
+
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return the settings that the YAML section ``normalizer`` may hold besides its name."""
+        signature = inspect.signature(cls.fit, eval_str=True)
+        own = list(signature.parameters.items())[3:]
+        return {name: p for name, p in own if p.kind is not p.VAR_KEYWORD}
 
 
 def normalizer_from(content: dict[str, Any]) -> Normalizer:
@@ -198,6 +275,14 @@ class MinMaxNormalizer(Normalizer):
         """Return (zero, unit) of LR and of HR: a network value is ``(value - zero) / unit``."""
         return (self.xmin, self.xmax - self.xmin), (self.ymin, self.ymax - self.ymin)
 
+    def graph(self, lr: tf.Tensor, scale: int, enlarge: Enlarge) -> tuple[tf.Tensor, ...]:
+        """Return the input, and unit and zero of HR everywhere; see `Normalizer.graph`."""
+        import tensorflow as tf
+
+        (x_zero, x_unit), (y_zero, y_unit) = self.constants()
+        shape = _large(lr, scale)
+        return (lr - x_zero) / x_unit, tf.fill(shape, y_unit), tf.fill(shape, y_zero)
+
 
 class SymmetricNormalizer(MinMaxNormalizer):
     """Scales data linearly so that [min, max] becomes [-1, 1]; values outside are not clipped.
@@ -244,48 +329,52 @@ class SymmetricNormalizer(MinMaxNormalizer):
         return x, y
 
 
-class LocalMeanNormalizer(Normalizer):
-    """Shows the network what is left of a map once its local mean is taken away.
+class IdentityNormalizer(MinMaxNormalizer):
+    """Changes nothing: for data that come ready for the network, such as labels or 0..1 images."""
 
-    The mean of the valid pixels in a window of the LR image is subtracted from LR, its bicubic
-    enlargement from HR, and both are divided by one constant. This is linear and the same at
-    every position, so a map predicted in tiles equals the map predicted whole; and the network
-    carries no depth and no place, so one set of weights can serve any sea floor.
+    name = "identity"
+
+    def __init__(self) -> None:
+        super().__init__(0, 1, 0, 1)
+
+    @classmethod
+    def fit(
+        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
+    ) -> IdentityNormalizer:
+        """Take nothing from the data; see `Normalizer.fit`."""
+        return cls(**options)
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: there are no constants."""
+        return {}
+
+
+class RemainderNormalizer(Normalizer):
+    """What normalisers share that show the network an image without its mean.
+
+    A mean is subtracted from LR, its bicubic enlargement from HR, and both are divided by a
+    spread. A subclass says which mean and which spread, once in NumPy and once as a graph.
 
     Parameters
     ----------
     unit : float
-        The constant in metres: standard deviation of the LR remainder over the training set.
-    window : int
-        Odd window size in LR pixels.
+        Standard deviation of the LR remainder over the training set, physical units.
     data_range, data_min : float
-        Range of the data in metres and its lower end, for PSNR and SSIM.
+        Range of the data and its lower end, for PSNR and SSIM.
     """
 
-    name = "local_mean"
-
-    def __init__(
-        self, unit: float, window: int = 5, data_range: float = 1.0, data_min: float = 0.0
-    ) -> None:
+    def __init__(self, unit: float, data_range: float = 1.0, data_min: float = 0.0) -> None:
         if not (np.isfinite(unit) and unit > 0):
             raise DataError(
                 f"the training images are flat: the spread of their relief is {unit} m, so there "
                 f"is nothing to learn. Use another region or normalizer: minmax."
             )
-        if window < 3 or window % 2 == 0:
-            raise ConfigError(
-                f"normalizer.window must be an odd number of LR pixels, at least 3; "
-                f"received {window}. Use 5."
-            )
         self._unit = float(unit)
-        self.window = int(window)
         self.data_range = float(data_range)
         self.data_min = float(data_min)
 
     @classmethod
-    def fit(
-        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
-    ) -> LocalMeanNormalizer:
+    def _fitted(cls, lr: np.ndarray, norm_range: tuple[float, float], **options: Any) -> Any:
         """Measure the spread of the LR remainder."""
         probe = cls(1.0, **options)
         total, count = 0.0, 0
@@ -298,24 +387,47 @@ class LocalMeanNormalizer(Normalizer):
         return cls(spread, data_range=high - low, data_min=low, **options)
 
     def state(self) -> dict[str, Any]:
-        """Return the constant, the window and the range."""
-        return {
-            "unit": self._unit,
-            "window": self.window,
-            "data_range": self.data_range,
-            "data_min": self.data_min,
-        }
+        """Return the spread and the range."""
+        return {"unit": self._unit, "data_range": self.data_range, "data_min": self.data_min}
+
+    def with_unit_of(self, former: Normalizer) -> Normalizer:
+        """Return this normaliser with the unit of `former`; see `Normalizer.with_unit_of`."""
+        fixed = [
+            {key: value for key, value in n.state().items() if key not in _MEASURED}
+            for n in (self, former)
+        ]
+        if former.name != self.name or fixed[0] != fixed[1]:
+            return self
+        return type(self)(**{**self.state(), "unit": former.unit})
 
     @property
     def unit(self) -> float:
-        """The constant in metres."""
+        """The constant in physical units."""
         return self._unit
 
+    # The subclass's mean and spread, in NumPy and as a graph.
+
+    @abstractmethod
     def _centre(self, lr: np.ndarray) -> np.ndarray:
-        return local_mean(lr, self.window).astype(np.float32)
+        """Return the mean (N, h, w, C) that is subtracted, float32."""
 
     def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        """Return the divisor, (N, h, w, C) or of a shape that broadcasts to it, float32."""
         return np.full((1, 1, 1, 1), self._unit, np.float32)
+
+    @abstractmethod
+    def _centre_graph(self, flat: tf.Tensor) -> tf.Tensor:
+        """Return the mean (N, h, w, C) of images whose own mean is zero."""
+
+    def _spread_graph(
+        self, flat: tf.Tensor, centre: tf.Tensor, scale: int, enlarge: Enlarge
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the divisor of LR and the factor of HR, (N, h, w, C) and (N, H, W, C)."""
+        import tensorflow as tf
+
+        return tf.ones_like(flat) * self._unit, tf.fill(_large(flat, scale), self._unit)
+
+    # What follows from them.
 
     def _statistics(self, lr: np.ndarray, scale: int) -> tuple[np.ndarray, ...]:
         centre = self._centre(lr)
@@ -347,6 +459,77 @@ class LocalMeanNormalizer(Normalizer):
             lambda y: y * large_spread + large_centre,
         )
 
+    def graph(self, lr: tf.Tensor, scale: int, enlarge: Enlarge) -> tuple[tf.Tensor, ...]:
+        """Return input, factor and summand; see `Normalizer.graph`."""
+        import tensorflow as tf
+
+        # The mean is taken off first: 1e-7 of a depth of 4000 m would be lost in the sums.
+        offset = tf.reduce_mean(lr, [1, 2], keepdims=True)
+        flat = lr - offset
+        centre = self._centre_graph(flat)
+        spread, factor = self._spread_graph(flat, centre, scale, enlarge)
+        return (flat - centre) / spread, factor, enlarge(centre, "bicubic") + offset
+
+
+class LocalMeanNormalizer(RemainderNormalizer):
+    """Shows the network what is left of a map once its local mean is taken away.
+
+    The mean of the valid pixels in a window of the LR image is subtracted from LR, its bicubic
+    enlargement from HR, and both are divided by one constant. This is linear and the same at
+    every position, so a map predicted in tiles equals the map predicted whole; and the network
+    carries no depth and no place, so one set of weights can serve any sea floor.
+
+    Parameters
+    ----------
+    unit : float
+        The constant in metres: standard deviation of the LR remainder over the training set.
+    window : int
+        Odd window size in LR pixels.
+    data_range, data_min : float
+        Range of the data in metres and its lower end, for PSNR and SSIM.
+    """
+
+    name = "local_mean"
+
+    def __init__(
+        self, unit: float, window: int = 5, data_range: float = 1.0, data_min: float = 0.0
+    ) -> None:
+        super().__init__(unit, data_range, data_min)
+        if window < 3 or window % 2 == 0:
+            raise ConfigError(
+                f"normalizer.window must be an odd number of LR pixels, at least 3; "
+                f"received {window}. Use 5."
+            )
+        self.window = int(window)
+
+    @classmethod
+    def fit(
+        cls,
+        lr: np.ndarray,
+        hr: np.ndarray,
+        norm_range: tuple[float, float],
+        window: Window = 5,
+    ) -> LocalMeanNormalizer:
+        """Measure the spread of the LR remainder."""
+        fitted: LocalMeanNormalizer = cls._fitted(lr, norm_range, window=window)
+        return fitted
+
+    def state(self) -> dict[str, Any]:
+        """Return the constant, the window and the range."""
+        unit = super().state()
+        return {"unit": unit.pop("unit"), "window": self.window, **unit}
+
+    def look(self, halo: int | None) -> int | None:
+        """Add half a window; the enlargement of the mean looks two pixels beyond it."""
+        half = self.window // 2
+        return None if halo is None else max(halo + half, half + 2)
+
+    def _centre(self, lr: np.ndarray) -> np.ndarray:
+        return local_mean(lr, self.window).astype(np.float32)
+
+    def _centre_graph(self, flat: tf.Tensor) -> tf.Tensor:
+        return _local_mean_graph(flat, self.window)
+
 
 class LocalStandardNormalizer(LocalMeanNormalizer):
     """As `LocalMeanNormalizer`, divided by the local standard deviation instead of a constant.
@@ -356,22 +539,71 @@ class LocalStandardNormalizer(LocalMeanNormalizer):
 
     name = "local_standard"
 
+    def look(self, halo: int | None) -> int | None:
+        """Add a whole window: a deviation is taken about means, each of half a window again."""
+        far = 2 * (self.window // 2)
+        return None if halo is None else max(halo + far, far + 2)
+
     def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
         variance = local_mean(np.square(np.asarray(lr, np.float64) - centre), self.window)
         return np.sqrt(np.maximum(variance, (0.1 * self._unit) ** 2)).astype(np.float32)
 
+    def _spread_graph(
+        self, flat: tf.Tensor, centre: tf.Tensor, scale: int, enlarge: Enlarge
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
 
-class PatchMeanNormalizer(LocalMeanNormalizer):
+        variance = _local_mean_graph(tf.square(flat - centre), self.window)
+        spread = tf.sqrt(tf.maximum(variance, (0.1 * self._unit) ** 2))
+        return spread, tf.maximum(enlarge(spread, "bilinear"), 0.01 * self._unit)
+
+
+class PatchMeanNormalizer(RemainderNormalizer):
     """Subtracts the mean of the whole LR patch and divides by one constant.
 
     Not the same at every position: a map predicted in tiles shows their seams.
+
+    Parameters
+    ----------
+    unit, data_range, data_min : float
+        See `RemainderNormalizer`.
+    window : int, optional
+        Of files that older versions wrote; without meaning.
     """
 
     name = "patch_mean"
+    patchwise = True
+
+    def __init__(
+        self,
+        unit: float,
+        data_range: float = 1.0,
+        data_min: float = 0.0,
+        window: int | None = None,
+    ) -> None:
+        super().__init__(unit, data_range, data_min)
+
+    @classmethod
+    def fit(
+        cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
+    ) -> PatchMeanNormalizer:
+        """Measure the spread of the LR remainder."""
+        fitted: PatchMeanNormalizer = cls._fitted(lr, norm_range, **options)
+        return fitted
+
+    def look(self, halo: int | None) -> int | None:
+        """Return None: every pixel looks at the whole patch."""
+        return None
 
     def _centre(self, lr: np.ndarray) -> np.ndarray:
         mean = lr.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
         return np.broadcast_to(mean.astype(np.float32), lr.shape)
+
+    def _centre_graph(self, flat: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        # What the rounded mean of great depths has left over.
+        return tf.zeros_like(flat) + tf.reduce_mean(flat, [1, 2], keepdims=True)
 
 
 class PatchStandardNormalizer(PatchMeanNormalizer):
@@ -382,3 +614,30 @@ class PatchStandardNormalizer(PatchMeanNormalizer):
     def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
         deviation = lr.std(axis=(1, 2), keepdims=True, dtype=np.float64)
         return np.maximum(deviation, 0.1 * self._unit).astype(np.float32)
+
+    def _spread_graph(
+        self, flat: tf.Tensor, centre: tf.Tensor, scale: int, enlarge: Enlarge
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        deviation = tf.math.reduce_std(flat, [1, 2], keepdims=True)
+        deviation = tf.maximum(deviation, 0.1 * self._unit)
+        return deviation, tf.broadcast_to(deviation, _large(flat, scale))
+
+
+#: What a fit measures: the rest of a state is settings.
+_MEASURED = ("unit", "data_range", "data_min")
+
+
+def _large(lr: tf.Tensor, scale: int) -> tf.Tensor:
+    """Return the shape of the enlarged images, inside a graph."""
+    import tensorflow as tf
+
+    return tf.shape(lr) * tf.constant([1, scale, scale, 1])
+
+
+def _local_mean_graph(imgs: tf.Tensor, window: int) -> tf.Tensor:
+    """Mean over a window that is cut at the margins: TensorFlow leaves padding out of the count."""
+    import tensorflow as tf
+
+    return tf.nn.avg_pool2d(imgs, window, 1, "SAME")

@@ -1,4 +1,4 @@
-"""Pictures: training history, test images, errors by slope class, power spectra."""
+"""Pictures: training history, test images, errors by group, power spectra."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from toolbox.io.atomic import replacing
+from toolbox.registry import LARGER_IS_BETTER
+from toolbox.style import Style
 
 _COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
 #: Label and colour of everything that is compared, in the order of tables and pictures.
@@ -24,6 +25,8 @@ METHODS = {
     "sr": ("super-resolution", "tab:blue"),
 }
 _TRUTH = ("truth", "black")
+#: Columns of a history that are no figures of quality.
+_NO_PANEL = ("loss", "g_loss", "d_loss", "d_real", "d_fake", "learning_rate")
 
 
 def save_figure(figure: Figure, fname: str | os.PathLike[str] | None, dpi: int = 100) -> None:
@@ -92,7 +95,7 @@ class Plotter:
         logs: Mapping[str, Sequence[float | None]],
         save_fname: str | os.PathLike[str] | None,
     ) -> None:
-        """Plot loss, PSNR and DSSIM of training and validation data over the epochs.
+        """Plot the loss and every metric of training and validation data over the epochs.
 
         An adversarial training has the losses of generator and discriminator instead, and the
         discriminator's mean verdicts D(real) and D(fake).
@@ -108,23 +111,28 @@ class Plotter:
             Picture to write; None shows a window.
         """
         losses = [name for name in ("g_loss", "d_loss") if name in logs] or ["loss"]
-        names = [name for name in (*losses, "psnr", "dssim") if name in logs]
         verdicts = [name for name in ("d_real", "d_fake") if name in logs]
+        # Whatever is measured has a panel, in the order of the history.
+        others = [name.removeprefix("val_") for name in logs if name not in _NO_PANEL]
+        metrics = [name for name in others if name not in (*losses, *verdicts, *_NO_PANEL)]
+        names = [name for name in dict.fromkeys((*losses, *metrics)) if name in logs]
         panels = len(names) + bool(verdicts)
-        figure = Figure(figsize=(4 * panels, 3.2), layout="constrained")
-        units = {"psnr": "PSNR (dB)", "dssim": "DSSIM"}
+        columns = min(panels, 4)
+        rows = -(-panels // columns)
+        figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+        units = {"psnr": "PSNR (dB)", "ssim": "SSIM", "dssim": "DSSIM"}
         for i, name in enumerate(names):
-            ax = figure.add_subplot(1, panels, i + 1)
+            ax = figure.add_subplot(rows, columns, i + 1)
             pair = [key for key in (name, f"val_{name}") if key in logs]
             curves = [np.asarray(logs[key], float) for key in pair]
             finite = np.concatenate(curves)
             finite = finite[np.isfinite(finite)]
-            log_scale = name != "psnr" and bool(len(finite)) and finite.min() > 0
+            log_scale = name not in LARGER_IS_BETTER and bool(len(finite)) and finite.min() > 0
             self.__setup_ax(ax, "epoch", units.get(name, name), yscale_log=log_scale)
             self.__pair_plot(ax, epochs, curves, pair, _COLOURS[i % len(_COLOURS)])
             self.__mark_stage(ax, epochs, logs)
         if verdicts:
-            ax = figure.add_subplot(1, panels, panels)
+            ax = figure.add_subplot(rows, columns, panels)
             self.__setup_ax(ax, "epoch", "mean verdict (1: true)")
             ax.set_ylim(-0.03, 1.03)
             for name, label, color in zip(
@@ -147,13 +155,15 @@ class Plotter:
         textsize: int = 7,
         texts: Mapping[str, Sequence[str]] | None = None,
         titles: Sequence[str] | None = None,
+        style: Style = Style(),  # noqa: B008 - frozen
     ) -> None:
         """Show each test image in one column: input, enlargements, truth, errors.
 
         Parameters
         ----------
-        imgs : sequence of numpy.ndarray, each (images, H, W, 1)
+        imgs : sequence of numpy.ndarray, each (images, H, W, C)
             One array for each group; groups whose name ends in "error" share a diverging scale.
+            Three channels are shown in colour, and of their errors the mean.
         labels : sequence of str
             Group names, e.g. ``['low-res', 'bicubic', 'super-res', 'high-res']``.
         save_fname : path-like or None
@@ -166,28 +176,36 @@ class Plotter:
             Lines written into the images of a group.
         titles : sequence of str, optional
             Heading of each column.
+        style : Style
+            Unit and colours.
         """
         rows, columns = len(imgs), len(imgs[0])
         figure = Figure(figsize=figsize, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
-        elevation = [i for i, label in enumerate(labels) if not label.endswith("error")]
         errors = [i for i, label in enumerate(labels) if label.endswith("error")]
+        values = [i for i in range(rows) if i not in errors]
         for column in range(columns):
-            kinds = [(elevation, "terrain")] + ([(errors, "RdBu_r")] if errors else [])
-            for group, cmap in kinds:
-                stack = [np.asarray(imgs[row][column])[..., 0] for row in group]
-                low, high = _limits(stack, symmetric=cmap == "RdBu_r")
+            for group, cmap in ((values, style.cmap), (errors, "RdBu_r")):
+                if not group:
+                    continue
+                stack = [_shown(imgs[row][column], is_error=group is errors) for row in group]
+                low, high = _limits(stack, symmetric=group is errors)
                 for row, img in zip(group, stack, strict=True):
                     ax = axes[row][column]
+                    if img.ndim == 3:
+                        img = np.clip((img - low) / ((high - low) or 1.0), 0, 1)
                     drawn = ax.imshow(img, cmap=cmap, vmin=low, vmax=high)
                     ax.set(xticks=[], yticks=[])
                     if texts and labels[row] in texts:
                         _write_inside(ax, texts[labels[row]][column], textsize)
+                if stack[0].ndim == 3:
+                    continue  # colours need no scale
                 bar = figure.colorbar(
                     drawn, ax=[axes[row][column] for row in group], aspect=40, pad=0.02
                 )
                 bar.ax.tick_params(labelsize=labelsize - 1)
-                bar.set_label("m" if group is elevation else "error, m", fontsize=labelsize - 1)
+                label = style.with_unit("error") if group is errors else style.unit
+                bar.set_label(label, fontsize=labelsize - 1)
             axes[0][column].set_title(titles[column] if titles else "", fontsize=fontsize)
         for row, label in enumerate(labels):
             axes[row][0].set_ylabel(label, fontsize=fontsize)
@@ -195,29 +213,35 @@ class Plotter:
 
     def plot_errors(
         self,
-        summary: Mapping[str, Any],
-        per_image: pd.DataFrame,
+        groups: Mapping[str, Mapping[str, Any]],
+        pairs: tuple[np.ndarray, np.ndarray],
         save_fname: str | os.PathLike[str] | None,
+        measure: str = "rmse",
+        unit: str = "",
+        kind: str = "group",
     ) -> None:
-        """Draw RMSE by slope class and method, and each test image's RMSE against bicubic's.
+        """Draw RMSE by group and method, and each test image's RMSE against bicubic's.
 
         Parameters
         ----------
-        summary : dict
-            What ``summary.json`` holds.
-        per_image : pandas.DataFrame
-            What ``test_results.csv`` holds.
+        groups : dict
+            By name of a group: ``n`` and, by method of `METHODS`, its figures.
+        pairs : (numpy.ndarray, numpy.ndarray), each (N,)
+            RMSE of every test image, of bicubic and of super-resolution.
         save_fname : path-like or None
             Picture to write; None shows a window.
+        measure : str
+            Key of the RMSE among the figures.
+        unit, kind : str
+            Unit of the errors, and what the groups are.
         """
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         bars, scatter = figure.subplots(1, 2)
-        groups = {"all": summary["all"], **summary["slope_classes"]}
         groups = {name: group for name, group in groups.items() if group["n"]}
-        methods = [method for method in METHODS if method in summary["all"]]
+        methods = [method for method in METHODS if all(method in g for g in groups.values())]
         width = 0.81 / len(methods)
         for i, method in enumerate(methods):
-            heights = [group[method]["rmse_m"] for group in groups.values()]
+            heights = [group[method][measure] for group in groups.values()]
             left = np.arange(len(groups)) + (i - len(methods) / 2) * width
             label, colour = METHODS[method]
             bars.bar(left, heights, width, align="edge", color=colour, label=label)
@@ -227,14 +251,15 @@ class Plotter:
         )
         columns = 2 if len(methods) == 4 else 3
         bars.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns)
-        self.__setup_ax(bars, "mean slope gradient (m/m)", "RMSE (m)")
-        x, y = per_image["bicubic_rmse_m"], per_image["sr_rmse_m"]
+        rmse = f"RMSE ({unit})" if unit else "RMSE"
+        self.__setup_ax(bars, kind, rmse)
+        x, y = pairs
         scatter.plot(x, y, ".", markersize=4, color=METHODS["sr"][1])
         reach = [0, 1.05 * max(x.max(), y.max())]
         scatter.plot(reach, reach, "-", color="0.4", linewidth=1)
         better = int((y < x).sum())
         scatter.set_title(f"{better} of {len(x)} images better than bicubic", fontsize=9)
-        self.__setup_ax(scatter, "bicubic RMSE (m)", "super-resolution RMSE (m)")
+        self.__setup_ax(scatter, f"bicubic {rmse}", f"super-resolution {rmse}")
         save_figure(figure, save_fname)
 
     def plot_spectrum(
@@ -243,7 +268,8 @@ class Plotter:
         powers: Mapping[str, np.ndarray],
         save_fname: str | os.PathLike[str] | None,
         nyquist: Sequence[float] = (),
-        unit: str = "m",
+        unit: str = "pixel",
+        of: str = "",
     ) -> None:
         """Draw power spectra of the truth and of each method.
 
@@ -252,7 +278,7 @@ class Plotter:
         frequency : numpy.ndarray, shape (K,)
             Cycles per `unit`, above zero.
         powers : dict of str to numpy.ndarray, each (K,)
-            Power spectral density, m² · unit², of ``truth`` and of methods in `METHODS`.
+            Power spectral density, of² · unit², of ``truth`` and of methods in `METHODS`.
         save_fname : path-like or None
             Picture to write; None shows a window.
         nyquist : sequence of float
@@ -260,11 +286,13 @@ class Plotter:
             and columns are not equally far apart.
         unit : str
             Unit of length, ``m`` or ``pixel``.
+        of : str
+            Unit of the values.
         """
         figure = Figure(figsize=(6, 4.2), layout="constrained")
         ax = figure.subplots()
         log_scale = any((power > 0).any() for power in powers.values())
-        labels = f"frequency (cycles/{unit})", f"power spectral density (m²·{unit}²)"
+        labels = f"frequency (cycles/{unit})", f"power spectral density ({of and of + '²·'}{unit}²)"
         self.__setup_ax(ax, *labels, xscale_log=True, yscale_log=log_scale)
         ax.set_xlim(0.9 * frequency[0], 1.1 * frequency[-1])
         for name, (label, colour) in {"truth": _TRUTH, **METHODS}.items():
@@ -285,14 +313,23 @@ class Plotter:
         save_figure(figure, save_fname)
 
 
+def _shown(img: np.ndarray, is_error: bool) -> np.ndarray:
+    """Return (H, W), or (H, W, 3) of an image in colour."""
+    pixels = np.asarray(img, np.float32)
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    return pixels.mean(axis=-1) if is_error or pixels.shape[-1] != 3 else pixels
+
+
 def _wavelength(frequency: ArrayLike) -> ArrayLike:
     """Turn frequency into wavelength, or back; Matplotlib asks for that of 0 before it draws."""
     with np.errstate(divide="ignore"):
         return np.reciprocal(np.asarray(frequency, float))
 
 
-def _readable(slope_class: str) -> str:
-    return f"≥ {slope_class[:-1]}" if slope_class.endswith("-") else slope_class
+def _readable(group: str) -> str:
+    """Write an open range of values, ``0.1-``, for people."""
+    return f"≥ {group[:-1]}" if group.endswith("-") else group
 
 
 def _limits(stack: list[np.ndarray], symmetric: bool) -> tuple[float, float]:

@@ -30,23 +30,27 @@ class Registry(Mapping[str, str]):
         self.kind = kind
         self._rows = rows
 
+    def _all(self) -> dict[str, str]:
+        return self._rows
+
     def __getitem__(self, name: str) -> str:
+        rows = self._all()
         try:
-            return self._rows[name]
+            return rows[name]
         except KeyError:
             raise UnknownNameError(
-                f"{self.kind} must be one of {', '.join(sorted(self._rows))}; received {name!r}."
-                f"{nearest_name(str(name), self._rows)}"
+                f"{self.kind} must be one of {', '.join(sorted(rows))}; received {name!r}."
+                f"{nearest_name(str(name), rows)}"
             ) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._all()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._all())
 
     def resolve(self, name: str) -> Any:
         """Import and return what `name` stands for.
@@ -116,6 +120,7 @@ NORMALIZERS = Registry(
     {
         "minmax": "toolbox.normalizer:MinMaxNormalizer",
         "symmetric": "toolbox.normalizer:SymmetricNormalizer",
+        "identity": "toolbox.normalizer:IdentityNormalizer",
         "local_mean": "toolbox.normalizer:LocalMeanNormalizer",
         "local_standard": "toolbox.normalizer:LocalStandardNormalizer",
         "patch_mean": "toolbox.normalizer:PatchMeanNormalizer",
@@ -123,10 +128,26 @@ NORMALIZERS = Registry(
     },
 )
 
-SOURCES = Registry(
-    "source",
-    {"patches": "toolbox.data_loader:DataLoader", "sem": "toolbox.tasks.sem.source:SEMSource"},
+TASKS = Registry(
+    "task",
+    {
+        "bathymetry": "toolbox.tasks.bathymetry.task:Bathymetry",
+        "sem": "toolbox.tasks.sem.task:Sem",
+    },
 )
+
+
+class _Sources(Registry):
+    """The sources of all tasks: a task names its own, so that its row above is the only one."""
+
+    def _all(self) -> dict[str, str]:
+        rows: dict[str, str] = {}
+        for name in TASKS:
+            rows |= TASKS.resolve(name).sources
+        return rows | self._rows
+
+
+SOURCES = _Sources("source", {})
 
 AUGMENTATIONS = Registry(
     "augmentation",

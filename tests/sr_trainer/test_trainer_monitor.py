@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 import yaml
 from pydantic import Field
+from sr_trainer.sources import open_source, pixel_nm_of
 
 from sr_trainer.modeler import Modeler
 from sr_trainer.search_settings import Objective, Search
 from sr_trainer.search_trial import check_search
-from sr_trainer.sources import open_source, pixel_nm_of
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.config import Float, read_yaml

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from toolbox.data_loader import DataLoader, load_images, recorded_spacing
+from toolbox.data_loader import DataLoader, load_images
 from toolbox.errors import DataError
+from toolbox.tasks.bathymetry.source import recorded_spacing
 
 COUNTS = {"train": 6, "validation": 3, "test": 2}
 

@@ -1,10 +1,12 @@
-"""A trained network ready for use: ``load_model("log/").predict(map)``."""
+"""The one inference path: what a test measures is what predictions and exports compute.
+
+``load_model("log/").predict(map)``
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,25 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from toolbox.config import read_yaml
 from toolbox.errors import ConfigError, DataError
 from toolbox.inference.tiling import Tiling
-from toolbox.io.weights import load_weights
 from toolbox.model.physical import physical_model
 from toolbox.model.reach import footprint
-from toolbox.normalizer import (
-    LocalMeanNormalizer,
-    LocalStandardNormalizer,
-    Normalizer,
-    PatchMeanNormalizer,
-    load_normalizer,
-)
-from toolbox.pretrained import FOLDER, pretrained_folder
-from toolbox.registry import MODELS
+from toolbox.normalizer import Normalizer
+from toolbox.pretrained import FOLDER
+from toolbox.progress import progress
 from toolbox.resample import back_project, block_mean, fill_gaps
-from toolbox.tasks.bathymetry.validity import Validity, load_validity
 
-CONFIG_NAME = "config.yml"
 Consistency = Literal["report", "project"]
 
 #: Bytes that the largest layer of a tile may take; a few such layers are alive at a time.
@@ -60,8 +52,6 @@ class SuperResolver:
         Where the run lies, for messages and model cards.
     weights : sequence of pathlib.Path
         The files of the networks' weights.
-    validity : toolbox.tasks.bathymetry.validity.Validity, optional
-        Depths and slopes of the training data.
 
     Attributes
     ----------
@@ -78,13 +68,11 @@ class SuperResolver:
         config: dict[str, Any],
         folder: str | os.PathLike[str] = ".",
         weights: Sequence[Path] = (),
-        validity: Validity | None = None,
     ) -> None:
         self.normalizer = normalizer
         self.config = dict(config)
         self.folder = Path(folder)
         self.weights = list(weights)
-        self.validity = validity
         self.scale = int(networks[0].scale)
         self.channels = int(networks[0].channels)
         members = [physical_model(network, normalizer) for network in networks]
@@ -100,14 +88,7 @@ class SuperResolver:
     @property
     def reach(self) -> int | None:
         """Low-resolution pixels around a pixel that its result depends on; None if not known."""
-        if isinstance(self.normalizer, PatchMeanNormalizer) or self._footprint.halo is None:
-            return None
-        if isinstance(self.normalizer, LocalMeanNormalizer):
-            half = self.normalizer.window // 2
-            # A deviation is taken about local means, each of half a window again.
-            far = 2 * half if isinstance(self.normalizer, LocalStandardNormalizer) else half
-            return max(self._footprint.halo + far, far + 2)
-        return self._footprint.halo
+        return self.normalizer.look(self._footprint.halo)
 
     def _look(self, project: bool) -> int:
         """Return how far a pixel looks, the corrections towards the input included."""
@@ -142,9 +123,11 @@ class SuperResolver:
         look, values = self._look(project), 4 * self._footprint.values
         blend = self.reach is None
         halo = look * (2 if gaps and not blend else 1)
-        if isinstance(self.normalizer, PatchMeanNormalizer):
+        if self.normalizer.patchwise:
             # Its mean is that of a training patch, so a window is as large as one.
             side = min(self.config.get("input_shape", (16, 16))[:2])
+            if max(shape) <= side:
+                return Tiling(shape, self.scale, side, 0)
             return Tiling(shape, self.scale, side // 2, side // 4, blend=True)
         if tile is None:
             side = int(np.sqrt(_LAYER_BYTES / values))
@@ -162,7 +145,6 @@ class SuperResolver:
         self_ensemble: bool = False,
         standard_deviation: bool = False,
         lr_consistency: Consistency = "report",
-        range_mask: tuple[float, float] | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Return the function that enlarges one window of a map.
 
@@ -174,9 +156,6 @@ class SuperResolver:
             Append a band with the standard deviation over copies and networks, physical units.
         lr_consistency : {'report', 'project'}
             ``project`` corrects the result so that its block means are the input.
-        range_mask : (float, float), optional
-            Grid spacing of the input in metres; append a band that is 1 where the input lies
-            outside the depths and slopes of the training data.
 
         Returns
         -------
@@ -186,18 +165,13 @@ class SuperResolver:
         Raises
         ------
         ConfigError
-            If there is no spread to report or no recorded range.
+            If there is no spread to report.
         """
         copies = _COPIES if self_ensemble else _COPIES[:1]
         if standard_deviation and len(copies) * len(self._forward) < 2:
             raise ConfigError(
                 "standard_deviation must come with self_ensemble: true or with several weights; "
                 "received neither, so there is no spread to report. Add one of them."
-            )
-        if range_mask is not None and self.validity is None:
-            raise ConfigError(
-                f"range_mask needs validity.json in {self.folder}; received none: the run is older "
-                f"than the mask. Train again or leave range_mask out."
             )
         if lr_consistency not in ("report", "project"):
             raise ConfigError(
@@ -206,23 +180,20 @@ class SuperResolver:
 
         def enhance(lr: np.ndarray) -> np.ndarray:
             missing = np.isnan(lr).any(axis=2)
-            bands = self.channels * (2 if standard_deviation else 1) + (range_mask is not None)
             if missing.all():
-                return np.full((*self._large(lr), bands), np.nan, np.float32)
+                count = self.channels * (2 if standard_deviation else 1)
+                return np.full((*self._large(lr), count), np.nan, np.float32)
             look = max(1, self._look(lr_consistency == "project"))
             filled = fill_gaps(lr, look) if missing.any() else lr
             mean, deviation = self._members(filled, copies)
             if lr_consistency == "project":
                 mean = _consistent(mean, filled, self.scale)
-            results = [mean, deviation] if standard_deviation else [mean]
-            if range_mask is not None and self.validity is not None:
-                outside = self.validity.outside(lr[..., 0], range_mask)
-                results.append(_repeated(outside, self.scale)[..., None])
             result = mean
-            if len(results) > 1 or not mean.flags.writeable:
-                result = np.concatenate(results, axis=2, dtype=np.float32)
+            if standard_deviation or not mean.flags.writeable:
+                bands = [mean, deviation] if standard_deviation else [mean]
+                result = np.concatenate(bands, axis=2, dtype=np.float32)
             if missing.any():
-                result[_repeated(missing, self.scale)] = np.nan
+                result[repeated(missing, self.scale)] = np.nan
             return result
 
         return enhance
@@ -239,7 +210,7 @@ class SuperResolver:
         for forward in self._forward:
             for turns, mirrored in copies:
                 turned = np.rot90(lr[:, ::-1] if mirrored else lr, turns)
-                large = np.rot90(forward(turned), -turns)
+                large = np.rot90(forward(turned[None])[0], -turns)
                 large = large[:, ::-1] if mirrored else large
                 count += 1
                 if count == 1:
@@ -252,7 +223,7 @@ class SuperResolver:
             raise DataError(
                 f"{self.folder}: the network gave numbers that are not finite for input from "
                 f"{lr.min():.4g} to {lr.max():.4g}. If one of these means missing, say so with "
-                f"--nodata; else set precision: float32 in its {CONFIG_NAME}, or train again."
+                f"--nodata; else set precision: float32 in its config.yml, or train again."
             )
         return mean, np.sqrt(squares / max(1, count - 1)) if count > 1 else squares
 
@@ -306,6 +277,33 @@ class SuperResolver:
             return result[0, ..., 0]
         return result[0] if np.ndim(data) == 3 else result
 
+    def super_resolve(self, lr: np.ndarray, batch_size: int, label: str = "") -> np.ndarray:
+        """Enlarge a stack of images of one size, several at a time.
+
+        It is the graph of `predict`, on whole images.
+
+        Parameters
+        ----------
+        lr : numpy.ndarray, shape (N, h, w, C)
+            Physical units, complete: no missing pixel.
+        batch_size : int
+            Images at a time.
+        label : str
+            Name of the progress bar; none without.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, H, W, C), float32
+            Physical units, the mean over the networks.
+        """
+        starts: Any = range(0, len(lr), batch_size)
+        parts = []
+        for start in progress(starts, label, delay=2) if label else starts:
+            part = np.asarray(lr[start : start + batch_size], np.float32)
+            large = [forward(part) for forward in self._forward]
+            parts.append(large[0] if len(large) == 1 else np.mean(large, axis=0))
+        return np.concatenate(parts)
+
     def _as_stack(self, data: np.ndarray) -> np.ndarray:
         if data.dtype.kind not in "biuf":
             raise DataError(f"expected an array of numbers; received {data.dtype}.")
@@ -326,10 +324,11 @@ _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in ran
 
 
 def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function of stacks (N, h, w, C) that runs a network as one graph."""
     function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def forward(lr: np.ndarray) -> np.ndarray:
-        result: np.ndarray = function(tf.constant(lr[None], tf.float32)).numpy()[0]
+        result: np.ndarray = function(tf.constant(lr, tf.float32)).numpy()
         return result
 
     return forward
@@ -339,115 +338,9 @@ def _consistent(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:
     """Correct `sr` smoothly, then the rest block by block."""
     smooth = back_project(sr[None], lr[None], _ROUNDS)
     rest = lr - block_mean(smooth.astype(np.float64), scale)[0]
-    return (smooth[0] + _repeated(rest, scale)).astype(np.float32)
+    return (smooth[0] + repeated(rest, scale)).astype(np.float32)
 
 
-def _repeated(imgs: np.ndarray, scale: int) -> np.ndarray:
+def repeated(imgs: np.ndarray, scale: int) -> np.ndarray:
+    """Repeat every pixel `scale` times along rows and columns."""
     return imgs.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-@contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
-    """Build layers with another precision, then return to the former one."""
-    former = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(former)
-
-
-def build_network(config: dict[str, Any], where: str) -> Any:
-    """Build the network of a run for images of any size, without weights.
-
-    Parameters
-    ----------
-    config : dict
-        Settings, as ``config.yml`` holds them.
-    where : str
-        Their file, for messages.
-
-    Returns
-    -------
-    SRModel
-        Of an adversarial model, the generator.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is missing or does not fit.
-    """
-    try:
-        model = MODELS.resolve(config["model"])
-        parameters = model.network_parameters()
-        section = config.get(config["model"]) or {}
-        chosen = {key: value for key, value in section.items() if key in parameters}
-        network = getattr(model, "generator_class", model)
-        shape = (None, None, int(config["input_shape"][2]))
-        with _policy(config.get("precision", "float32")):
-            return network(
-                shape,
-                int(config["scale"]),
-                params=chosen,
-                bicubic_skip=bool(config.get("bicubic_skip")),
-            )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"{where}: not the settings of a run ({type(error).__name__}: {error}). Use the "
-            f"{CONFIG_NAME} that the training wrote."
-        ) from None
-
-
-def assemble(
-    config: dict[str, Any],
-    weights: Sequence[Path],
-    normalizer: Normalizer,
-    folder: Path,
-) -> SuperResolver:
-    """Build a `SuperResolver` from settings, weights files and a normaliser."""
-    networks = []
-    for path in weights:
-        network = build_network(config, os.fspath(folder / CONFIG_NAME))
-        load_weights(network, path)
-        networks.append(network)
-    return SuperResolver(networks, normalizer, config, folder, weights, load_validity(folder))
-
-
-def load_model(
-    source: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
-) -> SuperResolver:
-    """Load a trained network.
-
-    Parameters
-    ----------
-    source : path-like
-        Log folder of a training (``config.yml``, ``normalizer.json``, weights), or the name of a
-        model that ships with the project, e.g. ``bathymetry_x4``.
-    weights : path-like, optional
-        Weights file; default the run's ``read_test_weights``.
-
-    Returns
-    -------
-    SuperResolver
-
-    Raises
-    ------
-    ConfigError, DataError, WeightsError
-        If a part is missing or the parts do not fit each other.
-
-    Examples
-    --------
-    >>> model = load_model("bathymetry_x4")           # doctest: +SKIP
-    >>> fine = model.predict(coarse)                  # doctest: +SKIP
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        if len(folder.parts) != 1:
-            raise ConfigError(f"{folder}: no such folder. Name the log folder of a training.")
-        folder = pretrained_folder(os.fspath(source))
-    config = read_yaml(folder / CONFIG_NAME)
-    if weights is None:
-        weights = folder / str(config.get("read_test_weights", "weights_best.h5"))
-    return assemble(config, [Path(weights)], load_normalizer(folder), folder)

@@ -43,6 +43,9 @@ class Adversarial(SRModel):
 
     #: Measured: more steps a call gain nothing, and one stops sooner when asked to.
     best_steps_per_execution = 1
+    is_staged = True
+    #: What to change if the discriminator wins, for messages.
+    calming: ClassVar[str] = "dropout_rate"
     #: Class of `generator`.
     generator_class: ClassVar[type[SRModel]]
     generator: SRModel
@@ -71,15 +74,59 @@ class Adversarial(SRModel):
         own = cls.generator_class.parameters()
         return {name: p for name, p in cls.parameters().items() if name in own}
 
+    @classmethod
+    def network_class(cls) -> type[SRModel]:
+        """Return the class of the generator."""
+        return cls.generator_class
+
+    @classmethod
+    def figure_names(cls, judged: bool = True) -> tuple[str, ...]:
+        """Return ``g_loss`` and, if it takes part, the figures of the discriminator."""
+        return ("g_loss", *(DISCRIMINATOR_FIGURES if judged else ()))
+
+    @classmethod
+    def compile_options(
+        cls,
+        settings: Any,
+        make_optimizer: Callable[[float, int], Any],
+        make_loss: Callable[[Any, str], Any],
+    ) -> dict[str, Any]:
+        """Return the discriminator's optimizer and the loss of the stage before it."""
+        rate = cls.learning_rates(settings)["d_optimizer"]
+        return {
+            "d_optimizer": make_optimizer(rate, settings.pretrain_epochs),
+            "pixel_loss": make_loss(settings.pretrain_loss, "pixel_loss"),
+        }
+
+    @classmethod
+    def learning_rates(cls, settings: Any) -> dict[str, float]:
+        """Return the rates of generator and discriminator."""
+        own = settings.learning_rate
+        return {"optimizer": own, "d_optimizer": settings.d_learning_rate or own}
+
     # The two losses -----------------------------------------------------------------------------
 
     @abstractmethod
-    def judge(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        """Return ``d_loss``, ``d_real`` and ``d_fake``, the mean verdicts (0 to 1, 1 for real)."""
+    def judge(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> dict[str, tf.Tensor]:
+        """Return ``d_loss``, ``d_real`` and ``d_fake``, the mean verdicts (0 to 1, 1 for real).
+
+        Parameters
+        ----------
+        lr : tf.Tensor, shape (N, h, w, C)
+            The generator's input, which a conditional discriminator sees too.
+        real, fake : tf.Tensor, shape (N, H, W, C)
+            True and generated images.
+        training : bool
+            Whether the discriminator learns from the verdicts.
+        """
 
     @abstractmethod
-    def adversarial_loss(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return the loss of a generator whose images are told from true ones."""
+    def adversarial_loss(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        """Return the loss of a generator whose images are told from true ones; see `judge`."""
 
     # Training -----------------------------------------------------------------------------------
 
@@ -153,9 +200,9 @@ class Adversarial(SRModel):
         figures = {"loss": image_loss}
         if self.adversarial:
             # Neither the verdict nor the update of the discriminator is on the generator's tape.
-            figures |= self._train_discriminator(hr, tf.stop_gradient(fake))
+            figures |= self._train_discriminator(lr, hr, tf.stop_gradient(fake))
             with tape:
-                g_loss = self._g_loss(image_loss, hr, fake, training=True)
+                g_loss = self._g_loss(image_loss, lr, hr, fake, training=True)
         with tape:
             scaled = self.optimizer.scale_loss(g_loss)
         variables = self.generator.trainable_variables
@@ -164,9 +211,11 @@ class Adversarial(SRModel):
             self.average.update()
         return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
 
-    def _train_discriminator(self, real: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _train_discriminator(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            figures = self.judge(real, fake, training=True)
+            figures = self.judge(lr, real, fake, training=True)
             scaled = self.d_optimizer.scale_loss(figures["d_loss"])
         variables = self.discriminator.trainable_variables
         self.d_optimizer.apply(tape.gradient(scaled, variables), variables)
@@ -179,14 +228,19 @@ class Adversarial(SRModel):
         image_loss = g_loss = self._on_images(hr, fake, sample_weight)
         figures = {"loss": image_loss}
         if self.adversarial:
-            figures |= self.judge(hr, fake, training=False)
-            g_loss = self._g_loss(image_loss, hr, fake, training=False)
+            figures |= self.judge(lr, hr, fake, training=False)
+            g_loss = self._g_loss(image_loss, lr, hr, fake, training=False)
         return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
 
     def _g_loss(
-        self, image_loss: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+        self,
+        image_loss: tf.Tensor,
+        lr: tf.Tensor,
+        real: tf.Tensor,
+        fake: tf.Tensor,
+        training: bool,
     ) -> tf.Tensor:
-        adversarial = self.adversarial_loss(real, fake, training)
+        adversarial = self.adversarial_loss(lr, real, fake, training)
         return self.loss_weight[0] * image_loss + self.loss_weight[1] * adversarial
 
     def _on_images(self, hr: tf.Tensor, fake: tf.Tensor, sample_weight: Any) -> tf.Tensor:

@@ -37,6 +37,8 @@ class SRModel(keras.Model):
     xla_pays_on_cpu: ClassVar[bool] = False
     #: Training steps per call of the compiled function, measured likewise.
     best_steps_per_execution: ClassVar[int] = 8
+    #: Whether a stage without a discriminator (``pretrain_epochs``) may come first.
+    is_staged: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -113,6 +115,59 @@ class SRModel(keras.Model):
     def network_parameters(cls) -> dict[str, inspect.Parameter]:
         """Return those of `parameters` that shape `network`."""
         return cls.parameters()
+
+    @classmethod
+    def network_class(cls) -> type[SRModel]:
+        """Return the class of `network`."""
+        return cls
+
+    @classmethod
+    def figure_names(cls, judged: bool = True) -> tuple[str, ...]:
+        """Return the columns of the history that this kind of network adds to the loss.
+
+        Parameters
+        ----------
+        judged : bool
+            Whether a discriminator takes part at some time.
+        """
+        return ()
+
+    def set_stage(self, adversarial: bool) -> None:
+        """Choose whether a discriminator takes part; a network without one has a single stage."""
+
+    @classmethod
+    def compile_options(
+        cls,
+        settings: Any,
+        make_optimizer: Callable[[float, int], Any],
+        make_loss: Callable[[Any, str], Any],
+    ) -> dict[str, Any]:
+        """Return what `compile` takes besides loss, optimizer and metrics.
+
+        Parameters
+        ----------
+        settings : object
+            The settings of the run, by attribute.
+        make_optimizer : callable
+            ``make_optimizer(learning_rate, first_epoch)``.
+        make_loss : callable
+            ``make_loss(spec, label)``.
+        """
+        return {}
+
+    @classmethod
+    def learning_rates(cls, settings: Any) -> dict[str, float]:
+        """Return the rates at the start by the attribute that holds the optimizer."""
+        return {"optimizer": settings.learning_rate}
+
+    def for_any_size(self) -> SRModel:
+        """Return this network, or its twin with the same weights, for images of any size."""
+        if self.img_shape[:2] == (None, None):
+            return self
+        config = {**self.get_config(), "img_shape": (None, None, self.channels)}
+        twin = type(self).from_config(config)
+        twin.set_weights(self.get_weights())
+        return twin
 
     def fresh_weights(self) -> list[Any]:
         """Return newly drawn initial weights, in the order of `get_weights`."""

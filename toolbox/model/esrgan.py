@@ -367,13 +367,17 @@ class ESRGAN(Adversarial):
         )
         return self.generator
 
-    def judge(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+    def judge(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> dict[str, tf.Tensor]:
         """Return the relativistic average loss and the mean relative verdicts."""
         verdicts = relative(*self.discriminator((real, fake), training=training))
         d_real, d_fake = (mean_logistic(verdict) for verdict in verdicts)
         return {"d_loss": self._added_loss(), "d_real": d_real, "d_fake": d_fake}
 
-    def adversarial_loss(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> tf.Tensor:
+    def adversarial_loss(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> tf.Tensor:
         """Return the relativistic average loss with the two kinds of images exchanged."""
         self.discriminator((fake, real), training=training)
         return self._added_loss()

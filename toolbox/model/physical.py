@@ -9,27 +9,9 @@ import keras
 import tensorflow as tf
 
 from toolbox.model.layer import PACKAGE, Resize
-from toolbox.normalizer import (
-    LocalMeanNormalizer,
-    LocalStandardNormalizer,
-    MinMaxNormalizer,
-    Normalizer,
-    PatchMeanNormalizer,
-    PatchStandardNormalizer,
-    SymmetricNormalizer,
-    normalizer_from,
-)
+from toolbox.normalizer import Normalizer, normalizer_from
 
 Tensors = tuple[tf.Tensor, ...]
-#: What `Normalize` has a graph for; a subclass of these may do something else.
-_KNOWN = (
-    MinMaxNormalizer,
-    SymmetricNormalizer,
-    LocalMeanNormalizer,
-    LocalStandardNormalizer,
-    PatchMeanNormalizer,
-    PatchStandardNormalizer,
-)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -52,8 +34,6 @@ class Normalize(keras.layers.Layer):
         self.state = dict(state)
         self.scale = int(scale)
         self._normalizer = normalizer_from(self.state)
-        if type(self._normalizer) not in _KNOWN:
-            raise TypeError(f"no graph for the normaliser {self._normalizer.name}")
         self._enlarge = Resize(self.scale)
         self._enlarge_spread = Resize(self.scale, "bilinear")
 
@@ -71,38 +51,11 @@ class Normalize(keras.layers.Layer):
         lr : tf.Tensor, shape (N, h, w, C)
             Physical units, complete.
         """
-        n = self._normalizer
-        if isinstance(n, MinMaxNormalizer):
-            (x_zero, x_unit), (y_zero, y_unit) = n.constants()
-            shape = self._large(tf.shape(lr))
-            return (lr - x_zero) / x_unit, tf.fill(shape, y_unit), tf.fill(shape, y_zero)
-        # The mean is taken off first: 1e-7 of a depth of 4000 m would be lost in the sums.
-        offset = tf.reduce_mean(lr, [1, 2], keepdims=True)
-        flat = lr - offset
-        centre, spread, factor = self._statistics(n, flat)
-        return (flat - centre) / spread, factor, self._enlarge(centre) + offset
 
-    def _statistics(self, n: Any, flat: tf.Tensor) -> Tensors:
-        """Return local mean and spread, and the spread at high resolution."""
-        large = self._large(tf.shape(flat))
-        if isinstance(n, PatchMeanNormalizer):
-            # What the rounded mean of great depths has left over.
-            centre = tf.zeros_like(flat) + tf.reduce_mean(flat, [1, 2], keepdims=True)
-            spread = tf.ones_like(flat) * n.unit
-            if isinstance(n, PatchStandardNormalizer):
-                deviation = tf.math.reduce_std(flat, [1, 2], keepdims=True)
-                deviation = tf.maximum(deviation, 0.1 * n.unit)
-                return centre, deviation, tf.broadcast_to(deviation, large)
-            return centre, spread, tf.fill(large, n.unit)
-        centre = _local_mean(flat, n.window)
-        if isinstance(n, LocalStandardNormalizer):
-            variance = _local_mean(tf.square(flat - centre), n.window)
-            spread = tf.sqrt(tf.maximum(variance, (0.1 * n.unit) ** 2))
-            return centre, spread, tf.maximum(self._enlarge_spread(spread), 0.01 * n.unit)
-        return centre, tf.ones_like(flat) * n.unit, tf.fill(large, n.unit)
+        def enlarge(imgs: tf.Tensor, method: str) -> tf.Tensor:
+            return (self._enlarge if method == "bicubic" else self._enlarge_spread)(imgs)
 
-    def _large(self, shape: tf.Tensor) -> tf.Tensor:
-        return shape * tf.constant([1, self.scale, self.scale, 1])
+        return self._normalizer.graph(lr, self.scale, enlarge)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """Return the shapes of the three results."""
@@ -130,11 +83,6 @@ class Denormalize(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the output."""
         return input_shape[0]
-
-
-def _local_mean(imgs: tf.Tensor, window: int) -> tf.Tensor:
-    """Mean over a window that is cut at the margins: TensorFlow leaves padding out of the count."""
-    return tf.nn.avg_pool2d(imgs, window, 1, "SAME")
 
 
 def physical_model(network: keras.Model, normalizer: Normalizer) -> keras.Model:

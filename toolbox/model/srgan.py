@@ -236,6 +236,7 @@ class SRGAN(Adversarial):
     """
 
     generator_class = Generator
+    calming = "label_noise"
 
     def __init__(
         self,
@@ -303,7 +304,9 @@ class SRGAN(Adversarial):
         draw = keras.random.uniform((2, batch_size), seed=self._label_seed)
         return [1.0 - noise * draw[0], noise * draw[1]]
 
-    def judge(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+    def judge(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> dict[str, tf.Tensor]:
         """Return the binary cross-entropy of the verdicts, and their means."""
         c_real = self.discriminator(real, training=training)
         c_fake = self.discriminator(fake, training=training)
@@ -311,7 +314,9 @@ class SRGAN(Adversarial):
         d_loss = (_cross_entropy(valid, c_real) + _cross_entropy(invalid, c_fake)) / 2
         return {"d_loss": d_loss, "d_real": mean_logistic(c_real), "d_fake": mean_logistic(c_fake)}
 
-    def adversarial_loss(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> tf.Tensor:
+    def adversarial_loss(
+        self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
+    ) -> tf.Tensor:
         """Return the cross-entropy of the verdicts on generated images, taken for true ones."""
         c_fake = self.discriminator(fake, training=training)
         return _cross_entropy(self._labels(tf.shape(fake)[0], training)[0], c_fake)

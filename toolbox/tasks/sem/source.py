@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import json
 import os
 import zlib
@@ -12,13 +12,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import keras
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
-from toolbox.data_generator import Pair, PairStream
+from toolbox.data_generator import Batches, Pair, PairStream
 from toolbox.errors import ConfigError, DataError
+from toolbox.io.tables import write_table
 from toolbox.normalizer import SymmetricNormalizer
+from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
 from toolbox.tasks.sem.frames import (
     PIXEL_TOLERANCE,
@@ -32,6 +35,8 @@ from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image
 
 SPLITS = ("train", "validation", "test")
 RECORD_NAME = "dataset.json"
+#: Shifts and oddities of the pairs of pictures that a run learned from.
+PAIR_REPORT = "pairs.csv"
 #: Frames whose patches stand for all training data where a few are enough.
 SAMPLED_FRAMES = 16
 
@@ -137,6 +142,8 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
         Threads of ``fit``.
     frames : SEMFrames, optional
         Frames that are already open, instead of the folders and what belongs to them.
+    patches : (numpy.ndarray, numpy.ndarray), optional
+        `fixed_patches` of them that are already cut.
 
     Attributes
     ----------
@@ -182,6 +189,7 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
         pairs: Collection[str] | None = None,
         workers: int = 2,
         frames: SEMFrames | None = None,
+        patches: Pair | None = None,
     ) -> None:
         super().__init__(workers=workers)
         for name, value in (("patch_size", patch_size), ("repeats", repeats)):
@@ -211,7 +219,8 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
         low, high = norm_range or self.frames.norm_range
         self._norm_func = norm_func or SymmetricNormalizer(low, high, low, high).normalize_pair
         limit = SAMPLED_FRAMES if training else None
-        self.raw_lr_imgs, self.raw_hr_imgs = fixed_patches(self.frames, patch_size, limit)
+        patches = patches or fixed_patches(self.frames, patch_size, limit)
+        self.raw_lr_imgs, self.raw_hr_imgs = patches
         self.num_imgs = len(self.frames) * repeats if training else len(self.raw_lr_imgs)
         self._full_batches = training
         if training and batch_size > self.num_imgs:
@@ -255,7 +264,7 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
         epoch, step = divmod(int(number), self.steps_per_epoch())
         start = step * self.batch_size
         if not self.training:
-            return self._slice(start)
+            return self.evaluation_batch(start)
         items = self._permutation(epoch)[start : start + self.batch_size]
         rng = np.random.default_rng([self.seed, 2, int(number)])
         low, high = _cut(self.frames, self._places(items % len(self.frames), rng), self.patch_size)
@@ -285,7 +294,7 @@ def _check_count(name: str, value: int) -> None:
         raise ConfigError(f"{name} must be 1 or more; received {value}. Raise it.")
 
 
-class SEMSource:
+class SEMSource(Source):
     """What ``source: sem`` in a YAML file means: folders of low and high SEM pictures.
 
     Parameters
@@ -313,9 +322,8 @@ class SEMSource:
         If the folder is missing; if pairs are not in order, when they are first asked for.
     """
 
-    kind: ClassVar[str] = "sem"
-    #: Settings that a resumed run may change: where the pictures are and how they are kept.
-    FREE_SETTINGS: ClassVar[tuple[str, ...]] = (
+    #: Where the pictures are and how they are kept.
+    free_settings: ClassVar[tuple[str, ...]] = (
         "train_low_dir",
         "train_high_dir",
         "val_low_dir",
@@ -351,10 +359,9 @@ class SEMSource:
         cache_dir: str | None = None,
         pixel_nm: Size | None = None,
     ) -> None:
-        self.data_dir = Path(data_dir)
+        super().__init__(data_dir, sr_scale or 1)
         if not self.data_dir.is_dir():
             raise DataError(f"data_dir {data_dir}: no such folder. Mend data_dir.")
-        self.sr_scale = sr_scale or 1
         self._folders = {
             "train": (self.data_dir / train_low_dir, self.data_dir / train_high_dir),
             "validation": (self.data_dir / val_low_dir, self.data_dir / val_high_dir),
@@ -379,13 +386,6 @@ class SEMSource:
         }
         self._opened: dict[str, SEMFrames] = {}
         self._digests: dict[str, dict[bytes, Path]] = {}
-
-    @classmethod
-    def parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return the settings that the YAML section ``sem`` may hold."""
-        signature = inspect.signature(cls.__init__, eval_str=True)
-        own = ("self", "data_dir", "sr_scale")
-        return {name: p for name, p in signature.parameters.items() if name not in own}
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
@@ -413,12 +413,12 @@ class SEMSource:
         }
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[str]:  # type: ignore[override]
         """Lines a program should print, about what was opened so far."""
         return [note for frames in self._opened.values() for note in frames.notes]
 
     @property
-    def norm_range(self) -> tuple[float, float]:
+    def norm_range(self) -> tuple[float, float]:  # type: ignore[override]
         """Counts that the pictures can hold, (0, 255) or (0, 65535)."""
         if self._opened:
             return next(iter(self._opened.values())).norm_range
@@ -448,8 +448,16 @@ class SEMSource:
         stated = self._stated_pixel_nm()
         return self.open(split).pixel_nm if stated is None else stated[1]
 
+    def facts(self) -> dict[str, float]:
+        """Return ``pixel_nm``; 1, so that lengths are in pixels, if it is not known."""
+        return {"pixel_nm": float(self.pixel_nm or 1.0)}
+
     def train(self) -> Pair:
         """Return fixed patches of some training frames: low and high counts (N, h, w, 1)."""
+        return self._sampled
+
+    @functools.cached_property
+    def _sampled(self) -> Pair:
         return self._patches("train", SAMPLED_FRAMES)
 
     def validation(self) -> Pair:
@@ -563,17 +571,24 @@ class SEMSource:
             for row in frames.report()
         ]
 
-    def training_data(
+    def record(self, folder: Path) -> None:
+        """Write ``pairs.csv``: how the pairs of training and validation were aligned."""
+        write_table(pd.DataFrame(self.report()), folder / PAIR_REPORT)
+
+    def batches(
         self,
+        split: str,
         norm_func: NormFunc | None,
         batch_size: int,
         augmenter: Augmenter | None = None,
         seed: int = 0,
-    ) -> SEMPatchDataset:
-        """Return random training patches.
+    ) -> Batches:
+        """Return random patches for training, the fixed ones of all frames for validation.
 
         Parameters
         ----------
+        split : {'train', 'validation'}
+            Which data.
         norm_func : callable or None
             ``norm_func(low, high) -> (low, high)`` of counts; None for [-1, 1].
         batch_size : int
@@ -583,16 +598,20 @@ class SEMSource:
         seed : int
             Seed of everything that is drawn.
         """
+        if split != "train" and norm_func is not None:
+            return super().batches(split, norm_func, batch_size, augmenter, seed)
         return SEMPatchDataset(
-            *self._folders["train"],
+            *self._folders[self._folder_of(split)],
             patch_size=self.patch_size,
             repeats=self.repeats,
             horizontal_flip=self.horizontal_flip,
             batch_size=batch_size,
+            training=split == "train",
             seed=seed,
             norm_func=norm_func,
             augmenter=augmenter,
-            frames=self.open("train"),
+            frames=self.open(split),
+            patches=self._sampled if split == "train" else None,
         )
 
     def _patches(self, split: str, limit: int | None = None) -> Pair:

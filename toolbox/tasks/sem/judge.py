@@ -1,138 +1,118 @@
-"""Testing on SEM pictures: CD and roughness in nanometres beside plain filters."""
+"""A test on SEM pictures: CD and roughness in nanometres beside plain filters."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from sr_trainer.sources import open_source
-from sr_trainer.tester import RESULT_DIR, find_weights, normalizer_of, refuse_other_network
-from sr_trainer.user_params import UserParams
 from toolbox.errors import ConfigError, DataError
-from toolbox.inference.super_resolver import SuperResolver, assemble
-from toolbox.io.atomic import replacing
-from toolbox.io.tables import write_table
-from toolbox.io.weights import load_weights
 from toolbox.metric import SSIM_WINDOW, Metric
+from toolbox.pages import Page
 from toolbox.progress import progress
 from toolbox.resample import enlarge
-from toolbox.sem_report import print_sem_report, write_sem_report
+from toolbox.run import Run
+from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import choose_filters
 from toolbox.tasks.sem.evaluate import MAIN_GROUP, METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame
+from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
+from toolbox.tasks.sem.settings import MetrologyParams
+from toolbox.tasks.sem.source import SEMSource
 
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
 #: Lines nearer to the border of a picture are not measured, pixels.
 _MARGIN_PX = 3
 
 
-class SemTester:
-    """Tests a trained network on whole SEM pictures.
+class SemTest:
+    """One test of an opened run on whole SEM pictures.
 
     Parameters
     ----------
-    u_params : UserParams
-        Settings, with ``source: sem``.
+    run : toolbox.run.Run
+        The run.
+    source : SEMSource
+        The pictures.
     split : {'test', 'validation', 'train'}
-        The pictures that are meant.
-
-    Attributes
-    ----------
-    normalizer : toolbox.normalizer.Normalizer
-        As saved by the training.
-    evaluator : toolbox.tasks.sem.evaluate.SemEvaluator
-        Measures.
+        Which of them.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the word
-
-    def __init__(self, u_params: UserParams, split: str = "test") -> None:
-        self.u_params = u_params
-        self.split = split
-        self.weights = find_weights(u_params)
-        self.normalizer = normalizer_of(u_params, self.weights)
-        self.source = open_source(u_params)
-        settings = u_params.metrology
-        self.pixel_nm = self.source.pixel_nm_of(split)
+    def __init__(self, run: Run, source: SEMSource, split: str) -> None:
+        self.run, self.source, self.split = run, source, split
+        self.settings: MetrologyParams = run.settings.metrology  # type: ignore[attr-defined]
+        self.pixel_nm = source.pixel_nm_of(split)
         self.evaluator = SemEvaluator(
-            self.pixel_nm or 1.0, settings.shape, settings.threshold, settings.tolerance_nm
+            self.pixel_nm or 1.0,
+            self.settings.shape,
+            self.settings.threshold,
+            self.settings.tolerance_nm,
         )
+        if self.pixel_nm is None:
+            print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
 
-    def test(self, model: keras.Model) -> dict[str, Any]:
-        """Test `model` and write ``test_result/`` into the log folder.
-
-        Parameters
-        ----------
-        model : keras.Model
-            The network; its weights are read from the file that the settings name.
-
-        Returns
-        -------
-        dict
-            What ``summary.json`` holds.
-        """
-        self._load(model)
-        filters = self._filters()
+    def evaluate(self, compare: bool) -> TestResult:
+        """Restore and measure all pictures; with plain filters and pictures if `compare`."""
+        filters = self._filters() if compare else {}
         pictures = self._pictures({name: function for name, (function, _) in filters.items()})
         results = self.evaluator.evaluate(pictures)
         quality = self._quality(pictures)
         results.summary = {
-            **self._facts({name: text for name, (_, text) in filters.items()}),
+            **(self._facts({n: text for n, (_, text) in filters.items()}) if compare else {}),
             **_means(quality),
             **results.summary,
         }
-        for note in self.source.notes:
-            print(note)
         keys = ["name", "method"]
         results.per_picture = results.per_picture.merge(quality, on=keys, how="left")
-        folder = self._write(results, pictures)
-        print(print_sem_report(results.summary))
-        print(f"report:   {folder / 'report.html'}")
-        print(f"tables:   {folder / 'summary.json'} and {folder / 'pictures.csv'}")
-        return results.summary
+        tables = {"pictures.csv": results.per_picture}
+        if len(results.spectra):
+            tables["psd.csv"] = results.spectra
+        if len(results.frames):
+            tables["frames.csv"] = results.frames
+        tables["alignment.csv"] = pd.DataFrame(self.source.open(self.split).report())
+        return TestResult(
+            results.summary,
+            print_sem_report(results.summary) if compare else "",
+            tables,
+            lambda folder: self._draw(folder, results, pictures),
+        )
 
-    def measure(self, model: keras.Model) -> dict[str, Any]:
-        """Test `model` without writing anything; return the figures of ``summary.json``."""
-        self._load(model)
-        pictures = self._pictures({})
-        means = _means(self._quality(pictures))
-        return {**means, **self.evaluator.evaluate(pictures).summary}
-
-    def _load(self, model: keras.Model) -> None:
-        print(f"testing {self.weights}", flush=True)
-        load_weights(model, self.weights)
-        refuse_other_network(self.u_params, self.weights)
-        if self.pixel_nm is None:
-            print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
+    def _draw(self, folder: Path, results: SemResults, pictures: list[Picture]) -> Page:
+        self._save_restored(folder / "restored", pictures)
+        facts = {key: str(results.summary[key]) for key in ("model", "weights", "data_dir")}
+        return sem_page(
+            results,
+            pictures,
+            folder,
+            {**facts, **results.summary["filters"]},
+            nm=self.pixel_nm is not None,
+            num_pictures=self.settings.pictures,
+        )
 
     def _filters(self) -> dict[str, Any]:
         """Choose the plain filters on pictures that are not tested."""
         split = "validation" if self.split == "test" else "train"
         frames = self.source.frames(split)
-        scale = self.u_params.scale
+        scale = self.run.scale
         return choose_filters(
             [_enlarged(frame.low, scale) for frame in frames],
             [frame.high for frame in frames],
-            self.u_params.metrology.gaussian_px,
+            self.settings.gaussian_px,
         )
 
     def _pictures(self, filters: dict[str, Callable[[np.ndarray], np.ndarray]]) -> list[Picture]:
         """Restore all pictures and gather what is known of them, lines vertical."""
-        resolver = self._resolver()
+        resolver = self.run.resolver
         groups = self._groups()
         pictures = []
         for frame in progress(self.source.frames(self.split), "restoring", unit="picture"):
-            raw = _enlarged(frame.low, self.u_params.scale)
+            raw = _enlarged(frame.low, self.run.scale)
             images = {"raw": raw, **{name: f(raw) for name, f in filters.items()}}
             images["restored"] = resolver.predict(frame.low)
             known = self._known(frame)
@@ -149,13 +129,9 @@ class SemTester:
             pictures.append(picture)
         return pictures
 
-    def _resolver(self) -> SuperResolver:
-        config = self.u_params.resolved()
-        return assemble(config, [self.weights], self.normalizer, Path(self.u_params.log_dir))
-
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose lines are vertical."""
-        return image.T if self.u_params.metrology.lines == "horizontal" else image
+        return image.T if self.settings.lines == "horizontal" else image
 
     def _groups(self) -> dict[str, str]:
         """Return the group of each picture by the stem of its name, as a simulation records it."""
@@ -175,7 +151,7 @@ class SemTester:
         empty = np.empty((0, 0))
         known = Picture(frame.path.name, empty, {})
         # What is recorded lies in the coordinates of the low picture as it was taken.
-        if self.u_params.scale != 1 or self.u_params.metrology.lines == "horizontal":
+        if self.run.scale != 1 or self.settings.lines == "horizontal":
             return known
         if any(offset != int(offset) for offset in frame.offset_px):
             return known
@@ -197,7 +173,7 @@ class SemTester:
 
     def _quality(self, pictures: list[Picture]) -> pd.DataFrame:
         """Return PSNR and SSIM of every picture and method against the long exposure."""
-        low, span = self.normalizer.data_min, self.normalizer.data_range
+        low, span = self.run.normalizer.data_min, self.run.normalizer.data_range
         rows = []
         for picture in pictures:
             if min(picture.high.shape) < SSIM_WINDOW:
@@ -214,46 +190,13 @@ class SemTester:
         return pd.DataFrame(rows)
 
     def _facts(self, filters: dict[str, str]) -> dict[str, Any]:
-        p = self.u_params
         return {
-            "model": p.model,
-            "weights": str(self.weights),
-            "data_dir": p.data_dir,
-            "scale": p.scale,
+            **self.run.facts(),
             "pixel_nm": self.pixel_nm,
-            "threshold": p.metrology.threshold,
-            "reference": _REFERENCES[p.metrology.shape],
+            "threshold": self.settings.threshold,
+            "reference": _REFERENCES[self.settings.shape],
             "filters": filters,
         }
-
-    def _write(self, results: SemResults, pictures: list[Picture]) -> Path:
-        """Replace the results of an earlier test as a whole, once the new ones are complete."""
-        folder = Path(self.u_params.log_dir, RESULT_DIR)
-        beside = folder.with_name(f".{RESULT_DIR}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        with replacing(beside / "summary.json") as path:
-            path.write_text(json.dumps(results.summary, indent=2) + "\n", encoding="utf-8")
-        write_table(results.per_picture, beside / "pictures.csv")
-        if len(results.spectra):
-            write_table(results.spectra, beside / "psd.csv")
-        if len(results.frames):
-            write_table(results.frames, beside / "frames.csv")
-        self._save_restored(beside / "restored", pictures)
-        pairs = pd.DataFrame(self.source.open(self.split).report())
-        write_table(pairs, beside / "alignment.csv")
-        facts = {key: str(results.summary[key]) for key in ("model", "weights", "data_dir")}
-        write_sem_report(
-            results,
-            pictures,
-            beside,
-            {**facts, **results.summary["filters"]},
-            nm=self.pixel_nm is not None,
-            num_pictures=self.u_params.metrology.pictures,
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-        return folder
 
     def _save_restored(self, folder: Path, pictures: list[Picture]) -> None:
         """Write the restored pictures as TIFF of the depth of the files."""

@@ -3,65 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from sr_trainer.predict_params import PredictParams
-from sr_trainer.predictor import Predictor
 from toolbox.errors import ConfigError, DataError
+from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
 from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image, write_sem_image
 
 #: Grey values may exceed the range of the training by so much.
 _ABOVE = 1.05
-#: Settings that speak of maps.
-_FOR_MAPS = (
-    "standard_deviation",
-    "range_mask",
-    "report",
-    "hillshade",
-    "cog",
-    "dtype",
-    "variable",
-    "nodata",
-    "positive",
-)
 
 
-class SemPredictor(Predictor):
-    """Restores SEM pictures with a trained network; see `Predictor` for the arguments.
+class SemPredictor:
+    """Restores SEM pictures with an opened run: a `toolbox.task.FilePredictor`.
 
     The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) and keeps the pixel
     size, from the tags of FEI and Zeiss microscopes too. The data bar is copied.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The run, with the settings of ``predict``.
     """
 
-    suffixes: ClassVar[Sequence[str]] = SUFFIXES
-    what: ClassVar[str] = "no picture"
+    suffixes = SUFFIXES
+    what = "no picture"
 
-    def predict(self, source: str, output: str | None = None) -> list[Path]:
-        """Restore a picture, or every picture of a folder; see `Predictor.predict`."""
-        given = self.settings.model_dump()
-        default = PredictParams().model_dump()
-        for name in _FOR_MAPS:
-            if given[name] != default[name]:
-                raise ConfigError(
-                    f"{name} is for maps; the network was trained on SEM pictures. Leave it out."
-                )
+    def __init__(self, run: Run) -> None:
+        self.run, self.settings, self.resolver = run, run.predict, run.resolver
+
+    def check(self) -> None:
+        """Refuse a mistake in the settings, once for all files."""
         if self.settings.lr_consistency == "project" and self.resolver.scale == 1:
             raise ConfigError(
                 "lr_consistency must be report at scale 1, where project would give the input "
                 "back; received 'project'. Leave it out."
             )
-        return super().predict(source, output)
 
-    def _suffix(self, path: Path) -> str:
+    def suffix(self, path: Path) -> str:
+        """Return the ending of the result: TIFF, unless the input is a PNG."""
         return path.suffix if path.suffix.lower() in (".tif", ".tiff", ".png") else ".tif"
 
-    def _predict_file(self, path: Path, target: Path) -> Path:
-        self._refuse_target(path, target)
+    def predict(self, path: Path, target: Path) -> None:
+        """Restore one picture."""
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(
                 f"{path}: is no picture. Expected one of {', '.join(SUFFIXES)}, as the network was "
@@ -89,11 +76,10 @@ class SemPredictor(Predictor):
             f"{target}: {result.shape[1]} × {len(result) + len(bar)} pixels of {image.bits} bits, "
             f"{known}, in {time.perf_counter() - start:.1f} s"
         )
-        return target
 
     def _data_bar(self, pixels: np.ndarray) -> int:
         """Return the number of rows at the bottom that are no picture, as in the training."""
-        section: dict[str, Any] = self.resolver.config.get("sem") or {}
+        section: dict[str, Any] = self.run.settings.source_params
         height = section.get("data_bar_height", 0)
         rows = data_bar_rows(pixels) if height == "auto" else int(height)
         return rows if rows < len(pixels) else 0

@@ -1,0 +1,54 @@
+"""From settings to a network: the only place where one is built."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from toolbox.registry import MODELS
+
+
+def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
+    """Build the network of a run, without weights.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked settings, as ``config.yml`` holds them: ``model``, the section of that name,
+        ``input_shape``, ``scale``, ``bicubic_skip``, ``precision``.
+    training : bool
+        Build all that is trained, for images of ``input_shape``; else what a weights file holds,
+        for images of any size. Of an adversarial model that is the generator alone.
+
+    Returns
+    -------
+    SRModel
+        Not compiled.
+    """
+    model = MODELS.resolve(config["model"])
+    params = dict(config.get(config["model"]) or {})
+    shape = tuple(config["input_shape"])
+    if not training:
+        params = {key: params[key] for key in model.network_parameters() if key in params}
+        model, shape = model.network_class(), (None, None, shape[-1])
+    with _policy(config.get("precision") or "float32"):
+        return model(
+            shape,
+            int(config.get("scale", 4)),
+            params=params,
+            bicubic_skip=bool(config.get("bicubic_skip")),
+        )
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Build layers with another precision, then return to the former one."""
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)

@@ -1,0 +1,67 @@
+"""How a network is used: section ``predict`` of the settings, and options of the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, create_model
+
+from toolbox.config import Count, Settings
+from toolbox.errors import ConfigError
+from toolbox.task import Task, every_task
+
+
+class PredictOptions(Settings):
+    """Settings of ``predict`` that every task has; each is an option of the command line too."""
+
+    self_ensemble: bool = Field(
+        False, description="mean over eight mirrored and turned copies (8 times the time)"
+    )
+    weights: tuple[str, ...] = Field(
+        (), description="weights files whose results are averaged, instead of the run's own"
+    )
+    lr_consistency: Literal["report", "project"] = Field(
+        "report",
+        description="report how far the result, averaged back, is from the input, or make it equal",
+    )
+    tile: Annotated[Count, Field(ge=8)] | None = Field(
+        None, description="side of a tile in pixels of the input; default by memory"
+    )
+
+
+if TYPE_CHECKING:
+
+    class PredictParams(PredictOptions):
+        """Settings of all tasks together: one command line serves them all."""
+else:
+    _OF_TASKS = dict.fromkeys(task.predict_options for task in every_task())
+    PredictParams = create_model(
+        "PredictParams",
+        __base__=(PredictOptions, *(kind for kind in _OF_TASKS if kind is not Settings)),
+    )
+
+
+def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
+    """Refuse settings of ``predict`` that belong to other tasks and differ from their defaults.
+
+    Parameters
+    ----------
+    task : toolbox.task.Task
+        That of the run.
+    settings : PredictParams
+        Settings.
+
+    Raises
+    ------
+    ConfigError
+        One line about the first of them.
+    """
+    known = PredictOptions.model_fields.keys() | task.predict_options.model_fields.keys()
+    default = PredictParams().model_dump()
+    for name, value in settings.model_dump().items():
+        if name not in known and value != default[name]:
+            owners = [t.name for t in every_task() if name in t.predict_options.model_fields]
+            raise ConfigError(
+                f"{name} is for {' and '.join(owners)}; the network was trained for {task.name}. "
+                f"Leave it out."
+            )

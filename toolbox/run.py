@@ -1,0 +1,276 @@
+"""A training run, opened: the only way from a file, a folder or a name to a network in use."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolbox.config import check, read_yaml
+from toolbox.errors import ConfigError, DataError, WeightsError
+from toolbox.io.weights import load_weights
+from toolbox.model.build import build_network
+from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
+from toolbox.predict_settings import PredictParams
+from toolbox.pretrained import pretrained_folder
+from toolbox.registry import MODELS
+from toolbox.settings import CONFIG_NAME, UserParams
+from toolbox.task import Source, Task, open_source, open_task
+
+if TYPE_CHECKING:
+    from toolbox.inference.super_resolver import SuperResolver
+
+
+class Run:
+    """Checked settings, weights, normaliser and network of a training run.
+
+    Parameters
+    ----------
+    settings : UserParams
+        The settings.
+    weights : sequence of pathlib.Path, optional
+        Weights files, whose results are averaged; default the one that the settings name.
+    predict : PredictParams, optional
+        How the network is used; default what the settings say.
+    precision : str, optional
+        Policy to build the network with, instead of the one it was trained with.
+
+    Attributes
+    ----------
+    settings, weights, predict
+        As given, or as the settings say.
+    normalizer : toolbox.normalizer.Normalizer
+        The one that the weights were trained with.
+    task : toolbox.task.Task
+        What kind of work it is.
+    folder : pathlib.Path
+        Where the run lies.
+    num_samples : int
+        Images in one picture of a test.
+
+    Raises
+    ------
+    ConfigError, DataError, WeightsError
+        If a part is missing or the parts do not fit each other.
+    """
+
+    num_samples = 4
+
+    def __init__(
+        self,
+        settings: UserParams,
+        weights: Sequence[Path] = (),
+        predict: PredictParams | None = None,
+        precision: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.predict: Any = settings.predict if predict is None else predict
+        self.task: Task = open_task(settings.task)
+        self.weights = list(weights) or [find_weights(settings)]
+        self.normalizer = _normalizer_of(settings, self.weights[0])
+        for file in self.weights:
+            _refuse_other_network(settings, file)
+            if _normalizer_of(settings, file).state() != self.normalizer.state():
+                raise ConfigError(
+                    f"{file}: was trained with another normaliser than {self.weights[0]}; its "
+                    f"results cannot be converted back. Leave it out."
+                )
+        beside = self.weights[0].parent
+        self.folder = beside if (beside / CONFIG_NAME).is_file() else Path(settings.log_dir)
+        self._config = settings.resolved() | ({"precision": precision} if precision else {})
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str],
+        options: Mapping[str, Any] | None = None,
+        weights: Sequence[Path] = (),
+        precision: str | None = None,
+    ) -> Run:
+        """Open a run for use.
+
+        Parameters
+        ----------
+        source : path-like
+            Settings file, log folder, or name of a model that ships with the project.
+        options : dict, optional
+            Settings of ``predict`` that go before those of the file.
+        weights : sequence of pathlib.Path, optional
+            Weights files instead of the run's own and of those that `options` name.
+        precision : str, optional
+            Policy to build the network with, instead of the one it was trained with.
+        """
+        path = Path(source)
+        if path.suffix not in (".yml", ".yaml") and not path.exists():
+            if len(path.parts) != 1:
+                raise ConfigError(f"{path}: no such folder. Name the log folder of a training.")
+            path = pretrained_folder(os.fspath(source))
+        settings = UserParams(path)
+        if path.is_dir():  # without normalizer.json the file would speak of the folder it came from
+            settings.log_dir = os.fspath(path)
+        given = settings.predict.model_dump(exclude_unset=True)
+        check(PredictParams, dict(options or {}), "command line")
+        predict = check(PredictParams, {**given, **(options or {})}, os.fspath(path), "predict")
+        # Once it is trained, a run is used with its own weights, not with those it started from.
+        own = Path(settings.log_dir, settings.read_test_weights)
+        files = list(weights) or [Path(name) for name in predict.weights]
+        if not files:
+            files = [own if own.is_file() else find_weights(settings)]
+        return cls(settings, files, predict, precision)
+
+    @property
+    def scale(self) -> int:
+        """Enlargement factor."""
+        return self.settings.scale
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All settings as plain values, as ``config.yml`` holds them."""
+        return dict(self._config)
+
+    @functools.cached_property
+    def networks(self) -> list[Any]:
+        """The networks with their weights, for images of any size."""
+        return [self._loaded(path) for path in self.weights]
+
+    @functools.cached_property
+    def resolver(self) -> SuperResolver:
+        """The networks with their normaliser, physical units in and out."""
+        return self._resolver(self.networks, self.weights)
+
+    def resolver_of(self, weights: Sequence[Path]) -> SuperResolver:
+        """Return what `resolver` is, with other weights of the same run."""
+        return self._resolver([self._loaded(path) for path in weights], weights)
+
+    def adopt(self, network: Any) -> None:
+        """Use a network that the caller built, instead of building one from the settings.
+
+        The weights are read into it. Where it was built for images of one size, a twin for any
+        size with the same weights is used.
+
+        Parameters
+        ----------
+        network : SRModel
+            Of an adversarial model, the whole or the generator.
+        """
+        load_weights(network, self.weights[0])
+        self.__dict__["networks"] = [network.network().for_any_size()]
+        self.__dict__.pop("resolver", None)
+
+    def _loaded(self, path: Path) -> Any:
+        network = build_network(self._config)
+        load_weights(network, path)
+        return network
+
+    def _resolver(self, networks: Sequence[Any], weights: Sequence[Path]) -> SuperResolver:
+        from toolbox.inference.super_resolver import SuperResolver
+
+        return SuperResolver(networks, self.normalizer, self._config, self.folder, weights)
+
+    def source(self) -> Source:
+        """Open the data that the settings name."""
+        return open_source(self.settings)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what every summary begins with: model, weights, data, scale."""
+        return {
+            "model": self.settings.model,
+            "weights": str(self.weights[0]),
+            "data_dir": self.settings.data_dir,
+            "scale": self.settings.scale,
+        }
+
+    def described(self) -> dict[str, str]:
+        """Return how results of this run were made, for the page of a test."""
+        return {
+            **{name.replace("_", " "): str(value) for name, value in self.facts().items()},
+            "normaliser": self.normalizer.name,
+            "settings": self.settings.fname,
+            "date": datetime.date.today().isoformat(),
+        }
+
+
+def load_model(
+    source: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> SuperResolver:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    source : path-like
+        Log folder of a training (``config.yml``, ``normalizer.json``, weights), or the name of a
+        model that ships with the project, e.g. ``bathymetry_x4``.
+    weights : path-like, optional
+        Weights file; default the run's ``read_test_weights``.
+
+    Returns
+    -------
+    toolbox.inference.super_resolver.SuperResolver
+
+    Raises
+    ------
+    ConfigError, DataError, WeightsError
+        If a part is missing or the parts do not fit each other.
+
+    Examples
+    --------
+    >>> model = load_model("bathymetry_x4")           # doctest: +SKIP
+    >>> fine = model.predict(coarse)                  # doctest: +SKIP
+    """
+    return Run.open(source, weights=[] if weights is None else [Path(weights)]).resolver
+
+
+def find_weights(settings: UserParams) -> Path:
+    """Return the weights file to test: the one that the settings name, else the best of the run."""
+    if settings.fname_model_weights is not None:
+        return Path(settings.fname_model_weights)
+    return Path(settings.log_dir, settings.read_test_weights)
+
+
+def _normalizer_of(settings: UserParams, weights: Path) -> Normalizer:
+    """Return the normaliser that the weights were trained with.
+
+    It is saved beside them or in the log folder. Weights of the earlier program have none: they
+    take the min-max normaliser of the settings.
+    """
+    if not weights.is_file():
+        raise WeightsError(
+            f"{weights}: no such weights file. Train first, or mend fname_model_weights or "
+            f"read_test_weights."
+        )
+    for folder in (weights.parent, Path(settings.log_dir)):
+        if (folder / FILE_NAME).is_file():
+            return load_normalizer(folder)
+    if settings.normalizer.name == MinMaxNormalizer.name and settings.norm_range is not None:
+        low, high = settings.norm_range
+        print(f"{FILE_NAME} is missing beside {weights}; using norm_range {low:g} to {high:g}")
+        return MinMaxNormalizer(low, high, low, high)
+    raise DataError(
+        f"{weights.parent / FILE_NAME}: no such file. Train first, or set norm_range and "
+        f"normalizer: minmax for weights of the earlier program."
+    )
+
+
+def _refuse_other_network(settings: UserParams, weights: Path) -> None:
+    """Refuse settings under which the weights would load but mean another network."""
+    for folder in (weights.parent, Path(settings.log_dir)):
+        if (folder / CONFIG_NAME).is_file():
+            break
+    else:
+        return
+    if (folder / CONFIG_NAME).samefile(settings.fname):
+        return
+    trained, asked = read_yaml(folder / CONFIG_NAME), settings.resolved()
+    shaping = MODELS.resolve(settings.model).network_parameters()
+    for content in (trained, asked):
+        section = content.get(settings.model) or {}
+        content[settings.model] = {key: section.get(key) for key in shaping}
+    for key in ("model", "scale", "bicubic_skip", settings.model):
+        if trained.get(key) != asked.get(key):
+            raise ConfigError(
+                f"{settings.fname}: {key} must be as in {folder / CONFIG_NAME}, with which "
+                f"{weights.name} was trained: {trained.get(key)}; received {asked.get(key)}."
+            )

@@ -1,0 +1,362 @@
+"""The contract of a task: all that distinguishes one kind of work from another.
+
+`Trainer`, `Tester`, `Predictor`, the search, the exporter and the model card know that there are
+tasks, and never which. To add one:
+
+1. Make a folder ``toolbox/tasks/NAME/`` with a module that holds a subclass of `Task`, and one of
+   `Source` that gives its data. What needs TensorFlow is imported inside the methods, so that the
+   settings can be checked without it.
+2. Add one row to `toolbox.registry.TASKS`.
+
+The rest follows: ``source: NAME`` in a settings file, the section of that name with the arguments
+of the source, training with exact resume, ``test`` with a page, ``predict``, ``export``, the
+search over the figures that `Task.objectives` names, and the model card. Contract tests run for
+every row. `docs/architecture.md` walks through an example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+
+from toolbox.augment import Augmenter
+from toolbox.config import Settings
+from toolbox.data_generator import Batches, DataGenerator, Pair, without_gaps
+from toolbox.errors import ConfigError
+from toolbox.style import Style
+
+if TYPE_CHECKING:
+    from toolbox.normalizer import Normalizer
+    from toolbox.pages import Page
+    from toolbox.run import Run
+    from toolbox.settings import UserParams
+
+NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
+#: A title and Markdown, in the order of a model card.
+CardSections = dict[str, str]
+
+
+class Source(ABC):
+    """Training, validation and test data of a task, in physical units.
+
+    A subclass writes `train`, `validation` and `test`. Its further arguments, with types and
+    defaults, are the YAML section of its name.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of the data.
+    sr_scale : int, optional
+        Targets are this many times larger than inputs.
+    """
+
+    #: Settings of its section that a resumed run may change, e.g. where the files lie.
+    free_settings: ClassVar[tuple[str, ...]] = ()
+    #: Lines that a program should print.
+    notes: Sequence[str] = ()
+    #: Range of the values, if the data have one whatever they hold; else that of the training data.
+    norm_range: tuple[float, float] | None = None
+
+    def __init__(self, data_dir: str, sr_scale: int | None = None) -> None:
+        self.data_dir = Path(data_dir)
+        self.sr_scale = sr_scale
+
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return the settings that the YAML section of this source may hold."""
+        signature = inspect.signature(cls.__init__, eval_str=True)
+        own = ("self", "data_dir", "sr_scale")
+        return {name: p for name, p in signature.parameters.items() if name not in own}
+
+    @classmethod
+    def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that have other defaults with this source.
+
+        Parameters
+        ----------
+        section : dict
+            The checked YAML section of this source.
+        """
+        return {}
+
+    @abstractmethod
+    def train(self) -> Pair:
+        """Return the training data: inputs (N, h, w, C) and targets (N, H, W, C)."""
+
+    @abstractmethod
+    def validation(self) -> Pair:
+        """Return the validation data, as `train`."""
+
+    @abstractmethod
+    def test(self) -> Pair:
+        """Return the test data, as `train`."""
+
+    def split(self, name: str) -> Pair:
+        """Return the data of a split: train, validation or test."""
+        pair: Pair = {"train": self.train, "validation": self.validation, "test": self.test}[name]()
+        return pair
+
+    def sample(self) -> Pair:
+        """Return complete training data that are enough to fit a normaliser."""
+        return without_gaps(*self.train())
+
+    def batches(
+        self,
+        split: str,
+        norm_func: NormFunc,
+        batch_size: int,
+        augmenter: Augmenter | None = None,
+        seed: int = 0,
+    ) -> Batches:
+        """Return what serves the batches of a split.
+
+        Parameters
+        ----------
+        split : {'train', 'validation'}
+            Which data.
+        norm_func : callable
+            ``norm_func(x, y) -> (x, y)``, from physical units to those of the network.
+        batch_size : int
+            Examples in a batch.
+        augmenter : toolbox.augment.Augmenter, optional
+            Applied in training, before the data are normalised.
+        seed : int
+            Seed of everything that is drawn.
+        """
+        return DataGenerator(*self.split(split), norm_func, batch_size, augmenter, seed)
+
+    def facts(self) -> dict[str, float]:
+        """Return what the data tell losses and metrics, by the name of their argument.
+
+        Only names that the task lists in `Task.facts` are handed on.
+        """
+        return {}
+
+    def record(self, folder: Path) -> None:
+        """Write what a run should remember of its data into the log folder (`Task.run_files`)."""
+
+    def share(self) -> None:
+        """Prepare for several processes that read the same data."""
+
+
+class _Plain(Source):
+    """A class of someone else's with the three methods and nothing more."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def train(self) -> Pair:
+        pair: Pair = self.inner.train()
+        return pair
+
+    def validation(self) -> Pair:
+        pair: Pair = self.inner.validation()
+        return pair
+
+    def test(self) -> Pair:
+        pair: Pair = self.inner.test()
+        return pair
+
+
+def source_class(name: str) -> type[Source]:
+    """Return the class of a source; one that is no `Source` has neither settings nor defaults."""
+    from toolbox.registry import SOURCES
+
+    found = SOURCES.resolve(name)
+    return found if issubclass(found, Source) else _Plain
+
+
+def open_source(settings: UserParams) -> Source:
+    """Open the data that the settings name.
+
+    Parameters
+    ----------
+    settings : UserParams
+        Settings; the section of the source becomes its keyword arguments.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the data are missing or do not fit the settings.
+    """
+    from toolbox.registry import SOURCES
+
+    cls = SOURCES.resolve(settings.source)
+    opened = cls(settings.data_dir, sr_scale=settings.scale, **settings.source_params)
+    return opened if isinstance(opened, Source) else _Plain(opened)
+
+
+@dataclasses.dataclass
+class TestResult:
+    """What a test found.
+
+    Attributes
+    ----------
+    summary : dict
+        What ``summary.json`` holds (JSON types).
+    text : str
+        What is printed: the figures as a table, warnings.
+    tables : dict of str to pandas.DataFrame
+        Tables to write, by file name (``pictures.csv``).
+    draw : callable
+        Writes pictures and further files into a folder, and returns the page ``report.html``.
+    """
+
+    __test__: ClassVar[bool] = False
+
+    summary: dict[str, Any]
+    text: str
+    tables: dict[str, pd.DataFrame]
+    draw: Callable[[Path], Page]
+
+
+class FilePredictor(Protocol):
+    """Applies an opened run to files, one at a time."""
+
+    #: Endings of what is taken from a folder, and how it is said that there is none.
+    suffixes: Sequence[str]
+    what: str
+
+    def check(self) -> None:
+        """Refuse mistakes in the settings, once for all files."""
+
+    def suffix(self, path: Path) -> str:
+        """Return the ending of the result of a file."""
+
+    def predict(self, path: Path, target: Path) -> None:
+        """Write the result of one file, whole or not at all, and print what was done."""
+
+
+class Task(ABC):
+    """One kind of work; see the head of this module.
+
+    Attributes
+    ----------
+    name : str
+        Its row in `toolbox.registry.TASKS`.
+    sources : dict of str to str
+        Its sources by the name that a settings file uses, as ``"module:class"``; the first one is
+        that of ``task: NAME`` alone.
+    style : Style
+        Unit of the values and how a picture of them is drawn.
+    sections : dict of str to type
+        YAML sections of its own, each with the `Settings` class that checks it.
+    predict_options : type
+        Settings of ``predict`` that only this task has: options of the command line too.
+    free_settings : tuple of str
+        Keys and sections that a resumed run may change: what they say is not what is trained.
+    facts : tuple of str
+        Arguments of losses and metrics that the data tell (`Source.facts`).
+    run_files : tuple of str
+        Files that `Source.record` writes into a log folder.
+    """
+
+    name: ClassVar[str]
+    sources: ClassVar[Mapping[str, str]]
+    style: ClassVar[Style] = Style()
+    sections: ClassVar[Mapping[str, type[Settings]]] = {}
+    predict_options: ClassVar[type[Settings]] = Settings
+    free_settings: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[tuple[str, ...]] = ()
+    run_files: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, settings: UserParams) -> None:
+        """Refuse settings that contradict each other; nothing is read."""
+
+    def check_data(
+        self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
+    ) -> None:
+        """Refuse what only the data tell, before the first step of a training run."""
+
+    def preview(
+        self, settings: UserParams, validation: Batches, normalizer: Normalizer
+    ) -> Any | None:
+        """Return the callback that draws validation data during training; None for none."""
+        from toolbox.callbacks import TestLogger
+
+        return TestLogger(
+            settings.log_dir,
+            settings.log_period,
+            validation,  # type: ignore[arg-type]
+            normalizer,
+            data_range=normalizer.data_range,
+            data_min=normalizer.data_min,
+            style=self.style,
+        )
+
+    @abstractmethod
+    def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
+        """Judge an opened run.
+
+        Parameters
+        ----------
+        run : toolbox.run.Run
+            Settings, normaliser and the network ready for use.
+        source : Source
+            The data.
+        split : {'test', 'validation', 'train'}
+            Which of them.
+        compare : bool
+            Judge baselines too; a search wants the figures of the network alone.
+        """
+
+    @abstractmethod
+    def objectives(self) -> list[tuple[str, ...]]:
+        """Return the places of figures in the summary that a search may optimise."""
+
+    def predictor(self, run: Run) -> FilePredictor:
+        """Return what applies a run to files."""
+        raise ConfigError(
+            f"predict is not for {self.name}: its networks are used from Python only."
+        )
+
+    def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe what is particular to the task, for the model card.
+
+        Parameters
+        ----------
+        card : mapping
+            What `toolbox.model_card.card_of_run` knows: ``config``, ``summary``, ``data``, ...
+
+        Returns
+        -------
+        dict
+            ``unit``, ``sign`` (or None), ``limits`` (list of str), and Markdown under ``scores``
+            and ``validity``.
+        """
+        return {
+            "unit": self.style.unit or "the data's own",
+            "sign": None,
+            "limits": [],
+            "scores": "",
+            "validity": "",
+        }
+
+
+def open_task(name: str) -> Task:
+    """Return a task by its row in `toolbox.registry.TASKS`."""
+    from toolbox.registry import TASKS
+
+    task: Task = TASKS.resolve(name)()
+    return task
+
+
+def every_task() -> list[Task]:
+    """Return all tasks."""
+    from toolbox.registry import TASKS
+
+    return [open_task(name) for name in TASKS]
+
+
+def task_of_source(source: str) -> str:
+    """Return the task that has a source; the first task for one that no task claims."""
+    from toolbox.registry import TASKS
+
+    return next((t.name for t in every_task() if source in t.sources), next(iter(TASKS)))

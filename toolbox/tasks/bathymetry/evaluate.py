@@ -1,0 +1,312 @@
+"""Errors in metres beside bicubic: per image, per slope class, as tables, pictures and a page."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toolbox.callbacks import PIXEL_WEIGHTS
+from toolbox.data_generator import complete_pairs, without_gaps
+from toolbox.errors import DataError
+from toolbox.evaluator import MEASURES, Evaluator, baselines, pooled
+from toolbox.io.safe_pickle import save_array
+from toolbox.io.tables import write_table
+from toolbox.pages import Page
+from toolbox.plotter import METHODS
+from toolbox.progress import progress
+from toolbox.run import Run
+from toolbox.style import Style
+from toolbox.task import Source, TestResult
+from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
+from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
+from toolbox.tasks.bathymetry.spectrum import (
+    high_frequency_energy,
+    power_spectrum,
+    radial_spectrum,
+)
+from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, Spacing, class_name
+
+#: Columns of tables and keys of the summary, by what is measured.
+COLUMNS = {name: name if name in ("psnr", "dssim") else f"{name}_m" for name in MEASURES}
+#: Images in one picture.
+_COLUMNS_DRAWN = 4
+
+
+def slope_groups(slopes: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return which images belong to each slope class; none where slopes are not known.
+
+    Parameters
+    ----------
+    slopes : numpy.ndarray or None, shape (N,)
+        MSG of the HR images, m/m.
+    """
+    if slopes is None:
+        return {}
+    return {class_name(low, high): (slopes >= low) & (slopes < high) for low, high in SLOPE_CLASSES}
+
+
+def summarize(
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    tables: Mapping[str, pd.DataFrame],
+    slopes: np.ndarray | None,
+) -> dict[str, Any]:
+    """Pool the errors over all images and over each slope class.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray, shape (N, H, W, C)
+        HR images, metres.
+    predictions : dict of str to numpy.ndarray
+        Enlarged images by method.
+    tables : dict of str to pandas.DataFrame
+        `Evaluator.measure` by method.
+    slopes : numpy.ndarray or None, shape (N,)
+        MSG of the HR images, m/m; None if the grid spacing is not known.
+
+    Returns
+    -------
+    dict
+        ``n``, ``all`` and ``slope_classes``; RMSE, MAE, bias and the 95th percentile are pooled
+        over pixels, PSNR and DSSIM are means over images. A class without images has ``n`` 0 and
+        nulls.
+    """
+    errors = {name: (imgs - truth).reshape(len(truth), -1) for name, imgs in predictions.items()}
+
+    def group(chosen: np.ndarray) -> dict[str, Any]:
+        figures: dict[str, Any] = {"n": int(chosen.sum())}
+        for name, error in errors.items():
+            found = pooled(error[chosen], tables[name][chosen])
+            figures[name] = {COLUMNS[key]: value for key, value in found.items()}
+        return figures
+
+    classes = {name: group(chosen) for name, chosen in slope_groups(slopes).items()}
+    return {"n": len(truth), "all": group(np.ones(len(truth), bool)), "slope_classes": classes}
+
+
+class MapTest:
+    """One test of an opened run on patches of sea floor.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The run.
+    source : toolbox.task.Source
+        The data; slopes and spectra in metres need a `PatchSource`.
+    split : {'test', 'validation', 'train'}
+        Which of them.
+    style : Style
+        Unit and colours.
+    """
+
+    def __init__(self, run: Run, source: Source, split: str, style: Style) -> None:
+        self.run, self.source, self.split, self.style = run, source, split, style
+        lr, hr = source.split(split)
+        self.numbers = np.flatnonzero(complete_pairs(lr, hr))
+        self.lr, self.hr = without_gaps(lr, hr, "pairs")
+        normalizer = run.normalizer
+        self.evaluator = Evaluator(
+            hr.shape[1:], normalizer.data_range, data_min=normalizer.data_min, style=style
+        )
+
+    def evaluate(self, compare: bool) -> TestResult:
+        """Super-resolve, measure; with baselines and pictures if `compare`."""
+        self.predictions = {"sr": self._super_resolved(self.run.resolver)}
+        if compare:
+            self.predictions |= {**baselines(self.lr, self.run.scale), **self._pixel_stage()}
+        self.tables = {
+            name: self.evaluator.measure(self.hr, imgs) for name, imgs in self.predictions.items()
+        }
+        self.slopes = self._slopes()
+        self.summary = {
+            **self.run.facts(),
+            "data_range_m": self.run.normalizer.data_range,
+            **summarize(self.hr, self.predictions, self.tables, self.slopes),
+        }
+        if not compare:
+            return TestResult(self.summary, "", {}, self._draw)
+        self.summary["high_frequency_energy"] = self._energy()
+        return TestResult(self.summary, summary_text(self.summary), {}, self._draw)
+
+    def _super_resolved(self, resolver: Any) -> np.ndarray:
+        result: np.ndarray = resolver.super_resolve(self.lr, self.run.settings.batch_size)
+        return result
+
+    def _pixel_stage(self) -> dict[str, np.ndarray]:
+        """Super-resolve with the weights before the adversarial stage, if they are there."""
+        own = self.run.weights[0]
+        weights = own.with_name(PIXEL_WEIGHTS)
+        if not weights.is_file() or weights.samefile(own):
+            return {}
+        print(f"testing {weights}", flush=True)
+        return {"pixel_stage": self._super_resolved(self.run.resolver_of([weights]))}
+
+    def _spacing_m(self) -> Spacing | None:
+        """Return the HR grid spacing in metres, None if the source does not know it."""
+        if not isinstance(self.source, PatchSource):
+            return None
+        try:
+            return self.source.spacing_m("HR")
+        except DataError:
+            return None
+
+    def _slopes(self) -> np.ndarray | None:
+        """Return the slopes of the complete test images, None if the spacing is not known."""
+        if not isinstance(self.source, PatchSource):
+            return None
+        return self.source.slopes(self.split)[self.numbers]
+
+    @functools.cached_property
+    def _spectra(self) -> dict[str, np.ndarray]:
+        """Power spectra of the truth and of each method, (H, W)."""
+        spacing = self._spacing_m() or 1.0
+        stacks = {"truth": self.hr, **self.predictions}
+        return {name: power_spectrum(imgs, spacing) for name, imgs in stacks.items()}
+
+    def _energy(self) -> dict[str, float | None]:
+        """Return each method's energy above the LR Nyquist frequency, as a share of the truth's."""
+        spectra = dict(self._spectra)
+        truth = spectra.pop("truth")
+        scale = self.run.scale
+        return {name: high_frequency_energy(truth, p, scale) for name, p in spectra.items()}
+
+    # -- Files -----------------------------------------------------------------------------------
+
+    def _draw(self, folder: Path) -> Page:
+        """Write tables and pictures; return the page."""
+        per_image = self._write_tables(folder)
+        pictures = {"spectrum.png": folder / "spectrum.png", "summary.png": folder / "summary.png"}
+        self._draw_spectra(pictures["spectrum.png"])
+        save_array(self.predictions["sr"], folder / "data_SR.pkl")
+        self.evaluator.plotter.plot_errors(
+            {"all": self.summary["all"], **self.summary["slope_classes"]},
+            (per_image["bicubic_rmse_m"].to_numpy(), per_image["sr_rmse_m"].to_numpy()),
+            pictures["summary.png"],
+            COLUMNS["rmse"],
+            self.style.unit,
+            "mean slope gradient (m/m)",
+        )
+        self._draw_images(folder)
+        return map_test_page(
+            self.summary,
+            per_image,
+            pictures,
+            self._examples(per_image),
+            self.run.described(),
+            self.style.unit,
+        )
+
+    def _write_tables(self, folder: Path) -> pd.DataFrame:
+        columns: dict[str, Any] = {"index": self.numbers}
+        if self.slopes is not None:
+            columns[SLOPE] = self.slopes
+        for name, table in self.tables.items():
+            columns |= {f"{name}_{COLUMNS[m]}": table[m] for m in MEASURES}
+        per_image = pd.DataFrame(columns)
+        write_table(per_image, folder / "test_results.csv")
+        _describe(per_image, folder / "test_results_describe.csv")
+        for name, chosen in slope_groups(self.slopes).items():
+            _describe(per_image[chosen], folder / f"test_resultsslope{name}_describe.csv")
+        return per_image
+
+    def _draw_spectra(self, path: Path) -> None:
+        known = self._spacing_m()
+        spacing = known or 1.0
+        radial = {name: radial_spectrum(power, spacing) for name, power in self._spectra.items()}
+        self.evaluator.plotter.plot_spectrum(
+            radial["truth"][0],
+            {name: power for name, (_, power) in radial.items()},
+            path,
+            nyquist=(0.5 / (self.run.scale * np.unique(spacing))).tolist(),
+            unit="pixel" if known is None else "m",
+            of=self.style.unit,
+        )
+
+    def _draw_images(self, folder: Path) -> None:
+        count = len(self.lr)
+        starts = np.arange(0, count, self.run.num_samples)
+        wanted = self.run.settings.test_pictures
+        if wanted is not None and wanted < len(starts):
+            starts = starts[np.linspace(0, len(starts) - 1, wanted).astype(int)]
+        for start in progress(starts, "pictures") if len(starts) else ():
+            part = slice(start, min(start + self.run.num_samples, count))
+            numbers = self.numbers[part]
+            titles = [str(n) for n in numbers]
+            if self.slopes is not None:
+                titles = [
+                    f"{n}: slope {slope:.3f} m/m"
+                    for n, slope in zip(numbers, self.slopes[part], strict=True)
+                ]
+            self.evaluator.draw(
+                self.lr[part],
+                self.hr[part],
+                {name: imgs[part] for name, imgs in self.predictions.items()},
+                {name: table[part] for name, table in self.tables.items()},
+                folder / f"test_result_{numbers[0]}-{numbers[-1]}.png",
+                titles,
+            )
+
+    def _examples(self, per_image: pd.DataFrame) -> list[Example]:
+        """Choose the images with the least, the median and the greatest gain over bicubic."""
+        if self.run.settings.test_pictures == 0:
+            return []
+        gain = (per_image["sr_rmse_m"] / per_image["bicubic_rmse_m"]).to_numpy()
+        order = np.argsort(-gain, kind="stable")
+        chosen = {"least gain": order[0], "median": order[len(order) // 2], "most": order[-1]}
+        return [
+            Example(
+                f"{name}: test image {self.numbers[i]}",
+                self.lr[i],
+                self.predictions["bicubic"][i],
+                self.predictions["sr"][i],
+                self.hr[i],
+            )
+            for name, i in chosen.items()
+        ]
+
+
+def _describe(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    write_table(table.drop(columns="index").astype(float).describe(), path, index=True)
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """Return the figures of a test as a table for the terminal.
+
+    Parameters
+    ----------
+    summary : dict
+        What ``summary.json`` holds.
+    """
+    groups = {"all": summary["all"], **summary["slope_classes"]}
+    methods = [method for method in METHODS if method in summary["all"]]
+    head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>10}{'MAE':>10}{'bias':>10}{'95 %':>10}"
+    lines = [
+        f"\n{summary['n']} test images; errors in metres, PSNR for {summary['data_range_m']:g} m",
+        f"{head}{'PSNR':>9}{'DSSIM':>9}  against bicubic",
+    ]
+    for name, group in groups.items():
+        for method in methods if group["n"] else ():
+            row = group[method]
+            figures = "".join(f" {row[COLUMNS[m]]:9.3f}" for m in MEASURES[:4])
+            reference = group["bicubic"]["rmse_m"]
+            gain = f"{100 * (row['rmse_m'] / reference - 1):+.1f} % RMSE" if reference else ""
+            lines.append(
+                f"{name:>10} {group['n']:6d}  {method:<16}{figures}{row['psnr']:9.2f}"
+                f"{row['dssim']:9.5f}  {gain}"
+            )
+    energy = [(name, summary["high_frequency_energy"][name]) for name in methods]
+    shares = [f"{name} {100 * share:.3g} %" for name, share in energy if share is not None]
+    if shares:
+        said = "energy above the low-resolution Nyquist, of the truth's"
+        lines.append(f"{said}: {', '.join(shares)}")
+    if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
+        lines.append(
+            "WARNING: super-resolution is no better than bicubic here; do not use this network."
+        )
+    return "\n".join(lines)

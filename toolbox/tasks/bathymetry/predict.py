@@ -1,0 +1,284 @@
+"""Prediction of maps: enlarged in tiles, with their geodata, however large they are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolbox.errors import ConfigError, DataError
+from toolbox.inference.super_resolver import repeated
+from toolbox.inference.tiling import Tiling
+from toolbox.inference.work_file import WorkFile
+from toolbox.io.map_writers import check_output, default_output_suffix, write_map
+from toolbox.io.maps import SUFFIXES, MapReader, open_map
+from toolbox.progress import progress
+from toolbox.resample import block_mean
+from toolbox.run import Run
+from toolbox.tasks.bathymetry.prediction_report import PredictionReport
+from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
+
+_NOT_METRES = r"(km|kilomet|dm|decimet|cm|centimet|mm|millimet|ft|foot|feet|us|fathom)"
+
+
+@dataclasses.dataclass
+class Figures:
+    """What is measured while a map is enlarged; sums, so that interrupted work can go on.
+
+    Attributes
+    ----------
+    count : int
+        Valid low-resolution pixels.
+    squares, worst : float
+        Sum of squares and maximum of the difference between the block means of the result and
+        the input, physical units.
+    low, high : float
+        Range of the result.
+    outside : int
+        Valid low-resolution pixels outside the depths and slopes of the training data.
+    """
+
+    count: int = 0
+    squares: float = 0.0
+    worst: float = 0.0
+    low: float = float("inf")
+    high: float = float("-inf")
+    outside: int = 0
+
+    def add(self, lr: np.ndarray, sr: np.ndarray, outside: np.ndarray | None) -> None:
+        """Take in rows of the input (h, w, C) and of the result (h * scale, w * scale, C)."""
+        scale = sr.shape[0] // lr.shape[0]
+        difference = block_mean(sr[None], scale)[0] - lr
+        valid = np.isfinite(difference)
+        if not valid.any():
+            return
+        difference = difference[valid].astype(np.float64)
+        self.count += int(valid[..., 0].sum())
+        self.squares += float(np.square(difference).sum()) / lr.shape[2]
+        self.worst = max(self.worst, float(np.abs(difference).max()))
+        self.low = min(self.low, float(np.fmin.reduce(sr, axis=None)))
+        self.high = max(self.high, float(np.fmax.reduce(sr, axis=None)))
+        if outside is not None:
+            self.outside += int((outside[::scale, ::scale] == 1).sum())
+
+
+class MapPredictor:
+    """Enlarges map files with an opened run: a `toolbox.task.FilePredictor`.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The run, with the settings of ``predict``.
+    """
+
+    suffixes = SUFFIXES
+    what = "no map or image"
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.settings, self.resolver = run, run.predict, run.resolver
+        self.validity = load_validity(self.resolver.folder)
+        weights = b"".join(path.read_bytes() for path in self.resolver.weights)
+        self._checksum = zlib.crc32(weights)
+
+    def check(self) -> None:
+        """Refuse a mistake in the settings, once for all files."""
+        self._enhancer((1.0, 1.0) if self.settings.range_mask else None)
+
+    def suffix(self, path: Path) -> str:
+        """Return the ending of the result: that of the input, if it can be written."""
+        return default_output_suffix(path)
+
+    def predict(self, path: Path, target: Path) -> None:
+        """Enlarge one map; interrupted work goes on where it stopped."""
+        s = self.settings
+        opened = open_map(path, s.variable, s.nodata, s.positive)
+        with opened as reader, contextlib.ExitStack() as locks:
+            self._check(reader)
+            said = len(reader.notes)
+            start = time.perf_counter()
+            names = tuple(self._bands())
+            bands = names if len(names) > reader.channels else ()
+            scale = self.resolver.scale
+            check_output(target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog)
+            work, figures = self._enlarge(reader, target, locks)
+            strips = work.strips()
+            write_map(target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog)
+            seconds = time.perf_counter() - start
+            for note in reader.notes[said:]:
+                print(note)
+            self._report(reader, target, work, figures)
+            work.remove()
+        pixels = work.shape[0] * work.shape[1]
+        print(
+            f"{target}: {work.shape[1]} × {work.shape[0]} pixels in {seconds:.1f} s "
+            f"({pixels / 1e6 / seconds:.2f} Mpixel/s)"
+        )
+
+    def _check(self, reader: MapReader) -> None:
+        """Refuse what the network was not made for, and say aloud how the file is understood."""
+        resolver = self.resolver
+        if reader.channels != resolver.channels:
+            raise DataError(
+                f"{reader.path}: has {reader.channels} channels; the network was trained on "
+                f"{resolver.channels} (input_shape). Choose one with --variable, or use another "
+                f"network."
+            )
+        h, w = reader.shape
+        spacing = ""
+        if reader.delta_m is not None:
+            rows, columns = reader.delta_m
+            spacing = f", {rows:.4g} × {columns:.4g} m a pixel"
+        print(
+            f"{reader.path}: {w} × {h} pixels{spacing}; positive {reader.positive} "
+            f"({reader.positive_reason})"
+        )
+        for note in reader.notes:
+            print(note)
+        if not reader.is_image and re.match(_NOT_METRES, str(reader.units or ""), re.IGNORECASE):
+            print(
+                f"WARNING: {reader.path}: its unit is {reader.units}, but the network works in "
+                f"metres. Convert the map first, or the result is wrong."
+            )
+        if reader.dtype.kind in "iu" and not reader.is_image and self.settings.dtype is None:
+            print(
+                f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "
+                f"the fractions"
+            )
+
+    def _bands(self) -> list[str]:
+        s = self.settings
+        count = self.resolver.channels
+        names = ["elevation"] if count == 1 else [f"channel_{i}" for i in range(1, count + 1)]
+        if s.standard_deviation:
+            names += ["standard_deviation"] if count == 1 else [f"{n}_deviation" for n in names]
+        return names + (["outside_training_range"] if s.range_mask else [])
+
+    def _spacing(self, reader: MapReader) -> tuple[float, float] | None:
+        """Return the spacing for slopes: that of the file, else that of the training data."""
+        if not self.settings.range_mask:
+            return None
+        # Without a range the mask is refused, whatever the spacing.
+        return reader.delta_m or (self.validity.delta_lr_m if self.validity else (1.0, 1.0))
+
+    def _enhancer(self, spacing: tuple[float, float] | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what enlarges a window; with a spacing, a band more: outside the range, or not."""
+        s, validity = self.settings, self.validity
+        enhance = self.resolver.enhancer(s.self_ensemble, s.standard_deviation, s.lr_consistency)
+        if spacing is None:
+            return enhance
+        if validity is None:
+            raise ConfigError(
+                f"range_mask needs {FILE_NAME} in {self.resolver.folder}; received none: the run "
+                f"is older than the mask. Train again or leave range_mask out."
+            )
+
+        def with_mask(lr: np.ndarray) -> np.ndarray:
+            large = enhance(lr)
+            outside = validity.outside(lr[..., 0], spacing).astype(np.float32)
+            outside[np.isnan(lr).any(axis=2)] = np.nan
+            mask = repeated(outside, self.resolver.scale)[..., None]
+            return np.concatenate([large, mask], axis=2)
+
+        return with_mask
+
+    def _enlarge(
+        self, reader: MapReader, target: Path, locks: contextlib.ExitStack
+    ) -> tuple[WorkFile, Figures]:
+        """Fill the work file, or what is missing of it."""
+        s, resolver = self.settings, self.resolver
+        project = s.lr_consistency == "project"
+        tiling = resolver.tiling(reader.shape, s.tile, reader.gappy, project)
+        enhance = self._enhancer(self._spacing(reader))
+        h, w = reader.shape
+        shape = (h * resolver.scale, w * resolver.scale, len(self._bands()))
+        work = WorkFile(target, shape, self._job(reader, tiling))
+        locks.callback(work.release)
+        figures = Figures(**work.figures)
+        if work.pieces:
+            print(f"going on after {100 * work.rows / shape[0]:.0f} % of the rows")
+        bar = progress(
+            None, "enlarging", total=h * w, initial=work.rows // resolver.scale * w, unit="px",
+            unit_scale=True,
+        )  # fmt: skip
+
+        def finish(strip: np.ndarray, lr: np.ndarray) -> None:
+            outside = None
+            if s.range_mask:
+                outside = strip[..., -1] = np.rint(strip[..., -1])  # blending has shares
+            figures.add(lr, strip[..., : resolver.channels], outside)
+            work.append(strip, dataclasses.asdict(figures))
+
+        # A strip is measured and written while the network is at work on the next.
+        with bar, ThreadPoolExecutor(1) as writer:
+            pending, first = None, work.rows // resolver.scale
+            for strip in tiling.strips(reader.read, enhance, work.pieces, bar.update):
+                rows = slice(first, first + len(strip) // resolver.scale)
+                lr, first = reader.read(rows, slice(0, w)), rows.stop
+                if pending is not None:
+                    pending.result()
+                pending = writer.submit(finish, strip, lr)
+            if pending is not None:
+                pending.result()
+        return work, figures
+
+    def _job(self, reader: MapReader, tiling: Tiling) -> dict[str, Any]:
+        """Describe the work; a result of other files or settings is not gone on with."""
+        state = reader.path.stat()
+        settings = self.settings.model_dump(exclude={"report", "hillshade", "cog", "dtype"})
+        return {
+            "input": [str(reader.path.resolve()), state.st_size, state.st_mtime_ns],
+            "weights": self._checksum,
+            "normalizer": self.resolver.normalizer.state(),
+            "settings": settings,
+            "tiling": dataclasses.asdict(tiling),
+        }
+
+    def _report(self, reader: MapReader, target: Path, work: WorkFile, figures: Figures) -> None:
+        """Say what the result is worth, and draw it if asked to."""
+        if not figures.count:
+            print("WARNING: every pixel of the input is missing, and so is every one of the result")
+            return
+        rmse = float(np.sqrt(figures.squares / figures.count))
+        agreement = f"RMS {rmse:.3g}, at most {figures.worst:.3g}"
+        print(f"difference between the result, averaged back, and the input: {agreement}")
+        warnings = []
+        if figures.outside:
+            share = 100 * figures.outside / figures.count
+            warnings = [
+                f"{share:.1f} % of the input lies outside the depths and slopes of the training "
+                f"data"
+            ]
+            print(f"WARNING: {warnings[0]}")
+        pictures = PredictionReport(reader, work, self.resolver.scale)
+        if self.settings.hillshade:
+            print(f"shaded relief: {pictures.write_hillshade(target)}")
+        if self.settings.report:
+            table = {
+                "difference from the input when averaged back": agreement,
+                "range of the result": f"{figures.low:.6g} to {figures.high:.6g}",
+                "valid pixels of the input": f"{figures.count}",
+            }
+            page = pictures.write_page(target, self._facts(reader, target), table, warnings)
+            print(f"report: {page}")
+
+    def _facts(self, reader: MapReader, target: Path) -> dict[str, str]:
+        """Describe how the result was made."""
+        resolver = self.resolver
+        given = self.settings.model_dump(exclude_defaults=True)
+        return {
+            "input": str(reader.path),
+            "result": str(target),
+            "sign": f"positive {reader.positive} ({reader.positive_reason})",
+            "network": f"{resolver.config['model']}, {resolver.physical.count_params()} parameters",
+            "trained in": resolver.folder.name,
+            "normaliser": resolver.normalizer.name,
+            "settings": ", ".join(f"{key}: {value}" for key, value in given.items()) or "defaults",
+        }

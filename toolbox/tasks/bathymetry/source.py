@@ -1,0 +1,140 @@
+"""The source ``patches``: a patch folder of sea floor, with its grid spacing and slopes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from toolbox.data_generator import Pair
+from toolbox.data_loader import RECORD_NAME, DataLoader, map_images
+from toolbox.errors import DataError
+from toolbox.io.tables import write_table
+from toolbox.task import Source
+from toolbox.tasks.bathymetry.terrain import Spacing, feature_table, spacing_text
+from toolbox.tasks.bathymetry.validity import (
+    Validity,
+    load_validity,
+    measure_validity,
+    save_validity,
+)
+
+DEFAULT_DELTA_M = {"LR": 200.0, "HR": 50.0}
+SLOPE = "mean_slope_gradient"
+
+
+def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
+    """Return the grid spacing of the images in a file.
+
+    Parameters
+    ----------
+    path : path-like
+        An image file of a data set.
+    kind : {'LR', 'HR'}
+        Which of the two resolutions it holds.
+
+    Returns
+    -------
+    float or (float, float)
+        Metres (between rows, between columns), from ``dataset.json`` in the folder or above it;
+        without one the manual's 200 (LR) or 50 (HR).
+    """
+    for folder in list(Path(path).resolve().parents)[:2]:
+        record = folder / RECORD_NAME
+        if record.is_file():
+            key = f"delta_{kind.lower()}_m"
+            try:
+                delta = json.loads(record.read_text(encoding="utf-8"))[key]
+                return (delta[0], delta[1]) if isinstance(delta, list) else float(delta)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise DataError(
+                    f"{record}: expected metres under {key}; received {type(error).__name__}: "
+                    f"{error}. Mend or remove the file."
+                ) from None
+    return DEFAULT_DELTA_M[kind]
+
+
+class PatchSource(Source):
+    """Patches of depth maps that `sr_dataset_builder.dataset` wrote.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder with ``train``, ``validation`` and ``test``.
+    sr_scale : int, optional
+        HR images must be this many times larger than the LR ones.
+    """
+
+    def __init__(self, data_dir: str, sr_scale: int | None = None) -> None:
+        super().__init__(data_dir, sr_scale)
+        self.loader = DataLoader(data_dir, sr_scale=sr_scale)
+
+    def train(self) -> Pair:
+        """Return the training data: LR (N, h, w, C) and HR (N, H, W, C), metres."""
+        return self.loader.train()
+
+    def validation(self) -> Pair:
+        """Return the validation data: LR (N, h, w, C) and HR (N, H, W, C), metres."""
+        return self.loader.validation()
+
+    def test(self) -> Pair:
+        """Return the test data: LR (N, h, w, C) and HR (N, H, W, C), metres."""
+        return self.loader.test()
+
+    def spacing_m(self, kind: str) -> Spacing:
+        """Return the grid spacing of the LR or HR images in metres."""
+        return recorded_spacing(self.loader.file("test", kind), kind)
+
+    def validity(self) -> Validity | None:
+        """Return the depths and slopes of the LR training images; None if they are no maps."""
+        recorded = load_validity(self.data_dir, RECORD_NAME)
+        lr = self.train()[0]
+        if recorded is not None or lr.shape[3] > 1:
+            return recorded
+        return measure_validity(lr, recorded_spacing(self.loader.file("train", "LR"), "LR"))
+
+    def record(self, folder: Path) -> None:
+        """Write ``validity.json``, what the network may be trusted with."""
+        validity = self.validity()
+        if validity is not None:
+            save_validity(validity, folder)
+
+    def share(self) -> None:
+        """Write pickled images as ``.npy``, so that several processes share one copy in memory."""
+        map_images(self.data_dir)
+
+    def slopes(self, split: str) -> np.ndarray:
+        """Return the mean slope gradient of every HR image of a split, (N,), m/m.
+
+        They are read from the CSV beside the images, else computed and written there.
+
+        Raises
+        ------
+        DataError
+            If that file cannot be used.
+        """
+        images = self.loader.file(split, "HR")
+        csv = images.with_suffix(".csv")
+        hr = self.split(split)[1]
+        if not csv.is_file():
+            delta_m = self.spacing_m("HR")
+            print(f"{csv} is missing; computing slopes at {spacing_text(delta_m)}")
+            table = feature_table(hr, delta_m, normalized_column=False)
+            with contextlib.suppress(PermissionError):  # data on a read-only disk
+                write_table(table, csv)
+            return table[SLOPE].to_numpy()
+        try:
+            slopes = pd.read_csv(csv)[SLOPE].to_numpy(float)
+        except (KeyError, ValueError, OSError) as error:
+            raise DataError(f"{csv}: has no usable column {SLOPE} ({error}). Remove it.") from None
+        if len(slopes) != len(hr):
+            raise DataError(
+                f"{csv}: expected a column {SLOPE} with {len(hr)} rows; received "
+                f"{len(slopes)} rows. Remove the file or "
+                f"run 'python -m sr_dataset_builder.bathymetric_map_feature {images}'."
+            )
+        return slopes

@@ -1,0 +1,141 @@
+"""The task ``sem``: CD-SEM pictures of lines and discs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from toolbox.data_generator import Batches
+from toolbox.errors import ConfigError
+from toolbox.style import Style
+from toolbox.task import FilePredictor, Source, Task, TestResult
+from toolbox.tasks.sem.settings import MetrologyParams
+
+if TYPE_CHECKING:
+    from toolbox.normalizer import Normalizer
+    from toolbox.run import Run
+    from toolbox.settings import UserParams
+
+#: Validation patches in which edges for `cdloss` are sought.
+_EDGE_PATCHES = 64
+LIMITS = (
+    "What is restored is likely, not measured: check it on pictures whose widths are known.",
+    "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
+    "Roughness at wavelengths that the test reports as erased cannot be measured any more.",
+)
+_FIGURES = {
+    "psnr": "PSNR, dB",
+    "cd_bias_nm": "bias of the width, nm",
+    "cd_bias_ci95_nm": "± 95 %, nm",
+    "cd_slope": "slope",
+    "unbiased_lwr_error_percent": "LWR error, %",
+}
+
+
+class Sem(Task):
+    """Noisy pictures are restored and judged by widths and roughness in nanometres."""
+
+    name = "sem"
+    sources: ClassVar = {"sem": "toolbox.tasks.sem.source:SEMSource"}
+    style = Style("grey levels", "gray")
+    sections: ClassVar = {"metrology": MetrologyParams}
+    free_settings = ("metrology",)
+    facts = ("pixel_nm",)
+    run_files = ("pairs.csv",)
+
+    def check(self, settings: UserParams) -> None:
+        """Refuse to train on lines of one direction and to measure those of the other."""
+        metrology: MetrologyParams = settings.metrology  # type: ignore[attr-defined]
+        if "cdloss" not in settings.figure_names() or metrology.shape != "lines":
+            return
+        trained, measured = settings.loss_params["cdloss"]["lines"], metrology.lines
+        if trained != measured:
+            raise ConfigError(
+                f"{settings.fname}: metrology.lines must be {trained} as cdloss.lines; received "
+                f"{measured}. Set both to how the lines run."
+            )
+
+    def check_data(
+        self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
+    ) -> None:
+        """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge."""
+        from toolbox.tasks.sem.cd_loss import CDLoss
+
+        p = settings
+        if "cdloss" not in p.figure_names() or p.loss_params["cdloss"]["form"] != "width":
+            return
+        low, high = source.validation()
+        count = min(len(high), _EDGE_PATCHES)
+        chosen = np.unique(np.linspace(0, len(high) - 1, count).astype(int))
+        low, high = low[chosen], high[chosen]
+        loss = CDLoss(max_val=normalizer.max_val, **p.loss_params["cdloss"])
+        if loss.count_edges(normalizer.normalize_pair(low, high)[1]):
+            return
+        contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
+        raise ConfigError(
+            f"{p.fname}: cdloss must find edges of lines in the HR validation images, but finds "
+            f"none, so it would always be 0; received a contrast of at most {contrast:g} in a "
+            f"range of {normalizer.data_range:g}. Set norm_range to what the files hold, "
+            f"cdloss.lines to how the lines run, or leave cdloss out and set monitor_metric: "
+            f"val_psnr."
+        )
+
+    def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
+        """Judge a run in nanometres; see `toolbox.tasks.sem.judge`."""
+        from toolbox.tasks.sem.judge import SemTest
+        from toolbox.tasks.sem.source import SEMSource
+
+        assert isinstance(source, SEMSource)
+        return SemTest(run, source, split).evaluate(compare)
+
+    def objectives(self) -> list[tuple[str, ...]]:
+        """Return edge error, likely change of CD, PSNR and SSIM of the restored pictures."""
+        return [
+            ("edge_error_nm", "restored"),
+            ("do_no_harm", "largest_likely_cd_change_nm"),
+            ("psnr", "restored"),
+            ("ssim", "restored"),
+        ]
+
+    def predictor(self, run: Run) -> FilePredictor:
+        """Return what restores pictures and keeps their type and pixel size."""
+        from toolbox.tasks.sem.predict import SemPredictor
+
+        return SemPredictor(run)
+
+    def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe limits, scores by method, grey values and size of a pixel."""
+        from toolbox.model_card import NOT_RECORDED, cell_text, markdown_table, range_of, span_text
+
+        summary, data = card.get("summary") or {}, card.get("data") or {}
+        unit = self.style.unit
+        size = summary.get("pixel_nm") or data.get("pixel_nm")
+        rows = [
+            ("values", span_text(range_of(card), unit)),
+            ("size of a pixel", NOT_RECORDED if size is None else f"{cell_text(size)} nm"),
+        ]
+        return {
+            "unit": unit,
+            "sign": None,
+            "limits": list(LIMITS),
+            "scores": _scores(summary) if summary else "",
+            "validity": markdown_table(("quantity", "range"), rows),
+        }
+
+
+def _scores(summary: Mapping[str, Any]) -> str:
+    """Tabulate what the test found, by method."""
+    from toolbox.model_card import cell_text, markdown_table
+
+    known = {key: title for key, title in _FIGURES.items() if summary.get(key)}
+    methods = list(summary["cd_bias_nm"])
+    rows = [(name, *(cell_text(summary[key].get(name)) for key in known)) for name in methods]
+    text = f"{summary['n']} test pictures of {summary['measured']}.\n\n"
+    text += markdown_table(("method", *known.values()), rows)
+    verdict = summary.get("do_no_harm") or {}
+    if verdict:
+        tolerance = cell_text(verdict["tolerance_nm"])
+        text += f"\n\nDo no harm, tolerance {tolerance} nm: {verdict['verdict']}."
+    return text
