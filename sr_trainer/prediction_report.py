@@ -10,7 +10,8 @@ import numpy as np
 
 from toolbox.io.maps import MapReader
 from toolbox.io.work_file import WorkFile
-from toolbox.report import MapView, choose_detail, write_hillshade, write_map_report
+from toolbox.relief import write_hillshade
+from toolbox.report import MapView, choose_detail, write_map_report
 from toolbox.resample import enlarge, fill_gaps
 
 #: Longest side of an overview, and side of the detail, in low-resolution pixels.
