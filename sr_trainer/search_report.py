@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import math
 import warnings
 from collections.abc import Callable
@@ -20,27 +17,8 @@ from optuna.visualization import matplotlib as drawing
 from sr_trainer.search_queue import reason_of, trial_folder
 from sr_trainer.search_settings import Search
 from toolbox.config import write_yaml
-from toolbox.io.atomic import replacing
 from toolbox.io.tables import write_table
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
-  padding: 0 1rem; color: #1b1b1b; background: #fff; }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
-img {{ max-width: 100%; height: auto; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .85rem; }}
-th, td {{ text-align: right; padding: .2rem .7rem; border-bottom: 1px solid #ddd; }}
-th:first-child, td:first-child {{ text-align: left; }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
+from toolbox.pages import Cell, Chart, Column, Facts, Page, Table, TableRow, Text, figure_png
 
 
 def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
@@ -113,36 +91,37 @@ def write_report(search: Search, study: optuna.Study) -> list[Path]:
         folder = trial_folder(search, best)
         write_yaml(values, path, f"Best of {search.fname}: {names}; its run is in {folder}")
         written.insert(0, path)
-    with replacing(written[-1]) as beside:
-        beside.write_text(_page(search, study, table, best), encoding="utf-8")
+    _page(search, study, table, best).write(written[-1])
     return written
 
 
 def _page(
     search: Search, study: optuna.Study, table: pd.DataFrame, best: FrozenTrial | None
-) -> str:
+) -> Page:
     states = [trial.state.name.lower() for trial in study.get_trials(deepcopy=False)]
     said = ", ".join(f"{states.count(name)} {name}" for name in sorted(set(states))) or "no trial"
-    parts = [f"<p>{html.escape(f'Base {search.base_fname}; {said}.')}</p>"]
+    page = Page(f"Search {search.study}", f"Base {search.base_fname}; {said}.")
     if best is not None:
         facts = {o.name: v for o, v in zip(search.objectives, best.values, strict=True)}
         rows = {"trial": best.number, **facts, **best.params}
-        parts.append("<h2>Best trial</h2>" + _mapping(rows))
-    parts += [_section(title, draw) for title, draw in _pictures(search, study)]
-    shown = (
-        table.astype(object).where(table.notna(), "").to_html(index=False, border=0, escape=True)
-    )
-    parts.append(f'<h2>Trials</h2><div class="wide">{shown}</div>')
-    return _PAGE.format(title=html.escape(f"Search {search.study}"), body="\n".join(parts))
-
-
-def _mapping(rows: dict[str, Any]) -> str:
-    cells = (f"<tr><td>{html.escape(str(k))}</td><td>{_text(v)}</td></tr>" for k, v in rows.items())
-    return f"<table>{''.join(cells)}</table>"
+        page.section("Best trial", Facts({name: _text(value) for name, value in rows.items()}))
+    for title, draw in _pictures(search, study):
+        page.section(title, _drawn(title, draw))
+    shown = table.astype(object).where(table.notna(), "")
+    rows_shown = [
+        TableRow(
+            _text(first),
+            [Cell(_text(value)) for value in rest],
+            own=best is not None and first == best.number,
+        )
+        for first, *rest in shown.itertuples(index=False, name=None)
+    ]
+    page.section("Trials", Table([Column((str(name),)) for name in shown], rows_shown))
+    return page
 
 
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else html.escape(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _pictures(search: Search, study: optuna.Study) -> list[tuple[str, Callable[[], Any]]]:
@@ -188,22 +167,16 @@ def _of_objective(
     return pictures
 
 
-def _section(title: str, draw: Callable[[], Any]) -> str:
-    """Draw a picture into the page; say so where the trials do not allow it."""
-    heading = f"<h2>{html.escape(title)}</h2>"
+def _drawn(title: str, draw: Callable[[], Any]) -> Chart | Text:
+    """Draw a picture; say so where the trials do not allow it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Optuna's drawings: experimental, and log axes
         try:
             axes = draw()
         except (ValueError, RuntimeError) as error:
-            return f"{heading}<p>Not drawn: {html.escape(str(error))}</p>"
-        figure = _figure_of(axes)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+            return Text(f"Not drawn: {error}")
+        figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
+        png = figure_png(figure, dpi=110, tight=True)
+        width_rem = 6.7 * figure.get_figwidth()
         plt.close(figure)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'{heading}<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-
-
-def _figure_of(axes: Any) -> Any:
-    return axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
+    return Chart(png, title, width_rem=width_rem)

@@ -93,7 +93,7 @@ def test_dependencies_point_one_way(path):
         ("toolbox.data_loader", ("callbacks", "evaluator", "plotter", "model", "loss")),
         ("toolbox.data_generator", ("callbacks", "evaluator", "plotter", "model", "loss")),
         ("toolbox.io", ("callbacks", "evaluator", "plotter", "model", "loss")),
-        ("toolbox.report", ("callbacks", "evaluator", "model", "loss")),
+        ("toolbox.tasks.bathymetry.report", ("callbacks", "evaluator", "model", "loss")),
         ("toolbox.plotter", ("callbacks", "evaluator")),
         ("toolbox.evaluator", ("callbacks",)),
         ("toolbox.errors", ("",)),

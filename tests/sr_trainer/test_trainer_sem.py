@@ -16,9 +16,9 @@ import yaml
 from sr_dataset_builder.simulate_sem import main as simulate
 from sr_trainer.search_settings import Search
 from sr_trainer.search_trial import check_search
-from toolbox import sem_report
 from toolbox.errors import ConfigError
 from toolbox.plotter import Plotter
+from toolbox.tasks.sem import report as sem_report
 from toolbox.tasks.sem.denoise import noise_of
 from toolbox.tasks.sem.evaluate import METHODS
 from toolbox.tasks.sem.metrology import find_lines

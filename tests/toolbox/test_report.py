@@ -1,7 +1,6 @@
 """The one-page report of a map: complete, self-contained, and unimpressed by odd maps."""
 
 import dataclasses
-import html
 import re
 import subprocess
 import sys
@@ -9,12 +8,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from matplotlib.image import imread
 
-from toolbox import report
+from toolbox import relief
 from toolbox.errors import DataError
-from toolbox.report import MapView, choose_detail, write_hillshade, write_map_report
+from toolbox.io import atomic
+from toolbox.pages import charts
 from toolbox.resample import block_mean, enlarge
+from toolbox.tasks.bathymetry.relief import write_hillshade
+from toolbox.tasks.bathymetry.report import MapView, choose_detail, write_map_report
 
 GREY = 184 / 255
 SCALE = 4
@@ -24,7 +27,7 @@ DATA_URI = re.compile(r'data:image/png;base64,[A-Za-z0-9+/=]+(?=")')
 class Page(HTMLParser):
     """What a browser would find: tags with attributes in order, headings, unclosed tags."""
 
-    VOID = ("meta", "img", "source")
+    VOID = ("meta", "img", "source", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -83,20 +86,28 @@ def written(tmp_path):
     return write
 
 
+@pytest.fixture
+def no_charts(monkeypatch):
+    """Charts are no pictures in this test: drawing them takes long."""
+    monkeypatch.setattr(charts, "_drawn", lambda draw, inches: b"")
+
+
 def test_needs_nothing_but_itself(written):
-    """Every picture lies in the page, no script, style or address comes from elsewhere."""
+    """Every picture lies in the page; its one script is its own, nothing comes from elsewhere."""
     text = written()
     page = Page(text)
     assert page.open == []
     pictures = [image["src"] for image in page.all("img")]
     pictures += [source["srcset"] for source in page.all("source")]
     assert all(picture.startswith("data:image/png;base64,") for picture in pictures)
-    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"} == set()
+    assert {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base"} == set()
+    assert page.all("script") == [{}]
     rest = DATA_URI.sub("", text)
     for word in ("http:", "https:", "//", "url(", "@import", "file:", "javascript"):
         assert word not in rest
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_sections_stand_in_order(written):
     """Warnings come first, then figures, pictures, facts and what the map is not for."""
     text = written(warnings=["12 % lies outside the training set."])
@@ -115,6 +126,7 @@ def test_sections_stand_in_order(written):
     assert text.index("12 % lies outside") < text.index("RMSE") < text.index("espcn") < caveat
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_no_warnings_leave_no_box(written):
     """Without warnings there is no empty box, without facts no empty table."""
     page = Page(written(facts={}, figures={}))
@@ -124,9 +136,9 @@ def test_no_warnings_leave_no_box(written):
 
 
 def test_pictures_have_words_and_sizes(written):
-    """There are the map, six of the detail, difference and two charts, all described."""
+    """There are the map, six of the detail, two to slide, difference and two charts."""
     images = Page(written()).all("img")
-    assert len(images) == 10
+    assert len(images) == 12
     assert all(len(image["alt"]) > 10 for image in images)
 
 
@@ -137,13 +149,14 @@ def test_what_users_write_is_escaped(written):
     overview = dataclasses.replace(relief_view(24, 32), place=evil)
     told = {"title": evil, "facts": {evil: evil}, "figures": {evil: evil}, "warnings": [evil]}
     text = written(overview, detail, **told)
-    assert "<script" not in text.lower()
-    assert text.count(html.escape(evil)) == 10
+    assert text.lower().count("<script") == 1
+    assert text.count(str(escape(evil))) == 10
     text = written(overview, detail, unit='"><script>$', **told)
-    assert "<script" not in text.lower()
+    assert text.lower().count("<script") == 1
     assert Page(text).open == []
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_box_frames_the_detail(written):
     """The box is drawn at the detail's share of the overview, which may be a part itself."""
     overview = relief_view(24, 32, window=(100, 200, 240, 320))
@@ -154,6 +167,7 @@ def test_box_frames_the_detail(written):
     assert 'class="box"' not in text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_ruler_is_a_round_length(written):
     """32 · 4 pixels of 40 m are 5120 m, so a bar of 1 km is 19.5 % of the picture."""
     text = written()
@@ -162,6 +176,7 @@ def test_ruler_is_a_round_length(written):
     assert 'class="ruler"' not in unknown
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_pixels_that_are_not_square_keep_their_shape(written):
     """Frames are as wide and high as the ground: 16 · 40 m against 12 · 30 m."""
     frames = [tag for tag in Page(written()).all("div") if tag.get("class") == "frame"]
@@ -200,7 +215,7 @@ def test_odd_maps_are_drawn(written, change, delta_m):
     """Gaps, plains and nothing at all give a page without a warning and without nan in it."""
     overview, detail = (change(relief_view(delta_m=delta_m)) for _ in range(2))
     text = DATA_URI.sub("", written(overview, detail))
-    assert len(Page(text).all("img")) == 10
+    assert len(Page(text).all("img")) == 12
     assert not re.search(r"\b(nan|inf)\b", text)
     missing = bool(~np.isfinite(overview.after).all())
     assert ("Grey: missing" in text) == missing
@@ -211,7 +226,7 @@ def test_tiny_details_are_drawn(written, size):
     """Details of a few pixels have a page too, even if no pixel has a slope."""
     detail = relief_view(size, size)
     text = written(detail, detail)
-    assert len(Page(text).all("img")) == 10
+    assert len(Page(text).all("img")) == 12
 
 
 @pytest.mark.parametrize("top", [1, 255])
@@ -229,10 +244,11 @@ def test_colour_images_are_shown_as_they_are(written, top):
         "Profile",
         "How this map was made",
     ]
-    assert len(page.all("img")) == 6
+    assert len(page.all("img")) == 8
     assert "mean of the channels" in text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_grey_values_are_no_relief(written):
     """One channel in another unit is shown in grey, not as hills and slopes."""
     text = written(unit="nm")
@@ -248,6 +264,7 @@ def test_channel_axis_may_be_there(written):
     assert written(cube, cube) == written(plane, plane)
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_views_are_not_changed(written):
     """The caller's arrays are as they were."""
     view = gaps(relief_view())
@@ -276,11 +293,23 @@ def test_views_that_do_not_fit_are_refused(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_charts")
+def test_bicubic_slides_over_super_resolution(written):
+    """In the detail both can be compared, as shaded relief or, of an image, as they are."""
+    for unit in ("m", "nm"):
+        text = written(unit=unit)
+        [slider] = Page(text).all("input")
+        assert "Bicubic (left) with Super-resolution (right)" in slider["aria-label"]
+        detail = text[text.index("<h2>Detail") : text.index("<h2>Difference")]
+        assert detail.index("Move the line") > detail.index('type="range"')
+
+
+@pytest.mark.usefixtures("no_charts")
 def test_overview_may_be_reduced(written):
     """The sizes of an overview need not fit one another."""
     overview = relief_view(24, 32)
     overview = dataclasses.replace(overview, bicubic=hills(7, 9), after=hills(29, 37))
-    assert len(Page(written(overview)).all("img")) == 10
+    assert len(Page(written(overview)).all("img")) == 12
 
 
 def test_failure_leaves_the_old_page(tmp_path, monkeypatch):
@@ -291,7 +320,7 @@ def test_failure_leaves_the_old_page(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.os, "replace", broken)
+    monkeypatch.setattr(atomic.os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
         write_map_report(path, relief_view(), relief_view(), "t", {}, {})
     with pytest.raises(OSError, match="disk full"):
@@ -307,7 +336,7 @@ def test_same_map_same_page(written):
 
 def test_tensorflow_is_not_needed():
     """Importing the report does not import TensorFlow."""
-    code = "import sys, toolbox.report; print('tensorflow' in sys.modules)"
+    code = "import sys, toolbox.tasks.bathymetry.report; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -408,7 +437,7 @@ def test_hillshade_strips_leave_no_seam(tmp_path, monkeypatch):
     elevation = hills(37, 20)
     options = {"limits": (-1800.0, -1100.0), "exaggeration": 2.0}
     write_hillshade(tmp_path / "whole.png", elevation, (9.0, 8.0), **options)
-    monkeypatch.setattr(report, "_SAMPLE", 100)
+    monkeypatch.setattr(relief, "_SAMPLE", 100)
     write_hillshade(tmp_path / "strips.png", elevation, (9.0, 8.0), **options)
     assert (tmp_path / "whole.png").read_bytes() == (tmp_path / "strips.png").read_bytes()
 

@@ -1,20 +1,29 @@
 """The report of a test on SEM pictures: complete, true to its figures, unimpressed by gaps."""
 
 import copy
-import html
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from matplotlib.image import imread
 
-from toolbox import sem_report
-from toolbox.sem_report import print_sem_report, write_sem_report
+from toolbox.tasks.sem import report as sem_report
+from toolbox.tasks.sem.details import curves_of, places_of, window_about
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemResults
+from toolbox.tasks.sem.report import print_sem_report, sem_page
 
 DATA_URI = re.compile(r'data:image/png;base64,[A-Za-z0-9+/=]+(?=")')
+
+
+def write_sem_report(results, pictures, folder, facts, **more):
+    """Write pictures and page as a test does; return all files."""
+    sem_page(results, pictures, folder, facts, **more).write(folder / "report.html")
+    return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
 BIASES = {"raw": -0.087, "gaussian": 0.77, "non_local_means": 0.789, "restored": 0.044}
 
 
@@ -258,10 +267,10 @@ def test_verdict_stands_first_and_names_what_is_flagged(written):
     gate = {"tolerance_nm": 0.5, "largest_likely_cd_change_nm": 0.93, "verdict": "fail"}
     results = results_of(do_no_harm={**gate, "flagged": ["b.tif", "c.tif"]})
     text = written(results)
-    assert text.index('class="verdict fail"') < text.index("<h2>Figures")
+    assert text.index('class="verdict bad"') < text.index("<h2>Figures")
     for said in ("Do no harm: FAIL", "0.930 nm", "0.5 nm", "2 of 3 (b.tif, c.tif)"):
         assert said in text
-    assert 'class="verdict pass"' in written()
+    assert 'class="verdict good"' in written()
 
 
 def test_many_flagged_pictures_are_counted():
@@ -287,7 +296,7 @@ def test_what_users_write_is_escaped(written):
     results.per_picture["name"] = evil
     text = written(results, [lines_picture(evil)], {evil: evil})
     assert "<b>" not in text
-    assert text.count(html.escape(evil)) >= 6
+    assert text.count(str(escape(evil))) >= 6
 
 
 def test_names_with_dollars_are_drawn(tmp_path):
@@ -387,25 +396,21 @@ def test_pictures_go_from_most_to_least_changed(written):
 def test_details_show_what_is_measured():
     """The part in close-up lies inside the picture and holds the middle line or the whole disc."""
     line = lines_picture()
-    places = sem_report._places(line, False, 0.5)
-    top, left, rows, columns = sem_report._window(line.high.shape, places)
+    places = places_of(line, False, 0.5)
+    top, left, rows, columns = window_about(line.high.shape, places)
     assert (rows, columns) == (96, 96)
     assert top + rows <= 100 and left < 55 and left + columns > 71
     disc = disc_picture()
-    top, left, rows, columns = sem_report._window(
-        disc.high.shape, sem_report._places(disc, True, 0.5)
-    )
+    top, left, rows, columns = window_about(disc.high.shape, places_of(disc, True, 0.5))
     assert left < 57 - 26 and left + columns > 57 + 26 and top + rows <= 110
 
 
 def test_measured_edges_lie_on_the_lines():
     """Curves over a picture without noise are its true edges, to a tenth of a pixel."""
     picture = lines_picture()
-    curves = sem_report._curves(picture.high, sem_report._places(picture, False, 0.5), 0.5)
+    curves = curves_of(picture.high, places_of(picture, False, 0.5), 0.5)
     truth = np.concatenate(picture.truth)
     found = np.stack([x for x, _ in curves])
     assert np.sqrt(np.nanmean((found - truth) ** 2)) < 0.1
-    [(x, y)] = sem_report._curves(
-        disc_picture().high, sem_report._places(disc_picture(), True, 0.5), 0.5
-    )
+    [(x, y)] = curves_of(disc_picture().high, places_of(disc_picture(), True, 0.5), 0.5)
     np.testing.assert_allclose(np.hypot(x - 57, y - 54), 25, atol=0.1)

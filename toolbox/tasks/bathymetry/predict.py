@@ -26,6 +26,8 @@ from toolbox.run import Run
 from toolbox.tasks.bathymetry.prediction_report import PredictionReport
 from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
 
+#: Per cent of the input outside the range from which it is worth a warning: not "0.0 %".
+_LEAST_SHARE = 0.05
 _NOT_METRES = r"(km|kilomet|dm|decimet|cm|centimet|mm|millimet|ft|foot|feet|us|fathom)"
 
 
@@ -250,8 +252,8 @@ class MapPredictor:
         agreement = f"RMS {rmse:.3g}, at most {figures.worst:.3g}"
         print(f"difference between the result, averaged back, and the input: {agreement}")
         warnings = []
-        if figures.outside:
-            share = 100 * figures.outside / figures.count
+        share = 100 * figures.outside / figures.count
+        if share >= _LEAST_SHARE:
             warnings = [
                 f"{share:.1f} % of the input lies outside the depths and slopes of the training "
                 f"data"

@@ -10,8 +10,9 @@ import numpy as np
 
 from toolbox.inference.work_file import WorkFile
 from toolbox.io.maps import MapReader
-from toolbox.report import MapView, choose_detail, write_hillshade, write_map_report
 from toolbox.resample import enlarge, fill_gaps
+from toolbox.tasks.bathymetry.relief import write_hillshade
+from toolbox.tasks.bathymetry.report import MapView, choose_detail, write_map_report
 
 #: Longest side of an overview, and side of the detail, in low-resolution pixels.
 _OVERVIEW, _DETAIL = 360, 64

@@ -1,0 +1,44 @@
+"""The page kit: every HTML report of the project is made with it. It knows no domain."""
+
+from toolbox.pages.charts import chart, figure_png
+from toolbox.pages.kit import (
+    Box,
+    Cell,
+    Chart,
+    Column,
+    Facts,
+    Line,
+    Page,
+    Picture,
+    Row,
+    Ruler,
+    ScaleBar,
+    Slider,
+    Table,
+    TableRow,
+    Text,
+)
+from toolbox.pages.pictures import number, repeat, round_length
+
+__all__ = [
+    "Box",
+    "Cell",
+    "Chart",
+    "Column",
+    "Facts",
+    "Line",
+    "Page",
+    "Picture",
+    "Row",
+    "Ruler",
+    "ScaleBar",
+    "Slider",
+    "Table",
+    "TableRow",
+    "Text",
+    "chart",
+    "figure_png",
+    "number",
+    "repeat",
+    "round_length",
+]

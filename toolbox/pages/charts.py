@@ -1,0 +1,58 @@
+"""Matplotlib charts for pages, with a form for telephones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from toolbox.pages.kit import Chart
+from toolbox.pages.pictures import METADATA
+
+_NARROW_INCHES, _WIDE_INCHES = (4.9, 3.7), (9.6, 3.6)
+
+
+def chart(draw: Callable[[Axes], None], alt: str, caption: str, wide: bool = False) -> Chart:
+    """Draw a chart of one axis.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws into the axis that it is given; called once for each form.
+    alt, caption : str
+        Words that stand for the chart, and the line below it.
+    wide : bool
+        As wide as the page; telephones are shown the narrow form then.
+
+    Returns
+    -------
+    toolbox.pages.Chart
+        To be put into a section.
+    """
+    narrow = _drawn(draw, _NARROW_INCHES)
+    if not wide:
+        return Chart(narrow, alt, caption)
+    return Chart(_drawn(draw, _WIDE_INCHES), alt, caption, narrow=narrow)
+
+
+def figure_png(figure: Figure, dpi: int = 200, tight: bool = False) -> bytes:
+    """Return a figure as a PNG file, the same for the same figure; `tight` cuts its margins."""
+    target = io.BytesIO()
+    box = "tight" if tight else None
+    figure.savefig(target, format="png", dpi=dpi, metadata=METADATA, bbox_inches=box)
+    return target.getvalue()
+
+
+def _drawn(draw: Callable[[Axes], None], inches: tuple[float, float]) -> bytes:
+    figure = Figure(figsize=inches, layout="constrained")
+    ax = figure.subplots()
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    draw(ax)
+    names = ax.get_legend_handles_labels()[1]
+    if names:
+        long = sum(map(len, names)) > 10 * inches[0]
+        figure.legend(loc="outside upper left", frameon=False, fontsize=9, ncols=1 if long else 3)
+    return figure_png(figure)
