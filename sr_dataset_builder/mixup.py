@@ -63,26 +63,31 @@ PICKED = "picked_images"
 _CHUNK = 2048
 
 
-class MixupParams(Settings):
+class MixSettings(Settings):
+    """How to divide, mix and pick: what the files of mixup and of adapt have in common."""
+
+    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
+    threshold: Float | None = None
+    std: Annotated[Float, Field(ge=0)] = 0.05
+    random_split: bool = False
+    lambda_rule: LambdaRule = "solve"
+    alpha: Annotated[Float, Field(gt=0)] = 0.5
+    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
+    increase_rate: Annotated[Float, Field(gt=0)] = 2
+    pick_number: Count | None = None
+    plot_figure: bool = False
+    seed: Annotated[Int, Field(ge=0)] = 0
+
+
+class MixupParams(MixSettings):
     """What a mixup file (YAML) may say."""
 
     train_dir: str
     train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
     target_data_csv: str
-    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
-    threshold: Float | None = None
-    std: Annotated[Float, Field(ge=0)] = 0.05
     save_dir_name: str = "mixup_data"
-    random_split: bool = False
-    alpha: Annotated[Float, Field(gt=0)] = 0.5
-    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
-    lambda_rule: LambdaRule = "solve"
-    plot_figure: bool = False
     original_image_num: Count
-    increase_rate: Annotated[Float, Field(gt=0)] = 2
-    pick_number: Count | None = None
     delta_lr_m: Metres | tuple[Metres, Metres] | None = None
-    seed: Annotated[Int, Field(ge=0)] = 0
     get_slope_difference: SlopeDifference = SlopeDifference()
 
     @model_validator(mode="after")
