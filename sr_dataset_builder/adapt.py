@@ -20,11 +20,11 @@ from pydantic import Field
 
 from sr_dataset_builder.dataset import Dataset, Metres
 from sr_dataset_builder.flip import FLIPS
-from sr_dataset_builder.mixup import PICKED, MixupParams
+from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
-from toolbox.config import Count, Float, Int, Settings, Variable, check, read_yaml
+from toolbox.config import Count, Float, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
@@ -37,7 +37,7 @@ from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_featur
 POOL = "pool"
 
 
-class AdaptParams(Settings):
+class AdaptParams(MixSettings):
     """What an adaptation file (YAML) may say."""
 
     data_dir: Annotated[str, Field(min_length=1)]
@@ -48,20 +48,9 @@ class AdaptParams(Settings):
     positive: Literal["up", "down"] = "up"
     target_stride: tuple[Count, Count] = (8, 8)
     target_delta_m: Metres | tuple[Metres, Metres] | None = None
-    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
     flips: bool = True
     angles: tuple[Float, ...] = tuple(range(30, 360, 30))
     fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
-    threshold: Float | None = None
-    std: Annotated[Float, Field(ge=0)] = 0.05
-    random_split: bool = False
-    lambda_rule: LambdaRule = "solve"
-    alpha: Annotated[Float, Field(gt=0)] = 0.5
-    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
-    increase_rate: Annotated[Float, Field(gt=0)] = 2
-    pick_number: Count | None = None
-    plot_figure: bool = False
-    seed: Annotated[Int, Field(ge=0)] = 0
     keep_pool: bool = False
 
 
@@ -135,7 +124,7 @@ def adapt(params: AdaptParams) -> None:
     target_csv, data_csv = out / "target" / "data_LR.csv", pool / "data_LR.csv"
     copies = [pool / f"data_{kind}.npy" for kind in ("HR", "LR")]
     picked = pool / "mixup" / PICKED
-    ready = [out / s / f"data_{kind}.pkl" for s in ("train",) for kind in ("HR", "LR")]
+    ready = [out / "train" / f"data_{kind}.pkl" for kind in ("HR", "LR")]
     ready += [
         out / split / _images(source / split, kind).name
         for split in ("validation", "test")
@@ -148,7 +137,11 @@ def adapt(params: AdaptParams) -> None:
             [target_csv],
         ),
         ("flips and rotations", lambda: _copies(params, source, pool), copies),
-        ("features of the training pairs", lambda: _features(pool, delta_m), [data_csv]),
+        (
+            "features of the training pairs",
+            lambda: write_feature_csv(load_images(copies[1]), delta_m, data_csv, True),
+            [data_csv],
+        ),
         (
             "mixtures and choice",
             lambda: _mix(params, pool, target_csv, len(lr), delta_m),
@@ -213,12 +206,8 @@ def _copies(params: AdaptParams, source: Path, pool: Path) -> None:
     append_copies(files, [*flips, rotations(params.angles, params.fill_mode)])
 
 
-def _features(pool: Path, delta_m: Spacing) -> None:
-    write_feature_csv(load_images(pool / "data_LR.npy"), delta_m, pool / "data_LR.csv", True)
-
-
 def _mix(params: AdaptParams, pool: Path, csv: Path, originals: int, delta_m: Spacing) -> None:
-    shared = params.model_dump(include=set(MixupParams.model_fields))
+    shared = params.model_dump(include=set(MixSettings.model_fields))
     mixup = MixupParams(
         **shared,
         train_dir=str(pool),

@@ -14,13 +14,15 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from sr_dataset_builder.dataset import Metres
 from sr_dataset_builder.mixup_report import (
     Report,
     SlopeDifference,
@@ -39,12 +41,12 @@ from toolbox.progress import progress
 from toolbox.tasks.bathymetry.adaptive import (
     FEATURES,
     Feature,
+    Groups,
     LambdaRule,
     MixRule,
     Mixtures,
     counts_in,
     group_threshold,
-    mixture,
     pick,
     plan_mixtures,
     target_edges,
@@ -57,34 +59,36 @@ from toolbox.tasks.bathymetry.terrain import (
     write_feature_csv,
 )
 
-Groups = list[np.ndarray]
+Parts = list[np.ndarray]
 PICKED = "picked_images"
 _CHUNK = 2048
 
 
-Metres = Annotated[Float, Field(gt=0)]
+class MixSettings(Settings):
+    """How to divide, mix and pick: what the files of mixup and of adapt have in common."""
+
+    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
+    threshold: Float | None = None
+    std: Annotated[Float, Field(ge=0)] = 0.05
+    random_split: bool = False
+    lambda_rule: LambdaRule = "solve"
+    alpha: Annotated[Float, Field(gt=0)] = 0.5
+    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
+    increase_rate: Annotated[Float, Field(gt=0)] = 2
+    pick_number: Count | None = None
+    plot_figure: bool = False
+    seed: Annotated[Int, Field(ge=0)] = 0
 
 
-class MixupParams(Settings):
+class MixupParams(MixSettings):
     """What a mixup file (YAML) may say."""
 
     train_dir: str
     train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
     target_data_csv: str
-    target_value: Annotated[Int, Field(ge=0, le=3)] = 3
-    threshold: Float | None = None
-    std: Annotated[Float, Field(ge=0)] = 0.05
     save_dir_name: str = "mixup_data"
-    random_split: bool = False
-    alpha: Annotated[Float, Field(gt=0)] = 0.5
-    lamb: Annotated[Float, Field(gt=0, lt=1)] = 0.8
-    lambda_rule: LambdaRule = "solve"
-    plot_figure: bool = False
     original_image_num: Count
-    increase_rate: Annotated[Float, Field(gt=0)] = 2
-    pick_number: Count | None = None
     delta_lr_m: Metres | tuple[Metres, Metres] | None = None
-    seed: Annotated[Int, Field(ge=0)] = 0
     get_slope_difference: SlopeDifference = SlopeDifference()
 
     @model_validator(mode="after")
@@ -103,7 +107,135 @@ class MixupParams(Settings):
         return self
 
 
-# --- the manual's functions ------------------------------------------------------------------
+# --- the steps -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMixup:
+    """What is wanted of the training data, and the steps towards it in their order.
+
+    Both the program and the manual's functions call these; none of them touches a file.
+
+    Attributes
+    ----------
+    key : str
+        One of `FEATURES`.
+    target : numpy.ndarray, shape (T,)
+        That feature of the target's LR patches, in the unit of the table; NaN does not count.
+    increase_rate : float
+        Images wanted for each target patch.
+    pick_number : int, optional
+        Images wanted in all, instead of `increase_rate` times the target's.
+    threshold : float, optional
+        Where the groups part; default the middle of the target's fullest bin.
+    std : float
+        Each patch meets a threshold of its own, drawn with this standard deviation; 0 for none.
+    rule : MixRule
+        How mixing ratios are chosen.
+    seed : int
+        Seed of all draws; every step has a stream of its own.
+    """
+
+    key: str
+    target: np.ndarray
+    increase_rate: float = 2
+    pick_number: int | None = None
+    threshold: float | None = None
+    std: float = 0.0
+    rule: MixRule = dataclasses.field(default_factory=MixRule)
+    seed: int = 0
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """Edges of the target's histogram, shape (bins + 1,)."""
+        return target_edges(self.target)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Number of the target's patches in each bin, shape (bins,)."""
+        return counts_in(self.target, self.edges)
+
+    @property
+    def limit(self) -> float:
+        """Threshold in force, in the unit of the feature."""
+        if self.threshold is not None:
+            return self.threshold
+        return group_threshold(self.edges, self.counts)
+
+    @cached_property
+    def quota(self) -> np.ndarray:
+        """Number of images wanted in each bin, shape (bins,)."""
+        if self.pick_number is None:
+            return np.rint(self.increase_rate * self.counts).astype(np.int64)
+        shares = self.pick_number * self.counts / max(1, self.counts.sum())
+        quota = np.floor(shares).astype(np.int64)
+        # What rounding down leaves over goes to the largest remainders.
+        left = self.pick_number - quota.sum() if self.counts.any() else 0
+        quota[np.argsort(quota - shares, kind="stable")[:left]] += 1
+        return quota
+
+    def divide(self, values: np.ndarray, original_image_num: int) -> Groups:
+        """Divide a pool with the feature `values` (N,), kind after kind, into its groups."""
+        rng = np.random.default_rng([self.seed, 0])
+        limits = rng.normal(self.limit, self.std, len(values))
+        return Groups.divide(values, np.arange(len(values)) // original_image_num, limits)
+
+    def plan(self, lr: np.ndarray, groups: Groups, feature: Feature) -> Mixtures:
+        """Plan mixtures of the LR patches (N, h, w, C) for what the originals lack in each bin."""
+        # Copies repeat terrain and do not count as held; see docs/decisions/0010.
+        originals = np.concatenate([groups.high[0], groups.low[0]])
+        held = counts_in(groups.values[originals], self.edges)
+        wanted = np.maximum(0, self.quota - held)
+        rng = np.random.default_rng([self.seed, 1])
+        return plan_mixtures(
+            lr, groups, self.edges, wanted, feature=feature, rule=self.rule, rng=rng
+        )
+
+    def choose(
+        self, pool: pd.DataFrame, original_image_num: int, first_mixture: int, where: Path
+    ) -> np.ndarray:
+        """Choose images of the pool whose features follow the target.
+
+        Parameters
+        ----------
+        pool : pandas.DataFrame
+            Features of the originals, their flips, their other copies and the mixtures.
+        original_image_num, first_mixture : int
+            Number of originals, and the pool number at which the mixtures begin.
+        where : pathlib.Path
+            Place of the pool, for messages.
+
+        Returns
+        -------
+        numpy.ndarray of int
+            Sorted pool numbers.
+
+        Raises
+        ------
+        DataError
+            If nothing is wanted, or no image of the pool has a finite feature.
+        """
+        number = np.arange(len(pool))
+        fresh = (number < original_image_num) | (number >= first_mixture)
+        chosen = pick(
+            pool[self.key].to_numpy(float),
+            # Turned copies are interpolated and come last.
+            priorities=np.select([fresh, number < 4 * original_image_num], [0, 1], 2),
+            depths=pool["mean_altitude"].to_numpy(float),
+            edges=self.edges,
+            quota=self.quota,
+        )
+        if not self.quota.any():
+            raise DataError(
+                f"increase_rate {self.increase_rate:g} of {len(self.target)} target images rounds "
+                f"to no image. Raise it, or set pick_number."
+            )
+        if not len(chosen):
+            raise DataError(f"{where}: no image of the pool has a finite {self.key}.")
+        return chosen
+
+
+# --- the manual's functions: the same steps under its names and arguments ----------------------
 
 
 def Load_csv_norm(
@@ -115,8 +247,8 @@ def Load_csv_norm(
     threshold: float | None = None,
     std: float = 0.0,
     seed: int = 0,
-) -> tuple[Groups, Groups, Groups, Groups, pd.DataFrame, pd.DataFrame]:
-    """Read the feature tables and divide the pool into a steep and a gentle group.
+) -> tuple[Parts, Parts, Parts, Parts, pd.DataFrame, pd.DataFrame]:
+    """Read the feature tables and divide the pool: the manual's form of `AdaptiveMixup.divide`.
 
     Parameters
     ----------
@@ -152,28 +284,15 @@ def Load_csv_norm(
     DataError
         If a table is missing, lacks the column, or has fewer rows than originals.
     """
-    df, target_df = _read_table(data_csv, target_key), _read_table(target_data_csv, target_key)
-    if len(df) < original_image_num:
-        raise DataError(
-            f"{data_csv}: original_image_num must be at most its {len(df)} rows; received "
-            f"{original_image_num}."
-        )
+    df, target_df = _read_tables(data_csv, target_data_csv, target_key, original_image_num)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    values = df[target_key].to_numpy(float)
-    if threshold is None:
-        edges = target_edges(target_df[target_key].to_numpy(float))
-        threshold = group_threshold(edges, counts_in(target_df[target_key].to_numpy(float), edges))
-    limits = np.random.default_rng([seed, 0]).normal(threshold, std, len(values))
-    kinds = np.arange(len(values)) // original_image_num
-    groups: list[Groups] = [[], [], [], []]
-    for kind in range(kinds[-1] + 1):
-        members = np.flatnonzero((kinds == kind) & np.isfinite(values))
-        members = members[np.argsort(values[members], kind="stable")]
-        steep = values[members] >= limits[members]
-        high, low = members[steep][::-1], members[~steep]
-        for group, numbers in zip(groups, (high, low, values[high], values[low]), strict=True):
-            group.append(numbers)
-    return groups[0], groups[1], groups[2], groups[3], df, target_df
+    target = target_df[target_key].to_numpy(float)
+    steps = AdaptiveMixup(target_key, target, threshold=threshold, std=std, seed=seed)
+    groups = steps.divide(df[target_key].to_numpy(float), original_image_num)
+    slope_high, slope_low = (
+        [groups.values[part] for part in parts] for parts in (groups.high, groups.low)
+    )
+    return groups.high, groups.low, slope_high, slope_low, df, target_df
 
 
 def Load_imgs(imgs_file: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -202,8 +321,8 @@ def mixup_norm(
     imgs_HR_org: np.ndarray,
     imgs_LR: np.ndarray,
     imgs_LR_org: np.ndarray,
-    index_high: Groups,
-    index_low: Groups,
+    index_high: Parts,
+    index_low: Parts,
     train_dir: str | os.PathLike[str],
     target_df: pd.DataFrame,
     target_key: str,
@@ -214,7 +333,7 @@ def mixup_norm(
     rule: MixRule | None = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, Mixtures]:
-    """Mix steep and gentle patches so that the pool can follow the target's histogram.
+    """Mix steep and gentle patches: the manual's form of `AdaptiveMixup.plan`.
 
     Parameters
     ----------
@@ -257,25 +376,19 @@ def mixup_norm(
     if feature is None:
         delta_m = recorded_spacing(Path(train_dir, "data_LR.pkl"), "LR")
         feature = Feature.of_table(target_key, feature_table(measured, delta_m, True), delta_m)
-    values = feature(measured)
-    target = target_df[target_key].to_numpy(float)
-    plan = _plan(
-        measured,
-        values,
-        index_high,
-        index_low,
-        target,
-        feature,
-        _quotas(counts_in(target, target_edges(target)), increase_rate, None),
-        rule or MixRule(),
-        seed,
+    steps = AdaptiveMixup(
+        target_key,
+        target_df[target_key].to_numpy(float),
+        increase_rate=increase_rate,
+        rule=rule or MixRule(),
+        seed=seed,
     )
-    mixed = [_mixed(imgs, plan) for imgs in (imgs_HR_org, imgs_LR_org)]
-    pools = [
-        np.concatenate([np.asarray(imgs, np.float32), new])
-        for imgs, new in zip((imgs_HR_org, imgs_LR_org), mixed, strict=True)
-    ]
-    return pools[0], pools[1], plan
+    plan = steps.plan(measured, Groups(feature(measured), index_high, index_low), feature)
+    imgs_HR_mixup, imgs_LR_mixup = (
+        np.concatenate([np.asarray(imgs, np.float32), plan.mix(imgs)])
+        for imgs in (imgs_HR_org, imgs_LR_org)
+    )
+    return imgs_HR_mixup, imgs_LR_mixup, plan
 
 
 def get_slope(h: np.ndarray, delta: Spacing = 50) -> float:
@@ -300,7 +413,7 @@ def pick_images(
     pick_number: int | None = None,
     delta_lr_m: Spacing | None = None,
 ) -> np.ndarray:
-    """Choose training images whose features follow the target, and write ``picked_images/``.
+    """Choose images and write ``picked_images/``: the manual's form of `AdaptiveMixup.choose`.
 
     Originals and mixtures are taken first, then flips, then rotations; what a bin cannot give is
     taken from the nearest bins; within a bin, images are evenly spaced by mean depth.
@@ -337,37 +450,15 @@ def pick_images(
         If no image of the pool has a finite feature.
     """
     pool = _read_table(Path(save_dir, "data_LR.csv"), target_key)
+    steps = AdaptiveMixup(
+        target_key,
+        target_df[target_key].to_numpy(float),
+        increase_rate=increase_rate,
+        pick_number=pick_number,
+    )
     first_mixture = len(_read_table(data_csv, target_key))
-    target = target_df[target_key].to_numpy(float)
-    edges = target_edges(target)
-    quota = _quotas(counts_in(target, edges), increase_rate, pick_number)
-    number = np.arange(len(pool))
-    priorities = np.select(
-        [number >= first_mixture, number < original_image_num, number < 4 * original_image_num],
-        [0, 0, 1],
-        2,
-    )
-    depths = pool["mean_altitude"].to_numpy(float)
-    chosen = pick(pool[target_key].to_numpy(float), priorities, depths, edges, quota)
-    if not quota.any():
-        raise DataError(
-            f"increase_rate {increase_rate:g} of {len(target)} target images rounds to no image. "
-            f"Raise it, or set pick_number."
-        )
-    if not len(chosen):
-        raise DataError(f"{save_dir}: no image of the pool has a finite {target_key}.")
-    folder = Path(save_dir, PICKED)
-    ending = _ending(save_dir)
-    for name, imgs in (("HR", imgs_HR_mixup), ("LR", imgs_LR_mixup)):
-        with writing_images(folder / f"data_{name}{ending}", (len(chosen), *imgs.shape[1:])) as out:
-            for start in range(0, len(chosen), _CHUNK):
-                part = chosen[start : start + _CHUNK]
-                out[start : start + len(part)] = imgs[part]
-    picked = load_images(folder / f"data_LR{ending}")
-    delta_m = delta_lr_m or recorded_spacing(Path(save_dir, f"data_LR{ending}"), "LR")
-    write_table(
-        feature_table(picked, delta_m, True).assign(pool_index=chosen), folder / "data_LR.csv"
-    )
+    chosen = steps.choose(pool, original_image_num, first_mixture, Path(save_dir))
+    _write_picked(Path(save_dir), chosen, imgs_HR_mixup, imgs_LR_mixup, delta_lr_m)
     return chosen
 
 
@@ -387,61 +478,41 @@ def indices_of_the_nearest(data: Sequence[float] | np.ndarray, value: float) -> 
 
 def run(params: MixupParams) -> Report:
     """Mix, pick and report, as the file says; returns what was reached."""
-    folder = Path(params.train_dir)
-    save_dir = folder / params.save_dir_name
-    hr, lr = _load_pairs(params)
+    folder, originals = Path(params.train_dir), params.original_image_num
+    save_dir, lr_file = folder / params.save_dir_name, folder / params.train_data[1]
     key = FEATURES[params.target_value]
-    delta_m = params.delta_lr_m or recorded_spacing(folder / params.train_data[1], "LR")
-    data_csv = (folder / params.train_data[1]).with_suffix(".csv")
-    if not data_csv.is_file():
-        write_feature_csv(lr, delta_m, data_csv, normalized_column=True)
-    groups = _groups(params, data_csv, save_dir, key)
-    index_high, index_low, _, _, df, target_df = groups
-    if len(df) != len(lr):
-        raise DataError(f"{data_csv}: expected {len(lr)} rows, one an image; received {len(df)}.")
-    target = target_df[key].to_numpy(float)
-    quota = _quotas(
-        counts_in(target, target_edges(target)), params.increase_rate, params.pick_number
-    )
-    feature = Feature.of_table(key, df, delta_m)
-    rule = MixRule(params.lambda_rule, params.alpha, params.lamb)
-    values = df[key].to_numpy(float)
-    plan = _plan(lr, values, index_high, index_low, target, feature, quota, rule, params.seed)
-    pools = [
-        _write_pool(save_dir / f"data_{kind}{_ending(params.train_data[1])}", imgs, plan)
-        for kind, imgs in (("HR", hr), ("LR", lr))
-    ]
-    write_feature_csv(load_images(pools[1]), delta_m, save_dir / "data_LR.csv", True)
-    chosen = pick_images(
-        target_df,
-        save_dir,
-        load_images(pools[0]),
-        load_images(pools[1]),
-        params.original_image_num,
+    hr, lr = _load_pairs(params)
+    delta_m = params.delta_lr_m or recorded_spacing(lr_file, "LR")
+    table, target_table = _features(params, lr, delta_m)
+    save_dir.mkdir(parents=True, exist_ok=True)
+    steps = AdaptiveMixup(
         key,
-        data_csv,
-        params.increase_rate,
-        params.pick_number,
-        delta_m,
+        target_table[key].to_numpy(float),
+        increase_rate=params.increase_rate,
+        pick_number=params.pick_number,
+        threshold=params.threshold,
+        std=params.std if params.random_split else 0.0,
+        rule=MixRule(params.lambda_rule, params.alpha, params.lamb),
+        seed=params.seed,
     )
-    pool_values = pd.read_csv(save_dir / "data_LR.csv")[key].to_numpy(float)
-    before = values[: params.original_image_num]
-    report = Report(
-        target_key=key,
-        threshold=_threshold(params, target),
-        threshold_set=params.threshold is not None,
-        target_images=len(target),
-        mixtures=len(plan.pairs),
-        mixtures_missing=int(plan.missing.sum()),
-        picked=len(chosen),
-        wanted=int(quota.sum()),
-        steep=sum(map(len, index_high)),
-        gentle=sum(map(len, index_low)),
-        wasserstein_before=distance(before, target),
-        wasserstein_after=distance(pool_values[chosen], target),
+    groups = steps.divide(table[key].to_numpy(float), originals)
+    plan = steps.plan(lr, groups, Feature.of_table(key, table, delta_m))
+    hr_pool, lr_pool = (
+        _write_pool(save_dir / f"data_{kind}{lr_file.suffix}", imgs, plan)
+        for kind, imgs in (("HR", hr), ("LR", lr))
     )
-    _write_report(params, report, save_dir)
-    draw_report(report, before, target, pool_values[chosen], save_dir / "report.png")
+    write_feature_csv(lr_pool, delta_m, save_dir / "data_LR.csv", normalized_column=True)
+    # Read back, because that is what the manual's pick_images sees: text rounds the last digit.
+    pool = _read_table(save_dir / "data_LR.csv", key)
+    chosen = steps.choose(pool, originals, first_mixture=len(lr), where=save_dir)
+    _write_picked(save_dir, chosen, hr_pool, lr_pool, delta_m)
+    after = pool[key].to_numpy(float)[chosen]
+    report = _report(steps, groups, plan, groups.values[:originals], after)
+    with replacing(save_dir / "report.json") as beside:
+        beside.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
+    if params.get_slope_difference.valid:
+        write_slope_difference(params.get_slope_difference, save_dir / "slope_difference.csv")
+    draw_report(report, groups.values[:originals], steps.target, after, save_dir / "report.png")
     if params.plot_figure:
         draw_mixtures(lr, plan, save_dir / "mixtures.png")
     return report
@@ -463,14 +534,13 @@ def _load_pairs(params: MixupParams) -> tuple[np.ndarray, np.ndarray]:
     return hr, lr
 
 
-def _write_report(params: MixupParams, report: Report, save_dir: Path) -> None:
-    with replacing(save_dir / "report.json") as beside:
-        beside.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
-    if params.get_slope_difference.valid:
-        write_slope_difference(params.get_slope_difference, save_dir / "slope_difference.csv")
-
-
-def _groups(params: MixupParams, data_csv: Path, save_dir: Path, key: str) -> Any:
+def _features(
+    params: MixupParams, lr: np.ndarray, delta_m: Spacing
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the features of the pool, made from `lr` if there is no table yet, and the target's."""
+    data_csv = Path(params.train_dir, params.train_data[1]).with_suffix(".csv")
+    if not data_csv.is_file():
+        write_feature_csv(lr, delta_m, data_csv, normalized_column=True)
     target_csv = Path(params.target_data_csv)
     if not target_csv.is_file():
         target_csv = Path(params.train_dir, params.target_data_csv)
@@ -479,23 +549,29 @@ def _groups(params: MixupParams, data_csv: Path, save_dir: Path, key: str) -> An
             f"target_data_csv is {data_csv}, the table of the training data itself. Name the "
             f"table of the target's LR patches, made by bathymetric_map_feature_LR."
         )
-    return Load_csv_norm(
-        data_csv,
-        key,
-        target_csv,
-        save_dir,
-        params.original_image_num,
-        params.threshold,
-        params.std if params.random_split else 0.0,
-        params.seed,
-    )
+    key, originals = FEATURES[params.target_value], params.original_image_num
+    table, target_table = _read_tables(data_csv, target_csv, key, originals)
+    if len(table) != len(lr):
+        raise DataError(
+            f"{data_csv}: expected {len(lr)} rows, one an image; received {len(table)}."
+        )
+    return table, target_table
 
 
-def _threshold(params: MixupParams, target: np.ndarray) -> float:
-    if params.threshold is not None:
-        return params.threshold
-    edges = target_edges(target)
-    return group_threshold(edges, counts_in(target, edges))
+def _read_tables(
+    data_csv: str | os.PathLike[str],
+    target_csv: str | os.PathLike[str],
+    key: str,
+    original_image_num: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the features of the pool and of the target."""
+    table, target_table = _read_table(data_csv, key), _read_table(target_csv, key)
+    if len(table) < original_image_num:
+        raise DataError(
+            f"{data_csv}: original_image_num must be at most its {len(table)} rows; received "
+            f"{original_image_num}."
+        )
+    return table, target_table
 
 
 def _read_table(path: str | os.PathLike[str], key: str) -> pd.DataFrame:
@@ -516,65 +592,56 @@ def _read_table(path: str | os.PathLike[str], key: str) -> pd.DataFrame:
     return table
 
 
-def _plan(
-    lr: np.ndarray,
-    values: np.ndarray,
-    index_high: Groups,
-    index_low: Groups,
-    target: np.ndarray,
-    feature: Feature,
-    quota: np.ndarray,
-    rule: MixRule,
-    seed: int,
-) -> Mixtures:
-    """Plan mixtures for what the originals lack in each bin of the target."""
-    kinds = np.zeros(len(values), np.int64)
-    for kind, members in enumerate(zip(index_high, index_low, strict=True)):
-        kinds[np.concatenate(members)] = kind
-    originals = np.concatenate([index_high[0], index_low[0]])
-    edges = target_edges(target)
-    wanted = np.maximum(0, quota - counts_in(values[originals], edges))
-    high, low = np.concatenate(index_high), np.concatenate(index_low)
-    high = high[np.argsort(-values[high], kind="stable")]
-    low = low[np.argsort(values[low], kind="stable")]
-    rng = np.random.default_rng([seed, 1])
-    return plan_mixtures(lr, values, kinds, high, low, edges, wanted, feature, rule, rng)
-
-
-def _quotas(counts: np.ndarray, increase_rate: float, pick_number: int | None) -> np.ndarray:
-    if pick_number is None:
-        return np.rint(increase_rate * counts).astype(np.int64)
-    shares = pick_number * counts / max(1, counts.sum())
-    quota = np.floor(shares).astype(np.int64)
-    # What rounding down leaves over goes to the largest remainders.
-    left = pick_number - quota.sum() if counts.any() else 0
-    quota[np.argsort(quota - shares, kind="stable")[:left]] += 1
-    return quota
-
-
-def _mixed(imgs: np.ndarray, plan: Mixtures) -> np.ndarray:
-    return mixture(plan.lam, imgs[plan.pairs[:, 0]], imgs[plan.pairs[:, 1]])
-
-
-def _ending(path: str | os.PathLike[str]) -> str:
-    """Return .npy for a memory-mapped pool, else the manual's .pkl."""
-    path = Path(path)
-    if path.is_dir():
-        return ".npy" if (path / "data_LR.npy").is_file() else ".pkl"
-    return path.suffix
-
-
-def _write_pool(path: Path, imgs: np.ndarray, plan: Mixtures) -> Path:
-    """Write the images, then the mixtures, a chunk at a time."""
+def _write_pool(path: Path, imgs: np.ndarray, plan: Mixtures) -> np.ndarray:
+    """Write the images, then the mixtures, a chunk at a time; return what was written."""
     with writing_images(path, (len(imgs) + len(plan.pairs), *imgs.shape[1:])) as out:
         for start in progress(range(0, len(imgs), _CHUNK), f"{path.name} pool"):
             out[start : min(start + _CHUNK, len(imgs))] = imgs[start : start + _CHUNK]
         for start in range(0, len(plan.pairs), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            some = Mixtures(plan.pairs[part], plan.lam[part], plan.values[part], plan.missing)
-            mixed = _mixed(imgs, some)
+            mixed = plan.mix(imgs, slice(start, start + _CHUNK))
             out[len(imgs) + start : len(imgs) + start + len(mixed)] = mixed
-    return path
+    return load_images(path)
+
+
+def _write_picked(
+    save_dir: Path,
+    chosen: np.ndarray,
+    hr_pool: np.ndarray,
+    lr_pool: np.ndarray,
+    delta_lr_m: Spacing | None,
+) -> None:
+    """Write the chosen pairs and the LR table into picked_images/, in the format of the pool."""
+    folder = save_dir / PICKED
+    ending = ".npy" if (save_dir / "data_LR.npy").is_file() else ".pkl"
+    for name, imgs in (("HR", hr_pool), ("LR", lr_pool)):
+        with writing_images(folder / f"data_{name}{ending}", (len(chosen), *imgs.shape[1:])) as out:
+            for start in range(0, len(chosen), _CHUNK):
+                part = chosen[start : start + _CHUNK]
+                out[start : start + len(part)] = imgs[part]
+    picked = load_images(folder / f"data_LR{ending}")
+    delta_m = delta_lr_m or recorded_spacing(save_dir / f"data_LR{ending}", "LR")
+    table = feature_table(picked, delta_m, normalized_column=True).assign(pool_index=chosen)
+    write_table(table, folder / "data_LR.csv")
+
+
+def _report(
+    steps: AdaptiveMixup, groups: Groups, plan: Mixtures, before: np.ndarray, after: np.ndarray
+) -> Report:
+    """Count what was wanted and reached; `before` and `after` are features (N,), (M,)."""
+    return Report(
+        target_key=steps.key,
+        threshold=steps.limit,
+        threshold_set=steps.threshold is not None,
+        target_images=len(steps.target),
+        mixtures=len(plan.pairs),
+        mixtures_missing=int(plan.missing.sum()),
+        picked=len(after),
+        wanted=int(steps.quota.sum()),
+        steep=sum(map(len, groups.high)),
+        gentle=sum(map(len, groups.low)),
+        wasserstein_before=distance(before, steps.target),
+        wasserstein_after=distance(after, steps.target),
+    )
 
 
 @program

@@ -109,9 +109,8 @@ def draw_mixtures(lr: np.ndarray, plan: Mixtures, path: Path, count: int = 4) ->
     figure = Figure(figsize=(7, 2.2 * count), layout="constrained")
     chosen = np.linspace(0, len(plan.pairs) - 1, min(count, len(plan.pairs))).astype(int)
     axes = figure.subplots(len(chosen), 3, squeeze=False)
-    for row, i in zip(axes, chosen, strict=True):
+    for row, i, mixed in zip(axes, chosen, plan.mix(lr, chosen)[..., 0], strict=True):
         steep, gentle = lr[plan.pairs[i]][..., 0]
-        mixed = plan.lam[i] * steep + (1 - plan.lam[i]) * gentle
         titles = (
             f"steep, λ = {plan.lam[i]:.2f}",
             f"gentle, 1 - λ = {1 - plan.lam[i]:.2f}",

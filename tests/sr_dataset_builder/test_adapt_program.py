@@ -357,7 +357,7 @@ STOPS = [
     ("toolbox.augment.apply_operator", 2, [1]),
     ("sr_dataset_builder.adapt.write_feature_csv", 2, [1, 2]),
     ("sr_dataset_builder.mixup.plan_mixtures", 1, [1, 2, 3]),
-    ("sr_dataset_builder.mixup.pick_images", 1, [1, 2, 3]),
+    ("sr_dataset_builder.mixup.pick", 1, [1, 2, 3]),
     ("sr_dataset_builder.adapt.save_array", 1, [1, 2, 3, 4]),
     ("sr_dataset_builder.adapt.save_array", 2, [1, 2, 3, 4]),
     ("shutil.copyfile", 2, [1, 2, 3, 4]),
@@ -399,7 +399,7 @@ def test_interrupted_twice(adaptation, interrupt, uninterrupted):
     """Stages finished before a second Ctrl-C are kept, too."""
     interrupt("toolbox.augment.apply_operator", 1)
     assert adaptation.start().code == 130
-    interrupt("sr_dataset_builder.mixup.pick_images", 1)
+    interrupt("sr_dataset_builder.mixup.pick", 1)
     assert adaptation.start().code == 130
     assert done_before(adaptation.run()) == [1, 2, 3]
     assert adaptation.results() == uninterrupted[0]
@@ -427,7 +427,7 @@ def test_changed_settings_redo_the_stages(adaptation, uninterrupted):
 
 def test_changed_settings_after_an_interruption(adaptation, interrupt, uninterrupted):
     """What was half done with other settings is not used."""
-    interrupt("sr_dataset_builder.mixup.pick_images", 1)
+    interrupt("sr_dataset_builder.mixup.pick", 1)
     assert adaptation.start(seed=1, angles=[90, 180, 270]).code == 130
     adaptation.run()
     assert adaptation.results() == uninterrupted[0]

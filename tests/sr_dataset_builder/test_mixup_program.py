@@ -207,8 +207,8 @@ def plans(monkeypatch):
     collected = []
     real = mixup.plan_mixtures
 
-    def plan(*arguments):
-        collected.append(real(*arguments))
+    def plan(*arguments, **keywords):
+        collected.append(real(*arguments, **keywords))
         return collected[-1]
 
     monkeypatch.setattr(mixup, "plan_mixtures", plan)

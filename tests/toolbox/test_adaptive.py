@@ -10,6 +10,7 @@ from toolbox.tasks.bathymetry.adaptive import (
     BINS,
     FEATURES,
     Feature,
+    Groups,
     MixRule,
     bin_of,
     counts_in,
@@ -51,20 +52,12 @@ def planes(slopes, size=8):
     return np.broadcast_to(rise, (len(slopes), size, size, 1)).astype(np.float32)
 
 
-def groups(values, threshold):
-    """Return the steep patches, descending, and the gentle ones, ascending."""
-    order = np.argsort(values, kind="stable")
-    steep = values[order] >= threshold
-    return order[steep][::-1], order[~steep]
-
-
 def plan(lr, edges, wanted, threshold, feature=SLOPE, rule=SOLVE, kinds=None, seed=0):
     """Plan mixtures of `lr`; unless told otherwise every patch is a kind of its own."""
-    values = feature(lr)
     kinds = np.arange(len(lr)) if kinds is None else np.asarray(kinds)
-    high, low = groups(values, threshold)
+    groups = Groups.divide(feature(lr), kinds, np.full(len(lr), threshold))
     wanted = np.asarray(wanted, np.int64)
-    return plan_mixtures(lr, values, kinds, high, low, edges, wanted, feature, rule, rng(seed))
+    return plan_mixtures(lr, groups, edges, wanted, feature, rule, rng(seed))
 
 
 # --- histograms --------------------------------------------------------------------------------
@@ -380,8 +373,8 @@ def test_same_seed_gives_the_same_plan(rule):
 def test_a_bin_that_nothing_fits_is_given_up_soon(rule):
     """160,000 pairs, none of which reaches a bin a nanometre a metre wide, end in moments."""
     lr = rough(800, size=6)
-    high, low = groups(SLOPE(lr), 0.21)
-    assert len(high) * len(low) > 150_000
+    steep = np.count_nonzero(SLOPE(lr) >= 0.21)
+    assert steep * (len(lr) - steep) > 150_000
     start = time.perf_counter()
     made = plan(lr, np.array([0.21, 0.21 + 1e-9]), [600], 0.21, rule=MixRule(rule))
     assert time.perf_counter() - start < 10
@@ -393,11 +386,10 @@ def test_missing_patches_take_no_part():
     """A NaN in one parent gives no mixture, since its feature is in no bin."""
     lr = planes([0.05, 0.4, 0.4])
     lr[2, 3, 3] = np.nan
-    values = SLOPE(lr)
-    made = plan_mixtures(
-        lr, values, np.arange(3), np.array([2, 1]), np.array([0]), np.array([0.1, 0.3]),
-        np.array([2]), SLOPE, SOLVE, rng(),
-    )  # fmt: skip
+    none = np.empty(0, int)
+    groups = Groups(SLOPE(lr), high=[none, np.array([2, 1])], low=[np.array([0]), none])
+    edges, wanted = np.array([0.1, 0.3]), np.array([2])
+    made = plan_mixtures(lr, groups, edges, wanted, SLOPE, SOLVE, rng())
     assert made.pairs.tolist() == [[1, 0]]
     assert np.isfinite(made.values).all()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -115,6 +116,44 @@ def group_threshold(edges: np.ndarray, counts: np.ndarray) -> float:
     return float(edges[fullest] + edges[fullest + 1]) / 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """The steep and the gentle patches of the pool, for each augmentation kind.
+
+    Attributes
+    ----------
+    values : numpy.ndarray, shape (N,)
+        Feature of every patch of the pool.
+    high, low : list of numpy.ndarray of int
+        For each kind, pool numbers of its steep patches (descending) and gentle ones (ascending);
+        patches without a feature are in neither.
+    """
+
+    values: np.ndarray
+    high: list[np.ndarray]
+    low: list[np.ndarray]
+
+    @classmethod
+    def divide(cls, values: np.ndarray, kinds: np.ndarray, limits: np.ndarray) -> Groups:
+        """Divide the pool; each patch meets the threshold `limits` (N,) has for it."""
+        groups = cls(values, [], [])
+        for kind in range(kinds.max() + 1):
+            members = np.flatnonzero((kinds == kind) & np.isfinite(values))
+            members = members[np.argsort(values[members], kind="stable")]
+            steep = values[members] >= limits[members]
+            groups.high.append(members[steep][::-1])
+            groups.low.append(members[~steep])
+        return groups
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """Augmentation kind of every pool number, shape (N,)."""
+        kinds = np.zeros(len(self.values), np.int64)
+        for kind, members in enumerate(zip(self.high, self.low, strict=True)):
+            kinds[np.concatenate(members)] = kind
+        return kinds
+
+
 def walk_pairs(high: np.ndarray, low: np.ndarray, kinds: np.ndarray) -> Iterator[np.ndarray]:
     """Yield pairs (high, low) of different kinds, each pair once, in chunks of shape (n, 2).
 
@@ -174,12 +213,27 @@ def solve_lambda(
 
 @dataclasses.dataclass
 class Mixtures:
-    """A plan of mixtures: which pairs, with which ratio, and what the LR feature becomes."""
+    """A plan of mixtures: which pairs, with which ratio, and what the LR feature becomes.
+
+    Attributes
+    ----------
+    pairs : numpy.ndarray of int, shape (M, 2)
+        Pool numbers of the steep and the gentle parent.
+    lam, values : numpy.ndarray, shape (M,)
+        Share of the steep parent, and feature of the LR mixture.
+    missing : numpy.ndarray of int, shape (bins,)
+        Mixtures that could not be made.
+    """
 
     pairs: np.ndarray
     lam: np.ndarray
     values: np.ndarray
     missing: np.ndarray
+
+    def mix(self, imgs: np.ndarray, part: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Mix HR or LR images (N, H, W, C) of the pool as planned, float32; a `part` if asked."""
+        steep, gentle = self.pairs[part].T
+        return mixture(self.lam[part], imgs[steep], imgs[gentle])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +256,7 @@ class MixRule:
 
 def plan_mixtures(
     lr: np.ndarray,
-    values: np.ndarray,
-    kinds: np.ndarray,
-    high: np.ndarray,
-    low: np.ndarray,
+    groups: Groups,
     edges: np.ndarray,
     wanted: np.ndarray,
     feature: Feature,
@@ -221,10 +272,8 @@ def plan_mixtures(
     ----------
     lr : numpy.ndarray, shape (N, h, w, C)
         LR patches of the pool.
-    values, kinds : numpy.ndarray, shape (N,)
-        Their feature and augmentation kind.
-    high, low : numpy.ndarray of int
-        The two groups, descending and ascending.
+    groups : Groups
+        Its steep and its gentle patches, which become partners.
     edges, wanted : numpy.ndarray, shape (bins + 1,) and (bins,)
         Histogram of the target, and mixtures wanted in each bin.
     feature : Feature
@@ -240,14 +289,18 @@ def plan_mixtures(
     """
     if rule.rule == "none":
         wanted = np.zeros_like(wanted)
+    values, high, low = groups.values, np.concatenate(groups.high), np.concatenate(groups.low)
+    high = high[np.argsort(-values[high], kind="stable")]
+    low = low[np.argsort(values[low], kind="stable")]
     used = np.empty(0, np.int64)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     missing = wanted.copy()
     for number in np.flatnonzero(wanted):
         bottom, top = edges[number], edges[number + 1]
+        # A mixture is no steeper than its steep parent, and is meant to be steeper than the other.
         steep, gentle = high[values[high] >= bottom], low[values[low] <= top]
         fruitless = 0
-        for pairs in walk_pairs(steep, gentle, kinds):
+        for pairs in walk_pairs(steep, gentle, groups.kinds):
             if missing[number] <= 0 or fruitless == _PATIENCE:
                 break
             keys = pairs @ [len(lr), 1]
