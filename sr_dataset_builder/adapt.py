@@ -30,7 +30,6 @@ from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
-from toolbox.tasks.bathymetry.adaptive import LambdaRule
 from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_feature_csv
 

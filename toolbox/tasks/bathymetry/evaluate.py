@@ -260,8 +260,8 @@ class MapTest:
         order = np.argsort(-gain, kind="stable")
         chosen = {"least gain": order[0], "median": order[len(order) // 2], "most": order[-1]}
         return [
-            Example(
-                f"{name}: test image {self.numbers[i]}",
+            (
+                f"{name}, test image {self.numbers[i]}",
                 self.lr[i],
                 self.predictions["bicubic"][i],
                 self.predictions["sr"][i],
