@@ -112,7 +112,7 @@ FORBIDDEN_INSIDE = {
     "pages": ("callbacks", "evaluator", "model", "loss", "normalizer", "task", "run"),
     "plotter": ("callbacks", "evaluator"),
     "evaluator": ("callbacks", "task", "run"),
-    "task": ("run", "model", "training", "inference"),
+    "task": ("model", "training", "inference"),
     "settings": ("run", "model", "training", "inference", "callbacks"),
     "inference": ("run", "task", "settings", "training"),
     "errors": ("",),  # anything

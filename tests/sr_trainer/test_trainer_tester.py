@@ -193,7 +193,12 @@ def test_high_frequency_energy_of_every_method(workshop, finished):
 def test_spectra_have_the_spacing_of_the_data(workshop, finished, monkeypatch):
     """The spectra are in metres if the source knows its spacing, else in pixels."""
     drawn = []
-    monkeypatch.setattr(Plotter, "plot_spectrum", lambda *a, **options: drawn.append((a, options)))
+
+    def draw(plotter, frequency, powers, path, **options):
+        drawn.append(((plotter, frequency, powers, path), options))
+        path.touch()
+
+    monkeypatch.setattr(Plotter, "plot_spectrum", draw)
     data = workshop.own_patches()
     slopes = pd.DataFrame({"mean_slope_gradient": [0.2] * 5})
     slopes.to_csv(data / "test" / "data_HR.csv", index=False)
