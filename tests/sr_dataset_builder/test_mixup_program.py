@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import Workshop, in_process
 from matplotlib.figure import Figure
 
 from sr_dataset_builder import bathymetric_map_feature_LR, flip, mixup, rotate
 from sr_dataset_builder.mixup import (
+    AdaptiveMixup,
     Load_csv_norm,
     Load_imgs,
     get_slope,
@@ -118,27 +120,14 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run_program(workshop, capsys):
-    """``run_program(main, *arguments)`` calls a program and returns what it left behind."""
-
-    def run(main, *arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        return workshop.result(code, *capsys.readouterr())
-
-    return run
-
-
 class Bench:
     """A copy of the training pool, the settings of a run, and what it left behind."""
 
-    def __init__(self, folder, made, run_program):
+    def __init__(self, folder, made):
         shutil.copytree(made, folder)
         self.folder, self.train = folder, folder / "train"
         self.target_csv = folder / "target.csv"
         self.out = self.train / "mixup_data"
-        self._run_program = run_program
 
     def settings(self, **changes):
         return {
@@ -152,7 +141,7 @@ class Bench:
         """Run the program with some settings; return its exit code and messages."""
         path = self.folder / "mixup.yml"
         path.write_text(yaml.safe_dump(self.settings(**changes)), encoding="utf-8")
-        return self._run_program(mixup.main, path)
+        return in_process(mixup.main, path)
 
     def mix(self, **changes):
         """Run the program, which must succeed quietly; return what report.json says."""
@@ -195,10 +184,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(workshop, made, run_program, monkeypatch):
+def bench(workshop, made, monkeypatch):
     """Open a copy of the pool; pictures are empty files, for drawing takes longer than mixing."""
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
-    return Bench(workshop.folder / "bench", made, run_program)
+    return Bench(workshop.folder / "bench", made)
 
 
 @pytest.fixture
@@ -215,12 +204,32 @@ def plans(monkeypatch):
     return collected
 
 
+@pytest.fixture(scope="module")
+def finished(made, tmp_path_factory):
+    """One run with bare keys, read-only, with its ``plan``, ``report`` and ``files``."""
+    plans = []
+    real = mixup.plan_mixtures
+
+    def plan(*arguments, **keywords):
+        plans.append(real(*arguments, **keywords))
+        return plans[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
+        patch.setattr(mixup, "plan_mixtures", plan)
+        whole = Bench(tmp_path_factory.mktemp("finished") / "bench", made)
+        whole.report = whole.mix()
+    [whole.plan] = plans
+    whole.files = Workshop(whole.folder, whole.folder).snapshot(whole.out)
+    return whole
+
+
 # --- the manual's file -------------------------------------------------------------------------
 
 
-def test_the_manuals_file_runs_unchanged(workshop, made, run_program):
+def test_the_manuals_file_runs_unchanged(workshop, made):
     """With other paths and another number of images the manual's file makes every output."""
-    bench = Bench(workshop.folder / "bench", made, run_program)
+    bench = Bench(workshop.folder / "bench", made)
     reference = shutil.copytree(workshop.data_dir / "test", bench.folder / "oki_test_inter")
     text = MANUAL_YAML
     for old, new in (
@@ -234,7 +243,7 @@ def test_the_manuals_file_runs_unchanged(workshop, made, run_program):
     path = bench.folder / "input.yml"
     path.write_text(text, encoding="utf-8")
     before = workshop.snapshot(bench.train)
-    result = run_program(mixup.main, path)
+    result = in_process(mixup.main, path)
     assert result.code == 0, result.err
     assert result.messages == []
     files = workshop.snapshot(bench.out)
@@ -254,39 +263,37 @@ def test_the_manuals_file_runs_unchanged(workshop, made, run_program):
     assert int.from_bytes(files["report.png"][16:20], "big") >= 800
 
 
-def test_bare_keys_are_enough(bench):
+def test_bare_keys_are_enough(finished):
     """The folder, the target and the number of originals suffice; the threshold follows."""
-    report = bench.mix()
-    values = pd.read_csv(bench.target_csv)["mean_slope_gradient"].to_numpy()
+    report = finished.report
+    values = pd.read_csv(finished.target_csv)["mean_slope_gradient"].to_numpy()
     edges = target_edges(values)
     assert report["threshold"] == pytest.approx(group_threshold(edges, counts_in(values, edges)))
     assert report["wasserstein_after"] < report["wasserstein_before"]
     assert report["target_images"] == 30
+    assert sorted(finished.files) == OUTPUTS
 
 
 # --- what is written ---------------------------------------------------------------------------
 
 
-def test_pool_is_the_input_and_then_the_mixtures(bench, plans):
+def test_pool_is_the_input_and_then_the_mixtures(finished):
     """LR and HR mixtures have the same parents and the same ratio."""
-    before = bench.stacks(bench.train)
-    report = bench.mix()
-    [plan] = plans
+    before, report, plan = finished.stacks(finished.train), finished.report, finished.plan
     assert len(plan.lam) == report["mixtures"] > 10
     assert np.ptp(plan.lam) > 0.1
-    for imgs, pool in zip(before, bench.stacks(bench.out), strict=True):
+    for imgs, pool in zip(before, finished.stacks(finished.out), strict=True):
         assert len(pool) == POOL + report["mixtures"]
         np.testing.assert_array_equal(pool[:POOL], imgs)
         expected = mixture(plan.lam, imgs[plan.pairs[:, 0]], imgs[plan.pairs[:, 1]])
         np.testing.assert_array_equal(pool[POOL:], expected)
 
 
-def test_mixtures_stay_pairs(bench):
+def test_mixtures_stay_pairs(finished):
     """The block mean of an HR mixture is the LR mixture: rows, columns and order agree."""
-    bench.mix()
-    hr, lr = bench.stacks(bench.out)
+    hr, lr = finished.stacks(finished.out)
     np.testing.assert_allclose(block_mean(hr, 4)[POOL:], lr[POOL:], atol=0.01)
-    hr, lr = bench.stacks(bench.out / "picked_images")
+    hr, lr = finished.stacks(finished.out / "picked_images")
     np.testing.assert_allclose(block_mean(hr, 4), lr, atol=0.01)
 
 
@@ -300,15 +307,14 @@ def test_partners_are_of_different_kinds_and_come_once(bench, plans):
 
 
 @pytest.mark.parametrize("folder", ["", "picked_images"])
-def test_table_is_that_of_the_images(bench, folder):
+def test_table_is_that_of_the_images(finished, folder):
     """Each table says what bathymetric_map_feature_LR says about the images beside it."""
-    bench.mix()
-    table = bench.table(folder).drop(columns="pool_index", errors="ignore")
-    expected = feature_table(bench.stacks(bench.out / folder)[1], 200.0, True)
+    table = finished.table(folder).drop(columns="pool_index", errors="ignore")
+    expected = feature_table(finished.stacks(finished.out / folder)[1], 200.0, True)
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rate", [1, 2, 3.5])
+@pytest.mark.parametrize("rate", [1, 3.5])
 def test_picked_counts_are_the_quotas(bench, rate):
     """Where enough can be mixed each bin has round(rate × the target's count) images."""
     report = bench.mix(increase_rate=rate)
@@ -318,51 +324,46 @@ def test_picked_counts_are_the_quotas(bench, rate):
     assert report["picked"] == report["wanted"] == quotas.sum() == len(picked)
 
 
-def test_picked_images_are_members_of_the_pool(bench):
+def test_picked_images_are_members_of_the_pool(finished):
     """`pool_index` says which; none is taken twice; originals and mixtures come first."""
-    bench.mix()
-    index = bench.table()["pool_index"].to_numpy()
+    index = finished.table()["pool_index"].to_numpy()
     assert len(set(index)) == len(index)
     for pool, picked in zip(
-        bench.stacks(bench.out), bench.stacks(bench.out / "picked_images"), strict=True
+        finished.stacks(finished.out), finished.stacks(finished.out / "picked_images"), strict=True
     ):
         np.testing.assert_array_equal(picked, pool[index])
     assert ((index < ORIGINALS) | (index >= POOL)).all()
 
 
-def test_originals_that_fit_are_picked(bench):
+def test_originals_that_fit_are_picked(finished):
     """Mixtures only make up for what the originals lack: where a bin wants them all, all come."""
-    bench.mix()
-    edges, quotas = bench.quotas()
-    originals = bench.table("")["mean_slope_gradient"].to_numpy()[:ORIGINALS]
+    edges, quotas = finished.quotas()
+    originals = finished.table("")["mean_slope_gradient"].to_numpy()[:ORIGINALS]
     counts = counts_in(originals, edges)
     bins = bin_of(originals, edges)
     inside = (bins >= 0) & (bins < len(quotas))
     wanted = [i for i in np.flatnonzero(inside) if counts[bins[i]] <= quotas[bins[i]]]
     assert len(wanted) >= 3
-    assert set(wanted) <= set(bench.table()["pool_index"])
+    assert set(wanted) <= set(finished.table()["pool_index"])
 
 
-def test_same_seed_same_bytes(bench, workshop):
+def test_same_seed_same_bytes(bench, finished, workshop):
     """Two runs write the same bytes, another seed others; a second run replaces the first."""
-    bench.mix(seed=3)
-    first = workshop.snapshot(bench.out)
-    bench.mix(seed=3)
-    assert workshop.snapshot(bench.out) == first
     bench.mix(seed=4)
-    assert workshop.snapshot(bench.out)["data_LR.pkl"] != first["data_LR.pkl"]
-
-
-def test_npy_in_npy_out(bench):
-    """Memory-mapped files give the same images as pickles, and memory-mapped files."""
+    assert workshop.snapshot(bench.out)["data_LR.pkl"] != finished.files["data_LR.pkl"]
     bench.mix()
-    expected = bench.stacks(bench.out / "picked_images")
+    assert workshop.snapshot(bench.out) == finished.files
+
+
+def test_npy_in_npy_out(bench, finished):
+    """Memory-mapped files give the same images as pickles, and memory-mapped files."""
+    expected = finished.stacks(finished.out / "picked_images")
     for kind, imgs in zip(("HR", "LR"), bench.stacks(bench.train), strict=True):
         np.save(bench.train / f"data_{kind}.npy", imgs)
     names = ["data_HR.npy", "data_LR.npy"]
-    bench.mix(train_data=names, save_dir_name="mapped")
+    bench.mix(train_data=names)
     for name, imgs in zip(names, expected, strict=True):
-        mapped = load_images(bench.train / "mapped" / "picked_images" / name)
+        mapped = load_images(bench.out / "picked_images" / name)
         assert isinstance(mapped, np.memmap)
         np.testing.assert_array_equal(mapped, imgs)
 
@@ -391,6 +392,7 @@ def test_report_picture_says_what_was_reached(bench, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", keep)
     report = bench.mix(plot_figure=True)
     drawn, mixtures = figures
+    assert (bench.out / "mixtures.png").is_file()  # on request only: not among OUTPUTS
     titles = [ax.get_title() for ax in drawn.axes]
     expected = ((ORIGINALS, "before"), (30, "target"), (60, "pick"))
     for title, (n, words) in zip(titles, expected, strict=True):
@@ -408,47 +410,10 @@ def test_report_picture_says_what_was_reached(bench, monkeypatch):
 # --- every key does something ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ({"lambda_rule": "solve"}, {"lambda_rule": "beta"}),
-        ({"lambda_rule": "solve"}, {"lambda_rule": "fixed"}),
-        ({"lambda_rule": "beta", "alpha": 0.5}, {"lambda_rule": "beta", "alpha": 5}),
-        ({"lambda_rule": "fixed", "lamb": 0.8}, {"lambda_rule": "fixed", "lamb": 0.9}),
-        ({"random_split": False, "std": 0.05}, {"random_split": True, "std": 0.05}),
-        ({"random_split": True, "std": 0.01}, {"random_split": True, "std": 0.05}),
-        ({"threshold": None}, {"threshold": 0.17}),
-        ({"threshold": 0.1}, {"threshold": 0.16}),
-        ({"increase_rate": 2}, {"increase_rate": 4}),
-        ({"target_value": 3}, {"target_value": 1}),
-        ({"delta_lr_m": 200}, {"delta_lr_m": [200, 150]}),
-        ({"seed": 0}, {"seed": 1}),
-    ],
-)
-def test_key_changes_the_mixtures(bench, workshop, first, second):
-    """Each of the two settings makes mixtures, and not the same ones."""
-    contents = []
-    for changes in (first, second):
-        (bench.train / "data_LR.csv").unlink(missing_ok=True)
-        assert bench.mix(**changes)["mixtures"] > 0
-        contents.append(workshop.snapshot(bench.out)["data_LR.pkl"])
-    assert contents[0] != contents[1]
-
-
-def test_std_counts_only_with_random_split(bench, workshop):
-    """Without random_split, `std` is of no effect, nor is random_split with a `std` of 0."""
-    contents = []
-    for changes in ({"std": 0.05}, {"std": 0.3}, {"random_split": True, "std": 0}):
-        bench.mix(random_split=changes.pop("random_split", False), **changes)
-        contents.append(workshop.snapshot(bench.out))
-    assert contents[0] == contents[1] == contents[2]
-
-
-@pytest.mark.parametrize("lamb", [0.8, 0.9])
-def test_fixed_ratio_is_that_of_every_mixture(bench, plans, lamb):
+def test_fixed_ratio_is_that_of_every_mixture(bench, plans):
     """With lambda_rule fixed all mixtures have `lamb`, and those made lie in the target's bins."""
-    bench.mix(lambda_rule="fixed", lamb=lamb)
-    assert set(plans[0].lam) == {lamb}
+    bench.mix(lambda_rule="fixed", lamb=0.9)
+    assert set(plans[0].lam) == {0.9}
     edges, _ = bench.quotas()
     assert counts_in(plans[0].values, edges).sum() == len(plans[0].lam)
 
@@ -468,12 +433,45 @@ def test_target_values(bench, value):
     assert np.abs(counts_in(values, edges) - quotas).sum() <= 2 * report["mixtures_missing"] + 2
 
 
-def test_plot_figure_draws_mixtures(bench):
-    """Pictures of mixtures are drawn on request only."""
-    bench.mix(plot_figure=False)
-    assert not (bench.out / "mixtures.png").exists()
-    bench.mix(plot_figure=True)
-    assert (bench.out / "mixtures.png").exists()
+def test_key_changes_the_mixtures(bench, finished):
+    """Each of these settings makes mixtures, and no two of them, nor the defaults, the same."""
+    made = {"defaults": finished.files["data_LR.pkl"]}
+    for changes in (
+        {"lambda_rule": "beta"},
+        {"lambda_rule": "beta", "alpha": 5},
+        {"lambda_rule": "fixed"},
+        {"lambda_rule": "fixed", "lamb": 0.9},
+        {"random_split": True},
+        {"random_split": True, "std": 0.01},
+        {"threshold": 0.16},
+        {"threshold": 0.17},
+        {"increase_rate": 4},
+        {"target_value": 1},
+        {"delta_lr_m": [200, 150]},
+    ):
+        (bench.train / "data_LR.csv").unlink(missing_ok=True)
+        assert bench.mix(**changes)["mixtures"] > 0
+        made[str(changes)] = (bench.out / "data_LR.pkl").read_bytes()
+        same = [name for name, content in made.items() if content == made[str(changes)]]
+        assert same == [str(changes)]
+
+
+def test_std_counts_only_with_random_split(bench, finished, workshop):
+    """Without random_split, `std` is of no effect, nor is random_split with a `std` of 0."""
+    for changes in ({"std": 0.3}, {"random_split": True, "std": 0}):
+        bench.mix(**changes)
+        assert workshop.snapshot(bench.out) == finished.files
+
+
+def test_pick_number_is_met(bench):
+    """`pick_number` images are wanted in all, whatever rounding does to single bins."""
+    report = bench.mix(pick_number=37)
+    assert report["picked"] == report["wanted"] == 37
+    assert len(bench.stacks(bench.out / "picked_images")[0]) == 37
+    target = pd.read_csv(bench.target_csv)["mean_slope_gradient"].to_numpy()
+    for number in (1, 10, 37, 100, 1001):
+        quota = AdaptiveMixup("mean_slope_gradient", target, pick_number=number).quota
+        assert quota.sum() == number
 
 
 def test_save_dir_name_is_a_folder_below_train_dir(bench):
@@ -483,40 +481,18 @@ def test_save_dir_name_is_a_folder_below_train_dir(bench):
     assert not bench.out.exists()
 
 
-@pytest.mark.parametrize("number", [10, 37, 100])
-def test_pick_number_is_met(bench, number):
-    """`pick_number` images are wanted in all, whatever rounding does to single bins."""
-    report = bench.mix(pick_number=number)
-    assert report["picked"] == report["wanted"] == number
-    assert len(bench.stacks(bench.out / "picked_images")[0]) == number
-
-
 def test_slope_difference_is_tabulated(bench, workshop):
     """HR and LR slopes of the reference pairs, at `delta` and `delta` times the scale."""
     reference = workshop.data_dir / "test"
     hr, lr = bench.stacks(reference)
-    tables = {}
-    for delta in (50, 25):
-        bench.mix(
-            get_slope_difference={
-                "valid": True,
-                "input_data_dir": str(reference),
-                "delta": delta,
-            }
-        )
-        tables[delta] = pd.read_csv(bench.out / "slope_difference.csv")
-        np.testing.assert_allclose(
-            tables[delta]["mean_slope_gradient_HR"], mean_slope_gradient(hr, delta)
-        )
-        np.testing.assert_allclose(
-            tables[delta]["mean_slope_gradient_LR"], mean_slope_gradient(lr, 4 * delta)
-        )
-    table = tables[50]
-    difference = table["mean_slope_gradient_HR"] - table["mean_slope_gradient_LR"]
-    np.testing.assert_allclose(table["difference"], difference)
-    ratio = table["mean_slope_gradient_LR"] / table["mean_slope_gradient_HR"]
-    np.testing.assert_allclose(table["ratio_LR_HR"], ratio)
-    assert f"{ratio.median():.2f}" in bench.printed
+    bench.mix(get_slope_difference={"valid": True, "input_data_dir": str(reference), "delta": 25})
+    table = pd.read_csv(bench.out / "slope_difference.csv")
+    fine, coarse = mean_slope_gradient(hr, 25), mean_slope_gradient(lr, 100)
+    np.testing.assert_allclose(table["mean_slope_gradient_HR"], fine)
+    np.testing.assert_allclose(table["mean_slope_gradient_LR"], coarse)
+    np.testing.assert_allclose(table["difference"], fine - coarse)
+    np.testing.assert_allclose(table["ratio_LR_HR"], coarse / fine)
+    assert f"{np.median(coarse / fine):.2f}" in bench.printed
     assert len(table) == len(hr)
 
 
@@ -559,7 +535,7 @@ def test_target_of_one_bin(bench):
     np.testing.assert_allclose(bench.table()["mean_slope_gradient"], 0.15, rtol=0.02)
 
 
-@pytest.mark.parametrize("value", range(4))
+@pytest.mark.parametrize("value", [0, 1, 3])
 def test_target_alike_but_for_rounding(bench, value):
     """Where float32 leaves differences of a millionth the result is as near as that target."""
     bench.target_values(rough([0.15], 3).repeat(20, axis=0) + np.arange(20.0)[:, None, None, None])
@@ -602,7 +578,7 @@ def test_fewer_pairs_than_wanted(bench):
     assert_filled(bench, report)
 
 
-@pytest.mark.parametrize("value", range(4))
+@pytest.mark.parametrize("value", [0, 1])
 def test_constant_training_patches(bench, value):
     """Flat patches mix to flat patches; the message counts what is missing."""
 
@@ -616,7 +592,7 @@ def test_constant_training_patches(bench, value):
     assert report["wasserstein_after"] == pytest.approx(report["wasserstein_before"])
 
 
-@pytest.mark.parametrize("value", range(4))
+@pytest.mark.parametrize("value", [0, 1])
 def test_flat_target(bench, value):
     """A target without any relief gets the gentlest patches."""
     bench.target_values(np.full((9, 8, 8, 1), -1000, np.float32))
@@ -625,7 +601,7 @@ def test_flat_target(bench, value):
     assert report["wasserstein_after"] < report["wasserstein_before"]
 
 
-@pytest.mark.parametrize("value", range(4))
+@pytest.mark.parametrize("value", [0, 1])
 def test_gaps_in_some_patches(bench, value):
     """Patches with a missing pixel, in training or in the target, take no part."""
 
@@ -644,33 +620,30 @@ def test_gaps_in_some_patches(bench, value):
     assert not set(bench.table()["pool_index"]) & {1, ORIGINALS + 2, POOL - 1}
 
 
-@pytest.mark.parametrize("value", range(4))
-def test_a_gap_in_every_training_patch(bench, value):
+def test_a_gap_in_every_training_patch(bench):
     """If no training patch is complete there is nothing to pick: one line, not a traceback."""
 
     def spoil(hr, lr):
         lr[:, 1, 1] = np.nan
 
     bench.replace_lr(spoil)
-    bench.start(target_value=value).refused("data_LR")
+    bench.start().refused("data_LR")
 
 
-@pytest.mark.parametrize("value", range(4))
-def test_a_gap_in_every_target_patch(bench, value):
+def test_a_gap_in_every_target_patch(bench):
     """A target table of nothing but NaN is refused in one line."""
     table = pd.read_csv(bench.target_csv)
     table.loc[:, table.columns[1:]] = np.nan
     table.to_csv(bench.target_csv, index=False)
     for changes in ({}, {"threshold": 0.1}):
-        bench.start(target_value=value, **changes).refused("target", "missing pixel")
+        bench.start(**changes).refused("target", "missing pixel")
 
 
-@pytest.mark.parametrize("value", range(4))
-def test_pool_without_copies(bench, value):
+def test_pool_without_copies(bench):
     """Partners must be of different kinds: originals alone are picked, and nothing crashes."""
     hr, lr = bench.stacks(bench.train)
     write(bench.train, hr[:ORIGINALS], lr[:ORIGINALS])
-    report = bench.mix(target_value=value)
+    report = bench.mix()
     assert report["mixtures"] == 0
     assert "mixtures could not be made" in bench.warnings
     assert_filled(bench, report)
@@ -684,39 +657,40 @@ def test_a_rate_that_rounds_to_nothing_is_named(bench):
 # --- refusals ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"treshold": 0.1}, ("unknown key treshold", "'threshold'")),
-        ({"threshold": "steep"}, ("threshold must be", "'steep'")),
-        ({"target_value": 4}, ("target_value must be", "received 4")),
-        ({"target_value": True}, ("target_value must be", "received True")),
-        ({"std": -1}, ("std must be", "received -1")),
-        ({"alpha": 0}, ("alpha must be", "received 0")),
-        ({"lamb": 1}, ("lamb must be", "received 1")),
-        ({"lambda_rule": "guess"}, ("lambda_rule must be", "'guess'")),
-        ({"increase_rate": 0}, ("increase_rate must be", "received 0")),
-        ({"pick_number": 0}, ("pick_number must be", "received 0")),
-        ({"delta_lr_m": 0}, ("delta_lr_m must be", "received 0")),
-        ({"delta_lr_m": -200}, ("delta_lr_m must be", "received -200")),
-        ({"original_image_num": 0}, ("original_image_num must be", "received 0")),
-        ({"original_image_num": POOL + 1}, ("original_image_num must be", f"{POOL}")),
-        ({"train_dir": "nowhere"}, ("nowhere", "no such file")),
-        ({"train_data": ["gone.pkl", "data_LR.pkl"]}, ("gone.pkl: no such file",)),
-        ({"target_data_csv": "gone.csv"}, ("gone.csv: no such table", "feature_LR")),
-        ({"get_slope_difference": {"valid": True}}, ("input_data_dir", "valid: false")),
-        ({"get_slope_difference": {"vald": True}}, ("unknown key get_slope_difference.vald",)),
-        ({"save_dir_name": "."}, ("save_dir_name",)),
-        ({"save_dir_name": ""}, ("save_dir_name",)),
-        ({"save_dir_name": "a/.."}, ("save_dir_name",)),
-    ],
-)
-def test_bad_setting_is_refused(bench, workshop, changes, words):
+#: Settings with one mistake, and words of the line that names it.
+MISTAKES = [
+    ({"treshold": 0.1}, ("unknown key treshold", "'threshold'")),
+    ({"threshold": "steep"}, ("threshold must be", "'steep'")),
+    ({"target_value": 4}, ("target_value must be", "received 4")),
+    ({"target_value": True}, ("target_value must be", "received True")),
+    ({"std": -1}, ("std must be", "received -1")),
+    ({"alpha": 0}, ("alpha must be", "received 0")),
+    ({"lamb": 1}, ("lamb must be", "received 1")),
+    ({"lambda_rule": "guess"}, ("lambda_rule must be", "'guess'")),
+    ({"increase_rate": 0}, ("increase_rate must be", "received 0")),
+    ({"pick_number": 0}, ("pick_number must be", "received 0")),
+    ({"delta_lr_m": 0}, ("delta_lr_m must be", "received 0")),
+    ({"delta_lr_m": -200}, ("delta_lr_m must be", "received -200")),
+    ({"original_image_num": 0}, ("original_image_num must be", "received 0")),
+    ({"original_image_num": POOL + 1}, ("original_image_num must be", f"{POOL}")),
+    ({"train_dir": "nowhere"}, ("nowhere", "no such file")),
+    ({"train_data": ["gone.pkl", "data_LR.pkl"]}, ("gone.pkl: no such file",)),
+    ({"target_data_csv": "gone.csv"}, ("gone.csv: no such table", "feature_LR")),
+    ({"get_slope_difference": {"valid": True}}, ("input_data_dir", "valid: false")),
+    ({"get_slope_difference": {"vald": True}}, ("unknown key get_slope_difference.vald",)),
+    ({"save_dir_name": "."}, ("save_dir_name",)),
+    ({"save_dir_name": ""}, ("save_dir_name",)),
+    ({"save_dir_name": "a/.."}, ("save_dir_name",)),
+]
+
+
+def test_bad_setting_is_refused(bench, workshop):
     """A mistake ends in one line that names it, and the training data stay as they are."""
     before = workshop.snapshot(bench.train)
-    bench.start(**changes).refused(*words)
-    after = workshop.snapshot(bench.train)
-    assert {k: after.get(k) for k in before} == before
+    for changes, words in MISTAKES:
+        bench.start(**changes).refused(*words)
+        after = workshop.snapshot(bench.train)
+        assert {k: after.get(k) for k in before} == before, changes
 
 
 @pytest.mark.parametrize("folder", ["train", "reference"])
