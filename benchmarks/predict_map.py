@@ -48,13 +48,13 @@ def _map() -> np.ndarray:
 def make_run(folder: Path) -> None:
     """Write a log folder with an untrained network, and the map."""
     from toolbox.config import write_yaml
-    from toolbox.inference.super_resolver import build_network
+    from toolbox.model.build import build_network
     from toolbox.io.weights import save_weights
     from toolbox.normalizer import LocalMeanNormalizer, save_normalizer
 
     write_yaml(CONFIG, folder / "config.yml", "benchmark")
     save_normalizer(LocalMeanNormalizer(10.0), folder)
-    save_weights(build_network(CONFIG, "benchmark"), folder / "weights_best.h5")
+    save_weights(build_network(CONFIG), folder / "weights_best.h5")
     np.save(folder / "map.npy", _map())
 
 
@@ -83,9 +83,9 @@ def keras_predict(folder: Path) -> dict[str, float]:
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
-    from toolbox.inference.super_resolver import build_network
+    from toolbox.model.build import build_network
 
-    model, patches = build_network(CONFIG, "benchmark"), _patches()
+    model, patches = build_network(CONFIG), _patches()
     return {
         "seconds": min(
             _timed(lambda size=size: model.predict(patches, batch_size=size, verbose=0))
@@ -99,10 +99,10 @@ def by_hand(folder: Path) -> dict[str, float]:
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
-    from toolbox.inference.super_resolver import build_network
+    from toolbox.model.build import build_network
     from toolbox.normalizer import load_normalizer
 
-    model, normalizer = build_network(CONFIG, "benchmark"), load_normalizer(folder)
+    model, normalizer = build_network(CONFIG), load_normalizer(folder)
 
     def work() -> None:
         count, whole = SIDE // PATCH, np.load(folder / "map.npy", allow_pickle=False)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,9 +12,9 @@ import yaml
 
 from toolbox import pretrained
 from toolbox.errors import ConfigError, DataError, WeightsError
-from toolbox.evaluator import Evaluator
-from toolbox.inference.super_resolver import SuperResolver, build_network, load_model
+from toolbox.inference.super_resolver import SuperResolver
 from toolbox.model.base import SRModel
+from toolbox.model.build import build_network
 from toolbox.normalizer import (
     LocalMeanNormalizer,
     LocalStandardNormalizer,
@@ -21,9 +22,12 @@ from toolbox.normalizer import (
     PatchMeanNormalizer,
     PatchStandardNormalizer,
 )
+from toolbox.predict_settings import PredictParams
 from toolbox.registry import MODELS
 from toolbox.resample import block_mean, enlarge
-from toolbox.tasks.bathymetry.validity import Validity
+from toolbox.run import load_model
+from toolbox.tasks.bathymetry.predict import MapPredictor
+from toolbox.tasks.bathymetry.validity import Validity, load_validity, save_validity
 
 #: Networks that look a few pixels around and run in a moment.
 SMALL = {
@@ -106,12 +110,12 @@ def shaken(net, seed=0):
     return net
 
 
-def resolver(name="espcn", normalizer="minmax", validity=None, members=1, **options):
+def resolver(name="espcn", normalizer="minmax", folder="some/run", members=1, **options):
     """Return a small network, or several, ready for use."""
     networks = [network(name, seed=seed, **options) for seed in range(members)]
     chosen = NORMALIZERS.get(normalizer, normalizer)
     config = {"model": name, "input_shape": [8, 8, networks[0].channels]}
-    return SuperResolver(networks, chosen, config, "some/run", validity=validity)
+    return SuperResolver(networks, chosen, config, folder)
 
 
 def allowed(model, result):
@@ -526,15 +530,21 @@ def test_projected_block_means_are_the_input(scale, tile):
     assert np.nanmax(np.abs(report - lr)) > 1
 
 
-def test_range_mask_marks_what_training_never_saw():
+def masking(model):
+    """Return what predicts maps with a band for the range of the training data."""
+    return MapPredictor(SimpleNamespace(resolver=model, predict=PredictParams(range_mask=True)))
+
+
+def test_range_mask_marks_what_training_never_saw(tmp_path):
     """The last band is 1 on too deep and too steep input, 0 elsewhere, missing in gaps."""
-    model = resolver(validity=Validity((-5000.0, -10.0), 0.5, (100.0, 100.0)))
+    save_validity(Validity((-5000.0, -10.0), 0.5, (100.0, 100.0)), tmp_path)
+    model = resolver(folder=tmp_path)
     row, column = np.mgrid[:20, :24].astype(np.float32)
     lr = np.where(column < 12, -4000 + 10 * row, -4000 + 10 * row - 90 * (column - 12))[..., None]
     lr[2, 3], lr[15, 4] = np.nan, -5001.0
     for tile in (4, 50):
         tiling = model.tiling((20, 24), tile)
-        enhance = model.enhancer(range_mask=(100.0, 100.0))
+        enhance = masking(model)._enhancer((100.0, 100.0))
         strips = list(tiling.strips(lambda r, c: lr[r, c], enhance))
         mask = np.concatenate(strips)[..., 1]
         assert mask[30, 8] == 1  # too deep
@@ -549,7 +559,7 @@ def test_range_mask_marks_what_training_never_saw():
 def test_range_mask_needs_a_recorded_range(espcn):
     """Without validity.json the message names the folder."""
     with pytest.raises(ConfigError, match=r"range_mask needs validity\.json in some/run; receiv"):
-        espcn.enhancer(range_mask=(100.0, 100.0))
+        masking(espcn).check()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -611,16 +621,13 @@ def lr_patches(data_dir, split="test"):
 
 
 def test_a_finished_run_predicts_what_was_tested(finished, tiny_patches):
-    """The metres are those that the tester computed its figures from."""
+    """The metres are those that the tester computed its figures from, bit for bit."""
     model = load_model(finished)
     lr = lr_patches(tiny_patches)
-    network = build_network(model.config, "config.yml")
-    network.set_weights([w.numpy() for w in model.physical.weights])
-    evaluator = Evaluator((16, 16, 1), model.normalizer.data_range, network)
-    expected = evaluator.super_resolve(lr, model.normalizer, 4)
-    result = model.predict(lr)
-    assert result.shape == (5, 16, 16, 1)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * model.normalizer.data_range)
+    tested = pickle.loads((finished / "test_result" / "data_SR.pkl").read_bytes())
+    assert tested.shape == (5, 16, 16, 1)
+    np.testing.assert_array_equal(model.super_resolve(lr, 4), tested)
+    np.testing.assert_array_equal(model.predict(lr), tested)
 
 
 def test_a_finished_run_has_the_errors_of_its_summary(finished, tiny_patches):
@@ -640,13 +647,13 @@ def test_a_moved_run_is_the_same(finished, moved):
     np.testing.assert_array_equal(model.predict(lr), load_model(str(finished)).predict(lr))
     assert (model.folder, model.scale, model.channels) == (moved, 4, 1)
     assert [path.parent for path in model.weights] == [moved]
-    assert model.validity is not None
+    assert load_validity(model.folder) is not None
 
 
 def test_other_weights_can_be_named(finished, moved):
     """A weights file given by hand is the one that is used."""
     other = moved / "other.h5"
-    net = build_network(load_model(moved).config, "config.yml")
+    net = build_network(load_model(moved).config)
     shaken(net).save_weights(moved / "other.weights.h5")
     (moved / "other.weights.h5").rename(other)
     lr = sea_floor(6, 7)
@@ -661,7 +668,7 @@ def test_every_network_of_a_run_is_built(name):
     """Settings as a run records them give the network with its parameters, skip and scale."""
     recorded = {**SMALL[name], **({"label_noise": 0.1} if name == "srgan" else {})}
     config = {"model": name, name: recorded, "scale": 3, "input_shape": [8, 8, 2]}
-    net = build_network({**config, "bicubic_skip": True}, "config.yml")
+    net = build_network({**config, "bicubic_skip": True})
     wanted = network(name, 3, 2, bicubic_skip=True)
     assert [w.shape for w in net.weights] == [w.shape for w in wanted.weights]
     assert (net.scale, net.channels, net.bicubic_skip) == (3, 2, True)
@@ -702,6 +709,7 @@ def test_missing_folder(tmp_path):
 )
 def test_missing_part_of_a_run(moved, file, error, message):
     """A folder without one of its parts is refused with the name of that part."""
+    edit_config(moved, normalizer="local_mean")  # norm_range alone does not stand for it
     (moved / file).unlink()
     with pytest.raises(error, match=message):
         load_model(moved)
@@ -710,7 +718,7 @@ def test_missing_part_of_a_run(moved, file, error, message):
 def test_run_without_validity_is_usable(moved):
     """A run of an older version, without validity.json, is read without its range."""
     (moved / "validity.json").unlink()
-    assert load_model(moved).validity is None
+    assert load_validity(load_model(moved).folder) is None
 
 
 def test_foreign_weights(moved):
@@ -730,18 +738,17 @@ def test_weights_that_are_no_weights(moved):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": None}, r"config\.yml: not the settings of a run \(KeyError: 'model'"),
+        ({"model": None}, r"config\.yml: model is missing"),
         ({"model": "espnc"}, r"model must be one of.*received 'espnc'"),
-        ({"scale": None}, r"config\.yml: not the settings of a run"),
-        ({"scale": "four"}, r"config\.yml: not the settings of a run"),
-        ({"scale": 0}, r"config\.yml: not the settings of a run"),
-        ({"input_shape": [4, 4]}, r"config\.yml: not the settings of a run"),
-        ({"input_shape": 4}, r"config\.yml: not the settings of a run"),
+        ({"scale": "four"}, r"config\.yml: scale must be .*; received 'four'"),
+        ({"scale": 0}, r"config\.yml: scale must be .*; received 0"),
+        ({"input_shape": [4, 4]}, r"config\.yml: input_shape has too few entries"),
+        ({"input_shape": 4}, r"config\.yml: input_shape must be .*; received 4"),
         ({"espcn": {"filters": [4, 4], "kernels": [3]}}, r"kernels must have one entry more"),
-        ({"espcn": {"filters": 4}}, r"config\.yml: not the settings of a run"),
-        ({"espcn": [4, 4]}, r"config\.yml: not the settings of a run"),
-        ({"espcn": "wide"}, r"config\.yml: not the settings of a run"),
-        ({"precision": "half"}, r"config\.yml: not the settings of a run"),
+        ({"espcn": {"filters": 4}}, r"config\.yml: espcn\.filters must be .*; received 4"),
+        ({"espcn": [4, 4]}, r"config\.yml: espcn must be .*; received \[4, 4\]"),
+        ({"espcn": "wide"}, r"config\.yml: espcn must be .*; received 'wide'"),
+        ({"precision": "half"}, r"config\.yml: precision must be .*; received 'half'"),
     ],
 )
 def test_damaged_settings(moved, changes, message):
@@ -767,7 +774,7 @@ def test_precision_of_the_run_is_used_and_given_back(moved, precision):
     model = load_model(moved)
     assert keras.config.dtype_policy() == policy
     assert model.predict(sea_floor(6, 5)).dtype == np.float32
-    net = build_network(model.config, "config.yml")
+    net = build_network(model.config)
     assert {layer.dtype_policy.name for layer in net.layers[1:2]} == {precision}
     assert keras.layers.Dense(1).dtype_policy == policy
 
