@@ -328,8 +328,8 @@ class Predictor:
         agreement = f"RMS {rmse:.3g}, at most {figures.worst:.3g}"
         print(f"difference between the result, averaged back, and the input: {agreement}")
         warnings = []
-        if figures.outside:
-            share = 100 * figures.outside / figures.count
+        share = 100 * figures.outside / figures.count
+        if share >= 0.05:  # less would be printed as 0.0 %
             warnings = [
                 f"{share:.1f} % of the input lies outside the depths and slopes of the training "
                 f"data"

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
+from sr_trainer.predict_params import PredictParams
+from sr_trainer.predictor import Figures, Predictor
 from toolbox.io import work_file
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.io.weights import load_weights, save_weights
@@ -551,6 +555,17 @@ def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     assert np.argwhere(np.isnan(coarse)).tolist() == [[2, 3]]
     share = 100 * np.nansum(coarse) / np.isfinite(coarse).sum()
     assert f"WARNING: {share:.1f} % of the input lies outside" in result.out
+
+
+@pytest.mark.parametrize(("outside", "said"), [(0, ""), (4, ""), (5, "0.1 %"), (2000, "20.0 %")])
+def test_a_tiny_share_outside_is_no_warning(capsys, outside, said):
+    """Of 10,000 pixels four are 0.0 %, which is nothing to warn of."""
+    predictor = Predictor.__new__(Predictor)
+    predictor.settings, predictor.resolver = PredictParams(), SimpleNamespace(scale=4)
+    reader = SimpleNamespace(channels=1, delta_m=None)
+    predictor._report(reader, Path("map.tif"), None, Figures(count=10_000, outside=outside))
+    warnings = re.findall("WARNING: (.*) of the input lies outside", capsys.readouterr().out)
+    assert warnings == ([said] if said else [])
 
 
 def test_project_makes_the_result_consistent(rasterio, workshop, predict, tif):
