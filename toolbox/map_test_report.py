@@ -1,0 +1,312 @@
+"""The one-page HTML report of a test on sea floors: where the network is better than bicubic.
+
+It takes images of one channel in any unit, and of three channels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toolbox.errors import DataError
+from toolbox.pages import (
+    Cell,
+    Chart,
+    Column,
+    Facts,
+    Page,
+    Picture,
+    Row,
+    Slider,
+    Table,
+    TableRow,
+    Text,
+    number,
+    repeat,
+)
+from toolbox.pages.kit import Block, Grade
+from toolbox.plotter import METHODS
+from toolbox.relief import colours_of, difference_colours, exaggeration_of, finite, signal
+
+#: Title, input (h, w, C) and bicubic, super-resolution and truth (H, W, C) of a test image.
+Example = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+_CAVEAT = (
+    "These figures hold for the test images alone. Added detail is likely, not measured: other "
+    "places, depths and instruments may come out worse."
+)
+#: Fewer images in a slope class say little about it.
+_FEW_IMAGES = 20
+#: Heading and caption of the pictures that a test draws.
+_CAPTIONS = {
+    "summary.png": (
+        "Errors by slope and by image",
+        "Left the RMSE of each method by slope class, right that of every image: below the line "
+        "super-resolution is better than bicubic.",
+    ),
+    "spectrum.png": (
+        "Power by wavelength",
+        "Power spectra of the truth and of every method. Right of the dashed line lies the detail "
+        "that the input does not have.",
+    ),
+}
+
+
+def write_map_test_report(
+    path: str | os.PathLike[str],
+    summary: Mapping[str, Any],
+    per_image: pd.DataFrame,
+    pictures: Mapping[str, Path],
+    examples: Sequence[Example],
+    facts: Mapping[str, str],
+    unit: str = "m",
+) -> None:
+    """Write the report of a test as one HTML page that needs nothing else.
+
+    Parameters
+    ----------
+    path : path-like
+        HTML file; it appears whole or not at all.
+    summary : dict
+        What ``summary.json`` holds: ``model``, ``scale``, ``n``, ``data_range_m``, ``all`` and
+        ``slope_classes`` with the errors of each method in `unit`, ``high_frequency_energy``.
+        There may be no slope classes, and any figure may be None.
+    per_image : pandas.DataFrame
+        What ``test_results.csv`` holds: ``bicubic_rmse_m`` and ``sr_rmse_m`` of each image.
+    pictures : dict of str to pathlib.Path
+        PNG files that were drawn already, by name: ``summary.png``, ``spectrum.png``.
+    examples : sequence of (str, numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray)
+        Title, input (h, w, C), bicubic, super-resolution and truth (H, W, C) of some test images,
+        C being 1 or 3; NaN is missing.
+    facts : dict of str to str
+        How the network was trained and tested.
+    unit : str
+        Unit of the values; only ``m`` is taken for elevation and drawn as shaded relief.
+
+    Raises
+    ------
+    DataError
+        If the images of an example do not fit each other.
+    """
+    page = Page(
+        f"Test of {summary['model']}, {summary['scale']} times finer",
+        f"{_images(summary['n'])} of {summary['data_dir']}; PSNR for {summary['data_range_m']:g} "
+        f"{unit}",
+    )
+    page.verdict(*_verdict(summary, per_image))
+    page.warnings("Before you use this network", _warnings(summary))
+    page.section("Errors", *_errors(summary, unit))
+    energy = summary.get("high_frequency_energy") or {}
+    shares = {
+        METHODS[name][0]: f"{number(100 * energy[name])} % of the truth's"
+        for name in METHODS
+        if _known(energy.get(name))
+    }
+    page.section(
+        "Energy above the Nyquist frequency of the input",
+        Facts(shares),
+        Text(
+            "Detail finer than two pixels of the input. 100 % has as much of it as the truth, but "
+            "need not have it in the right places: the errors above tell.",
+            quiet=True,
+        )
+        if shares
+        else None,
+    )
+    for name, file in pictures.items():
+        heading, caption = _CAPTIONS.get(name, (name, ""))
+        chart = Chart(file.read_bytes(), caption or name, caption, width_rem=60)
+        page.section(heading, chart)
+    for example in examples:
+        page.section(f"Example: {example[0]}", *_example(example, unit))
+    page.section("How it was tested", Facts(facts))
+    page.caveat(_CAVEAT + " Do not use for navigation." * (unit == "m"))
+    page.write(path)
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def _known(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _images(count: int) -> str:
+    return f"{count} test image{'s' * (count != 1)}"
+
+
+def _change(group: Mapping[str, Any], method: str = "sr") -> float | None:
+    """Return how much larger the RMSE of a method is than bicubic's, per cent."""
+    own, reference = ((group.get(name) or {}).get("rmse_m") for name in (method, "bicubic"))
+    if not _known(own) or not _known(reference) or not reference:
+        return None
+    return 100 * (own / reference - 1)
+
+
+def _readable(slope_class: str) -> str:
+    """Write ``0.05-0.1`` and ``0.1-`` as people do."""
+    return f"≥ {slope_class[:-1]}" if slope_class.endswith("-") else slope_class.replace("-", "–")
+
+
+def _verdict(summary: Mapping[str, Any], per_image: pd.DataFrame) -> tuple[Grade, str, list[str]]:
+    """Say whether the network is worth anything, first of all."""
+    change = _change(summary["all"])
+    if change is None:
+        return "neutral", "Not compared with bicubic", ["There is no RMSE to compare."]
+    errors = per_image[["bicubic_rmse_m", "sr_rmse_m"]].astype(float).dropna()
+    better = int((errors["sr_rmse_m"] < errors["bicubic_rmse_m"]).sum())
+    said = f"Super-resolution is better in {better} of {_images(len(errors))}."
+    if change >= 0:
+        worse = f" (RMSE {change:.1f} % larger)" if change >= 0.05 else ""
+        return "bad", f"No better than bicubic{worse}: do not use this network", [said]
+    if change > -0.05:
+        return "neutral", "Hardly better than bicubic: by less than 0.1 % RMSE", [said]
+    title = f"Better than bicubic by {-change:.1f} % RMSE"
+    if better <= len(errors) / 2:
+        return "neutral", title, [f"{said} A few images with large errors decide the mean."]
+    return "good", title, [said]
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """Say where the network must not be trusted, and which figures rest on little."""
+    found, classes = [], summary.get("slope_classes") or {}
+    worse = [
+        f"{_readable(name)} m/m"
+        for name, group in classes.items()
+        if (change := _change(group)) is not None and change >= 0
+    ]
+    if worse:
+        found.append(f"Super-resolution is no better than bicubic at slopes of {_listed(worse)}.")
+    own, plain = (_change(summary["all"], name) for name in ("sr", "back_projection"))
+    if own is not None and plain is not None and plain <= own < 0:
+        found.append(
+            "Bicubic that is projected back onto the input has no larger error, without a network."
+        )
+    few = [
+        f"{_readable(name)} m/m ({group['n']})"
+        for name, group in classes.items()
+        if group["n"] < _FEW_IMAGES
+    ]
+    if summary["n"] < _FEW_IMAGES:
+        found.append(f"There are only {_images(summary['n'])}: the figures may be chance.")
+    elif few:
+        found.append(
+            f"Slope classes with fewer than {_FEW_IMAGES} images, whose figures may be chance: "
+            f"{_listed(few)}."
+        )
+    return found
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _errors(summary: Mapping[str, Any], unit: str) -> Iterator[Block]:
+    """Tabulate the errors of all methods, over all images and by slope class."""
+    measures = {
+        "rmse_m": ("RMSE", unit, "{:.3f}"),
+        "mae_m": ("MAE", unit, "{:.3f}"),
+        "bias_m": ("bias", unit, "{:+.3f}"),
+        "p95_abs_m": ("95 %", unit, "{:.3f}"),
+        "psnr": ("PSNR", "dB", "{:.2f}"),
+        "dssim": ("DSSIM", "", "{:.5f}"),
+    }
+
+    def cell(value: float | None, pattern: str) -> Cell:
+        return Cell(pattern.format(value).replace("-", "−") if _known(value) else "–")
+
+    classes = summary.get("slope_classes") or {}
+    groups = {f"all, {_images(summary['n'])}": summary["all"]} | {
+        f"slope {_readable(name)} m/m, {_images(group['n'])}": group
+        for name, group in classes.items()
+        if group["n"]
+    }
+    rows = [
+        TableRow(
+            METHODS[method][0],
+            [
+                *(cell(group[method].get(key), p) for key, (_, _, p) in measures.items()),
+                cell(None if method == "bicubic" else _change(group, method), "{:+.1f} %"),
+            ],
+            own=method == "sr",
+            group=label,
+        )
+        for label, group in groups.items()
+        for method in METHODS
+        if group.get(method)
+    ]
+    columns = [Column((name,), symbol) for name, symbol, _ in measures.values()]
+    yield Table([Column(("method",)), *columns, Column(("RMSE against", "bicubic"))], rows)
+    yield Text(
+        "RMSE, MAE, bias (method − truth) and the 95th percentile of the absolute error are "
+        "pooled over all pixels; PSNR and DSSIM are means over the images. Small is good, but for "
+        "PSNR.",
+        quiet=True,
+    )
+
+
+# --- examples -------------------------------------------------------------------------------
+
+
+def _example(example: Example, unit: str) -> Iterator[Block | None]:
+    """Show a test image: bicubic ↔ super-resolution over each other, truth, input and errors."""
+    title, lr, bicubic, sr, hr = (
+        part if isinstance(part, str) else finite(np.asarray(part)) for part in example
+    )
+    scale = len(hr) // len(lr)
+    if not bicubic.shape == sr.shape == hr.shape or lr.shape[1] * scale != hr.shape[1]:
+        raise DataError(
+            f"example {title}: bicubic, super-resolution and truth must be equally large and a "
+            f"whole multiple of the input; received {bicubic.shape}, {sr.shape} and {hr.shape} "
+            f"for {lr.shape}."
+        )
+    relief = unit == "m" and hr.ndim == 2
+    colours = colours_of([hr, bicubic, sr], unit=unit)
+    factor = exaggeration_of(hr, (1.0, 1.0)) if relief else 1.0
+
+    def picture(img: np.ndarray, label: str, step: int = 1) -> Picture:
+        shown = colours.shade(img, (step, step), factor) if relief else colours.paint(img)
+        return Picture(repeat(shown, step), f"{label}, {title}", label)
+
+    errors = {"bicubic": bicubic - hr, "super-resolution": sr - hr}
+    signs = difference_colours([signal(error) for error in errors.values()])
+    wrong = [
+        Picture(
+            signs.paint(signal(error)),
+            f"Error of {name}, {title}",
+            f"{name.capitalize()} − truth",
+            f", {_rmse_text(error, unit)}",
+        )
+        for name, error in errors.items()
+    ]
+    yield Row(
+        [
+            [
+                Slider(
+                    picture(bicubic, "Bicubic"),
+                    picture(sr, "Super-resolution"),
+                    "Move the line: left of it bicubic, right of it super-resolution.",
+                )
+            ],
+            [picture(hr, "Truth")],
+        ]
+    )
+    yield colours.bar(unit)
+    yield Row([[picture(lr, "Input", scale)], *([error] for error in wrong)])
+    yield signs.bar(f"{unit}{', mean of the channels' * (hr.ndim == 3)}")
+    light = "Shaded relief, lit from the upper left; colours and light are the same throughout. "
+    yield Text(
+        f"{light * relief}Errors are red where the image lies above the truth, blue where below.",
+        quiet=True,
+    )
+
+
+def _rmse_text(error: np.ndarray, unit: str) -> str:
+    valid = error[~np.isnan(error)]
+    return f"RMSE {number(float(np.sqrt(np.mean(valid**2))))} {unit}" if valid.size else "missing"
