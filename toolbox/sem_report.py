@@ -77,8 +77,7 @@ def write_sem_report(
     def saved(figure: Figure, name: str, caption: str) -> Chart:
         written.append(folder / name)
         save_figure(figure, written[-1], _DPI)
-        width_rem = 6.7 * figure.get_figwidth()
-        return Chart(written[-1].read_bytes(), caption, caption, width_rem=width_rem)
+        return Chart(written[-1].read_bytes(), caption, caption, dpi=_DPI)
 
     page = Page("Test on SEM pictures", counted(summary))
     verdict = verdict_of(summary, unit)
