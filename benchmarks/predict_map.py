@@ -48,8 +48,8 @@ def _map() -> np.ndarray:
 def make_run(folder: Path) -> None:
     """Write a log folder with an untrained network, and the map."""
     from toolbox.config import write_yaml
-    from toolbox.model.build import build_network
     from toolbox.io.weights import save_weights
+    from toolbox.model.build import build_network
     from toolbox.normalizer import LocalMeanNormalizer, save_normalizer
 
     write_yaml(CONFIG, folder / "config.yml", "benchmark")

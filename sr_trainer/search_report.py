@@ -20,6 +20,8 @@ from toolbox.config import write_yaml
 from toolbox.io.tables import write_table
 from toolbox.pages import Cell, Chart, Column, Facts, Page, Table, TableRow, Text, figure_png
 
+_DPI = 110
+
 
 def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
     """Tabulate the trials: number, state, objectives, parameters, seconds, reason.
@@ -176,7 +178,6 @@ def _drawn(title: str, draw: Callable[[], Any]) -> Chart | Text:
         except (ValueError, RuntimeError) as error:
             return Text(f"Not drawn: {error}")
         figure = axes.figure if hasattr(axes, "figure") else axes.flat[0].figure
-        png = figure_png(figure, dpi=110, tight=True)
-        width_rem = 6.7 * figure.get_figwidth()
+        png = figure_png(figure, dpi=_DPI, tight=True)
         plt.close(figure)
-    return Chart(png, title, width_rem=width_rem)
+    return Chart(png, title, dpi=_DPI)

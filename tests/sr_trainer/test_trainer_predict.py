@@ -2,22 +2,27 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from toolbox.inference import work_file
-from toolbox.inference.super_resolver import SuperResolver, load_model
+from toolbox.inference.super_resolver import SuperResolver
 from toolbox.inference.work_file import WorkFile
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.io.weights import load_weights, save_weights
 from toolbox.opencv import cv2
+from toolbox.predict_settings import PredictParams
+from toolbox.run import load_model
+from toolbox.tasks.bathymetry.predict import Figures, MapPredictor
 
 ROOT = Path(__file__).resolve().parents[2]
 GRIDS = ROOT.parent / "shared" / "data" / "bathymetry"
@@ -551,6 +556,17 @@ def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     assert np.argwhere(np.isnan(coarse)).tolist() == [[2, 3]]
     share = 100 * np.nansum(coarse) / np.isfinite(coarse).sum()
     assert f"WARNING: {share:.1f} % of the input lies outside" in result.out
+
+
+@pytest.mark.parametrize(("outside", "said"), [(0, ""), (4, ""), (5, "0.1 %"), (2000, "20.0 %")])
+def test_a_tiny_share_outside_is_no_warning(capsys, outside, said):
+    """Of 10,000 pixels four are 0.0 %, which is nothing to warn of."""
+    predictor = MapPredictor.__new__(MapPredictor)
+    predictor.settings, predictor.resolver = PredictParams(), SimpleNamespace(scale=4)
+    reader = SimpleNamespace(channels=1, delta_m=None)
+    predictor._report(reader, Path("map.tif"), None, Figures(count=10_000, outside=outside))
+    warnings = re.findall("WARNING: (.*) of the input lies outside", capsys.readouterr().out)
+    assert warnings == ([said] if said else [])
 
 
 def test_project_makes_the_result_consistent(rasterio, workshop, predict, tif):
@@ -1098,8 +1114,6 @@ def test_words_that_do_not_belong_together(workshop, words, message, monkeypatch
 
 def test_every_setting_is_an_option(workshop):
     """The help names every setting of ``predict:`` with its meaning."""
-    from sr_trainer.predict_params import PredictParams
-
     text = " ".join(workshop.run("--help").out.split())
     for name, field in PredictParams.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text

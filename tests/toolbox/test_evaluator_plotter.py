@@ -3,15 +3,15 @@
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from toolbox.errors import ConfigError
-from toolbox.evaluator import MEASURES, Evaluator, baselines, batches, summarize
+from toolbox.evaluator import MEASURES, Evaluator, baselines, batches
 from toolbox.model.espcn import ESPCN
-from toolbox.normalizer import LocalMeanNormalizer, MinMaxNormalizer
+from toolbox.normalizer import MinMaxNormalizer
 from toolbox.plotter import METHODS, Plotter
 from toolbox.resample import block_mean, enlarge
+from toolbox.tasks.bathymetry.evaluate import summarize
 
 RANGE = 2500.0
 
@@ -66,25 +66,25 @@ def test_measures_by_hand(truth, evaluator):
     assert list(table) == list(MEASURES)
     assert len(table) == 5
     error = (predicted - truth).astype(np.float64).reshape(5, -1)
-    np.testing.assert_allclose(table["rmse_m"], np.sqrt((error**2).mean(1)), rtol=1e-9)
-    np.testing.assert_allclose(table["mae_m"], np.abs(error).mean(1), rtol=1e-9)
-    np.testing.assert_allclose(table["bias_m"], error.mean(1), rtol=1e-9)
-    np.testing.assert_allclose(table["p95_abs_m"], np.percentile(np.abs(error), 95, axis=1))
-    psnr = 20 * np.log10(RANGE / table["rmse_m"])
+    np.testing.assert_allclose(table["rmse"], np.sqrt((error**2).mean(1)), rtol=1e-9)
+    np.testing.assert_allclose(table["mae"], np.abs(error).mean(1), rtol=1e-9)
+    np.testing.assert_allclose(table["bias"], error.mean(1), rtol=1e-9)
+    np.testing.assert_allclose(table["p95_abs"], np.percentile(np.abs(error), 95, axis=1))
+    psnr = 20 * np.log10(RANGE / table["rmse"])
     np.testing.assert_allclose(table["psnr"], psnr, atol=1e-3)
 
 
 def test_bias_is_positive_where_the_prediction_is_too_shallow(truth, evaluator):
     """Bias is predicted minus truth: 2 m too high is +2."""
     table = evaluator.measure(truth, truth + 2)
-    for name in ("rmse_m", "mae_m", "bias_m", "p95_abs_m"):
+    for name in ("rmse", "mae", "bias", "p95_abs"):
         np.testing.assert_allclose(table[name], 2, atol=1e-3)
 
 
 def test_perfect_prediction(truth, evaluator):
     """Truth against truth has no error, the largest PSNR and DSSIM 0."""
     table = evaluator.measure(truth, truth)
-    assert (table[["rmse_m", "mae_m", "bias_m", "p95_abs_m"]] == 0).all(axis=None)
+    assert (table[["rmse", "mae", "bias", "p95_abs"]] == 0).all(axis=None)
     np.testing.assert_allclose(table["psnr"], 120, atol=1e-3)
     np.testing.assert_allclose(table["dssim"], 0, atol=1e-6)
 
@@ -104,7 +104,7 @@ def test_great_depths_lose_no_precision(evaluator):
     predicted = np.round(noisy(truth, [5, 50, 200]) * 16) / 16
     shallow = evaluator.measure(truth, predicted)
     deep = evaluator.measure(truth - np.float32(8192), predicted - np.float32(8192))
-    names = ["rmse_m", "mae_m", "bias_m", "p95_abs_m", "psnr"]
+    names = ["rmse", "mae", "bias", "p95_abs", "psnr"]
     np.testing.assert_allclose(deep[names], shallow[names], rtol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_many_images_are_measured_in_parts(evaluator):
     truth = np.zeros((130, 16, 16, 1), np.float32)
     predicted = truth + np.arange(130, dtype=np.float32)[:, None, None, None]
     table = evaluator.measure(truth, predicted)
-    np.testing.assert_allclose(table["rmse_m"], np.arange(130), rtol=1e-6)
+    np.testing.assert_allclose(table["rmse"], np.arange(130), rtol=1e-6)
     np.testing.assert_allclose(table["psnr"][1:], 20 * np.log10(RANGE / np.arange(1, 130)), 1e-4)
 
 
@@ -146,17 +146,6 @@ def test_another_network_replaces_the_first(truth, network):
     other = type(network).from_config(network.get_config())
     evaluator.model = other
     np.testing.assert_allclose(evaluator.predict(x, 5), other(x), atol=1e-5)
-
-
-def test_super_resolve_returns_metres(truth, network):
-    """Metres in, metres out: the network's output carried back by the normaliser."""
-    lr = block_mean(truth, 4)
-    normalizer = LocalMeanNormalizer(unit=20.0, window=3)
-    evaluator = Evaluator((16, 16, 1), RANGE, network)
-    expected = normalizer.denorm_funcs(lr, 4)[1](network(normalizer.normalize_x(lr)).numpy())
-    sr = evaluator.super_resolve(lr, normalizer, 2)
-    assert sr.shape == truth.shape
-    np.testing.assert_allclose(sr, expected, atol=1e-2)
 
 
 def test_baselines_are_bicubic_and_its_back_projection(truth):
@@ -192,7 +181,7 @@ def test_summary_pools_over_pixels(truth, summary):
         assert pooled["p95_abs_m"] == pytest.approx(np.percentile(np.abs(error), 95))
         assert pooled["psnr"] == pytest.approx(tables[name]["psnr"].mean())
         assert pooled["dssim"] == pytest.approx(tables[name]["dssim"].mean())
-    assert result["all"]["bicubic"]["rmse_m"] > 1.5 * tables["bicubic"]["rmse_m"].mean()
+    assert result["all"]["bicubic"]["rmse_m"] > 1.5 * tables["bicubic"]["rmse"].mean()
 
 
 def test_summary_by_slope_class(truth, summary):
@@ -232,7 +221,7 @@ def test_evaluate_writes_the_picture_and_returns_its_numbers(truth, network, tmp
     np.testing.assert_allclose(tables["bicubic"], expected, rtol=1e-2, atol=1e-3)
     sr = normalizer.denormalize_y(network(x[:2]).numpy())
     np.testing.assert_allclose(
-        tables["sr"]["rmse_m"], evaluator.measure(truth[:2], sr)["rmse_m"], rtol=1e-3
+        tables["sr"]["rmse"], evaluator.measure(truth[:2], sr)["rmse"], rtol=1e-3
     )
 
 
@@ -288,6 +277,11 @@ def test_pictures_are_shown_if_no_name_is_given(monkeypatch):
     assert [ax.get_ylabel() for ax in shown[0].axes] == ["loss", "PSNR (dB)", "DSSIM"]
 
 
+def groups_of(result):
+    """Return all images and the slope classes of a summary."""
+    return {"all": result["all"], **result["slope_classes"]}
+
+
 def test_error_picture(summary, truth, evaluator, tmp_path):
     """RMSE by slope class and method, an empty class left out, beside one dot an image."""
     predictions, tables, _ = summary
@@ -295,10 +289,8 @@ def test_error_picture(summary, truth, evaluator, tmp_path):
     tables = {**tables, "back_projection": evaluator.measure(truth, predictions["back_projection"])}
     slopes = np.array([0.0, 0.049, 0.1, 0.2, 3.0])
     result = summarize(truth, predictions, tables, slopes)
-    per_image = pd.DataFrame(
-        {"bicubic_rmse_m": tables["bicubic"]["rmse_m"], "sr_rmse_m": tables["sr"]["rmse_m"]}
-    )
-    Plotter().plot_errors(result, per_image, tmp_path / "errors.png")
+    pairs = tuple(tables[name]["rmse"].to_numpy() for name in ("bicubic", "sr"))
+    Plotter().plot_errors(groups_of(result), pairs, tmp_path / "errors.png", "rmse_m", "m", "slope")
     check_picture(tmp_path / "errors.png")
 
 
@@ -307,15 +299,14 @@ def test_error_picture_with_the_pixel_stage(summary, truth, evaluator, monkeypat
     predictions, tables, result = summary
     drawn = []
     monkeypatch.setattr("toolbox.plotter.save_figure", lambda figure, _: drawn.append(figure))
-    per_image = pd.DataFrame(
-        {"bicubic_rmse_m": tables["bicubic"]["rmse_m"], "sr_rmse_m": tables["sr"]["rmse_m"]}
-    )
-    Plotter().plot_errors(result, per_image, None)
+    pairs = tuple(tables[name]["rmse"].to_numpy() for name in ("bicubic", "sr"))
+    Plotter().plot_errors(groups_of(result), pairs, None, "rmse_m")
     names = [*METHODS]
     all_four = dict.fromkeys(reversed(names), predictions["sr"])
     measured = dict.fromkeys(names, tables["sr"])
     slopes = np.array([0.0, 0.049, 0.1, 0.2, 3.0])
-    Plotter().plot_errors(summarize(truth, all_four, measured, slopes), per_image, None)
+    four = groups_of(summarize(truth, all_four, measured, slopes))
+    Plotter().plot_errors(four, pairs, None, "rmse_m")
     for figure, methods in zip(drawn, (["bicubic", "sr"], names), strict=True):
         bars = figure.axes[0]
         labels = [text.get_text() for text in bars.get_legend().get_texts()]

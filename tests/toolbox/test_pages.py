@@ -94,7 +94,7 @@ def full_page(word):
             width_rem=20,
             scale=bar,
         ),
-        Chart(b"png", word, word, narrow=b"png", width_rem=40),
+        Chart(b"png", word, word, narrow=b"png", dpi=100),
         Row([[Text(word)], [picture(word), Text(word)], [Text(word)]]),
         Slider(picture(word, label=word), picture(word, label=word), word),
     )
@@ -256,6 +256,12 @@ def test_pictures_suit_a_screen():
     assert shown.shape == (300, 600, 3)
     np.testing.assert_allclose(255 * shown[::150, ::150], small)
     assert imread(BytesIO(encode(np.zeros((1700, 40, 3), np.uint8)))).shape[:2] == (850, 20)
+
+
+def test_charts_are_not_enlarged():
+    """At 100 dots an inch, a chart 600 pixels wide is at most 6 inches wide on the page."""
+    assert Chart(encode(np.zeros((2, 4, 3), np.uint8)), "a chart", dpi=100).width_rem == 6 * 6.7
+    assert Chart(b"", "a chart").width_rem is None
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,9 @@ class Chart(Block):
         Words that stand for it, and the line below it.
     narrow : bytes, optional
         Another form of it, for telephones.
-    width_rem : float, optional
-        Largest width in multiples of the font size.
+    dpi : float, optional
+        Its dots per inch: it is not shown larger than it was drawn. By default it takes all the
+        width there is.
     """
 
     template = "chart.html"
@@ -222,7 +223,14 @@ class Chart(Block):
     alt: str
     caption: str = ""
     narrow: bytes | None = None
-    width_rem: float | None = None
+    dpi: float | None = None
+
+    @property
+    def width_rem(self) -> float | None:
+        """Largest width in multiples of the font size, of which 6.7 make an inch."""
+        # The width stands behind the signature and the head of the first chunk.
+        pixels = int.from_bytes(self.png[16:20], "big")
+        return 6.7 * pixels / self.dpi if self.dpi else None
 
     @property
     def uri(self) -> str:

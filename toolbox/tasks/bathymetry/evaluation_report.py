@@ -46,6 +46,8 @@ _CAVEAT = (
     "These figures hold for the test images alone. Added detail is likely, not measured: other "
     "places, depths and instruments may come out worse."
 )
+#: Dots per inch of the pictures that a test draws.
+_DPI = 100
 #: Fewer images in a slope class say little about it.
 _FEW_IMAGES = 20
 #: Heading and caption of the pictures that a test draws.
@@ -123,8 +125,7 @@ def map_test_page(
     )
     for name, file in pictures.items():
         heading, caption = _CAPTIONS.get(name, (name, ""))
-        chart = Chart(file.read_bytes(), caption or name, caption, width_rem=60)
-        page.section(heading, chart)
+        page.section(heading, Chart(file.read_bytes(), caption or name, caption, dpi=_DPI))
     for example in examples:
         page.section(f"Example: {example[0]}", *_example(example, unit))
     page.section("How it was tested", Facts(facts))
@@ -301,10 +302,12 @@ def _example(example: Example, unit: str) -> Iterator[Block | None]:
     )
     yield colours.bar(unit)
     yield Row([[picture(lr, "Input", scale)], *([error] for error in wrong)])
-    yield signs.bar(f"{unit}{', mean of the channels' * (hr.ndim == 3)}")
+    yield signs.bar(unit)
     light = "Shaded relief, lit from the upper left; colours and light are the same throughout. "
+    mean = ", in the mean of the channels" * (hr.ndim == 3)
     yield Text(
-        f"{light * relief}Errors are red where the image lies above the truth, blue where below.",
+        f"{light * relief}Errors are red where the image lies above the truth{mean}, blue where "
+        "below.",
         quiet=True,
     )
 

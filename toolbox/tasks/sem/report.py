@@ -74,8 +74,7 @@ def sem_page(
 
     def saved(figure: Figure, name: str, caption: str) -> Chart:
         save_figure(figure, folder / name, _DPI)
-        width_rem = 6.7 * figure.get_figwidth()
-        return Chart((folder / name).read_bytes(), caption, caption, width_rem=width_rem)
+        return Chart((folder / name).read_bytes(), caption, caption, dpi=_DPI)
 
     page = Page("Test on SEM pictures", counted(summary))
     verdict = verdict_of(summary, unit)
