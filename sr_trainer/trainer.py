@@ -100,7 +100,7 @@ class Trainer:
         self.task = open_task(u_params.task)
         self.source = open_source(u_params)
         self.normalizer = self._fit_normalizer()
-        self.facts = {k: v for k, v in self.source.facts().items() if k in self.task.facts}
+        self.facts = self.source.facts()
         self.train_data_generator = self._batches("train")
         self.validation_data_generator = self._batches("validation")
         for note in self.source.notes:

@@ -25,6 +25,11 @@ import numpy as np
 import pytest
 import yaml
 
+from toolbox.registry import TASKS
+
+#: The toy task is a row like any other, so every contract test meets it.
+TASKS._rows["heat"] = "heat_task.task:Heat"
+
 SPLITS = ("train", "validation", "test")
 _PROGRESS_BAR = re.compile(r"\d+%\||\d+(it|step)s? \[")
 

@@ -135,7 +135,7 @@ class Source(ABC):
     def facts(self) -> dict[str, float]:
         """Return what the data tell losses and metrics, by the name of their argument.
 
-        Only names that the task lists in `Task.facts` are handed on.
+        A name must be listed in `Task.facts`, or it would be taken for a setting.
         """
         return {}
 

@@ -1,8 +1,8 @@
 """Metrics by name, the figure that is watched, falling rates, sources with settings, --algo."""
 
 import contextlib
-import inspect
 import io
+import json
 import re
 import shlex
 import sys
@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 import yaml
 from pydantic import Field
-from sr_trainer.sources import open_source, pixel_nm_of
 
 from sr_trainer.modeler import Modeler
 from sr_trainer.search_settings import Objective, Search
@@ -28,6 +27,8 @@ from toolbox.data_loader import DataLoader
 from toolbox.errors import ConfigError, WeightsError
 from toolbox.io.weights import load_weights
 from toolbox.registry import LOSSES, METRICS, SOURCES
+from toolbox.task import Source, open_source
+from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -52,7 +53,7 @@ def build(shop, **changes):
     """Return a trainer and its model."""
     trainer = Trainer(params(shop, **changes))
     limits = trainer.normalizer.max_val, trainer.normalizer.min_val
-    modeler = Modeler(trainer.u_params, *limits, trainer.steps_per_epoch, trainer.pixel_nm)
+    modeler = Modeler(trainer.u_params, *limits, trainer.steps_per_epoch, trainer.facts)
     return trainer, modeler.build(verbose=0)
 
 
@@ -158,7 +159,7 @@ def test_a_loss_and_a_metric_share_a_section(workshop, rows):
     chosen = {"loss": "width", "metrics": ["width"], "width": {"factor": 3, "power": 2}}
     p = params(workshop, **chosen)
     assert p.loss_params["width"] == {"factor": 3, "power": 2}
-    modeler = Modeler(p, pixel_nm=0.5)
+    modeler = Modeler(p, facts={"pixel_nm": 0.5})
     zeros, ones = tf.zeros((2, 4, 4, 1)), tf.ones((2, 4, 4, 1))
     assert modeler._loss("width", "loss")(zeros, ones).numpy() == pytest.approx([1.5, 1.5])
     metric = modeler._ranged(METRICS.resolve("width"), "width")
@@ -370,31 +371,31 @@ class Own(DataGenerator):
     """Batches of a source that makes its own."""
 
 
-class Source:
+class Settled(Source):
     """A source with settings, which reads the patches."""
 
     opened: ClassVar[list] = []
-    pixel_nm = 0.8
     norm_range = (-3000.0, 100.0)
 
-    def __init__(self, data_dir, sr_scale=None, **section):
-        type(self).opened.append(section)
-        self._loader = DataLoader(data_dir, sr_scale=sr_scale)
-
-    def __getattr__(self, name):
-        return getattr(self._loader, name)
-
-    @classmethod
-    def parameters(cls):
-        signature = inspect.signature(cls._section, eval_str=True)
-        return dict(signature.parameters)
-
-    @staticmethod
-    def _section(
+    def __init__(
+        self,
+        data_dir,
+        sr_scale=None,
         patch: Annotated[int, Field(ge=1)] = 4,
         shares: tuple[int, int] | None = (3, 1),
         side: str = "high",
-    ): ...
+    ):
+        super().__init__(data_dir, sr_scale)
+        self.opened.append({"patch": patch, "shares": shares, "side": side})
+        loader = DataLoader(data_dir, sr_scale=sr_scale)
+        self.train, self.validation, self.test = loader.train, loader.validation, loader.test
+
+    def train(self): ...
+    def validation(self): ...
+    def test(self): ...
+
+    def facts(self):
+        return {"pixel_nm": 0.8}
 
     @classmethod
     def default_settings(cls, section):
@@ -407,8 +408,8 @@ class Source:
             "lr_schedule": {"name": "cosine", "final": 0.01},
         }
 
-    def training_data(self, norm_func, batch_size, augmenter, seed):
-        return Own(*self._loader.train(), norm_func, batch_size, augmenter, seed)
+    def batches(self, split, *options):
+        return (Own if split == "train" else DataGenerator)(*self.split(split), *options)
 
 
 #: What the settings of a run say themselves, besides those that a source may change.
@@ -418,8 +419,8 @@ BARE = ("data_dir", "model", "espcn", "scale", "batch_size", "epochs", "jit_comp
 @pytest.fixture
 def sourced(workshop, rows):
     """``sourced(**changes)``: a settings file with the source above and little else."""
-    rows(SOURCES, "own", Source)
-    Source.opened.clear()
+    rows(SOURCES, "own", Settled)
+    Settled.opened.clear()
 
     def write(name="run.yml", **changes):
         path = workshop.config(name)
@@ -486,13 +487,13 @@ def test_a_source_is_opened_with_its_section(sourced, workshop):
     trainer = Trainer(UserParams(config))
     assert isinstance(trainer.train_data_generator, Own)
     assert type(trainer.validation_data_generator) is DataGenerator
-    assert trainer.pixel_nm == 0.8
+    assert trainer.facts == {"pixel_nm": 0.8}
     assert (trainer.normalizer.data_min, trainer.normalizer.data_range) == (-3000, 3100)
     assert workshop.run(config, "train").code == 0
     assert workshop.run(config, "test").code == 0
     assert workshop.run(config, "train", "--resume").code == 0
     expected = {"patch": 4, "shares": (3, 1), "side": "low"}
-    assert Source.opened == [expected] * 4
+    assert Settled.opened == [expected] * 4
     assert read_yaml(workshop.folder / "run" / "config.yml")["own"]["side"] == "low"
 
 
@@ -503,12 +504,33 @@ def test_a_changed_section_is_another_run(sourced, workshop):
     result.refused("own.side must be high as in the run to be resumed; received low")
 
 
+class Bare:
+    """What the documentation asks of a source and nothing more, in a unit of its own."""
+
+    def __init__(self, data_dir, sr_scale=None):
+        loader = DataLoader(data_dir, sr_scale=sr_scale)
+        self.train, self.validation, self.test = loader.train, loader.validation, loader.test
+
+
+def test_a_source_of_three_methods_is_enough(workshop, rows):
+    """It trains, is tested without slopes, which nobody knows, and restored from its log folder."""
+    rows(SOURCES, "bare", Bare)
+    config = workshop.config(source="bare")
+    assert workshop.run(config, "train").code == 0
+    result = workshop.run(config, "test")
+    assert result.code == 0, result.err
+    summary = json.loads((workshop.folder / "run/test_result/summary.json").read_text())
+    assert summary["slope_classes"] == {}
+    assert summary["all"]["n"] == 5
+    assert (workshop.folder / "run/test_result/report.html").is_file()
+    assert not (workshop.folder / "run/validity.json").exists()
+
+
 def test_a_source_without_settings(workshop):
-    """It is opened as ever, and its pixels have the size 1."""
+    """It is opened as ever, and tells losses nothing."""
     source = open_source(params(workshop))
-    assert isinstance(source, DataLoader)
-    assert pixel_nm_of(source) == 1.0
-    assert pixel_nm_of(types.SimpleNamespace(pixel_nm=None)) == 1.0
+    assert isinstance(source, PatchSource)
+    assert source.facts() == {}
 
 
 # Another network from the command line ---------------------------------------------------------

@@ -54,12 +54,16 @@ class SRModel(keras.Model):
         self.bicubic_skip = bool(bicubic_skip)
         #: Moving average of the weights, kept up by every training step; see `keep_average`.
         self.average: WeightAverage | None = None
-        inputs = keras.Input(self.img_shape, name="low_resolution")
+        inputs = self._inputs()
         # Before super() is looked up: a network inside makes Keras change this class's bases.
         outputs = self._outputs(inputs)
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
 
-    def _outputs(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    def _inputs(self) -> Any:
+        """Return the inputs; a network of several parts returns them as its data are nested."""
+        return keras.Input(self.img_shape, name="low_resolution")
+
+    def _outputs(self, inputs: Any) -> keras.KerasTensor:
         outputs = self.__build__(**self.params)(inputs)
         if self.bicubic_skip:
             enlarged = Resize(self.scale, name="bicubic_skip")(inputs)
