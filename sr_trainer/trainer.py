@@ -90,14 +90,14 @@ class Trainer:
         self.u_params = u_params
         self.overwrite = overwrite
         self.folder = RunFolder(u_params)
+        self.task = open_task(u_params.task)
         self._start = self._saved_state() if resume else None
         if self._start is None:
             # Without a state, a run that was killed before its first step may be resumed as well.
-            started = (CONFIG_NAME, FILE_NAME, FOLDER) if resume else ()
+            started = (CONFIG_NAME, FILE_NAME, FOLDER, *self.task.run_files) if resume else ()
             self.folder.refuse_other_run(started, overwrite)
             if resume:
                 print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
-        self.task = open_task(u_params.task)
         self.source = open_source(u_params)
         self.normalizer = self._fit_normalizer()
         self.facts = self.source.facts()
@@ -156,7 +156,7 @@ class Trainer:
         former = UserParams(p.fname, start.facts["settings"], where=str(start.path))
         asked, trained = p.resolved(), former.resolved()
         named = {p.model, *p.figure_names()}
-        free = {*_FREE_SETTINGS, *open_task(p.task).free_settings}
+        free = {*_FREE_SETTINGS, *self.task.free_settings}
         for key in sorted((asked.keys() | trained.keys()) - free):
             if key in named or key not in (*MODELS, *LOSSES, *METRICS):
                 ignored = source_class(p.source).free_settings if key == p.source else ()

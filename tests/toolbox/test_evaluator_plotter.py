@@ -1,16 +1,22 @@
 """Errors in metres against hand computation, pooling by slope class, and the pictures."""
 
+from types import SimpleNamespace
+
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from toolbox.data_generator import DataGenerator
 from toolbox.errors import ConfigError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, batches
 from toolbox.model.espcn import ESPCN
 from toolbox.normalizer import MinMaxNormalizer
 from toolbox.plotter import METHODS, Plotter
+from toolbox.registry import TASKS
 from toolbox.resample import block_mean, enlarge
+from toolbox.task import open_task
 from toolbox.tasks.bathymetry.evaluate import summarize
 
 RANGE = 2500.0
@@ -341,3 +347,54 @@ def test_spectrum_picture_of_flat_images(tmp_path):
     powers = {"truth": frequency * 0, "bicubic": frequency * 0}
     Plotter().plot_spectrum(frequency, powers, tmp_path / "flat.png", [0.002])
     check_picture(tmp_path / "flat.png")
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures that would have been written, in order."""
+    drawn = []
+    monkeypatch.setattr("toolbox.plotter.save_figure", lambda figure, *_: drawn.append(figure))
+    return drawn
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_previews_have_the_colours_and_the_unit_of_their_task(name, figures, tmp_path):
+    """SEM pictures are grey in grey levels, maps coloured in metres, whatever is drawn first."""
+    rng = np.random.default_rng(0)
+    pair = rng.random((3, 8, 8, 1)), rng.random((3, 16, 16, 1))
+    normalizer = MinMaxNormalizer(0, 1, 0, 1)
+    batches = DataGenerator(*pair, normalizer.normalize_pair, 2)
+    settings = SimpleNamespace(log_dir=tmp_path, log_period=1)
+    logger = open_task(name).preview(settings, batches, normalizer)
+    logger.evaluator._forward = lambda x: tf.constant(np.asarray(x).repeat(2, 1).repeat(2, 2))
+    logger.evaluator._model = logger._model = SimpleNamespace(stop_training=False)
+    logger.set_params({"epochs": 1})
+    logger.on_epoch_end(0)
+    style, axes = open_task(name).style, figures[0].axes
+    images = [ax.images[0].get_cmap().name for ax in axes if ax.images]
+    assert set(images) == {style.cmap, "RdBu_r"}
+    labels = {ax.get_ylabel() for ax in axes if not ax.images}
+    assert labels == {style.unit, f"error, {style.unit}"}
+
+
+def test_colour_images_are_shown_in_colour(figures):
+    """All three channels are drawn, scaled by the truth, and of the errors their mean."""
+    imgs = np.random.default_rng(0).random((6, 1, 8, 8, 3)) * 255
+    labels = ["low-res", "bicubic", "super-res", "high-res", "bicubic error", "super-res error"]
+    Plotter().plot_test_imgs(list(imgs), labels, None)
+    shown = [ax.images[0].get_array() for ax in figures[0].axes if ax.images]
+    assert [img.shape for img in shown] == [(8, 8, 3)] * 4 + [(8, 8)] * 2
+    truth = imgs[3, 0]
+    expected = (truth - truth.min()) / np.ptp(truth)
+    np.testing.assert_allclose(shown[3], expected, atol=1e-6)
+    np.testing.assert_allclose(shown[4], imgs[4, 0].mean(-1), rtol=1e-6)
+
+
+def test_every_metric_has_a_panel(figures):
+    """SSIM and CD loss are drawn like PSNR; what is no figure of quality is not."""
+    names = ["loss", "psnr", "ssim", "cdloss", "learning_rate"]
+    logs = {key: [0.5, 0.4] for name in names for key in (name, f"val_{name}")}
+    Plotter().plot_history_graph([1, 2], logs, None)
+    labels = [ax.get_ylabel() for ax in figures[0].axes]
+    assert labels == ["loss", "PSNR (dB)", "SSIM", "cdloss"]
+    assert [ax.get_yscale() for ax in figures[0].axes] == ["log", "linear", "linear", "log"]
