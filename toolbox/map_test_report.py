@@ -292,7 +292,7 @@ def _example(example: Example, unit: str) -> Iterator[Block | None]:
                 Slider(
                     picture(bicubic, "Bicubic"),
                     picture(sr, "Super-resolution"),
-                    "Move the line: left of it bicubic, right of it super-resolution.",
+                    "Left bicubic, right super-resolution.",
                 )
             ],
             [picture(hr, "Truth")],
