@@ -144,6 +144,16 @@ def test_only_tasks_know_their_domain():
     assert offences(rule) == {}
 
 
+def test_the_page_kit_knows_no_domain():
+    """It imports nothing of the toolbox but errors and whole files."""
+    allowed = ("toolbox.errors", "toolbox.io.atomic", "toolbox.pages")
+    kit = [path for path in SOURCES if below([name_of(path)], "toolbox.pages")]
+    assert len(kit) >= 4
+    for path in kit:
+        inner = below(imports_of(path), "toolbox")
+        assert set(inner) == set(below(inner, *allowed))
+
+
 def test_no_import_goes_in_a_circle():
     """By what they import at the top, the modules of the project can be put in an order."""
     names = {name_of(path): path for path in SOURCES if path.name != "__init__.py"}

@@ -381,7 +381,7 @@ def test_the_report_is_one_page(study):
     page = (study[0].with_suffix("") / "report.html").read_text()
     text = without_pictures(page)
     assert text.startswith("<!doctype html>")
-    assert not re.search(r"http|//|<script|<link|@import", text)
+    assert not re.search(r"https?:|//|<script|<link|@import", text)
     headings = re.findall("<h2>(.*?)</h2>", text)
     name = "validation.all.sr.rmse_m"
     assert headings[:2] == ["Best trial", f"History of {name}"]

@@ -259,9 +259,8 @@ def _errors(summary: Mapping[str, Any], unit: str) -> Iterator[Block]:
 
 def _example(example: Example, unit: str) -> Iterator[Block | None]:
     """Show a test image: bicubic ↔ super-resolution over each other, truth, input and errors."""
-    title, lr, bicubic, sr, hr = (
-        part if isinstance(part, str) else finite(np.asarray(part)) for part in example
-    )
+    title = example[0]
+    lr, bicubic, sr, hr = (finite(np.asarray(img)) for img in example[1:])
     scale = len(hr) // len(lr)
     if not bicubic.shape == sr.shape == hr.shape or lr.shape[1] * scale != hr.shape[1]:
         raise DataError(
@@ -294,7 +293,7 @@ def _example(example: Example, unit: str) -> Iterator[Block | None]:
                 Slider(
                     picture(bicubic, "Bicubic"),
                     picture(sr, "Super-resolution"),
-                    "Move the line: left of it bicubic, right of it super-resolution.",
+                    "Left bicubic, right super-resolution.",
                 )
             ],
             [picture(hr, "Truth")],

@@ -284,7 +284,7 @@ def _add_detail(page: Page, detail: MapView, scale: int, unit: str, relief: bool
         Slider(
             before,
             after,
-            "Move the line: left of it bicubic, right of it super-resolution.",
+            "Left bicubic, right super-resolution.",
             width_rem=min(44 * ratio, 44),
         ),
     )
