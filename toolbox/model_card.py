@@ -132,7 +132,7 @@ def _task_of(config: Mapping[str, Any] | None) -> str:
     """Return the task of a run; settings of older versions name their source only."""
     settings = config or {}
     task = settings.get("task")
-    return task if task in TASKS else task_of_source(str(settings.get("source")))
+    return str(task) if task in TASKS else task_of_source(str(settings.get("source")))
 
 
 def versions() -> dict[str, str]:

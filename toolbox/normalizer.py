@@ -503,7 +503,7 @@ class LocalMeanNormalizer(RemainderNormalizer):
         self.window = int(window)
 
     @classmethod
-    def fit(
+    def fit(  # type: ignore[override]
         cls,
         lr: np.ndarray,
         hr: np.ndarray,

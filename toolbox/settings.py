@@ -379,6 +379,7 @@ if TYPE_CHECKING:
 
         log_dir: str  # type: ignore[assignment]
         seed: int  # type: ignore[assignment]
+        monitor_mode: Literal["min", "max"]  # type: ignore[assignment]
 else:
     _Values = object
 
@@ -474,7 +475,7 @@ class UserParams(_Values):
     def _with_task(self, content: dict[str, Any]) -> dict[str, Any]:
         """Let ``task`` and ``source`` name each other; a file needs only one of the two."""
         task, source = content.get("task"), content.get("source")
-        if task in TASKS and source is None:
+        if isinstance(task, str) and task in TASKS and source is None:
             return {**content, "source": next(iter(open_task(task).sources))}
         if not isinstance(source, str | None) or (source is not None and source not in SOURCES):
             return content  # the check of all settings refuses it

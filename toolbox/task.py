@@ -152,6 +152,11 @@ class _Plain(Source):
     def __init__(self, inner: Any) -> None:
         self.inner = inner
 
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Return nothing: what its constructor takes besides the data is not known."""
+        return {}
+
     def train(self) -> Pair:
         pair: Pair = self.inner.train()
         return pair
@@ -220,9 +225,13 @@ class TestResult:
 class FilePredictor(Protocol):
     """Applies an opened run to files, one at a time."""
 
-    #: Endings of what is taken from a folder, and how it is said that there is none.
-    suffixes: Sequence[str]
-    what: str
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """Endings of what is taken from a folder."""
+
+    @property
+    def what(self) -> str:
+        """How it is said that a folder holds none of them, e.g. ``no picture``."""
 
     def check(self) -> None:
         """Refuse mistakes in the settings, once for all files."""

@@ -11,11 +11,11 @@ import pytest
 from sr_trainer.modeler import Modeler
 from sr_trainer.tester import Tester
 from sr_trainer.user_params import UserParams
-from toolbox.evaluator import MEASURES
 from toolbox.io.safe_pickle import load_array
 from toolbox.io.weights import load_weights, save_weights
 from toolbox.plotter import Plotter
 from toolbox.resample import enlarge
+from toolbox.tasks.bathymetry.evaluate import COLUMNS
 from toolbox.tasks.bathymetry.spectrum import high_frequency_energy
 
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -251,10 +251,10 @@ def test_the_stage_before_is_tested_too(workshop, finished, adversarial, capsys)
     assert {k: v for k, v in summary["all"].items() if k != "pixel_stage"} == alone["all"]
     assert set(summary["high_frequency_energy"]) == {*alone["high_frequency_energy"], "pixel_stage"}
     for group in (summary["all"], *summary["slope_classes"].values()):
-        assert set(group["pixel_stage"]) == set(MEASURES)
+        assert set(group["pixel_stage"]) == set(COLUMNS.values())
     assert summary["all"]["pixel_stage"] != summary["all"]["sr"]
     columns = pd.read_csv(workshop.folder / "run" / "test_result" / "test_results.csv").columns
-    assert {f"pixel_stage_{measure}" for measure in MEASURES} <= set(columns)
+    assert {f"pixel_stage_{measure}" for measure in COLUMNS.values()} <= set(columns)
     out = capsys.readouterr().out
     assert f"testing {adversarial / 'weights_pixel.h5'}" in out
     rows = [line.split()[2] for line in out.splitlines() if line.split()[:1] == ["all"]]

@@ -72,8 +72,11 @@ def test_gaps_never_reach_the_normaliser():
     lr, hr = pairs(4)
     lr[0, 0, 0] = np.nan
     seen = []
-    DataGenerator(lr, hr, lambda x, y: seen.append((x, y)) or (x, y), 2)
-    assert not np.isnan(seen[0][0]).any()
+    source = DataGenerator(lr, hr, lambda x, y: seen.append((x, y)) or (x, y), 3)
+    source.batch(0)
+    list(source.evaluation_dataset())
+    assert len(seen) == 2
+    assert not any(np.isnan(x).any() or np.isnan(y).any() for x, y in seen)
 
 
 def test_batches_are_normalised_pairs():

@@ -8,7 +8,7 @@ import pytest
 
 from toolbox.data_loader import DataLoader, load_images
 from toolbox.errors import DataError
-from toolbox.tasks.bathymetry.source import recorded_spacing
+from toolbox.tasks.bathymetry.source import PatchSource, recorded_spacing
 
 COUNTS = {"train": 6, "validation": 3, "test": 2}
 
@@ -179,7 +179,7 @@ def test_normalize_overlooks_gaps(folder):
 
 def test_spacing_comes_from_the_record(folder):
     """dataset.json beside the splits gives metres, one number or a pair."""
-    loader = DataLoader(str(folder))
+    loader = PatchSource(str(folder))
     assert (loader.spacing_m("LR"), loader.spacing_m("HR")) == (200, 50)
     record = {"delta_lr_m": 371.1, "delta_hr_m": [92.77, 74.48]}
     (folder / "dataset.json").write_text(json.dumps(record), encoding="utf-8")
@@ -199,4 +199,4 @@ def test_damaged_record_is_refused(content, folder):
     """A record that cannot be read is named, rather than a wrong spacing assumed."""
     (folder / "dataset.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"dataset\.json"):
-        DataLoader(str(folder)).spacing_m("LR")
+        PatchSource(str(folder)).spacing_m("LR")

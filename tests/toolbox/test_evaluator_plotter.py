@@ -17,7 +17,7 @@ from toolbox.plotter import METHODS, Plotter
 from toolbox.registry import TASKS
 from toolbox.resample import block_mean, enlarge
 from toolbox.task import open_task
-from toolbox.tasks.bathymetry.evaluate import summarize
+from toolbox.tasks.bathymetry.evaluate import COLUMNS, summarize
 
 RANGE = 2500.0
 
@@ -180,7 +180,7 @@ def test_summary_pools_over_pixels(truth, summary):
     for name, imgs in predictions.items():
         error = (imgs - truth).astype(np.float64)
         pooled = result["all"][name]
-        assert list(pooled) == list(MEASURES)
+        assert list(pooled) == list(COLUMNS.values())
         assert pooled["rmse_m"] == pytest.approx(np.sqrt((error**2).mean()))
         assert pooled["mae_m"] == pytest.approx(np.abs(error).mean())
         assert pooled["bias_m"] == pytest.approx(error.mean())
@@ -199,7 +199,7 @@ def test_summary_by_slope_class(truth, summary):
         "0.05-0.1": 0,
         "0.1-": 3,
     }
-    assert classes["0.05-0.1"]["sr"] == dict.fromkeys(MEASURES)
+    assert classes["0.05-0.1"]["sr"] == dict.fromkeys(COLUMNS.values())
     error = (predictions["bicubic"] - truth)[2:].astype(np.float64)
     steep = classes["0.1-"]["bicubic"]
     assert steep["rmse_m"] == pytest.approx(np.sqrt((error**2).mean()))

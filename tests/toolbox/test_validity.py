@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from toolbox.data_loader import DataLoader
 from toolbox.errors import DataError
+from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.tasks.bathymetry.validity import (
     Validity,
     load_validity,
@@ -196,7 +196,7 @@ def test_tiny_maps(size):
 
 def test_range_of_a_data_set(tiny_patches):
     """The loader measures the LR training images at the spacing of their record."""
-    loader = DataLoader(str(tiny_patches))
+    loader = PatchSource(str(tiny_patches))
     lr = loader.train()[0]
     found = loader.validity()
     assert found == measure_validity(lr, 200.0)
@@ -210,7 +210,7 @@ def test_recorded_range_of_a_data_set_wins(workshop):
     record = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     record["validity"] = dataclasses.asdict(RANGE)
     (folder / "dataset.json").write_text(json.dumps(record), encoding="utf-8")
-    assert DataLoader(str(folder)).validity() == RANGE
+    assert PatchSource(str(folder)).validity() == RANGE
 
 
 def test_images_of_several_channels_have_no_range(workshop):
@@ -219,9 +219,9 @@ def test_images_of_several_channels_have_no_range(workshop):
     for kind in ("LR", "HR"):
         path = folder / "train" / f"data_{kind}.pkl"
         workshop.edit_pickle(path, lambda imgs: imgs.repeat(3, axis=3))
-    assert DataLoader(str(folder)).validity() is None
+    assert PatchSource(str(folder)).validity() is None
 
 
 def test_a_run_keeps_the_range_of_its_training(finished, tiny_patches):
     """Beside the weights lies the range of the images that they were trained on."""
-    assert load_validity(finished) == DataLoader(str(tiny_patches)).validity()
+    assert load_validity(finished) == PatchSource(str(tiny_patches)).validity()

@@ -435,7 +435,7 @@ class SEMSource(Source):
             opened = [frames.pixel_nm for frames in self._opened.values()]
             return next((size for size in opened if size is not None), None)
         low, high = (read_sem_image(path).pixel_nm for path in self._any_pair())
-        return high if high is not None or low is None else low / self.sr_scale
+        return high if high is not None or low is None else low / (self.sr_scale or 1)
 
     def pixel_nm_of(self, split: str) -> float | None:
         """Return the size of a high pixel in nm in the pictures of a split; None if not known.
