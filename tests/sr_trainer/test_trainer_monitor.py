@@ -390,9 +390,7 @@ class Settled(Source):
         loader = DataLoader(data_dir, sr_scale=sr_scale)
         self.train, self.validation, self.test = loader.train, loader.validation, loader.test
 
-    def train(self): ...
-    def validation(self): ...
-    def test(self): ...
+    train = validation = test = None  # set above, as the loader has them
 
     def facts(self):
         return {"pixel_nm": 0.8}
