@@ -46,11 +46,12 @@ def compiled(name, **options):
     """Return a small model ready for `train_on_batch`.
 
     XLA is covered by the layers' and metrics' own tests; compiling it here takes seconds. So does
-    tracing an adversarial step, which tests/toolbox/test_adversarial.py does.
+    tracing an adversarial step, which tests/toolbox/test_adversarial.py does, and tracing Adam,
+    which the trainings of tests/sr_trainer do.
     """
     model = small_model(name, **options)
     model.compile(
-        optimizer=keras.optimizers.Adam(1e-2),
+        optimizer=keras.optimizers.SGD(1e-2),
         loss=Loss.mse,
         jit_compile=False,
         run_eagerly=isinstance(model, Adversarial),
