@@ -8,6 +8,10 @@ import os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes of the suite that share the cores do not share them among threads as well.
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import contextlib
 import dataclasses
@@ -17,7 +21,7 @@ import pickle
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,31 +215,44 @@ def workshop(tmp_path: Path, tiny_patches: Path) -> Workshop:
     return Workshop(tmp_path, tiny_patches)
 
 
-def _stub_pictures(patch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _drawings() -> Iterator[dict[str, Any]]:
     """Let the plotter write empty files: drawing takes longer than a tiny training."""
     from toolbox.plotter import Plotter
 
-    def stub(position: int) -> Callable[..., None]:
-        return lambda *arguments, **options: Path(arguments[position]).touch()
+    def stub(*arguments: Any, **options: Any) -> None:
+        Path(arguments[3]).touch()
 
-    for method in ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum"):
-        patch.setattr(Plotter, method, stub(3))
+    methods = ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum")
+    former = {method: vars(Plotter)[method] for method in methods}
+    with pytest.MonkeyPatch.context() as patch:
+        for method in methods:
+            patch.setattr(Plotter, method, stub)
+        yield former
+
+
+@pytest.fixture(scope="module")
+def drawing(_drawings: dict[str, Any]) -> Iterator[None]:
+    """Pictures are drawn in this module."""
+    from toolbox.plotter import Plotter
+
+    with pytest.MonkeyPatch.context() as patch:
+        for method, function in _drawings.items():
+            patch.setattr(Plotter, method, function)
+        yield
 
 
 @pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are empty files in this test."""
-    _stub_pictures(monkeypatch)
+def no_drawing() -> None:
+    """Pictures are empty files, as in every test that does not ask for `drawing`."""
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_patches: Path) -> Path:
     """Log folder of a tiny run, trained and tested; read-only; made by ``../finished.yml``."""
     shop = Workshop(tmp_path_factory.mktemp("runs"), tiny_patches)
-    with pytest.MonkeyPatch.context() as patch:
-        _stub_pictures(patch)
-        folder = shop.train("finished.yml")
-        assert shop.run(folder.with_suffix(".yml"), "test").code == 0
+    folder = shop.train("finished.yml")
+    assert shop.run(folder.with_suffix(".yml"), "test").code == 0
     return folder
 
 

@@ -32,7 +32,7 @@ def substituted(conf, folder, **values):
 
 
 @pytest.fixture(scope="module", params=sorted(CONF.glob("*.yml")), ids=lambda path: path.stem)
-def run(request, tmp_path_factory, manual_patches, open_workshop):
+def run(request, tmp_path_factory, manual_patches, open_workshop, drawing):
     """Train and test one configuration; return its YAML file and what the programs printed."""
     folder = tmp_path_factory.mktemp(request.param.stem)
     config = substituted(

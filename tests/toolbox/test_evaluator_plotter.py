@@ -13,6 +13,8 @@ from toolbox.normalizer import LocalMeanNormalizer, MinMaxNormalizer
 from toolbox.plotter import METHODS, Plotter
 from toolbox.resample import block_mean, enlarge
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 RANGE = 2500.0
 
 

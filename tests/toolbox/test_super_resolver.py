@@ -138,8 +138,12 @@ def variants(request):
 
 
 def test_tiles_equal_the_whole(variants):
-    """Forty sizes give the numbers of one piece, margins and corners included."""
-    for number, size in enumerate(SIZES):
+    """Forty sizes give the numbers of one piece, margins and corners included.
+
+    Which tiles a size needs is the same for every network: the others have every fourth.
+    """
+    sizes = SIZES if variants[0].config["model"] == "espcn" else SIZES[3::4]
+    for number, size in enumerate(sizes):
         model = variants[number % len(variants)]
         [tile] = tiles_for(model, number % 8 + 1)[-1:]
         check_tiles(model, sea_floor(*size), tile)
