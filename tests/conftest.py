@@ -215,30 +215,38 @@ def workshop(tmp_path: Path, tiny_patches: Path) -> Workshop:
     return Workshop(tmp_path, tiny_patches)
 
 
+Drawn = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _drawings() -> Iterator[dict[str, Any]]:
-    """Let the plotter write empty files: drawing takes longer than a tiny training."""
+def drawn() -> Iterator[Drawn]:
+    """Let the plotter write empty files, except inside ``with drawn():``.
+
+    Drawing takes longer than a tiny training.
+    """
     from toolbox.plotter import Plotter
 
     def stub(*arguments: Any, **options: Any) -> None:
         Path(arguments[3]).touch()
 
-    methods = ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum")
-    former = {method: vars(Plotter)[method] for method in methods}
-    with pytest.MonkeyPatch.context() as patch:
-        for method in methods:
-            patch.setattr(Plotter, method, stub)
-        yield former
+    names = ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum")
+    true = {name: vars(Plotter)[name] for name in names}
+
+    @contextlib.contextmanager
+    def patched(methods: dict[str, Any]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, method in methods.items():
+                patch.setattr(Plotter, name, method)
+            yield
+
+    with patched(dict.fromkeys(names, stub)):
+        yield lambda: patched(true)
 
 
 @pytest.fixture(scope="module")
-def drawing(_drawings: dict[str, Any]) -> Iterator[None]:
+def drawing(drawn: Drawn) -> Iterator[None]:
     """Pictures are drawn in this module."""
-    from toolbox.plotter import Plotter
-
-    with pytest.MonkeyPatch.context() as patch:
-        for method, function in _drawings.items():
-            patch.setattr(Plotter, method, function)
+    with drawn():
         yield
 
 
