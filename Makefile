@@ -27,7 +27,7 @@ demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test
 	$(BIN)/python main.py $(DEMO)/espcn.yml test
 
 test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-kill: $(VENV)/developing  ## kill trainings at KILLS=20 random moments and resume them (3 minutes)
 	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py

@@ -8,6 +8,10 @@ import os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes of the suite that share the cores do not share them among threads as well.
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import contextlib
 import dataclasses
@@ -17,7 +21,7 @@ import pickle
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ TINY_RUN = {
     "espcn": {"filters": [4, 4], "kernels": [3, 3, 3]},
     "batch_size": 4,
     "epochs": 2,
+    "optimizer": "sgd",  # traced several times as fast as Adam
     "learning_rate": 0.001,
     "log_period": 100,
     "jit_compile": False,
@@ -216,31 +221,52 @@ def workshop(tmp_path: Path, tiny_patches: Path) -> Workshop:
     return Workshop(tmp_path, tiny_patches)
 
 
-def _stub_pictures(patch: pytest.MonkeyPatch) -> None:
-    """Let the plotter write empty files: drawing takes longer than a tiny training."""
+Drawn = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn() -> Iterator[Drawn]:
+    """Let the plotter write empty files, except inside ``with drawn():``.
+
+    Drawing takes longer than a tiny training.
+    """
     from toolbox.plotter import Plotter
 
-    def stub(position: int) -> Callable[..., None]:
-        return lambda *arguments, **options: Path(arguments[position]).touch()
+    def stub(*arguments: Any, **options: Any) -> None:
+        Path(arguments[3]).touch()
 
-    for method in ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum"):
-        patch.setattr(Plotter, method, stub(3))
+    names = ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum")
+    true = {name: vars(Plotter)[name] for name in names}
+
+    @contextlib.contextmanager
+    def patched(methods: dict[str, Any]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, method in methods.items():
+                patch.setattr(Plotter, name, method)
+            yield
+
+    with patched(dict.fromkeys(names, stub)):
+        yield lambda: patched(true)
+
+
+@pytest.fixture(scope="module")
+def drawing(drawn: Drawn) -> Iterator[None]:
+    """Pictures are drawn in this module."""
+    with drawn():
+        yield
 
 
 @pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are empty files in this test."""
-    _stub_pictures(monkeypatch)
+def no_drawing() -> None:
+    """Pictures are empty files, as in every test that does not ask for `drawing`."""
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_patches: Path) -> Path:
     """Log folder of a tiny run, trained and tested; read-only; made by ``../finished.yml``."""
     shop = Workshop(tmp_path_factory.mktemp("runs"), tiny_patches)
-    with pytest.MonkeyPatch.context() as patch:
-        _stub_pictures(patch)
-        folder = shop.train("finished.yml")
-        assert shop.run(folder.with_suffix(".yml"), "test").code == 0
+    folder = shop.train("finished.yml")
+    assert shop.run(folder.with_suffix(".yml"), "test").code == 0
     return folder
 
 

@@ -29,6 +29,7 @@ EPOCHS, STEPS = 4, 3 * REPEATS
 SETTINGS = {
     "epochs": EPOCHS,
     "pretrain_epochs": 1,
+    "optimizer": "adam",
     "learning_rate": 0.003,
     "d_learning_rate": 0.002,
     "lr_schedule": {"name": "cosine", "warmup_epochs": 0.5},

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("no_drawing")
 WORST_PSNR = {"monitor_metric": "val_psnr", "monitor_mode": "min", "epochs": 3}
 PLATEAU = {
     "epochs": 6,
+    "optimizer": "adam",
     "learning_rate": 0.01,
     "lr_schedule": {"name": "plateau", "plateau_epochs": 1, "gamma": 0.3, "final": 0.05},
     "monitor_metric": "val_psnr",

@@ -23,6 +23,7 @@ TWICE = {"valid": True, "horizontal_flip": True, "rotation_range": 20, "steps_pe
 #: Whatever a run of one network has to remember.
 FULL = {
     "epochs": 4,
+    "optimizer": "adam",
     "patience": 3,
     "ema": 0.8,
     "clip_norm": 0.5,
@@ -217,7 +218,7 @@ def test_data_may_move(workshop, run):
         {"norm_range": [-2600, 0]},
         {"normalizer": "local_mean"},
         {"online_da": {"valid": True, "horizontal_flip": True}},
-        {"optimizer": "sgd"},
+        {"optimizer": "adam"},
         {"precision": "mixed_bfloat16"},
         {"seed": 1},
         {"steps_per_execution": 3},

@@ -25,6 +25,8 @@ from toolbox.model.espcn import ESPCN
 from toolbox.normalizer import LocalMeanNormalizer, MinMaxNormalizer
 from toolbox.resample import block_mean
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 LOGS = {"loss": 0.5, "psnr": 20.0, "dssim": 0.1}
 LOGS |= {f"val_{name}": value * 1.1 for name, value in LOGS.items()}
 

@@ -19,6 +19,8 @@ from toolbox.resample import block_mean, enlarge
 from toolbox.task import open_task
 from toolbox.tasks.bathymetry.evaluate import COLUMNS, summarize
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 RANGE = 2500.0
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import KNOWN, network, small
 
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
 from toolbox.inference import export
@@ -21,22 +22,6 @@ from toolbox.model_card import LOADING, card_of_run, write_model_card
 from toolbox.normalizer import MinMaxNormalizer
 from toolbox.registry import MODELS, NORMALIZERS
 
-SMALL = {
-    "srcnn": {"filters": [4, 3], "kernels": [5, 1, 3]},
-    "fsrcnn": {"d": 4, "s": 3, "m": 1},
-    "espcn": {"filters": [4, 3], "kernels": [3, 3, 3]},
-    "edsr": {"filters": 4, "num_residual_blocks": 1},
-    "srgan": {"filters": 4, "num_residual_blocks": 1},
-    "esrgan": {"filters": 4, "num_residual_blocks": 1, "growth": 2},
-    "simplesrnet": {"filters": 4, "num_layers": 3},
-    "edsr_light": {"filters": 4, "num_residual_blocks": 1},
-    "rdn": {"filters": 4, "growth": 3, "num_dense_blocks": 2, "num_layers": 2},
-    "rdn_edge": {"filters": 4, "growth": 3, "num_dense_blocks": 1, "num_layers": 2},
-    "edgeformer": {"filters": 4, "num_groups": 1, "window": 4},
-    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
-    "edgeformer_edsr_light": {"filters": 4, "num_residual_blocks": 2, "attention_every": 1},
-    "edgeformer_rdn": {"filters": 4, "growth": 3, "num_dense_blocks": 2, "num_layers": 1},
-}
 #: What an export needs beside TensorFlow.
 NEEDED = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "tflite": ("ai_edge_litert",)}
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +35,10 @@ def sample(channels=1, height=7, width=6):
     return (relief - 4000 + rng.normal(size=(2, height, width, channels))).astype(np.float32)
 
 
-def network(name="espcn", channels=1, scale=2, **options):
+def learnt(name="espcn", channels=1, scale=2, **options):
     """Return a small network (of an adversarial model the generator), as if it had learnt."""
     keras.utils.set_random_seed(0)
-    model = MODELS.resolve(name)
-    cls = getattr(model, "generator_class", model)
-    net = cls((None, None, channels), scale, params=SMALL.get(name), **options)
+    net = network(name, (None, None, channels), scale, **options)
     rng = np.random.default_rng(0)
     for weight in net.weights:
         # Biases, slopes and moving averages that are still what they began with hide mistakes.
@@ -67,7 +50,7 @@ def physical(name="espcn", normalizer="local_mean", **options):
     """Return a small network in metres."""
     images = sample(options.get("channels", 1))
     fitted = NORMALIZERS.resolve(normalizer).fit(images, images, (-6000.0, 0.0))
-    return physical_model(network(name, **options), fitted)
+    return physical_model(learnt(name, **options), fitted)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +72,17 @@ def exported(model, folder, format, images=None):
     return export_model(model, path, format, sample() if images is None else images)
 
 
-# Every network and every normaliser once, not every pair; besides, scale 3 and three channels.
-NETWORKS = [(name, "local_mean", {"bicubic_skip": True}) for name in sorted(MODELS)]
+#: Networks all of whose layers occur in the others.
+COMBINED = {"simplesrnet", "edsr_light", "rdn", "edgeformer_edsr", "edgeformer_rdn"}
+#: These formats hold the graph as it is: three networks, and those no test has heard of.
+PLAIN = {name for name in MODELS if name not in KNOWN} | {"espcn", "srgan", "edgeformer"}
+# Every kind of layer and every normaliser once, not every pair; scale 3; three channels.
+NETWORKS = [
+    ((name, "local_mean", {"bicubic_skip": True}), format)
+    for name in sorted(set(MODELS) - COMBINED)
+    for format in FORMATS
+    if format in ("onnx", "tflite") or name in PLAIN
+]
 OTHERS = [
     *(
         ("espcn", name, {"bicubic_skip": True})
@@ -105,8 +97,7 @@ OTHERS = [
 @pytest.mark.parametrize(
     ("name", "normalizer", "options", "format"),
     [
-        *((*case, format) for case in NETWORKS for format in FORMATS),
-        # The other two hold the graph as it is.
+        *((*case, format) for case, format in NETWORKS),
         *((*case, format) for case in OTHERS for format in ("onnx", "tflite")),
     ],
 )
@@ -117,6 +108,20 @@ def test_every_network_and_normaliser(name, normalizer, options, format, tmp_pat
     assert result.max_difference <= result.tolerance < 0.03
     assert [result.path] == list(tmp_path.iterdir())
     assert result.size_bytes > 1000
+
+
+def kinds_of_layers(net):
+    """Return the classes of all layers of a network, of networks inside it too."""
+    inner = (kinds_of_layers(layer) for layer in net.layers if isinstance(layer, keras.Model))
+    return {type(layer) for layer in net.layers}.union(*inner)
+
+
+def test_no_kind_of_layer_is_left_out():
+    """The networks that are not exported above have no layer that the exported ones lack."""
+    kinds = {name: kinds_of_layers(network(name, bicubic_skip=True)) for name in MODELS}
+    exported_kinds = set().union(*(kinds[name] for name in set(MODELS) - COMBINED))
+    assert set(MODELS) > COMBINED
+    assert set().union(*kinds.values()) == exported_kinds
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -327,7 +332,7 @@ def test_mixed_precision_is_refused(tmp_path):
     policy = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        model = physical_model(network(), MinMaxNormalizer(-6000, 0, -6000, 0))
+        model = physical_model(learnt(), MinMaxNormalizer(-6000, 0, -6000, 0))
     finally:
         keras.config.set_dtype_policy(policy)
     with pytest.raises(ConfigError, match=r"computes in bfloat16.*precision: float32"):
@@ -360,8 +365,8 @@ def test_card_of_a_finished_run(finished, tmp_path):
     assert text.startswith("# finished\n")
     assert "ESPCN that enlarges images 4 times" in text
     assert "| low_resolution | (N, h, w, 1) | float32 | m |" in section(text, "Input and output")
-    network = MODELS.resolve("espcn")((4, 4, 1), 4, params=card["config"]["espcn"])
-    assert f"| parameters | {network.count_params()} |" in section(text, "Architecture")
+    built = MODELS.resolve("espcn")((4, 4, 1), 4, params=card["config"]["espcn"])
+    assert f"| parameters | {built.count_params()} |" in section(text, "Architecture")
     assert "| low-resolution spacing, m | 200 |" in section(text, "Training data")
     assert "| epochs trained | 2 |" in section(text, "Training data")
     scores = section(text, "Scores")
@@ -481,9 +486,9 @@ def test_missing_folder_is_named(tmp_path):
 
 def test_generator_is_counted(tmp_path):
     """Of an adversarial model the card counts the network that is used, without the judge."""
-    params = {**SMALL["esrgan"], "d_filters": 2}
+    params = small("esrgan")
     config = {"data_dir": "x", "model": "esrgan", "input_shape": [4, 4, 1], "scale": 2}
     (tmp_path / "config.yml").write_text(json.dumps({**config, "esrgan": params}))
     with contextlib.redirect_stdout(io.StringIO()):
         count = card_of_run(tmp_path)["parameters"]
-    assert count == network("esrgan").count_params()
+    assert count == learnt("esrgan").count_params()

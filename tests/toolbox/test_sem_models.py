@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import attends_in_windows, network, small
 
 from sr_trainer.user_params import UserParams
 from toolbox.errors import ConfigError
@@ -12,35 +13,32 @@ from toolbox.model.edgeformer import EdgeFormer, EdgeFormerEDSR, EdgeFormerEDSRL
 from toolbox.model.edsr import EDSR, EDSRLight
 from toolbox.model.layer import Resize
 from toolbox.model.rdn import RDN, RDNEdge
+from toolbox.model.restoration import Restorer
 from toolbox.model.simplesrnet import SimpleSRNet
 from toolbox.model.window_attention import WindowAttention, window_attention
 from toolbox.registry import MODELS
 
-DENSE = {"filters": 4, "growth": 3, "num_dense_blocks": 1, "num_layers": 1}
-STAGE = {"attention_every": 1, "window": 4}
-#: Settings that build in a moment; every kind of layer occurs.
-SMALL = {
-    "simplesrnet": {"filters": 4, "num_layers": 3},
-    "edsr_light": {"filters": 4, "num_residual_blocks": 1},
-    "rdn": DENSE,
-    "rdn_edge": DENSE,
-    "edgeformer": {"filters": 4, "num_groups": 1, "window": 4},
-    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 2, "heads": 2, **STAGE},
-    "edgeformer_edsr_light": {"filters": 4, "num_residual_blocks": 1, **STAGE},
-    "edgeformer_rdn": {**DENSE, **STAGE},
-}
+#: Networks of the registry for super-resolution alone; all others are tested here at scale 1.
+ENLARGING = {"srcnn", "fsrcnn", "espcn", "edsr", "srgan", "esrgan"}
+RESTORING = [name for name in sorted(MODELS) if name not in ENLARGING]
 #: Networks that add their input at scale 1 by themselves.
-ADDING = sorted(set(SMALL) - {"edsr_light", "rdn"})
-NAMES = pytest.mark.parametrize("name", sorted(SMALL))
-WINDOWED = [name for name in SMALL if name.startswith("edgeformer")]
+ADDING = [name for name in RESTORING if issubclass(MODELS.resolve(name), Restorer)]
+NAMES = pytest.mark.parametrize("name", RESTORING)
+WINDOWED = [name for name in RESTORING if attends_in_windows(name)]
+#: Straight and shifted windows with several heads; dense blocks of one layer.
+OWN = {
+    "edgeformer_edsr": {"num_residual_blocks": 2, "heads": 2},
+    "rdn": {"num_dense_blocks": 1, "num_layers": 1},
+    "rdn_edge": {"num_layers": 1},
+}
 
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def small(name, scale=1, channels=1, size=(None, None), **options):
-    return MODELS.resolve(name)((*size, channels), scale, params=SMALL[name], **options)
+def small_model(name, scale=1, channels=1, size=(None, None), **options):
+    return network(name, (*size, channels), scale, OWN.get(name), **options)
 
 
 def shaken(net, seed=0):
@@ -136,13 +134,12 @@ def test_light_is_edsr_with_other_defaults():
 
 
 @NAMES
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_shapes(name, scale):
-    """Any size, odd ones and single pixels too, becomes `scale` times as large."""
-    model = small(name, scale, 2)
+def test_shapes(name):
+    """Any size, odd ones and single pixels too, is kept at scale 1; test_models.py enlarges."""
+    model = small_model(name, 1, 2)
     for height, width in ((13, 9), (4, 8), (1, 1)):
         result = model(noise(2, height, width, 2))
-        assert result.shape == (2, height * scale, width * scale, 2)
+        assert result.shape == (2, height, width, 2)
         assert np.isfinite(result).all()
 
 
@@ -150,7 +147,7 @@ def test_shapes(name, scale):
 def test_open_and_fixed_sizes_agree(name):
     """The same weights give the same numbers whether the graph knows the size or not."""
     size = (13, 8)
-    fixed, free = small(name, size=size), small(name)
+    fixed, free = small_model(name, size=size), small_model(name)
     free.set_weights(shaken(fixed).get_weights())
     x = noise(2, *size, 1)
     assert fixed.output_shape == (None, *size, 1)
@@ -167,7 +164,7 @@ def test_enlargement_by_one_is_the_identity():
 @NAMES
 def test_skip_at_scale_1_adds_the_input(name):
     """With skip the plain network is the correction of its input; some add it without, too."""
-    plain, skip = shaken(small(name)), small(name, bicubic_skip=True)
+    plain, skip = shaken(small_model(name)), small_model(name, bicubic_skip=True)
     skip.set_weights(plain.get_weights())
     x = noise(1, 9, 7, 1)
     correction = skip(x) - x
@@ -179,7 +176,7 @@ def test_skip_at_scale_1_adds_the_input(name):
 @pytest.mark.parametrize("skip", [False, True])
 def test_silent_restoration_is_the_identity(name, skip):
     """With its last layer zeroed a network for restoration gives the input, bit for bit."""
-    model = shaken(small(name, bicubic_skip=skip))
+    model = shaken(small_model(name, bicubic_skip=skip))
     for weight in [layer for layer in model.layers if layer.weights][-1].weights:
         weight.assign(np.zeros(weight.shape))
     x = noise(2, 9, 7, 1)
@@ -396,7 +393,7 @@ def test_wrong_attention_is_refused(heads, window, shift, message):
 def test_wrong_heads_are_refused(name):
     """The message names the heads, the filters, and a number that fits."""
     with pytest.raises(ConfigError, match=r"divide filters 4; received 3\. Use 2\."):
-        MODELS.resolve(name)((8, 8, 1), 1, params={**SMALL[name], "heads": 3})
+        MODELS.resolve(name)((8, 8, 1), 1, params=small(name, heads=3))
 
 
 # --- Precision, compilers, files, training ----------------------------------------------------
@@ -414,9 +411,9 @@ def bfloat16():
 @NAMES
 def test_mixed_precision(name, bfloat16):
     """Under mixed_bfloat16 the result is float32, finite, and near that of float32."""
-    mixed = shaken(small(name))
+    mixed = shaken(small_model(name))
     keras.config.set_dtype_policy("float32")
-    exact = small(name)
+    exact = small_model(name)
     exact.set_weights(mixed.get_weights())
     x = noise(1, 13, 9, 1)
     result, expected = mixed(x), exact(x).numpy()
@@ -439,7 +436,7 @@ def test_xla_gives_the_numbers_of_the_plain_graph(name):
 
     The two networks have every kind of layer of the others.
     """
-    model = shaken(small(name))
+    model = shaken(small_model(name))
     x = tf.constant(noise(1, 7, 5, 1))
 
     def slopes():
@@ -454,10 +451,9 @@ def test_xla_gives_the_numbers_of_the_plain_graph(name):
 
 
 @NAMES
-@pytest.mark.parametrize("size", [(None, None), (6, 5)])
-def test_saved_network_is_the_same(name, size, tmp_path):
-    """A .keras file gives back class, settings and outputs at scale 1."""
-    model = shaken(small(name, size=size))
+def test_saved_network_is_the_same(name, tmp_path):
+    """A .keras file gives back class, settings and outputs at scale 1, for images of any size."""
+    model = shaken(small_model(name))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert (type(loaded), loaded.scale, loaded.params) == (type(model), 1, model.params)
@@ -469,7 +465,7 @@ def test_saved_network_is_the_same(name, size, tmp_path):
 def test_training_lowers_the_loss(name):
     """A step of the optimizer on a noisy image against the clean one lowers the loss."""
     keras.utils.set_random_seed(1)
-    model = small(name, size=(8, 8))
+    model = small_model(name, size=(8, 8))
     model.compile(optimizer=keras.optimizers.Adam(2e-3), loss="mse", run_eagerly=True)
     clean = np.sin(noise(4, 1, 8, 1) + np.zeros((4, 8, 8, 1), np.float32))
     noisy = clean + 0.3 * noise(4, 8, 8, 1, seed=1)
@@ -499,8 +495,10 @@ def test_unknown_network_is_no_fall_back(name, hint, tmp_path):
 def test_settings_are_checked_by_the_section(name, tmp_path):
     """The section of each network takes its settings and refuses others."""
     path = tmp_path / "input.yml"
-    path.write_text(f"data_dir: data\nmodel: {name}\nscale: 1\n{name}: {SMALL[name]}\n")
-    assert SMALL[name].items() <= UserParams(path).model_params.items()
-    path.write_text(f"data_dir: data\nmodel: {name}\n{name}: {{filter: 3}}\n")
-    with pytest.raises(ConfigError, match=rf"unknown key {name}\.filter.*'filters'"):
+    settings = small(name)
+    path.write_text(f"data_dir: data\nmodel: {name}\nscale: 1\n{name}: {settings}\n")
+    assert settings.items() <= UserParams(path).model_params.items()
+    key = next(iter(settings))
+    path.write_text(f"data_dir: data\nmodel: {name}\n{name}: {{{key}_: 3}}\n")
+    with pytest.raises(ConfigError, match=rf"unknown key {name}\.{key}_.*'{key}'"):
         UserParams(path)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from networks import has_reach, small
+from networks import network as small_network
 
 from toolbox import pretrained
 from toolbox.errors import ConfigError, DataError, WeightsError
@@ -29,25 +31,6 @@ from toolbox.run import load_model
 from toolbox.tasks.bathymetry.predict import MapPredictor
 from toolbox.tasks.bathymetry.validity import Validity, load_validity, save_validity
 
-#: Networks that look a few pixels around and run in a moment.
-SMALL = {
-    "srcnn": {"filters": [3, 2], "kernels": [9, 1, 5]},
-    "fsrcnn": {"d": 4, "s": 3, "m": 1},
-    "espcn": {"filters": [4, 3], "kernels": [5, 3, 3]},
-    "edsr": {"filters": 3, "num_residual_blocks": 1, "residual_scale": 0.5},
-    "srgan": {"filters": 3, "num_residual_blocks": 1},
-    "esrgan": {"filters": 3, "num_residual_blocks": 1, "growth": 2},
-    "simplesrnet": {"filters": 3, "num_layers": 3},
-    "edsr_light": {"filters": 3, "num_residual_blocks": 1},
-    "rdn": {"filters": 3, "growth": 2, "num_dense_blocks": 1, "num_layers": 2},
-    "rdn_edge": {"filters": 3, "growth": 2, "num_dense_blocks": 1, "num_layers": 1},
-    "edgeformer": {"filters": 4, "num_groups": 1},
-    "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, "attention_every": 1},
-    "edgeformer_edsr_light": {"filters": 3, "num_residual_blocks": 1, "attention_every": 1},
-    "edgeformer_rdn": {"filters": 4, "growth": 2, "num_dense_blocks": 2, "num_layers": 1},
-}
-#: Networks whose reach is not known: attention sees a whole window, wherever a pixel lies in it.
-WINDOWED = {name for name in MODELS if name.startswith("edgeformer")}
 DEPTH = (-6000.0, 0.0)
 RELIEF_M = 60.0
 NORMALIZERS = {
@@ -91,10 +74,7 @@ def network(name, scale=2, channels=1, seed=0, **options):
 
     Biases, slopes of PReLU and moving averages that are still what they began with hide mistakes.
     """
-    cls = MODELS.resolve(name)
-    cls = getattr(cls, "generator_class", cls)
-    net = cls((None, None, channels), scale, params=SMALL[name], **options)
-    return shaken(net, seed)
+    return shaken(small_network(name, (None, None, channels), scale, **options), seed)
 
 
 def shaken(net, seed=0):
@@ -152,7 +132,7 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=sorted(set(MODELS) - WINDOWED))
+@pytest.fixture(scope="module", params=[n for n in sorted(MODELS) if has_reach(n)])
 def variants(request):
     """One network of known reach with the normalisers, skips and scales of `VARIANTS`."""
     return [
@@ -162,8 +142,12 @@ def variants(request):
 
 
 def test_tiles_equal_the_whole(variants):
-    """Forty sizes give the numbers of one piece, margins and corners included."""
-    for number, size in enumerate(SIZES):
+    """Forty sizes give the numbers of one piece, margins and corners included.
+
+    Which tiles a size needs is the same for every network: the others have every fourth.
+    """
+    sizes = SIZES if variants[0].config["model"] == "espcn" else SIZES[3::4]
+    for number, size in enumerate(sizes):
         model = variants[number % len(variants)]
         [tile] = tiles_for(model, number % 8 + 1)[-1:]
         check_tiles(model, sea_floor(*size), tile)
@@ -263,10 +247,10 @@ def test_unknown_reach_is_blended(normalizer):
     np.testing.assert_allclose(model.predict(level, tile=20), -4000.0, rtol=0, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", sorted(WINDOWED))
+@pytest.mark.parametrize("name", [n for n in sorted(MODELS) if not has_reach(n)])
 def test_windowed_networks_are_blended(name):
     """Attention is faded from tile to tile; the result stays near the one in a single piece."""
-    model = resolver(name, "local_mean_5", bicubic_skip=True)
+    model = resolver(name, "local_mean_5", bicubic_skip=True, params={"window": 8})
     assert model.reach is None
     assert model.tiling((70, 75), 40).blend
     lr = sea_floor(70, 75)
@@ -666,8 +650,7 @@ def test_other_weights_can_be_named(finished, moved):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_network_of_a_run_is_built(name):
     """Settings as a run records them give the network with its parameters, skip and scale."""
-    recorded = {**SMALL[name], **({"label_noise": 0.1} if name == "srgan" else {})}
-    config = {"model": name, name: recorded, "scale": 3, "input_shape": [8, 8, 2]}
+    config = {"model": name, name: small(name), "scale": 3, "input_shape": [8, 8, 2]}
     net = build_network({**config, "bicubic_skip": True})
     wanted = network(name, 3, 2, bicubic_skip=True)
     assert [w.shape for w in net.weights] == [w.shape for w in wanted.weights]
