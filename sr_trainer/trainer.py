@@ -28,7 +28,7 @@ from toolbox.data_generator import Batches, Spec, example_of
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
 from toolbox.normalizer import FILE_NAME, Normalizer, load_normalizer
-from toolbox.registry import LOSSES, METRICS, MODELS, NORMALIZERS
+from toolbox.registry import CHECKS, LOSSES, METRICS, MODELS, NORMALIZERS
 from toolbox.settings import CONFIG_NAME, UserParams
 from toolbox.task import open_source, open_task, source_class
 from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
@@ -266,6 +266,8 @@ class Trainer:
             load_weights(model, p.fname_model_weights)
             _warn_of_other_settings(p)
         self.task.check_data(p, self.source, self.validation_data_generator, self.normalizer)
+        for name in sorted(p.figure_names() & set(CHECKS)):
+            CHECKS.resolve(name)(p, self.validation_data_generator, self.normalizer)
         # What a loss or metric refuses, it refuses before the run.
         blank = example_of(self.train_data_generator.target_spec)
         blank = tf.nest.map_structure(tf.constant, blank)

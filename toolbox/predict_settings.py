@@ -41,6 +41,11 @@ else:
     )
 
 
+def options_of(task: Task) -> set[str]:
+    """Return the names of the settings of ``predict`` that a task has."""
+    return {*PredictOptions.model_fields, *task.predict_options.model_fields}
+
+
 def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
     """Refuse settings of ``predict`` that belong to other tasks and differ from their defaults.
 
@@ -56,7 +61,7 @@ def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
     ConfigError
         One line about the first of them.
     """
-    known = PredictOptions.model_fields.keys() | task.predict_options.model_fields.keys()
+    known = options_of(task)
     default = PredictParams().model_dump()
     for name, value in settings.model_dump().items():
         if name not in known and value != default[name]:

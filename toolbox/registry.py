@@ -112,6 +112,9 @@ METRICS = Registry(
         "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
     },
 )
+#: What a loss or metric must find in the validation data, or a run with it is refused before its
+#: first step: ``f(settings, batches, normalizer)``.
+CHECKS = Registry("check", {"cdloss": "toolbox.tasks.sem.cd_loss:refuse_without_edges"})
 #: Metrics of which a larger value is the better one.
 LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
 

@@ -37,6 +37,8 @@ class Run:
         How the network is used; default what the settings say.
     precision : str, optional
         Policy to build the network with, instead of the one it was trained with.
+    own : pathlib.Path, optional
+        The run's own weights, whose normaliser the others must have had; default the first.
 
     Attributes
     ----------
@@ -65,18 +67,19 @@ class Run:
         weights: Sequence[Path] = (),
         predict: PredictParams | None = None,
         precision: str | None = None,
+        own: Path | None = None,
     ) -> None:
         self.settings = settings
         self.predict: Any = settings.predict if predict is None else predict
         self.task: Task = open_task(settings.task)
         self.weights = list(weights) or [find_weights(settings)]
-        self.normalizer = _normalizer_of(settings, self.weights[0])
+        self.normalizer = _normalizer_of(settings, own or self.weights[0])
         for file in self.weights:
             _refuse_other_network(settings, file)
             if _normalizer_of(settings, file).state() != self.normalizer.state():
                 raise ConfigError(
-                    f"{file}: was trained with another normaliser than {self.weights[0]}; its "
-                    f"results cannot be converted back. Leave it out."
+                    f"{file}: was trained with another normaliser than {own or self.weights[0]}; "
+                    f"its results cannot be converted back. Leave it out."
                 )
         beside = self.weights[0].parent
         self.folder = beside if (beside / CONFIG_NAME).is_file() else Path(settings.log_dir)
@@ -116,10 +119,10 @@ class Run:
         predict = check(PredictParams, {**given, **(options or {})}, os.fspath(path), "predict")
         # Once it is trained, a run is used with its own weights, not with those it started from.
         own = Path(settings.log_dir, settings.read_test_weights)
-        files = list(weights) or [Path(name) for name in predict.weights]
-        if not files:
-            files = [own if own.is_file() else find_weights(settings)]
-        return cls(settings, files, predict, precision)
+        if not own.is_file():
+            own = find_weights(settings)
+        files = list(weights) or [Path(name) for name in predict.weights] or [own]
+        return cls(settings, files, predict, precision, own if own.is_file() else None)
 
     @property
     def scale(self) -> int:

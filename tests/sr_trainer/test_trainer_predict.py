@@ -1211,7 +1211,7 @@ def test_interrupted_while_writing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sr_trainer.predictor.write_map", never)
+        patch.setattr("toolbox.tasks.bathymetry.predict.write_map", never)
         assert workshop.run(finished, "predict", tall, *TILE).code == 130
     windows.clear()
     assert "going on after 100 %" in predict(tall, *TILE).out

@@ -617,13 +617,13 @@ def test_source_gives_fixed_patches(data_dir):
         assert low.dtype == high.dtype == np.float32
         assert 20 <= low.min() < low.max() <= 220
         np.testing.assert_array_equal(low, getattr(source(data_dir), split)()[0])
-    assert (opened.kind, opened.norm_range, opened.notes) == ("sem", (0, 255), [])
+    assert (opened.norm_range, opened.notes) == ((0, 255), [])
 
 
 def test_source_trains_on_random_patches(data_dir):
     """Its training data are the patches of the training folder, with the caller's settings."""
     opened = source(data_dir, repeats=3, horizontal_flip=False)
-    data = opened.training_data(None, 4, None, 7)
+    data = opened.batches("train", None, 4, None, 7)
     folder = data_dir / "train"
     alone = dataset((folder / "low", folder / "high"), repeats=3, horizontal_flip=False, seed=7)
     assert isinstance(data, SEMPatchDataset)

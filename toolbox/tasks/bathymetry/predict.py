@@ -20,6 +20,7 @@ from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import SUFFIXES, MapReader, open_map
+from toolbox.predict_settings import options_of
 from toolbox.progress import progress
 from toolbox.resample import block_mean
 from toolbox.run import Run
@@ -234,12 +235,12 @@ class MapPredictor:
     def _job(self, reader: MapReader, tiling: Tiling) -> dict[str, Any]:
         """Describe the work; a result of other files or settings is not gone on with."""
         state = reader.path.stat()
-        settings = self.settings.model_dump(exclude={"report", "hillshade", "cog", "dtype"})
+        shaping = options_of(self.run.task) - {"report", "hillshade", "cog", "dtype"}
         return {
             "input": [str(reader.path.resolve()), state.st_size, state.st_mtime_ns],
             "weights": self._checksum,
             "normalizer": self.resolver.normalizer.state(),
-            "settings": settings,
+            "settings": self.settings.model_dump(include=shaping),
             "tiling": dataclasses.asdict(tiling),
         }
 

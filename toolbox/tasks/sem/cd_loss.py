@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
 from toolbox.config import Count, Float, Weight
+from toolbox.data_generator import PairStream
+from toolbox.errors import ConfigError
+
+if TYPE_CHECKING:
+    from toolbox.normalizer import Normalizer
 
 Axis = Literal["vertical", "horizontal"]
 #: Lags, in rows, at which the roughness of SR and HR is compared.
@@ -19,6 +24,8 @@ _LEAST_CONTRAST = 0.05
 _LEAST_RISE = 0.05
 #: Edges of HR closer to the sides than this are left out, pixels.
 _SIDE = 4
+#: Validation patches in which edges are sought before a run.
+_EDGE_PATCHES = 64
 
 
 class EdgeLoss:
@@ -310,3 +317,38 @@ def cdloss(
         roughness_weight,
     )
     return loss(y_true, y_pred)
+
+
+def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Normalizer) -> None:
+    """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge.
+
+    Parameters
+    ----------
+    settings : UserParams
+        Settings of the run.
+    validation : toolbox.data_generator.PairStream
+        Validation data.
+    normalizer : toolbox.normalizer.Normalizer
+        As fitted.
+
+    Raises
+    ------
+    ConfigError
+        If some patches, spread over the data, hold no edge.
+    """
+    section = settings.loss_params["cdloss"]
+    if section["form"] != "width":
+        return
+    count = len(validation.raw_hr_imgs)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _EDGE_PATCHES)).astype(int))
+    low, high = validation.raw_lr_imgs[chosen], validation.raw_hr_imgs[chosen]
+    loss = CDLoss(max_val=normalizer.max_val, **section)
+    if loss.count_edges(normalizer.normalize_pair(low, high)[1]):
+        return
+    contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
+    raise ConfigError(
+        f"{settings.fname}: cdloss must find edges of lines in the HR validation images, but "
+        f"finds none, so it would always be 0; received a contrast of at most {contrast:g} in a "
+        f"range of {normalizer.data_range:g}. Set norm_range to what the files hold, cdloss.lines "
+        f"to how the lines run, or leave cdloss out and set monitor_metric: val_psnr."
+    )

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from toolbox.data_generator import Batches
 from toolbox.errors import ConfigError
 from toolbox.style import Style
 from toolbox.task import FilePredictor, Source, Task, TestResult
 from toolbox.tasks.sem.settings import MetrologyParams
 
 if TYPE_CHECKING:
-    from toolbox.normalizer import Normalizer
     from toolbox.run import Run
     from toolbox.settings import UserParams
 
-#: Validation patches in which edges for `cdloss` are sought.
-_EDGE_PATCHES = 64
 LIMITS = (
     "What is restored is likely, not measured: check it on pictures whose widths are known.",
     "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
@@ -56,31 +50,6 @@ class Sem(Task):
                 f"{settings.fname}: metrology.lines must be {trained} as cdloss.lines; received "
                 f"{measured}. Set both to how the lines run."
             )
-
-    def check_data(
-        self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
-    ) -> None:
-        """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge."""
-        from toolbox.tasks.sem.cd_loss import CDLoss
-
-        p = settings
-        if "cdloss" not in p.figure_names() or p.loss_params["cdloss"]["form"] != "width":
-            return
-        low, high = source.validation()
-        count = min(len(high), _EDGE_PATCHES)
-        chosen = np.unique(np.linspace(0, len(high) - 1, count).astype(int))
-        low, high = low[chosen], high[chosen]
-        loss = CDLoss(max_val=normalizer.max_val, **p.loss_params["cdloss"])
-        if loss.count_edges(normalizer.normalize_pair(low, high)[1]):
-            return
-        contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
-        raise ConfigError(
-            f"{p.fname}: cdloss must find edges of lines in the HR validation images, but finds "
-            f"none, so it would always be 0; received a contrast of at most {contrast:g} in a "
-            f"range of {normalizer.data_range:g}. Set norm_range to what the files hold, "
-            f"cdloss.lines to how the lines run, or leave cdloss out and set monitor_metric: "
-            f"val_psnr."
-        )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
         """Judge a run in nanometres; see `toolbox.tasks.sem.judge`."""
