@@ -18,6 +18,8 @@ from toolbox.run import Run
 from toolbox.settings import UserParams
 
 RESULT_DIR, SUMMARY_NAME, REPORT_NAME = "test_result", "summary.json", "report.html"
+#: Files of a kind that are named before the rest is only counted.
+_NAMED = 3
 
 
 class Tester:
@@ -99,7 +101,9 @@ class Tester:
             print(note)
         print(result.text)
         print(f"report:   {folder / REPORT_NAME}")
-        print(f"tables:   {folder / SUMMARY_NAME} and {', '.join(_files(folder, '*.csv'))}")
+        print(f"tables:   {folder / SUMMARY_NAME} and {_files(folder, '*.csv')}")
+        if pictures := _files(folder, "*.png"):
+            print(f"pictures: {pictures} in {folder}")
         return result.summary
 
     def measure(self, model: keras.Model | None = None) -> dict[str, Any]:
@@ -124,5 +128,8 @@ class Tester:
             self.run.adopt(model)
 
 
-def _files(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in folder.glob(pattern))
+def _files(folder: Path, pattern: str) -> str:
+    """List the files of a kind, the first few by name."""
+    names = sorted(path.name for path in folder.glob(pattern))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sr_trainer.trainer import RUN_FILES
+from toolbox.training.run_folder import RUN_FILES
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_another_run_is_not_overwritten(workshop, finished):
     assert workshop.snapshot(folder) == before
 
 
-@pytest.mark.parametrize("pattern", RUN_FILES)
+@pytest.mark.parametrize("pattern", [*RUN_FILES, "validity.json", "pairs.csv"])
 def test_any_trace_of_a_run_is_enough(workshop, pattern):
     """One file of a run, whichever it is, protects the folder."""
     trace = workshop.folder / "run" / pattern.replace("*", "7")

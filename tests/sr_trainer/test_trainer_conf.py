@@ -103,7 +103,7 @@ def test_testing_writes_the_manuals_files(run):
     expected = {"test_results.csv", "test_results_describe.csv", "data_SR.pkl"}
     expected |= {f"test_resultsslope{name}_describe.csv" for name in CLASSES}
     expected |= {"test_result_0-3.png", "test_result_4-5.png", "summary.json"}
-    expected |= {"summary.png", "spectrum.png"}
+    expected |= {"summary.png", "spectrum.png", "report.html"}
     assert {path.name for path in result_dir(run).iterdir()} == expected
 
 

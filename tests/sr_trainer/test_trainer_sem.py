@@ -599,7 +599,7 @@ def test_predict_restores_pictures(shop, finished, data, kind):
 )
 def test_predict_warns_of_other_grey_values(capsys, dtype, largest, trained, warned):
     """What counts is how far the values go, and whether the type could hold the training's."""
-    from sr_trainer.sem_predictor import SemPredictor
+    from toolbox.tasks.sem.predict import SemPredictor
 
     predictor = object.__new__(SemPredictor)
     normalizer = SimpleNamespace(data_min=trained[0], data_range=trained[1])
