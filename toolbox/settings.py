@@ -15,16 +15,13 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     create_model,
     model_validator,
 )
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
-from toolbox.errors import ConfigError, nearest_name
+from toolbox.errors import ConfigError
 from toolbox.normalizer import FILE_NAME
 from toolbox.predict_settings import PredictParams
 from toolbox.pretrained import pretrained_folder, pretrained_names
@@ -176,20 +173,14 @@ class OnlineDA(Settings):
 
 
 class NormalizerParams(Settings):
-    """Which normaliser, and the settings that it has (`Normalizer.parameters`)."""
-
-    model_config = ConfigDict(extra="allow")
+    """Which normaliser; `_settings_class` adds the settings that any of them has."""
 
     name: _named(NORMALIZERS) = "minmax"  # type: ignore[valid-type]
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
-        given = {"name": value} if isinstance(value, str) else value
-        # A null is left out, as earlier versions wrote it.
-        if not isinstance(given, dict):
-            return given
-        return {key: item for key, item in given.items() if item is not None}
+        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _settings_fit(self) -> NormalizerParams:
@@ -197,23 +188,23 @@ class NormalizerParams(Settings):
             having = [n for n in NORMALIZERS if key in NORMALIZERS.resolve(n).parameters()]
             if self.name not in having:
                 raise ValueError(
-                    f"without {key} unless it is {' or '.join(having) or 'one that has it'}; "
-                    f"received {key} {value} for {self.name}. Leave {key} out."
-                    f"{nearest_name(key, NORMALIZERS.resolve(self.name).parameters())}"
+                    f"without {key} unless it is {' or '.join(having)}; received {key} {value} "
+                    f"for {self.name}. Leave {key} out."
                 )
-            kind = NORMALIZERS.resolve(self.name).parameters()[key].annotation
-            try:
-                setattr(self, key, TypeAdapter(kind).validate_python(value))
-            except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                expected = said.removeprefix("Input should be ")
-                given = "" if "; received" in expected else f"; received {value}. Change it."
-                raise ValueError(f"given a {key} that is {expected}{given}") from None
         return self
 
     def options(self) -> dict[str, Any]:
         """Return what is set besides the name: arguments of the normaliser's `fit`."""
-        return dict(self.model_extra or {})
+        return {k: v for k, v in self.model_dump(exclude={"name"}).items() if v is not None}
+
+
+def _normalizer_class() -> type[NormalizerParams]:
+    """Return `NormalizerParams` with a key for every setting that a normaliser has."""
+    fields: Any = {}
+    for name in NORMALIZERS:
+        for key, parameter in NORMALIZERS.resolve(name).parameters().items():
+            fields.setdefault(key, (parameter.annotation | None, None))
+    return create_model("NormalizerParams", __base__=NormalizerParams, **fields)
 
 
 class LRSchedule(Settings):
@@ -353,6 +344,8 @@ def _settings_class() -> type[RunSettings]:
     sections: Any = dict.fromkeys(names, (dict[str, Any] | None, None))
     for task in every_task():
         sections |= {name: (kind, kind()) for name, kind in task.sections.items()}
+    normalizer = _normalizer_class()
+    sections["normalizer"] = (normalizer, normalizer())
     return create_model("RunSettings", __base__=RunSettings, **sections)
 
 

@@ -445,7 +445,10 @@ def test_missing_read_test_weights_are_named(workshop, finished):
 )
 def test_weights_of_another_architecture(workshop, finished, mode, changes, words):
     """The first layer that differs is named with both shapes, and nothing is written."""
-    weights = finished / "weights_best.h5"
+    weights = workshop.folder / "other" / "weights_best.h5"  # nothing tells how they were trained
+    weights.parent.mkdir()
+    for name in ("weights_best.h5", "normalizer.json"):
+        shutil.copy(finished / name, weights.parent)
     config = workshop.config(fname_model_weights=str(weights), **changes)
     before = workshop.snapshot()
     workshop.run(config, mode).refused("weights_best.h5", *words)
