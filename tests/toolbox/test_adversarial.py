@@ -36,7 +36,7 @@ def build(kind, img_shape=(8, 8, 1), scale=2, seed=0, **params):
     return MODELS[kind](img_shape, scale, params={**SMALL, **growth, **weights, **params})
 
 
-def compiled(kind, optimizer="adam", d_optimizer=None, metrics=None, pixel_loss=None, **params):
+def compiled(kind, optimizer="sgd", d_optimizer=None, metrics=None, pixel_loss=None, **params):
     """Return a small model that trains eagerly: tracing takes longer than these steps."""
     model = build(kind, **params)
     model.compile(
