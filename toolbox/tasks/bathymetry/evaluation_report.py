@@ -194,7 +194,7 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     few = [
         f"{_readable(name)} m/m ({group['n']})"
         for name, group in classes.items()
-        if group["n"] < _FEW_IMAGES
+        if 0 < group["n"] < _FEW_IMAGES
     ]
     if summary["n"] < _FEW_IMAGES:
         found.append(f"There are only {_images(summary['n'])}: the figures may be chance.")
