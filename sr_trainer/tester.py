@@ -71,7 +71,7 @@ class Tester:
 
         Parameters
         ----------
-        model : keras.Model, optional
+        model : SRModel, optional
             A network to test instead of the one that the settings describe; the weights that the
             settings name are read into it.
         num_samples : int

@@ -27,10 +27,11 @@ from toolbox.config import read_yaml
 from toolbox.data_generator import Batches, Spec, example_of
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.weights import load_weights
+from toolbox.model.base import SRModel
 from toolbox.normalizer import FILE_NAME, Normalizer, load_normalizer
 from toolbox.registry import CHECKS, LOSSES, METRICS, MODELS, NORMALIZERS
 from toolbox.settings import CONFIG_NAME, UserParams
-from toolbox.task import open_source, open_task, source_class
+from toolbox.task import check_shape, open_source, open_task, source_class
 from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 from toolbox.training.run_folder import RunFolder
 
@@ -100,9 +101,11 @@ class Trainer:
                 print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
         self.source = open_source(u_params)
         self.normalizer = self._fit_normalizer()
-        self.facts = self.source.facts()
         self.train_data_generator = self._batches("train")
         self.validation_data_generator = self._batches("validation")
+        # Now that all data are open: what the first file says need not be true of the others.
+        self.facts = self.source.facts()
+        self._records = self.source.records()
         for note in self.source.notes:
             print(note, flush=True)
         steps = self.train_data_generator.steps_per_epoch() * u_params.online_da.steps_per_epoch_mag
@@ -126,7 +129,7 @@ class Trainer:
         )
         shape = batches.input_spec.shape if isinstance(batches.input_spec, Spec) else None
         if shape is not None:  # what holds several parts, a task compares itself
-            _check_shape(p, shape)
+            check_shape(p, shape)
         return batches
 
     def _fit_normalizer(self) -> Normalizer:
@@ -198,7 +201,7 @@ class Trainer:
         self._set_up(model, data)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
-        self.folder.prepare(self.source, self.normalizer, self.overwrite)
+        self.folder.prepare(self._records, self.normalizer, self.overwrite)
         self._fit(model, own)
         self._report_trouble(own, model)
         history = _history(own, model)
@@ -299,7 +302,8 @@ class Trainer:
         try:
             with callbacks["checkpoints"].listening():
                 for first, last, skipped in self._parts():
-                    model.set_stage(first >= p.pretrain_epochs)
+                    if isinstance(model, SRModel):
+                        model.set_stage(first >= p.pretrain_epochs)
                     model.fit(
                         self.train_data_generator.training_dataset(first * steps + skipped),
                         steps_per_epoch=steps - skipped,
@@ -491,13 +495,3 @@ def _range_of(hr: np.ndarray) -> tuple[float, float]:
             f"learn. Build the data set from another region."
         )
     return low, high
-
-
-def _check_shape(u_params: UserParams, shape: Sequence[int]) -> None:
-    """Refuse images that are not of the shape the settings announce."""
-    if tuple(shape) != tuple(u_params.input_shape):
-        raise ConfigError(
-            f"{u_params.fname}: input_shape must be that of the LR images in "
-            f"{u_params.data_dir}, {list(shape)}; received {list(u_params.input_shape)}. "
-            f"Change that line."
-        )

@@ -17,6 +17,17 @@ from toolbox.io.atomic import replacing
 class _Loader(yaml.SafeLoader):
     """A safe loader that also knows ``!!python/tuple`` and refuses a key written twice."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            # What PyYAML's constructors of plain values raise: 2021-13-45, or !!bool maybe.
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value!r} cannot be read ({error})", problem_mark=node.start_mark
+            ) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -75,8 +86,8 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{fname}: not readable as YAML ({line}).") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{fname}: a value cannot be read ({error}). Mend it.") from None
+    except RecursionError:
+        raise ConfigError(f"{fname}: is nested too deeply, or in itself. Mend it.") from None
     if not isinstance(content, dict):
         raise ConfigError(
             f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from toolbox.augment import Augmenter
 from toolbox.errors import DataError
+
+if TYPE_CHECKING:
+    from toolbox.augment import Augmenter
 
 Pair = tuple[np.ndarray, np.ndarray]
 

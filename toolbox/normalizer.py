@@ -149,6 +149,10 @@ class Normalizer(ABC):
         """
         return self
 
+    def converts_like(self, other: Normalizer) -> bool:
+        """Tell whether another normaliser converts as this one does, whatever PSNR refers to."""
+        return self.name == other.name and self.state() == other.state()
+
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
         """Return the settings that the YAML section ``normalizer`` may hold besides its name."""
@@ -399,6 +403,14 @@ class RemainderNormalizer(Normalizer):
         if former.name != self.name or fixed[0] != fixed[1]:
             return self
         return type(self)(**{**self.state(), "unit": former.unit})
+
+    def converts_like(self, other: Normalizer) -> bool:
+        """Compare all but the range, which only PSNR and SSIM refer to."""
+        kept = [
+            {key: value for key, value in n.state().items() if key not in _MEASURED[1:]}
+            for n in (self, other)
+        ]
+        return self.name == other.name and kept[0] == kept[1]
 
     @property
     def unit(self) -> float:

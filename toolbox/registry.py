@@ -44,7 +44,7 @@ class Registry(Mapping[str, str]):
             ) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._all()
+        return isinstance(name, str) and name in self._all()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())

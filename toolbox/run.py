@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from toolbox.config import check, read_yaml
 from toolbox.errors import ConfigError, DataError, WeightsError
 from toolbox.io.weights import load_weights
-from toolbox.model.build import build_network
+from toolbox.model.build import build_network, policy
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
 from toolbox.predict_settings import PredictParams
 from toolbox.pretrained import pretrained_folder
@@ -76,12 +76,14 @@ class Run:
         self.normalizer = _normalizer_of(settings, own or self.weights[0])
         for file in self.weights:
             _refuse_other_network(settings, file)
-            if _normalizer_of(settings, file).state() != self.normalizer.state():
+            if file == (own or self.weights[0]):
+                continue
+            if not self.normalizer.converts_like(_normalizer_of(settings, file)):
                 raise ConfigError(
                     f"{file}: was trained with another normaliser than {own or self.weights[0]}; "
                     f"its results cannot be converted back. Leave it out."
                 )
-        beside = self.weights[0].parent
+        beside = (own or self.weights[0]).parent
         self.folder = beside if (beside / CONFIG_NAME).is_file() else Path(settings.log_dir)
         self._config = settings.resolved() | ({"precision": precision} if precision else {})
 
@@ -160,7 +162,8 @@ class Run:
             Of an adversarial model, the whole or the generator.
         """
         load_weights(network, self.weights[0])
-        self.__dict__["networks"] = [network.network().for_any_size()]
+        with policy(self._config["precision"]):
+            self.__dict__["networks"] = [network.network().for_any_size()]
         self.__dict__.pop("resolver", None)
 
     def _loaded(self, path: Path) -> Any:

@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import pandas as pd
 
-from toolbox.augment import Augmenter
 from toolbox.config import Settings
 from toolbox.data_generator import Batches, DataGenerator, Pair, without_gaps
 from toolbox.errors import ConfigError
 from toolbox.style import Style
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from toolbox.augment import Augmenter
     from toolbox.normalizer import Normalizer
     from toolbox.pages import Page
     from toolbox.run import Run
@@ -139,8 +140,9 @@ class Source(ABC):
         """
         return {}
 
-    def record(self, folder: Path) -> None:
-        """Write what a run should remember of its data into the log folder (`Task.run_files`)."""
+    def records(self) -> dict[str, str]:
+        """Return what a run should remember of its data: names of `Task.run_files` and texts."""
+        return {}
 
     def share(self) -> None:
         """Prepare for several processes that read the same data."""
@@ -149,7 +151,8 @@ class Source(ABC):
 class _Plain(Source):
     """A class of someone else's with the three methods and nothing more."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, data_dir: str, sr_scale: int | None) -> None:
+        super().__init__(data_dir, sr_scale)
         self.inner = inner
 
     @classmethod
@@ -175,7 +178,7 @@ def source_class(name: str) -> type[Source]:
     from toolbox.registry import SOURCES
 
     found = SOURCES.resolve(name)
-    return found if issubclass(found, Source) else _Plain
+    return found if isinstance(found, type) and issubclass(found, Source) else _Plain
 
 
 def open_source(settings: UserParams) -> Source:
@@ -195,7 +198,19 @@ def open_source(settings: UserParams) -> Source:
 
     cls = SOURCES.resolve(settings.source)
     opened = cls(settings.data_dir, sr_scale=settings.scale, **settings.source_params)
-    return opened if isinstance(opened, Source) else _Plain(opened)
+    if isinstance(opened, Source):
+        return opened
+    return _Plain(opened, settings.data_dir, settings.scale)
+
+
+def check_shape(settings: UserParams, shape: Sequence[int]) -> None:
+    """Refuse images (h, w, C) that are not of the shape the settings announce."""
+    if tuple(shape) != tuple(settings.input_shape):
+        raise ConfigError(
+            f"{settings.fname}: input_shape must be that of the LR images in "
+            f"{settings.data_dir}, {list(shape)}; received {list(settings.input_shape)}. "
+            f"Change that line."
+        )
 
 
 @dataclasses.dataclass
@@ -264,7 +279,7 @@ class Task(ABC):
     facts : tuple of str
         Arguments of losses and metrics that the data tell (`Source.facts`).
     run_files : tuple of str
-        Files that `Source.record` writes into a log folder.
+        Files that `Source.records` leaves in a log folder.
     """
 
     name: ClassVar[str]

@@ -1,7 +1,5 @@
 """The source ``heat``: one stack of frames, dealt to training, validation and test."""
 
-from pathlib import Path
-
 import numpy as np
 
 from toolbox.config import Count
@@ -62,8 +60,8 @@ class HeatSource(Source):
         """The losses of this task may ask for the noise of the camera."""
         return {"noise_k": 0.05}
 
-    def record(self, folder: Path):
+    def records(self):
         """Keep the range of the training frames."""
         frames = self.train()[1]
         text = f'{{"low_k": {frames.min():.3f}, "high_k": {frames.max():.3f}}}\n'
-        (folder / "heat.json").write_text(text, encoding="utf-8")
+        return {"heat.json": text}

@@ -22,11 +22,12 @@ from sr_trainer.modeler import Modeler
 from sr_trainer.optuna_search import OptunaSearch, main
 from sr_trainer.search_queue import Queue, reason_of, work
 from sr_trainer.search_settings import Parameter, Search
-from sr_trainer.search_trial import check_search, run_trial, summary_places
+from sr_trainer.search_trial import check_search, run_trial
 from sr_trainer.tester import Tester
 from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.errors import ConfigError
+from toolbox.task import open_task
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("no_drawing")
@@ -586,9 +587,9 @@ def test_a_trial_keeps_a_failed_figure_to_itself(workshop, capfd):
 
 
 def test_every_figure_of_the_summary_can_be_an_objective(finished):
-    """summary_places lists what a summary holds, by the keys that lead there."""
+    """The task lists what a summary holds, by the keys that lead there."""
     summary = json.loads((finished / "test_result" / "summary.json").read_text())
-    places = summary_places()
+    places = open_task("bathymetry").objectives()
     assert len(places) > 10
     for place in places:
         content = summary
@@ -597,7 +598,7 @@ def test_every_figure_of_the_summary_can_be_an_objective(finished):
             if content is None or not content:
                 break
         assert content is None or isinstance(content, (int, float, dict, list))
-    assert ["all", "sr", "rmse_m"] in places
+    assert ("all", "sr", "rmse_m") in places
 
 
 # -- what the trainer, the tester and the settings got ---------------------------------------------

@@ -11,11 +11,11 @@ import pytest
 from markupsafe import escape
 from matplotlib.image import imread
 
-from toolbox import relief
 from toolbox.errors import DataError
 from toolbox.io import atomic
 from toolbox.pages import charts
 from toolbox.resample import block_mean, enlarge
+from toolbox.tasks.bathymetry import relief
 from toolbox.tasks.bathymetry.relief import write_hillshade
 from toolbox.tasks.bathymetry.report import MapView, choose_detail, write_map_report
 

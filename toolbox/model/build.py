@@ -34,7 +34,7 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
     if not training:
         params = {key: params[key] for key in model.network_parameters() if key in params}
         model, shape = model.network_class(), (None, None, shape[-1])
-    with _policy(config.get("precision") or "float32"):
+    with policy(config.get("precision") or "float32"):
         return model(
             shape,
             int(config.get("scale", 4)),
@@ -44,11 +44,11 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
 
 
 @contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
+def policy(name: str) -> Iterator[None]:
     """Build layers with another precision, then return to the former one."""
-    former = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    former = keras.config.dtypepolicy()
+    keras.config.set_dtypepolicy(name)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(former)
+        keras.config.set_dtypepolicy(former)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from toolbox.errors import ConfigError
+from toolbox.io.atomic import replacing
 from toolbox.normalizer import FILE_NAME, Normalizer, save_normalizer
 from toolbox.settings import CONFIG_NAME, UserParams
-from toolbox.task import Source, every_task
+from toolbox.task import every_task
 from toolbox.training.checkpoint import FOLDER
 
 #: Everything that every run writes into its log folder; what a task adds is in `Task.run_files`.
@@ -65,13 +66,13 @@ class RunFolder:
             f"{advice} it with --overwrite, or name another log_dir."
         )
 
-    def prepare(self, source: Source, normalizer: Normalizer, overwrite: bool) -> None:
+    def prepare(self, records: Mapping[str, str], normalizer: Normalizer, overwrite: bool) -> None:
         """Make the folder and write down what the run depends on; nothing is touched before.
 
         Parameters
         ----------
-        source : toolbox.task.Source
-            The data, which leave a record of their own.
+        records : dict of str to str
+            What the data leave there (`Source.records`).
         normalizer : toolbox.normalizer.Normalizer
             As fitted.
         overwrite : bool
@@ -85,7 +86,9 @@ class RunFolder:
             torn.unlink()
         self.settings.save(self.path)
         save_normalizer(normalizer, self.path)
-        source.record(self.path)
+        for name, text in records.items():
+            with replacing(self.path / name) as beside:
+                beside.write_text(text, encoding="utf-8")
 
     def kept(self, which: str) -> str:
         """Say where the weights of the best or the last complete epoch are, if there are any."""

@@ -26,7 +26,7 @@ def card_of_maps(card: Mapping[str, Any]) -> dict[str, Any]:
         "unit": unit,
         "sign": "heights positive, depths below sea level negative",
         "limits": list(LIMITS),
-        "scores": _scores(summary, unit) if summary else "",
+        "scores": _scores(summary, unit) if summary and "all" in summary else "",
         "validity": _validity(card, unit),
     }
 

@@ -22,7 +22,7 @@ from toolbox.plotter import METHODS
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.style import Style
-from toolbox.task import Source, TestResult
+from toolbox.task import Source, TestResult, check_shape
 from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
 from toolbox.tasks.bathymetry.spectrum import (
@@ -34,8 +34,6 @@ from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, Spacing, class_name
 
 #: Columns of tables and keys of the summary, by what is measured.
 COLUMNS = {name: name if name in ("psnr", "dssim") else f"{name}_m" for name in MEASURES}
-#: Images in one picture.
-_COLUMNS_DRAWN = 4
 
 
 def slope_groups(slopes: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -108,6 +106,7 @@ class MapTest:
     def __init__(self, run: Run, source: Source, split: str, style: Style) -> None:
         self.run, self.source, self.split, self.style = run, source, split, style
         lr, hr = source.split(split)
+        check_shape(run.settings, lr.shape[1:])
         self.numbers = np.flatnonzero(complete_pairs(lr, hr))
         self.lr, self.hr = without_gaps(lr, hr, "pairs")
         normalizer = run.normalizer
@@ -254,8 +253,8 @@ class MapTest:
 
     def _examples(self, per_image: pd.DataFrame) -> list[Example]:
         """Choose the images with the least, the median and the greatest gain over bicubic."""
-        if self.run.settings.test_pictures == 0:
-            return []
+        if self.run.settings.test_pictures == 0 or self.hr.shape[3] not in (1, 3):
+            return []  # what has no colours is not drawn
         gain = (per_image["sr_rmse_m"] / per_image["bicubic_rmse_m"]).to_numpy()
         order = np.argsort(-gain, kind="stable")
         chosen = {"least gain": order[0], "median": order[len(order) // 2], "most": order[-1]}

@@ -17,10 +17,11 @@ from toolbox.io.tables import write_table
 from toolbox.task import Source
 from toolbox.tasks.bathymetry.terrain import Spacing, feature_table, spacing_text
 from toolbox.tasks.bathymetry.validity import (
+    FILE_NAME,
     Validity,
     load_validity,
     measure_validity,
-    save_validity,
+    validity_text,
 )
 
 DEFAULT_DELTA_M = {"LR": 200.0, "HR": 50.0}
@@ -97,11 +98,10 @@ class PatchSource(Source):
             return recorded
         return measure_validity(lr, recorded_spacing(self.loader.file("train", "LR"), "LR"))
 
-    def record(self, folder: Path) -> None:
-        """Write ``validity.json``, what the network may be trusted with."""
+    def records(self) -> dict[str, str]:
+        """Return ``validity.json``: what the network may be trusted with."""
         validity = self.validity()
-        if validity is not None:
-            save_validity(validity, folder)
+        return {} if validity is None else {FILE_NAME: validity_text(validity)}
 
     def share(self) -> None:
         """Write pickled images as ``.npy``, so that several processes share one copy in memory."""

@@ -85,10 +85,15 @@ def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
     return Validity(depth_m, steep, (float(pair[0]), float(pair[1])))
 
 
+def validity_text(validity: Validity) -> str:
+    """Return what ``validity.json`` holds."""
+    return json.dumps(dataclasses.asdict(validity), indent=2) + "\n"
+
+
 def save_validity(validity: Validity, folder: str | os.PathLike[str]) -> None:
     """Write ``validity.json`` into `folder`."""
     with replacing(Path(folder, FILE_NAME)) as beside:
-        beside.write_text(json.dumps(dataclasses.asdict(validity), indent=2) + "\n", "utf-8")
+        beside.write_text(validity_text(validity), "utf-8")
 
 
 def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Validity | None:

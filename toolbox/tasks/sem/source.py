@@ -19,7 +19,6 @@ from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
 from toolbox.data_generator import Batches, Pair, PairStream
 from toolbox.errors import ConfigError, DataError
-from toolbox.io.tables import write_table
 from toolbox.normalizer import SymmetricNormalizer
 from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
@@ -571,9 +570,9 @@ class SEMSource(Source):
             for row in frames.report()
         ]
 
-    def record(self, folder: Path) -> None:
-        """Write ``pairs.csv``: how the pairs of training and validation were aligned."""
-        write_table(pd.DataFrame(self.report()), folder / PAIR_REPORT)
+    def records(self) -> dict[str, str]:
+        """Return ``pairs.csv``: how the pairs of training and validation were aligned."""
+        return {PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False)}
 
     def batches(
         self,

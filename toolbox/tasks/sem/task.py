@@ -56,7 +56,11 @@ class Sem(Task):
         from toolbox.tasks.sem.judge import SemTest
         from toolbox.tasks.sem.source import SEMSource
 
-        assert isinstance(source, SEMSource)
+        if not isinstance(source, SEMSource):
+            raise ConfigError(
+                f"source must give whole pictures, as SEMSource does; received "
+                f"{type(source).__name__}. Make it a subclass."
+            )
         return SemTest(run, source, split).evaluate(compare)
 
     def objectives(self) -> list[tuple[str, ...]]:
@@ -89,7 +93,7 @@ class Sem(Task):
             "unit": unit,
             "sign": None,
             "limits": list(LIMITS),
-            "scores": _scores(summary) if summary else "",
+            "scores": _scores(summary) if "cd_bias_nm" in summary else "",
             "validity": markdown_table(("quantity", "range"), rows),
         }
 
