@@ -9,6 +9,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import (
     LocalMeanNormalizer,
     MinMaxNormalizer,
+    RemainderNormalizer,
     SymmetricNormalizer,
     load_normalizer,
     save_normalizer,
@@ -19,7 +20,9 @@ from toolbox.resample import block_mean, local_mean
 SCALE = 4
 RANGE = (-5000.0, 0.0)
 LINEAR = ("minmax", "symmetric", "local_mean", "patch_mean")
-RELIEF = tuple(name for name in NORMALIZERS if name not in ("minmax", "symmetric"))
+RELIEF = tuple(
+    name for name in NORMALIZERS if issubclass(NORMALIZERS.resolve(name), RemainderNormalizer)
+)
 POSITION_FREE = ("local_mean", "local_standard")
 
 

@@ -46,9 +46,9 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
 @contextlib.contextmanager
 def policy(name: str) -> Iterator[None]:
     """Build layers with another precision, then return to the former one."""
-    former = keras.config.dtypepolicy()
-    keras.config.set_dtypepolicy(name)
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
-        keras.config.set_dtypepolicy(former)
+        keras.config.set_dtype_policy(former)

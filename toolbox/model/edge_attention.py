@@ -61,8 +61,10 @@ class EdgeStrength(layers.Layer):
         )
         strength = tf.sqrt(tf.square(along_x) + tf.square(along_y) + _TINY)
         channel_mean = tf.reduce_mean(strength, axis=3, keepdims=True)
-        # Pixels beyond the margin are left out of the mean.
-        return strength / (tf.nn.avg_pool2d(channel_mean, _WINDOW, 1, "SAME") + _FLAT)
+        # Pixels beyond the margin are left out of the mean. Not avg_pool2d: without oneDNN its
+        # gradient is wrong where a side is shorter than the window (TensorFlow 2.21).
+        mean = _window_sum(channel_mean) / _window_sum(tf.ones_like(channel_mean[:1]))
+        return strength / (mean + _FLAT)
 
     def _kernel(self, taps: np.ndarray, channels: int) -> np.ndarray:
         return np.tile(taps[:, :, None, None], (1, 1, channels, 1))
@@ -70,6 +72,13 @@ class EdgeStrength(layers.Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape."""
         return input_shape
+
+
+def _window_sum(x: tf.Tensor) -> tf.Tensor:
+    """Sum images (N, h, w, 1) over the window, zero beyond the margin; rows, then columns."""
+    for shape in ((_WINDOW, 1, 1, 1), (1, _WINDOW, 1, 1)):
+        x = tf.nn.conv2d(x, tf.ones(shape, x.dtype), 1, "SAME")
+    return x
 
 
 def edge_attention(filters: int, kernel_size: int = 3) -> Graph:
