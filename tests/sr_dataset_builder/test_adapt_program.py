@@ -16,6 +16,7 @@ from sr_dataset_builder import adapt
 from toolbox.data_loader import DataLoader, load_images
 from toolbox.resample import block_mean, enlarge
 from toolbox.tasks.bathymetry.adaptive import FEATURES
+from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.tasks.bathymetry.terrain import feature_table, mean_slope_gradient, write_feature_csv
 
 #: Everything that training reads, and what it was made from.
@@ -152,7 +153,7 @@ def test_ready_folder_opens(adaptation, workshop):
         f"[{k}/5]" for k in range(1, 6)
     ]
     assert f"data_dir: {adaptation.out}" in printed
-    loader = DataLoader(str(adaptation.out), sr_scale=4)
+    loader = PatchSource(str(adaptation.out), sr_scale=4)
     lr, hr = loader.train()
     report = adaptation.report()
     assert len(lr) == len(hr) == report["picked"] == report["wanted"] > 20
