@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import pickle
@@ -232,8 +233,14 @@ def drawn() -> Iterator[Drawn]:
     """
     from toolbox.plotter import Plotter
 
-    def stub(*arguments: Any, **options: Any) -> None:
-        Path(arguments[3]).touch()
+    def stub(method: Any) -> Any:
+        """Return what takes the arguments of a method and leaves an empty file."""
+
+        @functools.wraps(method)
+        def touch(*arguments: Any, **options: Any) -> None:
+            Path(arguments[3]).touch()
+
+        return touch
 
     names = ("plot_history_graph", "plot_test_imgs", "plot_errors", "plot_spectrum")
     true = {name: vars(Plotter)[name] for name in names}
@@ -245,7 +252,7 @@ def drawn() -> Iterator[Drawn]:
                 patch.setattr(Plotter, name, method)
             yield
 
-    with patched(dict.fromkeys(names, stub)):
+    with patched({name: stub(method) for name, method in true.items()}):
         yield lambda: patched(true)
 
 
