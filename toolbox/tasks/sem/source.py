@@ -18,6 +18,7 @@ from pydantic import Field
 from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
 from toolbox.data_generator import Batches, Pair, PairStream
+from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import SymmetricNormalizer
 from toolbox.task import Source
@@ -32,8 +33,6 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image
 
-SPLITS = ("train", "validation", "test")
-RECORD_NAME = "dataset.json"
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
 #: Frames whose patches stand for all training data where a few are enough.
