@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/quickstart
+PHOTO := examples/photo_srgan
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo test test-kill check format clean
+.PHONY: help demo photo test test-kill check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,11 +27,17 @@ demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test
 	$(BIN)/python main.py $(DEMO)/espcn.yml train --overwrite
 	$(BIN)/python main.py $(DEMO)/espcn.yml test
 
+photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, test (5 minutes)
+	$(BIN)/python $(PHOTO)/collect.py data/photos
+	$(BIN)/python main.py $(PHOTO)/quick.yml train --overwrite
+	$(BIN)/python main.py $(PHOTO)/quick.yml test
+
 test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-test-kill: $(VENV)/developing  ## kill trainings at KILLS=20 random moments and resume them (3 minutes)
-	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py
+test-kill: $(VENV)/developing  ## kill training runs and downscale at KILLS=20 random moments
+	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py \
+		tests/sr_dataset_builder/test_downscale.py -k kill
 
 check: $(VENV)/developing  ## lint, format and type checks
 	$(BIN)/ruff check .

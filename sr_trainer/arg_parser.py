@@ -11,7 +11,7 @@ from toolbox.predict_settings import PredictParams
 
 MODES = ("train", "test", "predict", "export")
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
-FORMATS = ("saved_model", "onnx", "keras", "tflite")
+FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
 _EPILOG = """\
   main.py input.yml train                     train the network of input.yml
   main.py input.yml test                      test it: tables and pictures of its errors

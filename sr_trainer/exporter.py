@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import ConfigError
-from toolbox.inference.export import FORMATS, export_model
+from toolbox.inference.export import (
+    FORMATS,
+    WEIGHTS_FORMATS,
+    export_model,
+    export_weights,
+    value_range,
+)
 from toolbox.model_card import card_of_run, write_model_card
 from toolbox.run import Run
 
@@ -28,6 +34,7 @@ class Exporter:
 
     def __init__(self, run: Run, overwrite: bool = False) -> None:
         self.resolver = run.resolver
+        self.network = run.networks[0]
         self.overwrite = overwrite
 
     def export(self, format: str, output: str | None = None) -> Path:
@@ -35,8 +42,8 @@ class Exporter:
 
         Parameters
         ----------
-        format : {'saved_model', 'onnx', 'keras', 'tflite'}
-            Kind of file.
+        format : {'saved_model', 'onnx', 'keras', 'tflite', 'safetensors'}
+            Kind of file; the last one holds the weights alone and has no model card.
         output : str, optional
             File, or folder for SavedModel; default ``export/NAME.onnx`` in the log folder, or in
             the working folder for a model that ships with the project.
@@ -54,11 +61,14 @@ class Exporter:
         """
         name = self.resolver.folder.resolve().name.removesuffix("_log")
         home = Path() if self.resolver.is_pretrained else self.resolver.folder
-        path = Path(output) if output else home / "export" / f"{name}{FORMATS[format]}"
+        ending = (FORMATS | WEIGHTS_FORMATS)[format]
+        path = Path(output) if output else home / "export" / f"{name}{ending}"
         if path.exists() and not self.overwrite:
             raise ConfigError(
                 f"{path}: is there already. Replace it with --overwrite, or name another with -o."
             )
+        if format in WEIGHTS_FORMATS:
+            return self._export_weights(format, path)
         result = export_model(self.resolver.physical, path, format, self._sample())
         print(
             f"{result.path}: {result.size_bytes / 1e6:.2f} MB; read back by {result.runtime}, it "
@@ -68,6 +78,18 @@ class Exporter:
         card = self._card(name, format, result.path)
         beside = result.path.with_name(f"{result.path.stem}_{CARD_NAME}")
         print(f"model card: {write_model_card(beside, card)}")
+        return result.path
+
+    def _export_weights(self, format: str, path: Path) -> Path:
+        """Write the weights alone; tell what the network wants to see."""
+        normalizer = self.resolver.normalizer
+        result = export_weights(self.network, normalizer, path, format)
+        low, high = value_range(normalizer)
+        print(
+            f"{result.path}: {result.size_bytes / 1e6:.2f} MB; read back by {result.runtime}, its "
+            f"weights are the original's bit for bit"
+        )
+        print(f"the network takes values from {low:g} to {high:g} as 0 to 1, and gives them so")
         return result.path
 
     def _card(self, name: str, format: str, path: Path) -> dict[str, Any]:

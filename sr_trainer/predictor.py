@@ -53,27 +53,34 @@ class Predictor:
         if not path.is_dir():
             return [self._predict_file(path, self._target(path, output))]
         path = path.resolve()
-        files = sorted(
-            p
-            for p in path.iterdir()
-            if p.suffix.lower() in self.files.suffixes
-            and p.is_file()
-            and not p.name.startswith(".")
-        )
+        folder = Path(output) if output else path.with_name(f"{path.name}_x{self.run.scale}")
+        files = self._files_in(path, folder.resolve())
         if not files:
             raise DataError(
                 f"{path}: holds {self.files.what}. Expected files of the kinds "
                 f"{', '.join(self.files.suffixes)}."
             )
-        folder = Path(output) if output else path.with_name(f"{path.name}_x{self.run.scale}")
         if folder.is_file():
             raise ConfigError(f"{folder}: is a file; a folder of files needs a folder as output.")
-        return self._predict_folder(files, folder)
+        return self._predict_folder(path, files, folder)
 
-    def _predict_folder(self, files: list[Path], folder: Path) -> list[Path]:
+    def _files_in(self, path: Path, output: Path) -> list[Path]:
+        """Return the files of a folder and of those in it, but no former results."""
+        return sorted(
+            p
+            for p in path.rglob("*")
+            if p.suffix.lower() in self.files.suffixes
+            and not any(part.startswith(".") for part in p.relative_to(path).parts)
+            and p.is_file()
+            and not (output != path and p.is_relative_to(output))
+        )
+
+    def _predict_folder(self, root: Path, files: list[Path], folder: Path) -> list[Path]:
         done, failed = [], []
-        for number, (target, path) in enumerate(self._targets(files, folder).items(), 1):
-            print(f"[{number}/{len(files)}] {path.name}", flush=True)
+        targets = self._targets(root, files, folder)
+        for number, (target, path) in enumerate(targets.items(), 1):
+            name = path.relative_to(root).as_posix()
+            print(f"[{number}/{len(files)}] {name}", flush=True)
             if target.exists() and not self.overwrite:
                 print(f"  {target} is there already; --overwrite makes it anew")
                 done.append(target)
@@ -82,7 +89,7 @@ class Predictor:
                 done.append(self._predict_file(path, target))
             except (ToolboxError, OSError) as error:
                 print(f"  left out: {error}", flush=True)
-                failed.append(path.name)
+                failed.append(name)
         if failed:
             raise DataError(
                 f"{len(failed)} of {len(files)} files could not be enlarged: {', '.join(failed)}; "
@@ -97,13 +104,13 @@ class Predictor:
         is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
         return Path(output, name) if is_folder else Path(output)
 
-    def _targets(self, files: list[Path], folder: Path) -> dict[Path, Path]:
+    def _targets(self, root: Path, files: list[Path], folder: Path) -> dict[Path, Path]:
         """Return the file of every result; a.npy and a.npz do not become the same."""
         targets: dict[Path, Path] = {}
         for path in files:
-            suffix = self.files.suffix(path)
-            target = folder / f"{path.stem}{suffix}"
-            targets[folder / f"{path.name}{suffix}" if target in targets else target] = path
+            suffix, beside = self.files.suffix(path), folder / path.relative_to(root).parent
+            target = beside / f"{path.stem}{suffix}"
+            targets[beside / f"{path.name}{suffix}" if target in targets else target] = path
         return targets
 
     def _predict_file(self, path: Path, target: Path) -> Path:

@@ -263,11 +263,6 @@ def drawing(drawn: Drawn) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def no_drawing() -> None:
-    """Pictures are empty files, as in every test that does not ask for `drawing`."""
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_patches: Path) -> Path:
     """Log folder of a tiny run, trained and tested; read-only; made by ``../finished.yml``."""

@@ -267,6 +267,82 @@ class PairStream(BatchStream):
         return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
 
 
+class CropStream(PairStream):
+    """Training patches at random places of larger images, for tasks that keep those whole.
+
+    A subclass sets the attributes and writes `crops`.
+
+    Attributes
+    ----------
+    patch_size : int
+        Side of an LR patch in pixels.
+    repeats : int
+        Patches of each image in an epoch.
+    """
+
+    patch_size: int
+    repeats: int
+    _augmenter: Augmenter | None
+
+    @abstractmethod
+    def rooms(self) -> np.ndarray:
+        """Return the usable size of every LR image, (n, 2): rows and columns."""
+
+    @abstractmethod
+    def crops(self, places: Sequence[tuple[int, int, int]]) -> Pair:
+        """Return the patches at (image, row, column) of LR, physical units, float32."""
+
+    def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+        """Change a training batch, physical units, as the settings say."""
+        return (lr, hr) if self._augmenter is None else self._augmenter(lr, hr, rng)
+
+    def batch(self, number: int) -> Pair:
+        """Return training batch `number`, counted over all epochs from 0.
+
+        Returns
+        -------
+        (numpy.ndarray, numpy.ndarray)
+            LR (batch_size, p, p, C) and HR (batch_size, p * scale, p * scale, C), normalised,
+            float32.
+        """
+        epoch, step = divmod(int(number), self.steps_per_epoch())
+        start = step * self.batch_size
+        items = self._permutation(epoch)[start : start + self.batch_size]
+        rng = np.random.default_rng([self.seed, 2, int(number)])
+        return self._norm_func(*self.augmented(*self.crops(self._places(items, rng)), rng))
+
+    def _places(self, items: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+        """Draw where in its image each patch of an epoch lies."""
+        rooms = self.rooms()
+        numbers = items % len(rooms)
+        corners = rng.integers(0, rooms[numbers] - self.patch_size, endpoint=True)
+        return [(int(n), int(y), int(x)) for n, (y, x) in zip(numbers, corners, strict=True)]
+
+
+def even_places(room: Sequence[int], size: int, limit: int | None = None) -> list[tuple[int, int]]:
+    """Return corners of a regular grid of squares that do not overlap, spread evenly.
+
+    Parameters
+    ----------
+    room : (int, int)
+        Rows and columns of the image.
+    size : int
+        Side of a square.
+    limit : int, optional
+        Return at most so many of them, spread over the image.
+    """
+    rows, columns = (_even(length, size) for length in room)
+    places = [(row, column) for row in rows for column in columns]
+    if limit is None or len(places) <= limit:
+        return places
+    return [places[i] for i in np.linspace(0, len(places) - 1, limit + 2)[1:-1].astype(int)]
+
+
+def _even(length: int, size: int) -> list[int]:
+    starts = np.linspace(0, length - size, length // size)
+    return [round(start) for start in starts] if len(starts) > 1 else [(length - size) // 2]
+
+
 class DataGenerator(PairStream):
     """Normalises LR / HR images and serves them in batches.
 

@@ -75,6 +75,7 @@ class Loss:
         distance: Literal["l2", "l1"] = "l2",
         penalty_l1: Weight = 1.0,
         penalty_l2: Weight = 1.0,
+        required: bool = True,
     ) -> tf.Tensor:
         """Content error in a layer of VGG19, and a penalty outside the data range, shape (N,).
 
@@ -90,6 +91,7 @@ class Loss:
             distance,
             penalty_l1,
             penalty_l2,
+            required,
         )
         return loss(y_true, y_pred)
 

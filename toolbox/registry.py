@@ -136,6 +136,7 @@ TASKS = Registry(
     {
         "bathymetry": "toolbox.tasks.bathymetry.task:Bathymetry",
         "sem": "toolbox.tasks.sem.task:Sem",
+        "photo": "toolbox.tasks.photo.task:Photo",
     },
 )
 
@@ -160,6 +161,7 @@ AUGMENTATIONS = Registry(
         "rotate": "toolbox.augment:rotate",
         "zoom": "toolbox.augment:zoom",
         "depth_scale": "toolbox.augment:depth_scale",
+        "degrade": "toolbox.tasks.photo.degrade:degrade",
     },
 )
 

@@ -150,6 +150,16 @@ class Run:
         """Return what `resolver` is, with other weights of the same run."""
         return self._resolver([self._loaded(path) for path in weights], weights)
 
+    def pixel_stage(self) -> SuperResolver | None:
+        """Return what `resolver` is with the weights before the adversarial stage; None if none."""
+        from toolbox.callbacks import PIXEL_WEIGHTS
+
+        weights = self.weights[0].with_name(PIXEL_WEIGHTS)
+        if not weights.is_file() or weights.samefile(self.weights[0]):
+            return None
+        print(f"testing {weights}", flush=True)
+        return self.resolver_of([weights])
+
     def adopt(self, network: Any) -> None:
         """Use a network that the caller built, instead of building one from the settings.
 

@@ -506,6 +506,12 @@ class UserParams(_Values):
         defaults = source.default_settings(self.source_params)
         if content.get("loss") is not None or content.get("loss_weights") is not None:
             defaults = {k: v for k, v in defaults.items() if k not in ("loss", "loss_weights")}
+        # The section of the model is one of many, and is filled up key by key.
+        model = str(content.get("model"))
+        own, given = defaults.get(model) if model in MODELS else None, content.get(model) or {}
+        defaults = {k: v for k, v in defaults.items() if k not in MODELS}
+        if own is not None and isinstance(given, dict):
+            content = {**content, model: {**own, **given}}
         self._source_defaults = defaults
         return {**self._source_defaults, **content}
 

@@ -586,7 +586,6 @@ def test_an_error_leaves_the_former_data_set(workshop, sample):
 
 
 @pytest.mark.parametrize("coarsen", [[1], [1, 2]])
-@pytest.mark.usefixtures("no_drawing")
 def test_the_folder_trains_and_tests(workshop, sample, coarsen):
     """A network learns from the folder; the test takes its slope classes from the tables.
 

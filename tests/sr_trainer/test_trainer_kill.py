@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -51,6 +52,14 @@ SMALL |= {"loss_weights": [1, 0.01]}
 MODELS = {
     "srgan": {**SMALL, "label_noise": 0.1},
     "esrgan": {**SMALL, "growth": 4, "dropout_rate": 0.4},
+}
+#: The first of the two learns from photographs, the second from patches of sea floor.
+PHOTO = {
+    "source": "photo",
+    "input_shape": [8, 8, 3],
+    "scale": 2,
+    "norm_range": [0, 255],
+    "photo": {"lr_crop": 8, "shares": [12, 2, 2], "degradation": {"jpeg": [80, 95]}},
 }
 #: Settings that differ between the two runs: where and how often they write.
 OWN = ("log_dir", "checkpoint_minutes")
@@ -122,9 +131,21 @@ def random_moments(kind, count):
     return [divmod(n, STEPS) for n in sorted(numbers)], rng.uniform(0, 0.1, count).tolist()
 
 
+def write_photos(folder, count):
+    """Write photographs of 40 × 32 pixels; return their folder."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = cv2.resize(rng.integers(0, 256, (5, 4, 3), np.uint8), (32, 40))
+        cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
+    return folder
+
+
 def run_chain(shop, kind, count):
     """Train without a break; then another time with kills."""
     settings = {**SETTINGS, "model": kind, kind: MODELS[kind]}
+    if kind == "srgan":
+        settings |= {**PHOTO, "data_dir": write_photos(shop.folder / "photos", 16)}
     complete(start_training(shop.config(f"{kind}_whole.yml", **settings)))
     config = shop.config(f"{kind}_killed.yml", checkpoint_minutes=1e-9, **settings)
     folder = config.with_suffix("")

@@ -31,8 +31,6 @@ from toolbox.task import Source, open_source
 from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 #: The worst epoch by PSNR is the first one, the best by the loss is the last one.
 WORST_PSNR = {"monitor_metric": "val_psnr", "monitor_mode": "min", "epochs": 3}
 PLATEAU = {

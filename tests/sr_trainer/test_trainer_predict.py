@@ -768,7 +768,7 @@ def test_a_bad_option_is_one_line(check_refused, npy, options, words):
     check_refused(words, npy, *options)
 
 
-def test_config_of_a_run_with_a_section(workshop, npy, no_drawing):
+def test_config_of_a_run_with_a_section(workshop, npy):
     """A run trained with ``predict:`` tests, resumes with another section, and is used with it."""
     folder = workshop.train(epochs=1, predict={"self_ensemble": True, "weights": [], "tile": 9})
     recorded = yaml.safe_load((folder / "config.yml").read_text())["predict"]

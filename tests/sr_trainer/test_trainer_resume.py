@@ -16,8 +16,6 @@ from sr_trainer.user_params import UserParams
 from toolbox.callbacks import StopOnCollapse
 from toolbox.training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 #: 12 pairs in batches of 4, twice an epoch.
 TWICE = {"valid": True, "horizontal_flip": True, "rotation_range": 20, "steps_per_epoch_mag": 2}
 #: Whatever a run of one network has to remember.

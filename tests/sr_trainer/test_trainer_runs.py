@@ -12,8 +12,6 @@ from sr_trainer.trainer import Trainer
 from sr_trainer.user_params import UserParams
 from toolbox.registry import AUGMENTATIONS, NORMALIZERS, OPTIMIZERS
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
 
 def weights(path):
     """Return every array of a weights file, in order of name."""

@@ -30,7 +30,6 @@ from toolbox.errors import ConfigError
 from toolbox.task import open_task
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
 def write_search(shop, name="search.yml", settings=None, **changes):

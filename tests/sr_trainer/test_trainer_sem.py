@@ -26,7 +26,7 @@ from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.source import SEMSource
 from toolbox.training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("no_drawing", "no_figures")
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
 PIXEL_NM = 0.8
@@ -152,7 +152,7 @@ def data(tmp_path_factory, open_workshop):
 
 @contextlib.contextmanager
 def undrawn():
-    """Leave out the pictures of a training, as ``no_drawing`` does for a single test."""
+    """Leave out the pictures of a training within this block."""
     with pytest.MonkeyPatch.context() as patch:
         for method in ("plot_history_graph", "plot_test_imgs"):
             patch.setattr(Plotter, method, lambda *arguments, **options: None)

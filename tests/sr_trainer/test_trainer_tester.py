@@ -15,10 +15,9 @@ from toolbox.io.safe_pickle import load_array
 from toolbox.io.weights import load_weights, save_weights
 from toolbox.plotter import Plotter
 from toolbox.resample import enlarge
+from toolbox.spectrum import high_frequency_energy
 from toolbox.tasks.bathymetry.evaluate import COLUMNS
-from toolbox.tasks.bathymetry.spectrum import high_frequency_energy
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
 Tester.__test__ = False  # the manual's name, not a test
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,12 +19,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toolbox import __version__
 from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError, nearest_name
 from toolbox.io.atomic import replacing
+from toolbox.io.safetensors import read_safetensors, safetensors_library, write_safetensors
+from toolbox.model.interchange import published_title, to_state_dict
+from toolbox.normalizer import IdentityNormalizer, MinMaxNormalizer, Normalizer
 
 INPUT, OUTPUT = "low_resolution", "high_resolution"
 #: Format and the ending of its name; a SavedModel is a folder.
 FORMATS = {"saved_model": "", "onnx": ".onnx", "keras": ".keras", "tflite": ".tflite"}
+#: Formats that hold the weights alone, for programs that know the published network.
+WEIGHTS_FORMATS = {"safetensors": ".safetensors"}
 INSTALL = "pip install 'sr-toolbox[export]'"
 #: Of the sample's range, and of the largest value: some thirty roundings of float32.
 _OF_RANGE, _OF_VALUE = 1e-4, 4e-6
@@ -112,16 +118,103 @@ def export_model(
     return ExportResult(final, format, size, difference, tolerance, runtime)
 
 
+def export_weights(
+    network: keras.Model, normalizer: Normalizer, path: str | os.PathLike[str], format: str
+) -> ExportResult:
+    """Write the weights of a network under the names of the published PyTorch network.
+
+    The file is for programs that know the network by these names. Its normaliser is not inside:
+    the network wants values of 0 to 1, and the metadata ``value_range`` says which physical values
+    these are. The file is read back and compared bit for bit before it appears.
+
+    Parameters
+    ----------
+    network : SRModel
+        Generator of ESRGAN or SRGAN.
+    normalizer : toolbox.normalizer.Normalizer
+        The one it was trained with.
+    path : path-like
+        Where to write, with the ending of the format; what is there is replaced.
+    format : {'safetensors'}
+        Kind of file.
+
+    Returns
+    -------
+    ExportResult
+
+    Raises
+    ------
+    ConfigError
+        If the network is not the published one, the normaliser is not linear between two limits,
+        or `path` does not suit the format.
+    DataError
+        If the file does not hold the weights; then no file is left.
+    MissingLibraryError
+        If the library is missing.
+    """
+    final = _check_path(Path(path), format, WEIGHTS_FORMATS)
+    library = safetensors_library()
+    low, high = value_range(normalizer)
+    state = to_state_dict(network)
+    metadata = {
+        "format": "pt",
+        "architecture": published_title(network),
+        "scale": str(network.scale),
+        "channels": str(network.channels),
+        "value_range": f"{low:g} {high:g}",
+        "software": f"sr-toolbox {__version__}",
+    }
+    with replacing(final) as beside:
+        write_safetensors(state, beside, metadata)
+        _compare_weights(state, read_safetensors(beside), final)
+        size = beside.stat().st_size
+    runtime = f"{library.__name__} {library.__version__}"
+    return ExportResult(final, format, size, 0.0, 0.0, runtime)
+
+
+def value_range(normalizer: Normalizer) -> tuple[float, float]:
+    """Return the physical values that are 0 and 1 for a network.
+
+    Raises
+    ------
+    ConfigError
+        If its normaliser is not linear between two limits that LR and HR share.
+    """
+    linear = type(normalizer) in (MinMaxNormalizer, IdentityNormalizer)
+    if isinstance(normalizer, MinMaxNormalizer) and linear:
+        limits = (normalizer.xmin, normalizer.xmax), (normalizer.ymin, normalizer.ymax)
+        if limits[0] == limits[1]:
+            return limits[0]
+    raise ConfigError(
+        f"normalizer must be minmax with one range for LR and HR, as the published networks want "
+        f"values of 0 to 1; received {normalizer.name}. Use a format that holds the normaliser, "
+        f"e.g. onnx."
+    )
+
+
+def _compare_weights(
+    written: dict[str, np.ndarray], found: dict[str, np.ndarray], final: Path
+) -> None:
+    """Refuse a file that does not hold the same bits."""
+    bits, other = (
+        {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}
+        for arrays in (written, found)
+    )
+    for name in {**bits, **other}:
+        if bits.get(name) != other.get(name):
+            raise DataError(f"{final}: {name} differs from the original. Nothing was written.")
+
+
 # Before ---------------------------------------------------------------------------------------
 
 
-def _check_path(path: Path, format: str) -> Path:
-    if format not in FORMATS:
+def _check_path(path: Path, format: str, formats: Mapping[str, str] = FORMATS) -> Path:
+    if format not in formats:
         raise ConfigError(
-            f"format must be one of {', '.join(FORMATS)}; received {format!r}."
-            f"{nearest_name(str(format), FORMATS)}"
+            f"format must be one of {', '.join(formats)}; received {format!r}."
+            f"{nearest_name(str(format), formats)}"
         )
-    ending = FORMATS[format]
+    ending = formats[format]
     if path.suffix != ending and ending:
         raise ConfigError(f"{path}: an export to {format} must end in {ending}. Rename it.")
     if format != "saved_model" and path.is_dir():

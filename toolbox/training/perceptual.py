@@ -35,6 +35,8 @@ _WITHOUT_VGG = "a loss that needs no VGG: mae, mse, psnr, dssim"
 
 #: Frozen networks by (feature_index, before_activation, weights).
 _NETWORKS: dict[tuple[int, bool, Path | None], keras.Model] = {}
+#: Missing files of which a line has told.
+_MISSED: set[Path] = set()
 
 
 class VGGLoss:
@@ -60,6 +62,9 @@ class VGGLoss:
     penalty_l1, penalty_l2 : float
         Weights of the mean and the mean square of what a prediction exceeds its range by, as a
         fraction of that range. A network that ends in a linear activation is thereby held in it.
+    required : bool
+        Whether a missing weights file is an error. Otherwise a line says so, once, and only the
+        penalty is left of this loss.
 
     Raises
     ------
@@ -82,6 +87,7 @@ class VGGLoss:
         distance: Literal["l2", "l1"] = "l2",
         penalty_l1: float = 1.0,
         penalty_l2: float = 1.0,
+        required: bool = True,
     ) -> None:
         _check_layer(feature_index, before_activation)
         if distance not in ("l2", "l1"):
@@ -100,6 +106,16 @@ class VGGLoss:
         self.distance = distance
         self.penalty_l1 = float(penalty_l1)
         self.penalty_l2 = float(penalty_l2)
+        self.required = required
+
+    def is_available(self) -> bool:
+        """Tell whether there are weights; if not, and none are required, say so once."""
+        if self.required or self.weights is not None or self.download or _cached().is_file():
+            return True
+        if _cached() not in _MISSED:
+            _MISSED.add(_cached())
+            print(f"no perceptual loss: {_cached()} does not exist; training without it")
+        return False
 
     @property
     def network(self) -> keras.Model:
@@ -140,6 +156,8 @@ class VGGLoss:
         """Return the mean difference of the features, shape (N,)."""
         truth, predicted = self._normalised(y_true), self._normalised(y_pred)
         _check_images(truth.shape, predicted.shape)
+        if not self.is_available():
+            return tf.zeros([tf.shape(predicted)[0]])
         # Two calls: in one, the way back would run through the truth as well.
         difference = self._features(predicted) - tf.stop_gradient(self._features(truth))
         error = tf.square(difference) if self.distance == "l2" else tf.abs(difference)
@@ -188,7 +206,7 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
         if not path.is_file():
             raise WeightsError(f"vgg.weights: {path} is not a file. Expected {VGG_FILE}.")
         return path
-    path = _keras_home() / "models" / VGG_FILE
+    path = _cached()
     if path.is_file():
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if found != VGG_MD5:
@@ -214,6 +232,11 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
             f"path as vgg.weights, or use {_WITHOUT_VGG}."
         ) from None
     return path
+
+
+def _cached() -> Path:
+    """Return where Keras keeps the weights, whether they are there or not."""
+    return _keras_home() / "models" / VGG_FILE
 
 
 def _keras_home() -> Path:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolbox.callbacks import PIXEL_WEIGHTS
 from toolbox.data_generator import complete_pairs, without_gaps
 from toolbox.errors import DataError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, pooled
@@ -21,16 +20,12 @@ from toolbox.pages import Page
 from toolbox.plotter import METHODS
 from toolbox.progress import progress
 from toolbox.run import Run
+from toolbox.spectrum import Spacing, high_frequency_energy, power_spectrum, radial_spectrum
 from toolbox.style import Style
 from toolbox.task import Source, TestResult, check_shape
 from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
-from toolbox.tasks.bathymetry.spectrum import (
-    high_frequency_energy,
-    power_spectrum,
-    radial_spectrum,
-)
-from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, Spacing, class_name
+from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
 #: Columns of tables and keys of the summary, by what is measured.
 COLUMNS = {name: name if name in ("psnr", "dssim") else f"{name}_m" for name in MEASURES}
@@ -139,12 +134,8 @@ class MapTest:
 
     def _pixel_stage(self) -> dict[str, np.ndarray]:
         """Super-resolve with the weights before the adversarial stage, if they are there."""
-        own = self.run.weights[0]
-        weights = own.with_name(PIXEL_WEIGHTS)
-        if not weights.is_file() or weights.samefile(own):
-            return {}
-        print(f"testing {weights}", flush=True)
-        return {"pixel_stage": self._super_resolved(self.run.resolver_of([weights]))}
+        resolver = self.run.pixel_stage()
+        return {} if resolver is None else {"pixel_stage": self._super_resolved(resolver)}
 
     def _spacing_m(self) -> Spacing | None:
         """Return the HR grid spacing in metres, None if the source does not know it."""

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from toolbox.io.tables import write_table
-
-Spacing = float | tuple[float, float]
+from toolbox.spectrum import Spacing
 
 #: Limits of the slope classes of the manual, m/m.
 SLOPE_CLASSES: tuple[tuple[float, float], ...] = ((0.0, 0.05), (0.05, 0.1), (0.1, np.inf))

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
-from toolbox.data_generator import Batches, Pair, PairStream
+from toolbox.data_generator import Batches, CropStream, Pair, even_places
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import SymmetricNormalizer
@@ -66,15 +66,9 @@ def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) 
         numbers = np.sort(chosen)
     places = []
     for number in numbers:
-        rows, columns = (_grid(s.stop - s.start, patch_size) for s in frames.regions[number])
-        places += [(int(number), row, column) for row in rows for column in columns]
+        room = [s.stop - s.start for s in frames.regions[number]]
+        places += [(int(number), *corner) for corner in even_places(room, patch_size)]
     return _cut(frames, places, patch_size)
-
-
-def _grid(length: int, patch_size: int) -> list[int]:
-    """Return where the patches along a side begin, spread evenly."""
-    starts = np.linspace(0, length - patch_size, length // patch_size)
-    return [round(start) for start in starts] if len(starts) > 1 else [(length - patch_size) // 2]
 
 
 def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -> Pair:
@@ -102,7 +96,7 @@ def _check_patch(frames: SEMFrames, patch_size: int) -> None:
         )
 
 
-class SEMPatchDataset(PairStream, keras.utils.PyDataset):
+class SEMPatchDataset(CropStream, keras.utils.PyDataset):
     """Batches of aligned low / high patches of two folders of SEM pictures.
 
     For ``fit`` as it is, or through `training_dataset`. Batch number i holds the same bytes
@@ -251,35 +245,27 @@ class SEMPatchDataset(PairStream, keras.utils.PyDataset):
         return -(-self.num_imgs // self.batch_size)
 
     def batch(self, number: int) -> Pair:
-        """Return batch `number`, counted over all epochs from 0.
+        """Return batch `number`: random patches, or with ``training=False`` the fixed ones."""
+        if self.training:
+            return super().batch(number)
+        return self.evaluation_batch(int(number) % self.steps_per_epoch() * self.batch_size)
 
-        Returns
-        -------
-        (numpy.ndarray, numpy.ndarray)
-            Low (batch_size, p, p, 1) and high (batch_size, p * scale, p * scale, 1), normalised,
-            float32.
-        """
-        epoch, step = divmod(int(number), self.steps_per_epoch())
-        start = step * self.batch_size
-        if not self.training:
-            return self.evaluation_batch(start)
-        items = self._permutation(epoch)[start : start + self.batch_size]
-        rng = np.random.default_rng([self.seed, 2, int(number)])
-        low, high = _cut(self.frames, self._places(items % len(self.frames), rng), self.patch_size)
+    def rooms(self) -> np.ndarray:
+        """Return rows and columns of every usable crop."""
+        regions = self.frames.regions
+        return np.array([[s.stop - s.start for s in region] for region in regions])
+
+    def crops(self, places: Sequence[tuple[int, int, int]]) -> Pair:
+        """Return the patches at (frame, row, column), counts in float32."""
+        return _cut(self.frames, places, self.patch_size)
+
+    def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+        """Mirror half of the patches left-right, if asked to; then as the settings say."""
         if self.horizontal_flip:
-            mirrored = rng.random(len(items)) < 0.5
-            for imgs in (low, high):
+            mirrored = rng.random(len(lr)) < 0.5
+            for imgs in (lr, hr):
                 imgs[mirrored] = imgs[mirrored, :, ::-1]
-        if self._augmenter is not None:
-            low, high = self._augmenter(low, high, rng)
-        return self._norm_func(low, high)
-
-    def _places(self, numbers: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-        """Draw where in each frame a patch lies."""
-        regions = [self.frames.regions[number] for number in numbers]
-        room = np.array([[s.stop - s.start for s in region] for region in regions])
-        corners = rng.integers(0, room - self.patch_size, endpoint=True)
-        return [(int(n), int(y), int(x)) for n, (y, x) in zip(numbers, corners, strict=True)]
+        return super().augmented(lr, hr, rng)
 
     def fingerprint(self) -> int:
         """Return a checksum of all pixels and of what shapes the patches, but for the seed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolbox.tasks.bathymetry.terrain import Spacing
-
+#: Between pixels: the same along rows and columns, or (between rows, between columns).
+Spacing = float | tuple[float, float]
 #: Pixels in one chunk: 16 MiB as float64, a few times that while it is transformed.
 _CHUNK_PIXELS = 2**21
 

@@ -1,0 +1,164 @@
+"""What a picture carries in EXIF: kept where it speaks of the photograph, not of the file."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from PIL import ExifTags, Image
+
+_TAG = ExifTags.Base
+_INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+ORIENTATION = int(_TAG.Orientation)
+#: Of the main directory; the other tags there tell how the file stores its pixels.
+_KEPT = (
+    *(_TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist),
+    *(_TAG.HostComputer, _TAG.Copyright, _TAG.Rating, _TAG.RatingPercent),
+    *(_TAG.XPTitle, _TAG.XPComment, _TAG.XPAuthor, _TAG.XPKeywords, _TAG.XPSubject),
+)
+_STALE = (_TAG.ExifImageWidth, _TAG.ExifImageHeight)
+_INCH, _CENTIMETRE = 2, 3
+_MOST_DPI = 65_535  # of JPEG
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings and its own limit; both are global, so one thread at a time."""
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def read_tags(load: Callable[[], Image.Exif], notes: list[str]) -> Image.Exif:
+    """Read EXIF while its file is open, with the directories inside.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the tags.
+    notes : list of str
+        Says so if they are damaged.
+
+    Returns
+    -------
+    PIL.Image.Exif
+        All tags, none if they are damaged.
+    """
+    with quiet_pillow():
+        try:
+            exif = load()
+            exif.update(dict(exif))  # decodes them all
+            for part in (*_INSIDE, ExifTags.IFD.Interop):
+                exif.get_ifd(part)
+            return exif
+        except Exception:  # damaged tags raise anything
+            notes.append("EXIF left out: it is damaged")
+            return Image.Exif()
+
+
+def kept_exif(exif: Image.Exif, notes: list[str]) -> bytes | None:
+    """Return the tags that stay true for upright pixels of any size.
+
+    Parameters
+    ----------
+    exif : PIL.Image.Exif
+        All tags of a file.
+    notes : list of str
+        Says what had to be left out.
+
+    Returns
+    -------
+    bytes or None
+        EXIF block with orientation 1, without thumbnail, sizes in pixels and resolution; None if
+        there is nothing to keep.
+    """
+    kept: dict[int, Any] = {tag: exif[tag] for tag in _KEPT if tag in exif}
+    for part in _INSIDE:
+        inner = {tag: value for tag, value in exif.get_ifd(part).items() if tag not in _STALE}
+        if ExifTags.IFD.Interop in inner:
+            inner[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+        if inner:
+            kept[part] = inner
+    if not kept and ORIENTATION not in exif:
+        return None
+    sound, damaged = _sound_tags(kept)
+    if damaged:
+        notes.append(f"EXIF tags left out, as they are damaged: {', '.join(map(str, damaged))}")
+    return _block(sound | {ORIENTATION: 1})
+
+
+def _sound_tags(
+    tags: dict[int, Any], inside: int | None = None
+) -> tuple[dict[int, Any], list[int]]:
+    """Part tags that can be written from the numbers of those that cannot."""
+    sound: dict[int, Any] = {}
+    damaged = []
+    for tag, value in tags.items():
+        if tag in _INSIDE:
+            inner, lost = _sound_tags(value, tag)
+            damaged += lost
+            sound |= {tag: inner} if inner else {}
+            continue
+        plain = _undecoded(value)
+        try:
+            _block({tag: plain} if inside is None else {inside: {tag: plain}})
+            sound[tag] = plain
+        except Exception:  # as above
+            damaged.append(tag)
+    return sound, damaged
+
+
+def _block(tags: dict[int, Any]) -> bytes:
+    exif = Image.Exif()
+    exif.update(tags)
+    with quiet_pillow():
+        return exif.tobytes()
+
+
+def _undecoded(value: Any) -> Any:
+    """Return text beyond ASCII as the bytes it was, which Pillow would write as question marks."""
+    return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
+
+
+def dpi_of(exif: Image.Exif) -> tuple[float, float] | None:
+    """Return the pixels per inch that EXIF or TIFF tags give, or None."""
+    unit = exif.get(_TAG.ResolutionUnit, _INCH)
+    both = exif.get(_TAG.XResolution), exif.get(_TAG.YResolution)
+    if unit not in (_INCH, _CENTIMETRE) or None in both:
+        return None
+    to_inches = 2.54 if unit == _CENTIMETRE else 1.0
+    return float(both[0] or 0) * to_inches, float(both[1] or 0) * to_inches
+
+
+def sound_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return pixels per inch if they are finite and every format can hold them, else None."""
+    if dpi is None or not all(math.isfinite(value) and 1 <= value <= _MOST_DPI for value in dpi):
+        return None
+    return float(dpi[0]), float(dpi[1])
+
+
+def exif_with_dpi(block: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
+    """Put the resolution into an EXIF block, for formats that can hold it nowhere else."""
+    if dpi is None:
+        return block
+    exif = Image.Exif()
+    exif.load(block or b"")
+    tags = {tag: _undecoded(value) for tag, value in exif.items() if tag not in _INSIDE}
+    for part in _INSIDE:
+        if inner := exif.get_ifd(part):
+            tags[part] = {tag: _undecoded(value) for tag, value in inner.items()}
+            if ExifTags.IFD.Interop in inner:
+                tags[part][ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+    tags |= {_TAG.XResolution: dpi[0], _TAG.YResolution: dpi[1], _TAG.ResolutionUnit: _INCH}
+    # Pillow's AVIF writer would take the orientation out, and spoil text beyond ASCII by that.
+    tags.pop(ORIENTATION, None)
+    return _block(tags)

@@ -1,0 +1,128 @@
+"""Enlarging photographs: their bits, alpha, EXIF, profile and resolution are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from toolbox.io.picture import (
+    LOSSY,
+    SUFFIXES,
+    Picture,
+    check_picture,
+    picture_suffix,
+    read_picture,
+    write_picture,
+)
+from toolbox.progress import progress
+from toolbox.resample import enlarge
+from toolbox.run import Run
+from toolbox.tasks.photo.photos import GREY, as_counts, to_pixels
+
+#: Input rows beside a strip that its bicubic enlargement looks at.
+_REACH = 4
+
+
+class PhotoPredictor:
+    """Enlarges photographs with an opened run: a `toolbox.task.FilePredictor`.
+
+    A network of three channels enlarges a grey photograph as a colourless one. A network of one
+    channel enlarges the brightness of a colour photograph, and bicubic its colours. Alpha is
+    enlarged by bicubic.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The run, with the settings of ``predict``.
+    """
+
+    suffixes = SUFFIXES
+    what = "no photograph"
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.settings, self.resolver = run, run.predict, run.resolver
+
+    def check(self) -> None:
+        """Refuse a mistake in the settings, once for all files."""
+        self._enhancer()
+
+    def suffix(self, path: Path) -> str:
+        """Return the ending of the result: that of the input, if it can be written."""
+        return picture_suffix(path)
+
+    def predict(self, path: Path, target: Path) -> None:
+        """Enlarge one photograph."""
+        start = time.perf_counter()
+        picture = read_picture(path)
+        scale, (height, width) = self.resolver.scale, picture.pixels.shape[:2]
+        check_picture(target, picture, scale)
+        shape = height * scale, width * scale
+        bar = progress(None, "enlarging", total=height * width, unit="px", unit_scale=True, delay=2)
+        with bar:
+            strips = self._strips(picture, bar.update)
+            write_picture(target, strips, shape, picture, self._quality(target, picture))
+        for note in picture.notes:
+            print(f"{path}: {note}")
+        seconds = time.perf_counter() - start
+        print(
+            f"{target}: {shape[1]} × {shape[0]} pixels of {picture.bits} bits in {seconds:.1f} s "
+            f"({shape[0] * shape[1] / 1e6 / seconds:.2f} Mpixel/s)"
+        )
+
+    def _quality(self, target: Path, picture: Picture) -> int | None:
+        """Return the quality for a format that loses some; of the others a note says so."""
+        quality = self.settings.quality
+        if quality is None or target.suffix.lower() in LOSSY:
+            return quality
+        picture.notes.append(f"quality has no meaning for {target.suffix}, which loses nothing")
+        return None
+
+    def _enhancer(self) -> Callable[[np.ndarray], np.ndarray]:
+        s = self.settings
+        return self.resolver.enhancer(s.self_ensemble, lr_consistency=s.lr_consistency)
+
+    def _strips(self, picture: Picture, done: Callable[[int], None]) -> Iterator[np.ndarray]:
+        """Yield the enlarged photograph from the top, alpha as the last channel."""
+        s, pixels = self.settings, picture.pixels
+        project = s.lr_consistency == "project"
+        tiling = self.resolver.tiling(pixels.shape[:2], s.tile, gaps=False, project=project)
+
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            return self._seen(as_counts(pixels[rows, columns]))
+
+        first = 0
+        for strip in tiling.strips(read, self._enhancer(), 0, done):
+            rows = slice(first, first + len(strip) // self.resolver.scale)
+            first = rows.stop
+            parts = [self._in_colour(strip, pixels, rows)]
+            if picture.alpha is not None:
+                parts.append(self._bicubic(picture.alpha[..., None], rows))
+            yield to_pixels(np.concatenate(parts, axis=2), pixels.dtype)
+
+    def _seen(self, counts: np.ndarray) -> np.ndarray:
+        """Return what the network sees of a window, (h, w, C) in its channels."""
+        if counts.shape[2] == self.resolver.channels:
+            return counts
+        if counts.shape[2] == 1:
+            return counts.repeat(3, axis=2)
+        return (counts @ GREY.astype(np.float32))[..., None]
+
+    def _in_colour(self, strip: np.ndarray, pixels: np.ndarray, rows: slice) -> np.ndarray:
+        """Bring a strip of the network back to the channels of the photograph."""
+        if strip.shape[2] == pixels.shape[2]:
+            return strip
+        if pixels.shape[2] == 1:
+            return strip.mean(axis=2, keepdims=True)
+        colours = self._bicubic(pixels, rows)
+        return colours + (strip - (colours @ GREY.astype(np.float32))[..., None])
+
+    def _bicubic(self, pixels: np.ndarray, rows: slice) -> np.ndarray:
+        """Enlarge some rows of a picture (h, w, C) by bicubic, 0 to 255."""
+        above, below = max(0, rows.start - _REACH), min(len(pixels), rows.stop + _REACH)
+        scale = self.resolver.scale
+        large = enlarge(as_counts(pixels[above:below])[None], scale)[0]
+        top = (rows.start - above) * scale
+        return large[top : top + (rows.stop - rows.start) * scale]

@@ -1,0 +1,240 @@
+"""The page of a test on photographs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from toolbox.pages import (
+    Box,
+    Cell,
+    Chart,
+    Column,
+    Facts,
+    Page,
+    Picture,
+    Row,
+    Slider,
+    Table,
+    TableRow,
+    Text,
+    chart,
+)
+from toolbox.pages.kit import Block, Grade
+from toolbox.resample import block_mean
+from toolbox.resize import resized, whole_blocks
+from toolbox.tasks.photo.measure import FIGURES
+from toolbox.tasks.photo.photos import as_counts, in_channels, to_pixels
+
+_CAVEAT = (
+    "These figures hold for these photographs and for low-resolution forms made as theirs were. "
+    "Added detail is likely, not recorded by the camera: do not read text, faces or evidence from "
+    "it."
+)
+_HOW = (
+    "PSNR for a peak of 255, and SSIM with a Gaussian window of 11 pixels, of the rounded result; "
+    "at each side as many pixels as the enlargement are left out. Y is the brightness of ITU-R "
+    "BT.601, 16 to 235, as in published tables; RGB takes all three channels. Fine energy is the "
+    "power above the low-resolution Nyquist frequency, as a share of the truth's. Bicubic and "
+    "Lanczos are Pillow's."
+)
+#: Longest side of an overview, and side of a detail, in pixels.
+_OVERVIEW, _DETAIL = 640, 320
+#: Photographs in the table of the page; the file holds all.
+_ROWS = 60
+_HEADINGS = ("PSNR Y", "SSIM Y", "PSNR RGB", "SSIM RGB")
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A photograph of a test, whole numbers: inputs (h, w, C), the others (H, W, C)."""
+
+    name: str
+    gain_db: float
+    low: np.ndarray
+    high: np.ndarray
+    bicubic: np.ndarray
+    sr: np.ndarray
+    title: str = ""
+
+
+def photo_page(
+    summary: Mapping[str, Any],
+    table: pd.DataFrame,
+    titles: Mapping[str, str],
+    examples: Sequence[Example],
+    history: pd.DataFrame | None,
+    facts: Mapping[str, str],
+) -> Page:
+    """Return the page ``report.html``.
+
+    Parameters
+    ----------
+    summary : dict
+        What ``summary.json`` holds.
+    table : pandas.DataFrame
+        A row for each photograph and method.
+    titles : dict of str to str
+        Titles of the methods.
+    examples : sequence of Example
+        Photographs to show.
+    history : pandas.DataFrame or None
+        The history of the training run.
+    facts : dict
+        How the results were made.
+    """
+    page = Page("Photographs", f"{summary['n']} photographs at ×{summary['scale']}")
+    page.verdict(*_verdict(summary))
+    page.warnings("Left out", list(summary["left_out"].values()))
+    page.section("Quality", _means(summary, titles), Text(_HOW, quiet=True))
+    for example in examples:
+        heading = f"{example.title.capitalize()} photograph: {example.name}"
+        page.section(heading, *_shown(example))
+    page.section("By photograph", *_by_photo(table, titles))
+    if history is not None:
+        page.section("Discriminator", _judged(history))
+    page.section("How this was made", Facts(dict(facts)))
+    page.caveat(_CAVEAT)
+    return page
+
+
+def _verdict(summary: Mapping[str, Any]) -> tuple[Grade, str, list[str]]:
+    gain, worse = summary["gain_over_bicubic_db"], summary["worse_than_bicubic"]
+    grade: Grade = "good" if not worse else "bad" if gain["mean"] <= 0 else "neutral"
+    said = [
+        f"Single photographs: {gain['least']:+.2f} to {gain['most']:+.2f} dB.",
+        f"{len(worse)} of {summary['n']} are worse than bicubic." if worse else "None is worse.",
+    ]
+    if "pixel_stage" in summary["psnr_y"]:
+        said.append(_cost(summary))
+    return grade, f"{gain['mean']:+.2f} dB against bicubic, in the mean (PSNR of Y)", said
+
+
+def _cost(summary: Mapping[str, Any]) -> str:
+    """Say what the adversarial stage bought, and for how many dB."""
+    psnr, energy = summary["psnr_y"], summary["high_frequency_energy"]
+    change = psnr["sr"] - psnr["pixel_stage"]
+    text = f"The adversarial stage changes PSNR by {change:+.2f} dB"
+    if energy["sr"] is None or energy["pixel_stage"] is None:
+        return f"{text}."
+    before, after = (100 * energy[name] for name in ("pixel_stage", "sr"))
+    return f"{text} and fine energy from {before:.0f} % to {after:.0f} % of the truth's."
+
+
+def _means(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
+    columns = [
+        Column(("Method",)),
+        *(Column((name,), "dB" if "PSNR" in name else "") for name in _HEADINGS),
+        Column(("Fine energy",), "% of truth"),
+        Column(("Against bicubic",), "dB, Y"),
+    ]
+    reference = summary["psnr_y"]["bicubic"]
+    rows = []
+    for method, value in summary["psnr_y"].items():
+        energy = summary["high_frequency_energy"][method]
+        figures = [_figure(name, summary[name][method]) for name in FIGURES]
+        share = "–" if energy is None else f"{100 * energy:.0f}"
+        cells = [*figures, share, f"{value - reference:+.2f}"]
+        rows.append(TableRow(titles[method], [Cell(c) for c in cells], own=method == "sr"))
+    return Table(columns, rows)
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.startswith("psnr") else f"{value:.4f}"
+
+
+def _by_photo(table: pd.DataFrame, titles: Mapping[str, str]) -> list[Block]:
+    """Return PSNR of Y of every photograph and method, those with the least gain first."""
+    wide = table.pivot(index="photo", columns="method", values="psnr_y")
+    methods = [name for name in titles if name in wide.columns]
+    wide = wide.assign(gain=wide["sr"] - wide["bicubic"]).sort_values("gain")
+    columns = [Column(("Photograph",)), *(Column((titles[name],), "dB") for name in methods)]
+    rows = [
+        TableRow(
+            str(name),
+            [*(Cell(f"{row[m]:.2f}") for m in methods), Cell(f"{row['gain']:+.2f}")],
+        )
+        for name, row in wide.head(_ROWS).iterrows()
+    ]
+    more = len(wide) - _ROWS
+    left = f" {more} more are in photos.csv." if more > 0 else ""
+    return [
+        Table([*columns, Column(("Gain",), "dB")], rows),
+        Text(f"PSNR of Y, least gain over bicubic first.{left}", quiet=True),
+    ]
+
+
+def _shown(example: Example) -> list[Block]:
+    """Return an overview with the place of a detail, and that detail by every method."""
+    height, width = example.high.shape[:2]
+    side = min(_DETAIL, height, width)
+    top, left = _busiest(example, side)
+    window = (slice(top, top + side), slice(left, left + side))
+    box = Box(top / height, left / width, side / height, side / width)
+    scale = height // example.low.shape[0]
+
+    def detail(pixels: np.ndarray, label: str) -> Picture:
+        return Picture(_rgb(pixels), f"{label}, detail of {example.name}", label)
+
+    nearest = example.low.repeat(scale, axis=0).repeat(scale, axis=1)
+    slider = Slider(
+        detail(example.bicubic[window], "Bicubic"),
+        detail(example.sr[window], "Super-resolution"),
+        f"Left bicubic, right super-resolution; {example.gain_db:+.2f} dB.",
+    )
+    overview = Picture(_overview(example.high), example.name, "Whole photograph", box=box)
+    return [
+        Row([[slider], [detail(example.high[window], "Truth")]]),
+        Row([[detail(nearest[window], "Input")], [overview]]),
+    ]
+
+
+def _busiest(example: Example, side: int) -> tuple[int, int]:
+    """Return the corner of the square in which bicubic misses most."""
+    error = np.square(as_counts(example.bicubic) - as_counts(example.high)).sum(axis=2)
+    step = max(1, side // 4)
+    blocks = block_mean(whole_blocks(error, step)[None, ..., None], step)[0, ..., 0]
+    sums = np.lib.stride_tricks.sliding_window_view(
+        blocks, (min(4, blocks.shape[0]), min(4, blocks.shape[1]))
+    ).sum(axis=(2, 3))
+    row, column = np.unravel_index(int(np.argmax(sums)), sums.shape)
+    return (
+        min(int(row) * step, error.shape[0] - side),
+        min(int(column) * step, error.shape[1] - side),
+    )
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return to_pixels(as_counts(in_channels(pixels, 3)), np.dtype(np.uint8))
+
+
+def _overview(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    ratio = min(1.0, _OVERVIEW / max(height, width))
+    return _rgb(resized(pixels, (round(height * ratio), round(width * ratio)), "bicubic"))
+
+
+def _judged(history: pd.DataFrame) -> Chart | None:
+    """Chart the verdicts on true and generated images; None without a discriminator."""
+    if not {"d_real", "d_fake"} <= set(history.columns) or history["d_real"].isna().all():
+        return None
+
+    def draw(ax: Axes) -> None:
+        for name, label in (("d_real", "D(real)"), ("d_fake", "D(fake)")):
+            ax.plot(history["epoch"], history[name], label=label)
+        ax.axhline(0.5, color="0.6", linestyle="--", linewidth=1)
+        ax.set(xlabel="epoch", ylabel="mean verdict", ylim=(0, 1))
+
+    return chart(
+        draw,
+        "Verdicts of the discriminator by epoch",
+        "Mean verdict on true and on generated crops of the training: 1 means true. Both near 0.5: "
+        "the discriminator cannot tell them apart; 1 and 0: it has won, and the generator learns "
+        "nothing from it.",
+        wide=True,
+    )

@@ -1,0 +1,339 @@
+"""The source ``photo``: random crops of photographs, whose low-resolution forms may be made."""
+
+from __future__ import annotations
+
+import functools
+import io
+import zlib
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from toolbox.augment import Augmenter
+from toolbox.config import Count, Float, Weight
+from toolbox.data_generator import Batches, CropStream, Pair, even_places
+from toolbox.data_loader import SPLITS
+from toolbox.errors import ConfigError, DataError
+from toolbox.resize import Reduction
+from toolbox.task import NormFunc, Source
+from toolbox.tasks.photo.degrade import Degradation, degraded
+from toolbox.tasks.photo.photos import (
+    PhotoFile,
+    PhotoPair,
+    Photos,
+    as_counts,
+    checked_shares,
+    dealt,
+    pair_photos,
+    to_pixels,
+)
+
+#: Which photographs a run learned from, and which it left out.
+PHOTO_REPORT = "photos.csv"
+#: Crops that validation and samples hold at most.
+_MOST_CROPS = 256
+#: Photographs whose crops stand for all training data where a few are enough.
+_SAMPLED = 16
+#: Smallest low-resolution side of a photograph that is only measured: SSIM needs 11 pixels.
+_MEASURED_SIDE = 16
+
+Gigabytes = Annotated[Float, Field(gt=0)]
+
+
+class PhotoCrops(CropStream):
+    """Training batches: square crops at random places of random photographs.
+
+    Parameters
+    ----------
+    photos : Photos
+        The photographs.
+    patch_size : int
+        Side of a low-resolution crop.
+    repeats : int
+        Crops of each photograph in an epoch.
+    batch_size : int
+        Pairs in a batch.
+    norm_func : callable
+        ``norm_func(lr, hr) -> (lr, hr)``.
+    augmenter : toolbox.augment.Augmenter, optional
+        Applied before the crops are normalised.
+    degradation : dict, optional
+        Arguments of `toolbox.tasks.photo.degrade.degrade`, applied after it.
+    seed : int
+        Seed of order, places and augmentation.
+    sample : (numpy.ndarray, numpy.ndarray)
+        Fixed crops that stand for all.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        patch_size: int,
+        repeats: int,
+        batch_size: int,
+        norm_func: NormFunc,
+        augmenter: Augmenter | None,
+        degradation: dict[str, Any] | None,
+        seed: int,
+        sample: Pair,
+    ) -> None:
+        self.photos, self.patch_size, self.repeats = photos, patch_size, repeats
+        self.batch_size, self.seed = batch_size, seed
+        self.num_imgs = len(photos) * repeats
+        self.raw_lr_imgs, self.raw_hr_imgs = sample
+        self._norm_func = norm_func
+        degrading = None if degradation is None else Augmenter([("degrade", degradation)])
+        self._augmenter, self._degrader = augmenter, degrading
+        self._degradation = degradation
+
+    def rooms(self) -> np.ndarray:
+        """Return rows and columns of the low-resolution forms."""
+        return self.photos.sizes
+
+    def crops(self, places: Sequence[tuple[int, int, int]]) -> Pair:
+        """Return the crops at (photograph, row, column), 0 to 255."""
+        return self.photos.crops(places, self.patch_size)
+
+    def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+        """Augment, then degrade."""
+        lr, hr = super().augmented(lr, hr, rng)
+        return (lr, hr) if self._degrader is None else self._degrader(lr, hr, rng)
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all pixels and of what shapes the crops, but for the seed."""
+        shaping = (self.patch_size, self.repeats, self._degradation)
+        return zlib.crc32(repr(shaping).encode(), self.photos.checksum)
+
+
+class PhotoSource(Source):
+    """What ``source: photo`` in a YAML file means: folders of photographs.
+
+    If `data_dir` holds the folders ``train``, ``validation`` and ``test``, these are the splits;
+    otherwise all photographs are dealt to them by `shares`.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of the photographs, sub-folders included.
+    sr_scale : int, optional
+        Enlargement; default 2.
+    lr_dir : str, optional
+        Folder of their low-resolution forms, with the same names and sub-folders; relative to
+        `data_dir` or absolute. Without it they are made.
+    shares : (float, float, float)
+        Shares of training, validation and test where there are no folders of them.
+    lr_crop : int
+        Side of a low-resolution crop: 128 and, at ×2, 256 for the photograph.
+    resize : bool
+        Bring every photograph to a square before it is cropped: twice as large as a crop, 256 and,
+        at ×2, 512 pixels. This distorts what is not square.
+    downscale : {'bicubic', 'lanczos', 'area'}
+        How low-resolution forms are made.
+    channels : {3, 1}
+        Colour or grey.
+    repeats : int
+        Crops of each photograph in an epoch.
+    validation_crops : int
+        Fixed crops of each photograph of the validation, at most 256 in all.
+    memory_gb : float
+        How much of the photographs may stay in memory; the others are read for every crop.
+    degradation : dict, optional
+        Blur, noise and JPEG of the low-resolution crops, in random order and strength: see
+        `toolbox.tasks.photo.degrade`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a folder is missing or holds no photograph that can be used.
+    """
+
+    norm_range: ClassVar[tuple[float, float]] = (0.0, 255.0)  # type: ignore[misc]
+    free_settings: ClassVar[tuple[str, ...]] = ("lr_dir", "memory_gb")
+
+    def __init__(
+        self,
+        data_dir: str,
+        sr_scale: int | None = None,
+        lr_dir: str | None = None,
+        shares: tuple[Weight, Weight, Weight] = (8, 1, 1),
+        lr_crop: Annotated[Count, Field(ge=8)] = 128,
+        resize: bool = False,
+        downscale: Reduction = "bicubic",
+        channels: Literal[3, 1] = 3,
+        repeats: Count = 1,
+        validation_crops: Count = 4,
+        memory_gb: Gigabytes = 4.0,
+        degradation: Degradation | None = None,
+    ) -> None:
+        super().__init__(data_dir, sr_scale or 2)
+        if not self.data_dir.is_dir():
+            raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
+        self.lr_dir = None if lr_dir is None else self.data_dir / lr_dir
+        self.shares = checked_shares(shares)
+        self.lr_crop, self.repeats, self.validation_crops = lr_crop, repeats, validation_crops
+        self.channels = channels
+        self.degradation: dict[str, Any] | None = None
+        if degradation is not None:  # what was checked is a plain mapping again
+            self.degradation = Degradation.model_validate(degradation).model_dump()
+        self._options: dict[str, Any] = {
+            "scale": self.sr_scale,
+            "channels": channels,
+            "method": downscale,
+            "memory": memory_gb * 1e9,
+        }
+        self._side = 2 * lr_crop if resize else None
+        self._opened: dict[str, Photos] = {}
+
+    @classmethod
+    def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the geometry of the SRGAN application, and what suits photographs."""
+        side = section["lr_crop"]
+        return {
+            "scale": 2,
+            "input_shape": [side, side, section["channels"]],
+            "loss": "mae",
+            "metrics": ["psnr", "ssim"],
+            "monitor_metric": "val_psnr",
+            "online_da": {
+                "valid": True,
+                "horizontal_flip": True,
+                "vertical_flip": True,
+                "quarter_turn": True,
+            },
+            "srgan": {
+                "filters": 64,
+                "num_residual_blocks": 16,
+                "d_filters": 16,
+                "d_num_downsampling_blocks": 3,
+                "loss_weights": [1, 1e-3],
+            },
+        }
+
+    @property
+    def notes(self) -> list[str]:  # type: ignore[override]
+        """Lines a program should print, about what was opened so far."""
+        return [note for photos in self._opened.values() for note in photos.note()]
+
+    def photos(self, split: str) -> Photos:
+        """Return the photographs of a split, read when first asked for.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data. Photographs of the test are neither resized nor cropped, and may be small.
+        """
+        if split not in self._opened:
+            measured = split == "test"
+            self._opened[split] = Photos(
+                self._files(split),
+                **self._options,
+                side=None if measured else self._side,
+                smallest=_MEASURED_SIDE if measured else self.lr_crop,
+                what=f"photographs for {split}",
+            )
+        return self._opened[split]
+
+    def pair(self, split: str, number: int) -> PhotoPair:
+        """Return a whole photograph of a split at both sizes, degraded if that is set."""
+        pair = self.photos(split).pair(number)
+        if self.degradation is None:
+            return pair
+        low = self._degraded(as_counts(pair.low)[None], number)[0]
+        return PhotoPair(to_pixels(low, pair.low.dtype), pair.high)
+
+    def train(self) -> Pair:
+        """Return fixed crops of some photographs: (N, h, w, C) and (N, H, W, C), 0 to 255."""
+        return self._sampled
+
+    @functools.cached_property
+    def _sampled(self) -> Pair:
+        return self._fixed("train", 1, _SAMPLED)
+
+    def validation(self) -> Pair:
+        """Return fixed crops of all photographs, as `train`."""
+        return self._fixed("validation", self.validation_crops)
+
+    def test(self) -> Pair:
+        """Return fixed crops of all photographs, as `train`; `pair` returns them whole."""
+        return self._fixed("test", self.validation_crops)
+
+    def batches(
+        self,
+        split: str,
+        norm_func: NormFunc,
+        batch_size: int,
+        augmenter: Augmenter | None = None,
+        seed: int = 0,
+    ) -> Batches:
+        """Return random crops for training, the fixed ones for validation."""
+        if split != "train":
+            return super().batches(split, norm_func, batch_size, augmenter, seed)
+        photos = self.photos("train")
+        if batch_size > len(photos) * self.repeats:
+            raise ConfigError(
+                f"batch_size must not exceed the {len(photos)} photographs × {self.repeats} "
+                f"repeats; received {batch_size}. Lower it or raise photo.repeats."
+            )
+        return PhotoCrops(
+            photos,
+            self.lr_crop,
+            self.repeats,
+            batch_size,
+            norm_func,
+            augmenter,
+            self.degradation,
+            seed,
+            self._sampled,
+        )
+
+    def records(self) -> dict[str, str]:
+        """Return ``photos.csv``: every photograph of training and validation, used or left out."""
+        rows: list[dict[str, Any]] = []
+        for split, photos in self._opened.items():
+            for file, (height, width) in zip(photos.files, photos.sizes, strict=True):
+                size = {"lr_width": int(width), "lr_height": int(height)}
+                rows.append({"split": split, "photo": file.name, **size, "left_out": ""})
+            rows += [
+                {"split": split, "photo": name, "left_out": reason}
+                for name, reason in photos.left_out.items()
+            ]
+        text = io.StringIO()
+        pd.DataFrame(rows).to_csv(text, index=False)
+        return {PHOTO_REPORT: text.getvalue()}
+
+    def _files(self, split: str) -> list[PhotoFile]:
+        if (self.data_dir / "train").is_dir():
+            low = None if self.lr_dir is None else self.lr_dir / split
+            return pair_photos(self.data_dir / split, low, self.sr_scale or 2)
+        files = pair_photos(self.data_dir, self.lr_dir, self.sr_scale or 2)
+        chosen = dealt(files, self.shares, SPLITS.index(split))
+        if not chosen:
+            raise ConfigError(
+                f"photo.shares must leave a photograph for {split}; received {list(self.shares)} "
+                f"for {len(files)} of them. Raise that share, or add photographs."
+            )
+        return chosen
+
+    def _fixed(self, split: str, each: int, limit: int | None = None) -> Pair:
+        """Return crops of a regular grid, some of each photograph."""
+        photos = self.photos(split)
+        size = min(self.lr_crop, int(photos.sizes.min()))
+        most = max(1, _MOST_CROPS // each)
+        count = min(len(photos), most, limit or most)
+        numbers = np.linspace(0, len(photos) - 1, count).astype(int)
+        places = [
+            (int(number), *corner)
+            for number in numbers
+            for corner in even_places(photos.sizes[number], size, each)
+        ]
+        low, high = photos.crops(places, size)
+        return self._degraded(low, 0), high
+
+    def _degraded(self, low: np.ndarray, number: int) -> np.ndarray:
+        """Degrade images of 0 to 255, always alike, if that is set."""
+        if self.degradation is None:
+            return low
+        return degraded(low, np.random.default_rng([number, 3]), **self.degradation)
