@@ -41,7 +41,8 @@ class Importer:
         Of the images; 1 makes a grey network of one for colours, see
         `toolbox.model.interchange.as_grey`. Default as in the file.
     task : str, optional
-        Row of `toolbox.registry.TASKS`; default photo for colours, bathymetry for one channel.
+        Row of `toolbox.registry.TASKS`; default the first that knows colours, or the first of all for one
+        channel.
     norm_range : (float, float)
         Physical values that are 0 and 1 for the network.
 
@@ -141,7 +142,12 @@ def _with_channels(network: Published, channels: int | None, path: Path) -> Publ
 
 
 def _default_task(channels: int) -> str:
-    return "photo" if channels == 3 and "photo" in TASKS else "bathymetry"
+    """Return the first task that knows colours, for a network of them; else the first of all."""
+    from toolbox.task import open_task, source_class
+
+    known = {name: source_class(next(iter(open_task(name).sources))).parameters() for name in TASKS}
+    coloured = [name for name, parameters in known.items() if "channels" in parameters]
+    return coloured[0] if channels == 3 and coloured else next(iter(TASKS))
 
 
 @program
@@ -153,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("file", type=Path, help="weights: .pth, .pt or .safetensors")
     parser.add_argument("-o", "--output", type=Path, required=True, help="log folder to write")
-    parser.add_argument("--task", choices=list(TASKS), help="default photo, of grey bathymetry")
+    parser.add_argument("--task", choices=list(TASKS), help="kind of work; default photographs, for a grey network maps")
     parser.add_argument(
         "--channels", type=int, help="1 makes a grey network of one for colours; default as it is"
     )
