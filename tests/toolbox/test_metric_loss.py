@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import narrow_vgg19
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from toolbox.loss import Loss
@@ -27,7 +28,7 @@ def images(max_val=1.0, shape=(3, 24, 20, 1), error=0.05):
 def random_vgg():
     """In the place of the published VGG19, one with random weights that keep the signal's size."""
     keras.utils.set_random_seed(0)
-    vgg = keras.applications.VGG19(include_top=False, weights=None)
+    vgg = narrow_vgg19()
     for layer in vgg.layers[1:21]:
         layer.set_weights([np.sqrt(2) * weight for weight in layer.get_weights()])
     network = keras.Model(vgg.input, vgg.layers[20].output)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import narrow_vgg19
 
 from toolbox.errors import ConfigError, WeightsError
 from toolbox.training import perceptual
@@ -18,11 +19,20 @@ TRUTH = RNG.uniform(0, 1, (2, 32, 40, 1)).astype(np.float32)
 PREDICTED = np.clip(TRUTH + RNG.normal(0, 0.2, TRUTH.shape), 0, 1).astype(np.float32)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def real_vgg():
+    """Let a narrow network stand in for VGG19; return the function that makes the real one."""
+    real = keras.applications.VGG19
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "VGG19", narrow_vgg19)
+        yield real
+
+
 @pytest.fixture(scope="module")
 def vgg():
-    """VGG19 with random kernels that keep the size of the signal."""
+    """A narrow VGG19 with random kernels that keep the size of the signal."""
     keras.utils.set_random_seed(0)
-    model = keras.applications.VGG19(include_top=False, weights=None)
+    model = narrow_vgg19()
     for layer in model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
@@ -107,7 +117,7 @@ def test_default_layer_is_the_manuals(weights):
     """Layer 20 is the last convolution, block5_conv4, a sixteenth of the image's size."""
     network = VGGLoss(weights=weights).network
     assert network.name == "vgg19_block5_conv4"
-    assert network(np.zeros((1, 48, 64, 3), np.float32)).shape == (1, 3, 4, 512)
+    assert network(np.zeros((1, 48, 64, 3), np.float32)).shape == (1, 3, 4, 32)
 
 
 def test_equal_images_have_no_loss(weights):
@@ -321,8 +331,12 @@ def test_arguments_out_of_range(arguments, message):
         VGGLoss(**arguments)
 
 
-def test_poolings_are_where_keras_has_them(vgg):
+def test_poolings_are_where_keras_has_them(real_vgg):
     """The layers that have no activation to take away, and the last layer."""
+    vgg = real_vgg(include_top=False, weights=None)
+    # The network that stands in for it here is its like, but for the channels.
+    layers = [[(type(x), x.name) for x in net.layers[1:]] for net in (vgg, narrow_vgg19())]
+    assert layers[0] == layers[1]
     kinds = [type(layer).__name__ for layer in vgg.layers]
     assert len(kinds) - 1 == perceptual.LAST_LAYER
     found = tuple(i for i, kind in enumerate(kinds) if kind == "MaxPooling2D")
@@ -338,6 +352,19 @@ def test_no_weights_anywhere(empty_cache):
     for word in (VGG_FILE, VGG_MD5, str(empty_cache), "vgg.weights", "vgg.download: true"):
         assert word in message
     assert "mae, mse, psnr, dssim" in message
+
+
+def test_not_required(empty_cache, capsys):
+    """Without weights a line says so, once, and only the penalty is left; size still matters."""
+    loss = VGGLoss(required=False)
+    beyond = PREDICTED + 1
+    np.testing.assert_array_equal(loss(TRUTH, beyond), loss.penalty(beyond))
+    VGGLoss(required=False)(TRUTH, PREDICTED)
+    assert capsys.readouterr().out.count("no perceptual loss") == 1
+    with pytest.raises(ConfigError, match="at least 32 × 32"):
+        loss(TRUTH[:, :16], PREDICTED[:, :16])
+    with pytest.raises(WeightsError, match="is not a file"):
+        VGGLoss(weights=empty_cache, required=False)(TRUTH, PREDICTED)
 
 
 def test_cache_of_a_user_without_keras_home(tmp_path, monkeypatch):
@@ -423,7 +450,7 @@ def write_other_network(path):
     ("write", "message"),
     [
         (lambda path: path.write_bytes(b"not HDF5"), "not a readable HDF5 file"),
-        (write_other_network, r"another architecture: layer block1_conv1 needs .*\(3, 3, 3, 64\)"),
+        (write_other_network, r"another architecture: layer block1_conv1 needs .*\(3, 3, 3, 4\)"),
         (lambda path: path.mkdir(), "is not a file"),
         (lambda path: None, "is not a file"),
     ],
