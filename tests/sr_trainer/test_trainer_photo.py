@@ -109,8 +109,8 @@ def test_what_a_test_says(trained, shop):
     out = (shop.folder / "tested.txt").read_text()
     assert "2 pixels left out at each side" in out
     page = (trained / "test_result" / "report.html").read_text()
-    assert "Worst photograph" in page
-    assert "Best photograph" in page
+    assert "Least gain" in page
+    assert "Most gain" in page
     rows = (trained / "test_result" / "photos.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 3
     assert len((trained / "photos.csv").read_text().splitlines()) == 1 + 7

@@ -1,17 +1,20 @@
 """Remake the model that ships: ``python examples/photo_srgan/pretrained/remake.py FOLDER``.
 
 FOLDER holds photographs and ``manifest.csv`` with the author and the licence of each. Eleven are
-kept back for validation and test; the two views of one motorcycle are both trained on.
+kept back for validation and test; the two views of one motorcycle are both trained on. A first
+stage learns from the photographs, a second one from copies of half the size too.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +23,9 @@ from toolbox import pretrained
 from toolbox.config import read_yaml
 from toolbox.errors import DataError, program
 from toolbox.io.atomic import replacing
+from toolbox.io.picture import read_picture, write_picture
 from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
+from toolbox.resize import reduced, whole_blocks
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
 NAME = "photo_x2"
@@ -55,14 +60,19 @@ def split_of(name: str) -> str:
     return next((split for split, names in HELD_BACK.items() if name in names), "train")
 
 
-def deal(source: Path, folder: Path) -> pd.DataFrame:
-    """Copy the photographs into folders of the splits; return the manifest."""
-    manifest = pd.read_csv(source / "manifest.csv")
+def deal(source: Path, names: Sequence[str], folder: Path, halves: bool) -> None:
+    """Copy the photographs into folders of the splits, with small copies of those to train on."""
     shutil.rmtree(folder, ignore_errors=True)
-    for name in manifest["file"]:
-        with replacing(folder / split_of(name) / name) as beside:
+    for name in names:
+        target = folder / split_of(name) / name
+        with replacing(target) as beside:
             shutil.copyfile(source / name, beside)
-    return manifest
+        if halves and split_of(name) == "train":
+            picture = read_picture(source / name)
+            small = reduced(whole_blocks(picture.pixels, 2), 2)
+            like = dataclasses.replace(picture, pixels=small)
+            half = target.with_name(f"{target.stem}_half.png")
+            write_picture(half, [small], small.shape[:2], like)
 
 
 def credits(manifest: pd.DataFrame) -> str:
@@ -103,12 +113,13 @@ def main() -> None:
     parser.add_argument("--trained", action="store_true", help="test and install a finished run")
     args = parser.parse_args()
     settings = HERE / f"{NAME}.yml"
-    content = read_yaml(settings)
-    manifest = deal(args.folder, Path(content["data_dir"]))
-    if not args.trained:
-        run(settings, "train", "--overwrite")
+    manifest = pd.read_csv(args.folder / "manifest.csv")
+    for stage, halves in ((HERE / f"{NAME}_first.yml", False), (settings, True)):
+        deal(args.folder, manifest["file"], Path(read_yaml(stage)["data_dir"]), halves)
+        if not args.trained:
+            run(stage, "train", "--overwrite")
     run(settings, "test")
-    install(Path(content["log_dir"]), pretrained.FOLDER / NAME, manifest)
+    install(Path(read_yaml(settings)["log_dir"]), pretrained.FOLDER / NAME, manifest)
 
 
 if __name__ == "__main__":

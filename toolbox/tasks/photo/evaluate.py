@@ -25,6 +25,7 @@ TITLES = {name: KNOWN.get(name, (name.capitalize(), ""))[0] for name in BASELINE
     name: KNOWN[name][0] for name in ("pixel_stage", "sr")
 }
 ENERGY = "high_frequency_energy"
+_LEAST, _MOST = "Least gain", "Most gain"
 
 
 class PhotoTest:
@@ -75,11 +76,11 @@ class PhotoTest:
         if "bicubic" in images:
             gain = self._gain(name)
             example = Example(name, gain, low, high, images["bicubic"], images["sr"])
-            worst, best = self.examples.get("worst"), self.examples.get("best")
+            worst, best = self.examples.get(_LEAST), self.examples.get(_MOST)
             if worst is None or gain < worst.gain_db:
-                self.examples["worst"] = example
+                self.examples[_LEAST] = example
             if best is None or gain >= best.gain_db:
-                self.examples["best"] = example
+                self.examples[_MOST] = example
 
     def _gain(self, name: str) -> float:
         own = {row["method"]: row["psnr_y"] for row in self.rows if row["photo"] == name}

@@ -93,8 +93,7 @@ def photo_page(
     page.warnings("Left out", list(summary["left_out"].values()))
     page.section("Quality", _means(summary, titles), Text(_HOW, quiet=True))
     for example in examples:
-        heading = f"{example.title.capitalize()} photograph: {example.name}"
-        page.section(heading, *_shown(example))
+        page.section(f"{example.title}: {example.name}", *_shown(example))
     page.section("By photograph", *_by_photo(table, titles))
     if history is not None:
         page.section("Discriminator", _judged(history))
