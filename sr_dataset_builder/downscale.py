@@ -31,9 +31,11 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 import numpy as np
+from PIL import Image
 
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.picture import SUFFIXES, Picture, read_picture, write_picture
+from toolbox.io.picture_exif import quiet_pillow
 from toolbox.progress import progress
 from toolbox.resize import Reduction, reduced, whole_blocks
 
@@ -161,6 +163,7 @@ class Downscaler:
                 f"{', '.join(SUFFIXES)}."
             )
         alone = {name for name in there if not self._low(name).exists()}
+        self._refuse_other_factor([name for name in there if name not in alone])
         outcome = Outcome(before=len({*there} - {*waiting} - alone))
         owners: dict[str, Path] = {}
         for name in [*there, *waiting]:
@@ -181,6 +184,18 @@ class Downscaler:
                 outcome.paired += changed
                 outcome.before += not changed
         return outcome
+
+    def _refuse_other_factor(self, names: Sequence[Path]) -> None:
+        """Refuse to lay copies beside those of another factor; the first pair tells."""
+        for name in names[:1]:
+            with quiet_pillow(), Image.open(self._low(name)) as low:
+                small = low.size[::-1]
+            high = read_picture(self.hr_dir / name).pixels.shape[:2]
+            if small != tuple(side // self.factor for side in high):
+                raise DataError(
+                    f"{self._low(name)}: is {small[1]} × {small[0]} pixels, not 1/{self.factor} of "
+                    f"{high[1]} × {high[0]}. Use the --factor of before, or another --lr-dir."
+                )
 
     def _place(self, name: Path) -> str:
         """Return what two photographs must not have in common: many machines ignore case."""

@@ -41,8 +41,8 @@ class Importer:
         Of the images; 1 makes a grey network of one for colours, see
         `toolbox.model.interchange.as_grey`. Default as in the file.
     task : str, optional
-        Row of `toolbox.registry.TASKS`; default the first that knows colours, or the first of all for one
-        channel.
+        Row of `toolbox.registry.TASKS`; default the first that knows colours, or for one
+        channel the first of all.
     norm_range : (float, float)
         Physical values that are 0 and 1 for the network.
 
@@ -81,6 +81,8 @@ class Importer:
         from toolbox.normalizer import MinMaxNormalizer
         from toolbox.training.run_folder import RunFolder
 
+        if folder.is_file():
+            raise ConfigError(f"{folder}: is a file; -o must name the log folder to write.")
         settings = self._settings(folder)
         run_folder = RunFolder(settings)
         run_folder.refuse_other_run(overwrite=overwrite)
@@ -125,6 +127,8 @@ class Importer:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; expected a file .pth, .pt or .safetensors.")
     return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
 
 
@@ -159,7 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("file", type=Path, help="weights: .pth, .pt or .safetensors")
     parser.add_argument("-o", "--output", type=Path, required=True, help="log folder to write")
-    parser.add_argument("--task", choices=list(TASKS), help="kind of work; default photographs, for a grey network maps")
+    parser.add_argument(
+        "--task",
+        choices=list(TASKS),
+        help="kind of work; default photographs, for a grey network maps",
+    )
     parser.add_argument(
         "--channels", type=int, help="1 makes a grey network of one for colours; default as it is"
     )

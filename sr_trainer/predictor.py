@@ -60,6 +60,11 @@ class Predictor:
                 f"{path}: holds {self.files.what}. Expected files of the kinds "
                 f"{', '.join(self.files.suffixes)}."
             )
+        if folder.resolve() == path:
+            raise ConfigError(
+                f"{folder}: is the folder of the input files, which must not be replaced. Name "
+                f"another output with -o."
+            )
         if folder.is_file():
             raise ConfigError(f"{folder}: is a file; a folder of files needs a folder as output.")
         return self._predict_folder(path, files, folder)
@@ -93,7 +98,7 @@ class Predictor:
         if failed:
             raise DataError(
                 f"{len(failed)} of {len(files)} files could not be enlarged: {', '.join(failed)}; "
-                f"the reasons are above. The others are in {folder}."
+                f"the reasons are above.{f' The others are in {folder}.' if done else ''}"
             )
         return done
 

@@ -316,6 +316,13 @@ class Trainer:
                     )
                     if model.stop_training:
                         break
+        except tf.errors.OpError:
+            for batches in (self.train_data_generator, self.validation_data_generator):
+                if batches.failure is not None:
+                    raise DataError(
+                        f"{batches.failure} The run stopped there; go on with --resume."
+                    ) from None
+            raise
         finally:
             callbacks["progress"].close()
 

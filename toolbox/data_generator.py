@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, ToolboxError
 
 if TYPE_CHECKING:
     from toolbox.augment import Augmenter
@@ -60,10 +60,13 @@ class Batches(Protocol):
         Examples in a batch.
     input_spec, target_spec : Spec, or tuple or dict of Spec
         What a batch holds: images and images, or image and mask windows and labels.
+    failure : ToolboxError or None
+        Why the last batch could not be made.
     """
 
     num_imgs: int
     batch_size: int
+    failure: ToolboxError | None
 
     @property
     def input_spec(self) -> Any:
@@ -112,6 +115,8 @@ class BatchStream(ABC):
     _order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
     #: Whether every training batch holds `batch_size` examples.
     _full_batches: bool = True
+    #: Why a batch could not be made; TensorFlow would hide it in an error of its own.
+    failure: ToolboxError | None = None
 
     @abstractmethod
     def batch(self, number: int) -> Any:
@@ -182,7 +187,11 @@ class BatchStream(ABC):
         flat = tf.nest.flatten(specs)
 
         def call(n: np.ndarray) -> list[np.ndarray]:
-            arrays = tf.nest.flatten(function(int(n)))
+            try:
+                arrays = tf.nest.flatten(function(int(n)))
+            except ToolboxError as error:
+                self.failure = error
+                raise
             return [
                 np.ascontiguousarray(array, spec.dtype.as_numpy_dtype)
                 for array, spec in zip(arrays, flat, strict=True)

@@ -127,6 +127,18 @@ def test_originals_move_and_half_size_copies_appear(photos, program):
     assert len(found) == 10
 
 
+def test_another_factor_is_refused(photos, program):
+    """Copies of two sizes in one folder would be no data set."""
+    put(photos / "a.png", noise(12, 18, 3))
+    assert program("--factor", 3)[0] == 0
+    data = put(photos / "b.png", noise(12, 18, 3))
+    code, _, err = program("--factor", 2)
+    assert code == 2
+    assert "a.png: is 6 × 4 pixels, not 1/2 of 18 × 12. Use the --factor of before" in err
+    assert (photos / "b.png").read_bytes() == data
+    assert program("--factor", 3)[0] == 0
+
+
 @pytest.mark.parametrize("method", ["bicubic", "lanczos", "area"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_values_of_every_method(photos, program, factor, method):

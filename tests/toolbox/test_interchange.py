@@ -330,7 +330,7 @@ BAD_STATES = {
         {**SMALL, "conv_hr.bias": np.full(8, np.nan, np.float32)},
         r"conv_hr\.bias must be finite",
     ),
-    "integers": ({**SMALL, "conv_hr.bias": np.zeros(8, int)}, r"conv_hr\.bias must be finite"),
+    "integers": ({**SMALL, "conv_hr.bias": np.zeros(8, int)}, r"conv_hr\.bias must be of .*int64"),
     "two names": ({**SMALL, "HRconv.bias": np.zeros(8)}, "two names for the same tensor"),
     "×6": (srres_state(factors=(2, 3)), "must enlarge 2, 3, 4, 8 times; received 6"),
     "×4 at once": (srres_state(factors=(4,)), r"upsample_block\.0\.weight must have the shape"),

@@ -445,7 +445,7 @@ def test_extra_samples_of_deep_tiff(tmp_path, samples):
     other = read_picture(tmp_path / "unspecified.tif")
     assert other.alpha is None
     assert np.array_equal(other.pixels, truth[..., :-1])
-    assert other.notes == ["1 samples a pixel beyond its colours left out"]
+    assert other.notes == ["1 samples a pixel beyond colours and alpha left out"]
 
 
 def test_white_is_zero(tmp_path):

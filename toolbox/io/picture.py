@@ -27,7 +27,7 @@ from toolbox.io.picture_exif import (
     read_tags,
     sound_dpi,
 )
-from toolbox.io.picture_tiff import TIFF_HEADS, deep_samples, is_deep
+from toolbox.io.picture_tiff import TIFF_HEADS, deep_samples, is_deep, note_left_out
 from toolbox.io.picture_writers import check_picture, picture_suffix, write_picture
 
 __all__ = [
@@ -171,6 +171,8 @@ def _read_tiff(path: Path, largest: int) -> Picture:
         # Newer versions of Pillow have turned a TIFF upright by now, older ones have not.
         turned = read_tags(image.getexif, []).get(ORIENTATION, 1) == 1
         samples, clear, icc = _plain_samples(path, image, icc, notes)
+    if image.mode in ("1", "L", "LA", "RGB", "RGBA", "RGBX"):
+        note_left_out(page.samplesperpixel - samples.shape[-1], notes)
     return _picture(samples, clear, icc, exif, None, notes, turned)
 
 

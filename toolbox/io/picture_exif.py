@@ -14,6 +14,8 @@ from PIL import ExifTags, Image
 _TAG = ExifTags.Base
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 ORIENTATION = int(_TAG.Orientation)
+#: How descriptions begin in which tifffile and ImageJ keep the size of the pixels.
+_SHAPES = ('{"shape"', "ImageJ=")
 #: Of the main directory; the other tags there tell how the file stores its pixels.
 _KEPT = (
     *(_TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist),
@@ -82,6 +84,8 @@ def kept_exif(exif: Image.Exif, notes: list[str]) -> bytes | None:
         there is nothing to keep.
     """
     kept: dict[int, Any] = {tag: exif[tag] for tag in _KEPT if tag in exif}
+    if str(kept.get(ExifTags.Base.ImageDescription, "")).startswith(_SHAPES):
+        del kept[ExifTags.Base.ImageDescription]
     for part in _INSIDE:
         inner = {tag: value for tag, value in exif.get_ifd(part).items() if tag not in _STALE}
         if ExifTags.IFD.Interop in inner:

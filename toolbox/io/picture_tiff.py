@@ -97,14 +97,19 @@ def deep_samples(path: Path, page: tifffile.TiffPage, notes: list[str]) -> tuple
         return values, False
     # A file that does not say what its fourth sample is means alpha.
     kind = page.extrasamples[0] if page.extrasamples else None
-    if kind == _UNSPECIFIED or samples.shape[-1] > colours + 1:
-        notes.append(f"{samples.shape[-1] - colours} samples a pixel beyond its colours left out")
+    note_left_out(samples.shape[-1] - colours - (kind != _UNSPECIFIED), notes)
     if kind == _UNSPECIFIED:
         return values, False
     alpha = samples[..., colours : colours + 1]
     if kind == _MULTIPLIED:
         values = _divided(values, alpha)
     return np.concatenate([values, alpha], axis=-1), True
+
+
+def note_left_out(count: int, notes: list[str]) -> None:
+    """Add that samples of a pixel which are neither colour nor alpha are left out, if any are."""
+    if count > 0:
+        notes.append(f"{count} samples a pixel beyond colours and alpha left out")
 
 
 def _decoded(path: Path, page: tifffile.TiffPage) -> np.ndarray:

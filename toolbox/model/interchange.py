@@ -80,9 +80,15 @@ class _Taker:
                 f"{self.where}: {key} must have the shape {shapes[0]}; received {array.shape}. It "
                 f"belongs to another network."
             )
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise DataError(f"{self.where}: {key} must be finite numbers; received others.")
-        return array.astype(np.float32)
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            raise DataError(
+                f"{self.where}: {key} must be of float16, bfloat16, float32 or float64; received "
+                f"{array.dtype}. Save it so."
+            )
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise DataError(f"{self.where}: {key} must be finite; received NaN or infinity.")
+        return array
 
     def refuse_rest(self) -> None:
         if self.left:

@@ -118,8 +118,9 @@ def main() -> None:
         deal(args.folder, manifest["file"], Path(read_yaml(stage)["data_dir"]), halves)
         if not args.trained:
             run(stage, "train", "--overwrite")
-    run(settings, "test")
-    install(Path(read_yaml(settings)["log_dir"]), pretrained.FOLDER / NAME, manifest)
+    log = Path(read_yaml(settings)["log_dir"])
+    run(log, "test")  # the settings file names the weights that the second stage started from
+    install(log, pretrained.FOLDER / NAME, manifest)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ TITLES = {name: KNOWN.get(name, (name.capitalize(), ""))[0] for name in BASELINE
     name: KNOWN[name][0] for name in ("pixel_stage", "sr")
 }
 ENERGY = "high_frequency_energy"
+#: Gains that are nothing but rounding, dB.
+_SAME_DB = 0.005
 _LEAST, _MOST = "Least gain", "Most gain"
 
 
@@ -109,7 +111,7 @@ class PhotoTest:
                 "least": float(gains.min()),
                 "most": float(gains.max()),
             }
-            summary["worse_than_bicubic"] = sorted(gains.index[gains < 0])
+            summary["worse_than_bicubic"] = sorted(gains.index[gains < -_SAME_DB])
         return summary
 
     def _draw(self, folder: Path) -> Any:

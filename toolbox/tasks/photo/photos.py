@@ -45,6 +45,8 @@ def find_photos(folder: Path) -> dict[str, Path]:
     DataError
         If the folder is missing, holds none, or holds two of one name.
     """
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file; expected a folder of photographs.")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Fix data_dir or lr_dir.")
     found: dict[str, Path] = {}

@@ -59,6 +59,8 @@ class PhotoPredictor:
         picture = read_picture(path)
         scale, (height, width) = self.resolver.scale, picture.pixels.shape[:2]
         check_picture(target, picture, scale)
+        if self.settings.lr_consistency == "project" and self._is_brightness_only(picture):
+            picture.notes.append("lr_consistency: the brightness is made equal, not the colours")
         shape = height * scale, width * scale
         bar = progress(None, "enlarging", total=height * width, unit="px", unit_scale=True, delay=2)
         with bar:
@@ -71,6 +73,9 @@ class PhotoPredictor:
             f"{target}: {shape[1]} × {shape[0]} pixels of {picture.bits} bits in {seconds:.1f} s "
             f"({shape[0] * shape[1] / 1e6 / seconds:.2f} Mpixel/s)"
         )
+
+    def _is_brightness_only(self, picture: Picture) -> bool:
+        return self.resolver.channels < picture.pixels.shape[2]
 
     def _quality(self, target: Path, picture: Picture) -> int | None:
         """Return the quality for a format that loses some; of the others a note says so."""

@@ -163,7 +163,7 @@ class PhotoSource(Source):
         resize: bool = False,
         downscale: Reduction = "bicubic",
         channels: Literal[3, 1] = 3,
-        repeats: Count = 1,
+        repeats: Annotated[Count, Field(le=100_000)] = 1,
         validation_crops: Count = 4,
         memory_gb: Gigabytes = 4.0,
         degradation: Degradation | None = None,
@@ -171,6 +171,12 @@ class PhotoSource(Source):
         super().__init__(data_dir, sr_scale or 2)
         if not self.data_dir.is_dir():
             raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
+        if lr_dir is None and all((self.data_dir / name).is_dir() for name in ("HR", "LR")):
+            raise ConfigError(
+                f"data_dir {data_dir}: holds the folders HR and LR of downscale, and a photograph "
+                f"and its copy must not be dealt to two splits. Set data_dir to its HR and "
+                f"photo.lr_dir to ../LR."
+            )
         self.lr_dir = None if lr_dir is None else self.data_dir / lr_dir
         self.shares = checked_shares(shares)
         self.lr_crop, self.repeats, self.validation_crops = lr_crop, repeats, validation_crops
@@ -186,6 +192,7 @@ class PhotoSource(Source):
         }
         self._side = 2 * lr_crop if resize else None
         self._opened: dict[str, Photos] = {}
+        self._untested: list[str] = []
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +222,7 @@ class PhotoSource(Source):
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
         """Lines a program should print, about what was opened so far."""
-        return [note for photos in self._opened.values() for note in photos.note()]
+        return [note for photos in self._opened.values() for note in photos.note()] + self._untested
 
     def photos(self, split: str) -> Photos:
         """Return the photographs of a split, read when first asked for.
@@ -272,6 +279,7 @@ class PhotoSource(Source):
         if split != "train":
             return super().batches(split, norm_func, batch_size, augmenter, seed)
         photos = self.photos("train")
+        self._look_for_test()
         if batch_size > len(photos) * self.repeats:
             raise ConfigError(
                 f"batch_size must not exceed the {len(photos)} photographs × {self.repeats} "
@@ -288,6 +296,13 @@ class PhotoSource(Source):
             seed,
             self._sampled,
         )
+
+    def _look_for_test(self) -> None:
+        """Note that a test will find no photographs, before a training run of hours."""
+        try:
+            self._files("test")
+        except (ConfigError, DataError) as error:
+            self._untested = [f"WARNING: a test of this run will fail: {error}"]
 
     def records(self) -> dict[str, str]:
         """Return ``photos.csv``: every photograph of training and validation, used or left out."""

@@ -37,6 +37,11 @@ class SemPredictor:
 
     def check(self) -> None:
         """Refuse a mistake in the settings, once for all files."""
+        if self.resolver.channels != 1:
+            raise ConfigError(
+                f"input_shape must have one channel, as SEM pictures have; the network was trained "
+                f"on {self.resolver.channels}. Use another network."
+            )
         if self.settings.lr_consistency == "project" and self.resolver.scale == 1:
             raise ConfigError(
                 "lr_consistency must be report at scale 1, where project would give the input "
