@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--task",
         choices=list(TASKS),
-        help="kind of work; default photographs, for a grey network maps",
+        help="kind of work; default photographs; for a grey network, maps",
     )
     parser.add_argument(
         "--channels", type=int, help="1 makes a grey network of one for colours; default as it is"
