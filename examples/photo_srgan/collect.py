@@ -1,6 +1,6 @@
 """Copy the photographs that scikit-image ships into a folder: something to train on, anywhere.
 
-``python examples/photo_srgan/collect.py data/photos``
+``python -m examples.photo_srgan.collect data/photos``
 """
 
 from __future__ import annotations

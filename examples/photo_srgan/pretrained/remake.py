@@ -1,4 +1,4 @@
-"""Remake the model that ships: ``python examples/photo_srgan/pretrained/remake.py FOLDER``.
+"""Remake the model that ships: ``python -m examples.photo_srgan.pretrained.remake FOLDER``.
 
 FOLDER holds photographs and ``manifest.csv`` with the author and the licence of each. Eleven are
 kept back for validation and test; the two views of one motorcycle are both trained on. A first
