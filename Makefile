@@ -27,7 +27,7 @@ demo: $(VENV)/installed  ## cut patches from a real elevation model, train, test
 	$(BIN)/python main.py $(DEMO)/espcn.yml train --overwrite
 	$(BIN)/python main.py $(DEMO)/espcn.yml test
 
-photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, test (5 minutes)
+photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, test (4 minutes)
 	$(BIN)/python -m examples.photo_srgan.collect data/photos
 	$(BIN)/python main.py $(PHOTO)/quick.yml train --overwrite
 	$(BIN)/python main.py $(PHOTO)/quick.yml test

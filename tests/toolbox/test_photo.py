@@ -11,7 +11,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import MinMaxNormalizer
 from toolbox.resize import reduced, resized, whole_blocks
 from toolbox.tasks.photo.degrade import degrade
-from toolbox.tasks.photo.measure import brightness, enlarged, measured
+from toolbox.tasks.photo.measure import below_bicubic, brightness, enlarged, measured
 from toolbox.tasks.photo.photos import (
     PhotoFile,
     Photos,
@@ -344,3 +344,11 @@ def test_pixels_are_rounded_and_held_in_range():
     counts = np.array([-3, 0.4, 0.6, 254.6, 300], np.float32)
     np.testing.assert_array_equal(to_pixels(counts, np.dtype(np.uint8)), [0, 0, 1, 255, 255])
     assert to_pixels(counts, np.dtype(np.uint16))[3] == round(254.6 * 257)
+
+
+def test_what_is_below_bicubic_is_named():
+    """By its heading; rounding does not count."""
+    means = {"psnr_y": (30.0, 31.0), "ssim_y": (0.9, 0.8), "psnr_rgb": (30, 29.999)}
+    means["ssim_rgb"] = (0.9, 0.89999)
+    summary = {name: {"bicubic": low, "sr": high} for name, (low, high) in means.items()}
+    assert below_bicubic(summary) == ["SSIM Y"]

@@ -15,7 +15,15 @@ from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.spectrum import high_frequency_energy
 from toolbox.task import TestResult
-from toolbox.tasks.photo.measure import BASELINES, FIGURES, brightness, enlarged, measured
+from toolbox.tasks.photo.measure import (
+    BASELINES,
+    FIGURES,
+    ROUNDING,
+    below_bicubic,
+    brightness,
+    enlarged,
+    measured,
+)
 from toolbox.tasks.photo.photos import as_counts, to_pixels
 from toolbox.tasks.photo.report import Example, photo_page
 from toolbox.tasks.photo.source import PhotoSource
@@ -25,8 +33,6 @@ TITLES = {name: KNOWN.get(name, (name.capitalize(), ""))[0] for name in BASELINE
     name: KNOWN[name][0] for name in ("pixel_stage", "sr")
 }
 ENERGY = "high_frequency_energy"
-#: Gains that are nothing but rounding, dB.
-_SAME_DB = 0.005
 _LEAST, _MOST = "Least gain", "Most gain"
 
 
@@ -111,7 +117,7 @@ class PhotoTest:
                 "least": float(gains.min()),
                 "most": float(gains.max()),
             }
-            summary["worse_than_bicubic"] = sorted(gains.index[gains < -_SAME_DB])
+            summary["worse_than_bicubic"] = sorted(gains.index[gains < -ROUNDING["psnr_y"]])
         return summary
 
     def _draw(self, folder: Path) -> Any:
@@ -149,6 +155,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"  {value - reference:+.2f} dB"
         )
     lines.append("fine energy: above the low-resolution Nyquist frequency, of the truth's")
+    if below := below_bicubic(summary):
+        lines.append(f"WARNING: below bicubic in the mean: {', '.join(below)}")
     if worse := summary["worse_than_bicubic"]:
         lines.append(
             f"WARNING: {len(worse)} of {summary['n']} photographs are worse than bicubic: "

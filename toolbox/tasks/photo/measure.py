@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from skimage.metrics import structural_similarity
 
@@ -13,8 +16,21 @@ _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 _MOST = 120.0
 #: What is measured of each photograph and method.
 FIGURES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+#: How tables call them.
+HEADINGS = dict(zip(FIGURES, ("PSNR Y", "SSIM Y", "PSNR RGB", "SSIM RGB"), strict=True))
+#: Differences that are nothing but rounding: dB, and of SSIM.
+ROUNDING = {"psnr_y": 0.005, "ssim_y": 5e-5, "psnr_rgb": 0.005, "ssim_rgb": 5e-5}
 #: Enlargements that every photographer has, beside which a network is measured.
 BASELINES = ("bicubic", "lanczos")
+
+
+def below_bicubic(summary: Mapping[str, Any]) -> list[str]:
+    """Return the headings of the figures that are worse than those of bicubic, in the mean."""
+    return [
+        HEADINGS[name]
+        for name in FIGURES
+        if summary[name]["sr"] < summary[name]["bicubic"] - ROUNDING[name]
+    ]
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from toolbox.pages import (
 from toolbox.pages.kit import Block, Grade
 from toolbox.resample import block_mean
 from toolbox.resize import resized, whole_blocks
-from toolbox.tasks.photo.measure import FIGURES
+from toolbox.tasks.photo.measure import FIGURES, HEADINGS, below_bicubic
 from toolbox.tasks.photo.photos import as_counts, in_channels, to_pixels
 
 _CAVEAT = (
@@ -47,7 +47,6 @@ _HOW = (
 _OVERVIEW, _DETAIL = 640, 320
 #: Photographs in the table of the page; the file holds all.
 _ROWS = 60
-_HEADINGS = ("PSNR Y", "SSIM Y", "PSNR RGB", "SSIM RGB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +103,14 @@ def photo_page(
 
 def _verdict(summary: Mapping[str, Any]) -> tuple[Grade, str, list[str]]:
     gain, worse = summary["gain_over_bicubic_db"], summary["worse_than_bicubic"]
-    grade: Grade = "good" if not worse else "bad" if gain["mean"] <= 0 else "neutral"
+    below = below_bicubic(summary)
+    grade: Grade = "bad" if gain["mean"] <= 0 else "neutral" if worse or below else "good"
     said = [
         f"Single photographs: {gain['least']:+.2f} to {gain['most']:+.2f} dB.",
         f"{len(worse)} of {summary['n']} are worse than bicubic." if worse else "None is worse.",
     ]
+    if below:
+        said.append(f"Below bicubic in the mean: {', '.join(below)}.")
     if "pixel_stage" in summary["psnr_y"]:
         said.append(_cost(summary))
     return grade, f"{gain['mean']:+.2f} dB against bicubic, in the mean (PSNR of Y)", said
@@ -128,7 +130,7 @@ def _cost(summary: Mapping[str, Any]) -> str:
 def _means(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
     columns = [
         Column(("Method",)),
-        *(Column((name,), "dB" if "PSNR" in name else "") for name in _HEADINGS),
+        *(Column((name,), "dB" if "PSNR" in name else "") for name in HEADINGS.values()),
         Column(("Fine energy",), "% of truth"),
         Column(("Against bicubic",), "dB, Y"),
     ]
