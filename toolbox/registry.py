@@ -161,7 +161,6 @@ AUGMENTATIONS = Registry(
         "rotate": "toolbox.augment:rotate",
         "zoom": "toolbox.augment:zoom",
         "depth_scale": "toolbox.augment:depth_scale",
-        "degrade": "toolbox.tasks.photo.degrade:degrade",
     },
 )
 

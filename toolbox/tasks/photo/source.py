@@ -19,7 +19,7 @@ from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError
 from toolbox.resize import Reduction
 from toolbox.task import NormFunc, Source
-from toolbox.tasks.photo.degrade import Degradation, degraded
+from toolbox.tasks.photo.degrade import Degradation, degrade, degraded
 from toolbox.tasks.photo.photos import (
     PhotoFile,
     PhotoPair,
@@ -85,8 +85,7 @@ class PhotoCrops(CropStream):
         self.num_imgs = len(photos) * repeats
         self.raw_lr_imgs, self.raw_hr_imgs = sample
         self._norm_func = norm_func
-        degrading = None if degradation is None else Augmenter([("degrade", degradation)])
-        self._augmenter, self._degrader = augmenter, degrading
+        self._augmenter = augmenter
         self._degradation = degradation
 
     def rooms(self) -> np.ndarray:
@@ -100,7 +99,7 @@ class PhotoCrops(CropStream):
     def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
         """Augment, then degrade."""
         lr, hr = super().augmented(lr, hr, rng)
-        return (lr, hr) if self._degrader is None else self._degrader(lr, hr, rng)
+        return (lr, hr) if self._degradation is None else degrade(lr, hr, rng, **self._degradation)
 
     def fingerprint(self) -> int:
         """Return a checksum of all pixels and of what shapes the crops, but for the seed."""
