@@ -874,7 +874,7 @@ def test_a_folder_is_never_its_own_output(workshop, finished, maps):
     """-o of the folder itself leaves every map as it was."""
     before = workshop.snapshot(maps)
     result = workshop.run(finished, "predict", maps, "-o", maps, "--overwrite")
-    result.refused("2 of 2 files could not be enlarged")
+    result.refused("is the folder of the input files", "-o")
     assert workshop.snapshot(maps) == before
 
 
