@@ -66,18 +66,6 @@ def degrade(
     -------
     (numpy.ndarray, numpy.ndarray)
     """
-    return degraded(lr, rng, probability, blur_px, noise, jpeg), hr
-
-
-def degraded(
-    lr: np.ndarray,
-    rng: np.random.Generator,
-    probability: float,
-    blur_px: tuple[float, float],
-    noise: tuple[float, float],
-    jpeg: tuple[int, int],
-) -> np.ndarray:
-    """Return degraded images (N, h, w, C); arguments as of `degrade`."""
     result = np.empty(lr.shape, np.float32)
     for number, image in enumerate(lr):  # every image has an order of its own
         for kind in rng.permutation(3):
@@ -93,7 +81,7 @@ def degraded(
                 quality = int(rng.integers(*jpeg, endpoint=True))
                 image = _compressed(image, quality) if chosen else image
         result[number] = image
-    return np.clip(result, 0, 255)
+    return np.clip(result, 0, 255), hr
 
 
 def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:

@@ -241,32 +241,31 @@ class Photos:
         high = in_channels(read_picture(file.high).pixels, self.channels)
         if file.low is not None:
             low = in_channels(read_picture(file.low).pixels, self.channels)
-            pair = self._matched(file, low, high)
-        else:
-            if self.side is not None:
-                high = resized(high, (self.side * self.scale,) * 2)
-            high = whole_blocks(high, self.scale)
-            self._check_size(file.high, np.array(high.shape[:2]) // self.scale)
-            pair = PhotoPair(reduced(high, self.scale, self.method), high)
-        return pair
+            return self._matched(file.low, file.high, low, high)
+        if self.side is not None:
+            high = resized(high, (self.side * self.scale,) * 2)
+        high = whole_blocks(high, self.scale)
+        self._check_size(file.high, np.array(high.shape[:2]) // self.scale)
+        return PhotoPair(reduced(high, self.scale, self.method), high)
 
-    def _matched(self, file: PhotoFile, low: np.ndarray, high: np.ndarray) -> PhotoPair:
+    def _matched(
+        self, low_path: Path, high_path: Path, low: np.ndarray, high: np.ndarray
+    ) -> PhotoPair:
         """Refuse a pair of another ratio; what is left over at the right and below is cut."""
         height, width = (side * self.scale for side in low.shape[:2])
         surplus = high.shape[0] - height, high.shape[1] - width
         if not all(0 <= extra < self.scale for extra in surplus) or low.dtype != high.dtype:
             raise DataError(
-                f"{file.low}: {low.shape[1]} × {low.shape[0]} pixels of {low.dtype} are not the "
-                f"form at 1/{self.scale} of {file.high.name} with {high.shape[1]} × "
+                f"{low_path}: {low.shape[1]} × {low.shape[0]} pixels of {low.dtype} are not the "
+                f"form at 1/{self.scale} of {high_path.name} with {high.shape[1]} × "
                 f"{high.shape[0]} of {high.dtype}. Make it again, or change scale."
             )
-        assert file.low is not None
-        self._check_size(file.low, np.array(low.shape[:2]))
+        self._check_size(low_path, np.array(low.shape[:2]))
+        high = high[:height, :width]
         if self.side is not None:
-            side = self.side
-            low, high = resized(low, (side, side)), resized(high, (side * self.scale,) * 2)
-            return PhotoPair(low, high)
-        return PhotoPair(low, high[:height, :width])
+            low = resized(low, (self.side,) * 2)
+            high = resized(high, (self.side * self.scale,) * 2)
+        return PhotoPair(low, high)
 
     def _check_size(self, path: Path, size: np.ndarray) -> None:
         if size.min() < self.smallest:

@@ -19,7 +19,7 @@ from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError
 from toolbox.resize import Reduction
 from toolbox.task import NormFunc, Source
-from toolbox.tasks.photo.degrade import Degradation, degrade, degraded
+from toolbox.tasks.photo.degrade import Degradation, degrade
 from toolbox.tasks.photo.photos import (
     PhotoFile,
     PhotoPair,
@@ -350,4 +350,4 @@ class PhotoSource(Source):
         """Degrade images of 0 to 255, always alike, if that is set."""
         if self.degradation is None:
             return low
-        return degraded(low, np.random.default_rng([number, 3]), **self.degradation)
+        return degrade(low, low, np.random.default_rng([number, 3]), **self.degradation)[0]
