@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from toolbox import spectrum
 from toolbox.spectrum import high_frequency_energy, power_spectrum, radial_spectrum
-from toolbox.tasks.bathymetry import spectrum
 
 SPACINGS = [50.0, (92.77, 74.48)]
 
