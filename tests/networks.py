@@ -21,6 +21,8 @@ KNOWN: dict[str, dict[str, Any]] = {
     "edsr": {"filters": 4, "num_residual_blocks": 1, "residual_scale": 0.5},
     "srgan": {**ADVERSARIAL, "label_noise": 0.1},
     "esrgan": {**ADVERSARIAL, "growth": 3, "d_num_downsampling_blocks": 1},
+    "pix2pix": {"filters": 4, "d_filters": 2, "conditional": True},
+    "unet": {"filters": 4, "depth": 1, "normalization": "none"},
     "simplesrnet": {"filters": 4, "num_layers": 3},
     "edsr_light": {"filters": 4, "num_residual_blocks": 1},
     "rdn": {**DENSE, "num_dense_blocks": 2},

@@ -271,11 +271,12 @@ def cell_text(value: Any) -> str:
 def _input_output(card: Mapping[str, Any]) -> str:
     config = card.get("config") or {}
     channels = (config.get("input_shape") or ("C",))[-1]
+    results = (config.get(str(config.get("model"))) or {}).get("out_channels") or channels
     scale = config.get("scale", "scale")
     unit, sign = card["unit"], card["sign"]
     rows = [
         ("low_resolution", f"(N, h, w, {channels})", "float32", unit),
-        ("high_resolution", f"(N, h × {scale}, w × {scale}, {channels})", "float32", unit),
+        ("high_resolution", f"(N, h × {scale}, w × {scale}, {results})", "float32", unit),
     ]
     text = markdown_table(("name", "shape", "type", "unit"), rows)
     text += "\n\nAny number and size of images, without missing values. The normalisation is inside"

@@ -76,6 +76,8 @@ MODELS = Registry(
         "edsr": "toolbox.model.edsr:EDSR",
         "srgan": "toolbox.model.srgan:SRGAN",
         "esrgan": "toolbox.model.esrgan:ESRGAN",
+        "pix2pix": "toolbox.model.pix2pix:Pix2Pix",
+        "unet": "toolbox.model.pix2pix:Generator",
         "simplesrnet": "toolbox.model.simplesrnet:SimpleSRNet",
         "edsr_light": "toolbox.model.edsr:EDSRLight",
         "rdn": "toolbox.model.rdn:RDN",

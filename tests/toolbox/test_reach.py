@@ -134,6 +134,12 @@ def test_every_way_to_enlarge(name, upsampling, scale):
         ([Resize(2, "nearest"), EdgeStrength()], 3, 4),
         ([Resize(3, "bicubic"), layers.ReLU()], 2, 9),
         ([layers.Conv2DTranspose(2, 9, strides=4, padding="same")], 2, 32),
+        ([layers.Conv2DTranspose(2, 2, strides=2)], 0, 8),
+        # From the second of two pixels, that before the first is two away.
+        ([layers.Conv2D(3, 4, strides=2, padding="same")], 2, 1),
+        # The other pixel of the pair, and three pixels of half the density.
+        ([layers.MaxPooling2D(2), layers.Conv2D(8, 7, padding="same")], 1 + 6, 2),
+        ([layers.MaxPooling2D(2), layers.Conv2DTranspose(2, 2, strides=2)], 1, 2),
     ],
 )
 def test_halo_by_hand(steps, halo, values):
@@ -186,7 +192,7 @@ def test_networks_inside_networks():
         lambda: layers.AveragePooling2D(3, 1, padding="same"),
         lambda: layers.GroupNormalization(1),
         lambda: layers.LayerNormalization(),
-        lambda: layers.Conv2D(1, 3, strides=2, padding="same"),
+        lambda: layers.MaxPooling2D(3, 1, padding="same"),
         lambda: layers.Lambda(lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True)),
         lambda: Resize(2, margin=1),
     ],

@@ -412,9 +412,8 @@ def _write_onnx(physical: keras.Model, path: Path) -> None:
     proto, _ = convert.from_keras(
         physical, [_signature(physical)], opset=_ONNX_OPSET, optimizers=chosen
     )
-    channels = physical.output_shape[-1]
-    _name_axes(proto.graph.input[0], INPUT, ("N", "h", "w", channels))
-    _name_axes(proto.graph.output[0], OUTPUT, ("N", "H", "W", channels))
+    _name_axes(proto.graph.input[0], INPUT, ("N", "h", "w", physical.input_shape[-1]))
+    _name_axes(proto.graph.output[0], OUTPUT, ("N", "H", "W", physical.output_shape[-1]))
     path.write_bytes(proto.SerializeToString())
 
 

@@ -55,8 +55,8 @@ class SuperResolver:
 
     Attributes
     ----------
-    scale, channels : int
-        Enlargement factor and number of image channels.
+    scale, channels, out_channels : int
+        Enlargement factor, and number of channels of images and of results.
     physical : keras.Model
         The first network with its normaliser: physical units in and out.
     """
@@ -75,10 +75,12 @@ class SuperResolver:
         self.weights = list(weights)
         self.scale = int(networks[0].scale)
         self.channels = int(networks[0].channels)
+        self.out_channels = int(networks[0].out_channels)
         members = [physical_model(network, normalizer) for network in networks]
         self.physical = members[0]
         self._forward = [_compiled(member) for member in members]
         self._footprint = footprint(networks[0])
+        self._multiple = int(networks[0].multiple)
 
     @property
     def is_pretrained(self) -> bool:
@@ -138,6 +140,7 @@ class SuperResolver:
                 tile = max(side - 2 * halo, halo)
             # A row of tiles is in memory as a whole.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
+        tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
         return Tiling(shape, self.scale, tile, halo, blend)
 
     def enhancer(
@@ -181,7 +184,7 @@ class SuperResolver:
         def enhance(lr: np.ndarray) -> np.ndarray:
             missing = np.isnan(lr).any(axis=2)
             if missing.all():
-                count = self.channels * (2 if standard_deviation else 1)
+                count = self.out_channels * (2 if standard_deviation else 1)
                 return np.full((*self._large(lr), count), np.nan, np.float32)
             look = max(1, self._look(lr_consistency == "project"))
             filled = fill_gaps(lr, look) if missing.any() else lr

@@ -79,6 +79,16 @@ class SRModel(keras.Model):
         """Number of image channels."""
         return int(self.img_shape[-1] or 1)
 
+    @property
+    def out_channels(self) -> int:
+        """Number of channels of the result."""
+        return self.channels
+
+    @property
+    def multiple(self) -> int:
+        """Tiles of an image must start at multiples of so many of its pixels."""
+        return 1
+
     def network(self) -> keras.Model:
         """Return the network from LR to HR images: what a weights file holds."""
         return self

@@ -168,3 +168,56 @@ class Scale(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
         return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PadToMultiple(keras.layers.Layer):
+    """Continues images at the right and below by their last pixels, to a multiple of a size.
+
+    Parameters
+    ----------
+    multiple : int
+        The size.
+    """
+
+    def __init__(self, multiple: int, trainable: bool = False, **kwargs: Any) -> None:
+        super().__init__(trainable=trainable, **kwargs)
+        self.multiple = int(multiple)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Continue (N, h, w, C) to (N, H, W, C)."""
+        shape = tf.shape(x)
+        for axis in (1, 2):
+            size = shape[axis]
+            wanted = -(-size // self.multiple) * self.multiple
+            x = tf.gather(x, tf.minimum(tf.range(wanted), size - 1), axis=axis)
+        return x
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return (N, H, W, C)."""
+        n, *sides, channels = input_shape
+        whole = (None if s is None else -(-s // self.multiple) * self.multiple for s in sides)
+        return (n, *whole, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {**super().get_config(), "multiple": self.multiple}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class CropLike(keras.layers.Layer):
+    """Cuts images at the right and below to the size of others, whatever their precision."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def call(self, parts: list[tf.Tensor]) -> tf.Tensor:
+        """Cut the first of two (N, H, W, C) and (N, h, w, D) to (N, h, w, C)."""
+        x, like = parts
+        shape = tf.shape(like)
+        return x[:, : shape[1], : shape[2]]
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        """Return (N, h, w, C)."""
+        own, like = input_shape
+        return (own[0], *like[1:3], own[3])

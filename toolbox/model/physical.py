@@ -78,6 +78,8 @@ class Denormalize(keras.layers.Layer):
     def call(self, parts: Tensors) -> tf.Tensor:
         """Combine (output, factor, summand), each (N, H, W, C)."""
         y, factor, summand = parts
+        if y.shape[-1] != factor.shape[-1]:  # then all channels have the same constants
+            factor, summand = factor[..., :1], summand[..., :1]
         return y * factor + summand
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from toolbox.model.edge_attention import EdgeStrength
-from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
+from toolbox.model.layer import Conv2DSubPixel, CropLike, PadToMultiple, Resize, Scale
 from toolbox.model.window_attention import WindowAttention
 from toolbox.resample import phase_taps
 
@@ -27,6 +27,9 @@ _POINTWISE = (
     layers.PReLU,
     layers.ReLU,
     layers.Subtract,
+    CropLike,
+    # Where tiles start at multiples of its size, only the last one is continued.
+    PadToMultiple,
     Scale,
 )
 
@@ -38,12 +41,12 @@ class Reach(NamedTuple):
     ----------
     pixels : float
         Distance, in low-resolution pixels, of the farthest input that counts.
-    density : int
+    density : float
         Its pixels per low-resolution pixel, along a side.
     """
 
     pixels: float
-    density: int
+    density: float
 
 
 class Footprint(NamedTuple):
@@ -97,7 +100,8 @@ def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Rea
         sources = [known[id(x)] for x in node.input_tensors]
         known[id(current)] = end = _after(history.operation, sources, sizes)
         # Behind a layer that is not known here nothing is known but the channels.
-        sizes.append(int(current.shape[-1] or 1) * (end.density**2 if end else 1))
+        density = end.density if end else 1
+        sizes.append(math.ceil(int(current.shape[-1] or 1) * density**2))
         if isinstance(history.operation, WindowAttention):
             sizes.append(history.operation.values_per_pixel)
         pending.pop()
@@ -118,13 +122,21 @@ def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach |
     if isinstance(layer, _POINTWISE):
         return before
     if isinstance(layer, layers.Conv2DTranspose):
-        stride = layer.strides[0]
-        margin = math.ceil(max(layer.kernel_size) / (2 * stride))
+        stride, size = layer.strides[0], max(layer.kernel_size)
+        margin = math.ceil(size / (2 * stride)) if size > stride else 0
         return Reach(before.pixels + margin / before.density, before.density * stride)
-    if isinstance(layer, layers.Conv2D) and set(layer.strides) == {1}:
+    if isinstance(layer, layers.Conv2D):
         sides = zip(layer.kernel_size, layer.dilation_rate, strict=True)
         margin = max(size // 2 * dilation for size, dilation in sides)
-        return Reach(before.pixels + margin / before.density, before.density)
+        stride, size = max(layer.strides), max(layer.kernel_size)
+        if stride > 1:
+            # A result stands for as many pixels as the stride; it is seen from either end of them.
+            left = max(0, size - stride) // 2
+            margin = max(left + stride - 1, size - 1 - left)
+        return Reach(before.pixels + margin / before.density, before.density / stride)
+    if isinstance(layer, layers.MaxPooling2D) and set(layer.strides) == set(layer.pool_size):
+        stride = layer.strides[0]
+        return Reach(before.pixels + (stride - 1) / before.density, before.density / stride)
     if isinstance(layer, EdgeStrength):
         return Reach(before.pixels + layer.reach / before.density, before.density)
     if isinstance(layer, Conv2DSubPixel):
