@@ -9,18 +9,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from toolbox.errors import ConfigError, DataError
 from toolbox.normalizer import MinMaxNormalizer
+from toolbox.picture_set import dealt, in_channels, to_pixels
 from toolbox.resize import reduced, resized, whole_blocks
 from toolbox.tasks.photo.degrade import degrade
 from toolbox.tasks.photo.measure import below_bicubic, brightness, enlarged, measured
-from toolbox.tasks.photo.photos import (
-    PhotoFile,
-    Photos,
-    dealt,
-    find_photos,
-    in_channels,
-    pair_photos,
-    to_pixels,
-)
+from toolbox.tasks.photo.photos import PhotoFile, Photos, find_photos, pair_photos
 from toolbox.tasks.photo.source import PhotoSource
 
 NORM = MinMaxNormalizer(0, 255, 0, 255).normalize_pair

@@ -131,9 +131,7 @@ class _Parts:
     def conv(self, filters: int, size: int, strides: int = 1, **options: Any) -> layers.Layer:
         """Return a convolution; its bias is left to the normalisation behind it."""
         options = {"padding": "same", "use_bias": self.normalization == "none", **options}
-        return layers.Conv2D(
-            filters, size, strides, kernel_initializer=self.initializer, **options
-        )
+        return layers.Conv2D(filters, size, strides, kernel_initializer=self.initializer, **options)
 
     def conv_up(self, filters: int, size: int, **options: Any) -> layers.Layer:
         """Return a transposed convolution that doubles the sides."""
@@ -360,11 +358,10 @@ class Pix2Pix(Adversarial):
         bicubic_skip: bool = False,
         **kwargs: Any,
     ) -> None:
-        given = {"loss_weights": [100, 1], "adversarial": "bce", "d_loss_weight": 1.0}
-        given |= params or {}
+        given: dict[str, Any] = {"loss_weights": [100, 1], **(params or {})}
         self.loss_weight = check_loss_weight(given["loss_weights"])
-        self.d_loss_weight = float(given["d_loss_weight"])
-        self.least_squares = given["adversarial"] == "lsgan"
+        self.d_loss_weight = float(given.get("d_loss_weight", 1.0))
+        self.least_squares = given.get("adversarial") == "lsgan"
         super().__init__(img_shape, scale, given, bicubic_skip, **kwargs)
 
     def __build__(  # type: ignore[override]

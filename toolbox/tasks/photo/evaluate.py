@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolbox.picture_set import as_counts, to_pixels
 from toolbox.plotter import METHODS as KNOWN
 from toolbox.progress import progress
 from toolbox.run import Run
@@ -24,7 +25,6 @@ from toolbox.tasks.photo.measure import (
     enlarged,
     measured,
 )
-from toolbox.tasks.photo.photos import as_counts, to_pixels
 from toolbox.tasks.photo.report import Example, photo_page
 from toolbox.tasks.photo.source import PhotoSource
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from toolbox.errors import ConfigError, DataError
-from toolbox.io.picture import SUFFIXES, read_picture
-from toolbox.progress import progress
+from toolbox.errors import DataError
+from toolbox.io.picture import read_picture
+from toolbox.picture_set import PictureSet, as_counts, find_pictures, in_channels, refuse_lonely
 from toolbox.resize import Reduction, reduced, resized, whole_blocks
-
-#: Weights of red, green and blue in the brightness of a grey picture (ITU-R BT.601).
-GREY = np.array([0.299, 0.587, 0.114])
-_NAMED = 5
 
 
 class PhotoFile(NamedTuple):
@@ -38,35 +30,8 @@ class PhotoPair(NamedTuple):
 
 
 def find_photos(folder: Path) -> dict[str, Path]:
-    """Return the photographs of a folder and of those in it, by their path without the ending.
-
-    Raises
-    ------
-    DataError
-        If the folder is missing, holds none, or holds two of one name.
-    """
-    if folder.is_file():
-        raise DataError(f"{folder}: is a file; expected a folder of photographs.")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Fix data_dir or lr_dir.")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise DataError(
-                f"{path}: has the name of {found[name].name} beside it. Rename or remove one of "
-                f"the two."
-            )
-        found[name] = path
-    if not found:
-        raise DataError(
-            f"{folder}: holds no photograph. Expected files of the kinds {', '.join(SUFFIXES)}."
-        )
-    return found
+    """Return the photographs of a folder; see `toolbox.picture_set.find_pictures`."""
+    return find_pictures(folder, "photograph", "data_dir or lr_dir")
 
 
 def pair_photos(high_dir: Path, low_dir: Path | None, scale: int) -> list[PhotoFile]:
@@ -84,13 +49,7 @@ def pair_photos(high_dir: Path, low_dir: Path | None, scale: int) -> list[PhotoF
     if low_dir is None:
         return [PhotoFile(name, path) for name, path in high.items()]
     low = {_base_name(name, high, scale): path for name, path in find_photos(low_dir).items()}
-    for names, others, folder in ((low, high, high_dir), (high, low, low_dir)):
-        if alone := sorted(names.keys() - others.keys()):
-            raise DataError(
-                f"{folder}: lacks {len(alone)} photographs of the other folder: "
-                f"{', '.join(alone[:_NAMED])}{', ...' if len(alone) > _NAMED else ''}. Add or "
-                f"remove them: each needs a pair of one name."
-            )
+    refuse_lonely(high, low, (high_dir, low_dir), "photograph")
     return [PhotoFile(name, path, low[name]) for name, path in high.items()]
 
 
@@ -99,51 +58,8 @@ def _base_name(name: str, high: dict[str, Path], scale: int) -> str:
     return base if name not in high and base in high else name
 
 
-def dealt(files: Sequence[PhotoFile], shares: Sequence[float], number: int) -> list[PhotoFile]:
-    """Return the photographs that belong to a split, by a hash of their names.
-
-    A new photograph moves hardly any other one to another split.
-
-    Parameters
-    ----------
-    files : sequence of PhotoFile
-        All of them.
-    shares : sequence of float
-        Shares of the splits.
-    number : int
-        Which split.
-    """
-    order = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
-    ends = np.rint(np.cumsum([0, *shares]) / sum(shares) * len(files)).astype(int)
-    return sorted(order[ends[number] : ends[number + 1]])
-
-
-def in_channels(pixels: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
-    """Turn grey into colour or colour into grey, whole numbers, if need be."""
-    if pixels.shape[2] == channels:
-        return pixels
-    if channels == 3:
-        return pixels.repeat(3, axis=2)
-    return np.rint(pixels @ GREY).astype(pixels.dtype)[..., None]
-
-
-def as_counts(pixels: np.ndarray) -> np.ndarray:
-    """Return whole numbers of 8 or 16 bits as float32 on the scale of 0 to 255."""
-    factor = np.float32(255 / np.iinfo(pixels.dtype).max)
-    return pixels.astype(np.float32) * factor if factor != 1 else pixels.astype(np.float32)
-
-
-def to_pixels(counts: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return images on the scale of 0 to 255 as whole numbers of a type, as a file holds them."""
-    top = np.iinfo(dtype).max
-    return np.clip(np.rint(counts * np.float32(top / 255)), 0, top).astype(dtype)
-
-
-class Photos:
-    """The photographs of a split that can be used.
-
-    Each is read once, in parallel; as many as fit stay in memory, the others are read again when
-    they are needed. A file that cannot be read, or is too small, is left out and named.
+class Photos(PictureSet[PhotoFile, PhotoPair]):
+    """The photographs of a split that can be used; see `toolbox.picture_set.PictureSet`.
 
     Parameters
     ----------
@@ -163,23 +79,9 @@ class Photos:
         Bytes of photographs that may stay in memory.
     what : str
         What they are for, in messages.
-
-    Attributes
-    ----------
-    files : list of PhotoFile
-        Those that can be used.
-    sizes : numpy.ndarray, shape (n, 2)
-        Rows and columns of their low-resolution forms.
-    left_out : dict of str to str
-        The others, with the reason.
-    checksum : int
-        CRC-32 of all pixels.
-
-    Raises
-    ------
-    DataError
-        If none can be used.
     """
+
+    word = "photographs"
 
     def __init__(
         self,
@@ -194,50 +96,10 @@ class Photos:
     ) -> None:
         self.scale, self.channels, self.method = scale, channels, method
         self.side, self.smallest = side, smallest
-        self.files: list[PhotoFile] = []
-        self.left_out: dict[str, str] = {}
-        self.checksum = 0
-        self._kept: dict[int, PhotoPair] = {}
-        sizes = []
-        for file, found in zip(files, self._read(files, what), strict=True):
-            if isinstance(found, str):
-                self.left_out[file.name] = found
-                continue
-            for pixels in found:
-                self.checksum = zlib.crc32(np.ascontiguousarray(pixels).data, self.checksum)
-            memory -= found.low.nbytes + found.high.nbytes
-            if memory >= 0:
-                self._kept[len(self.files)] = found
-            self.files.append(file)
-            sizes.append(found.low.shape[:2])
-        if not sizes:
-            raise DataError(
-                f"none of the {len(files)} {what} can be used. The first: "
-                f"{next(iter(self.left_out.values()), 'there is none')}"
-            )
-        self.sizes = np.array(sizes)
+        super().__init__(files, memory, what)
 
-    def _read(self, files: Sequence[PhotoFile], what: str) -> Any:
-        # Decoders let other threads run.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(self._try, files)
-            yield from progress(results, f"reading {what}", total=len(files), delay=2)
-
-    def _try(self, file: PhotoFile) -> PhotoPair | str:
-        try:
-            return self._load(file)
-        except DataError as error:
-            return str(error)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def pair(self, number: int) -> PhotoPair:
-        """Return a photograph at both sizes, 8 or 16 bits."""
-        kept = self._kept.get(number)
-        return self._load(self.files[number]) if kept is None else kept
-
-    def _load(self, file: PhotoFile) -> PhotoPair:
+    def load(self, file: PhotoFile) -> PhotoPair:
+        """Read a photograph, and read or make its low-resolution form."""
         high = in_channels(read_picture(file.high).pixels, self.channels)
         if file.low is not None:
             low = in_channels(read_picture(file.low).pixels, self.channels)
@@ -293,24 +155,3 @@ class Photos:
             low[i] = as_counts(pair.low[row : row + patch, column : column + patch])
             high[i] = as_counts(pair.high[top : top + fine, left : left + fine])
         return low, high
-
-    def note(self) -> list[str]:
-        """Return a line that names what was left out; none if nothing was."""
-        if not self.left_out:
-            return []
-        reasons = list(self.left_out.values())
-        more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-        return [
-            f"WARNING: {len(reasons)} of {len(reasons) + len(self)} photographs are left out: "
-            f"{'; '.join(reasons[:_NAMED])}{more}"
-        ]
-
-
-def checked_shares(shares: Sequence[float]) -> Sequence[float]:
-    """Refuse shares that are below 0 or all 0."""
-    if not (sum(shares) > 0 and min(shares) >= 0):
-        raise ConfigError(
-            f"photo.shares must be three numbers from 0, not all 0; received {list(shares)}. Write "
-            f"e.g. [8, 1, 1]."
-        )
-    return shares

@@ -17,10 +17,10 @@ from toolbox.io.picture import (
     read_picture,
     write_picture,
 )
+from toolbox.picture_set import GREY, as_counts, to_pixels
 from toolbox.progress import progress
 from toolbox.resample import enlarge
 from toolbox.run import Run
-from toolbox.tasks.photo.photos import GREY, as_counts, to_pixels
 
 #: Input rows beside a strip that its bicubic enlargement looks at.
 _REACH = 4

@@ -26,10 +26,10 @@ from toolbox.pages import (
     chart,
 )
 from toolbox.pages.kit import Block, Grade
+from toolbox.picture_set import as_counts, in_channels, to_pixels
 from toolbox.resample import block_mean
 from toolbox.resize import resized, whole_blocks
 from toolbox.tasks.photo.measure import FIGURES, HEADINGS, below_bicubic
-from toolbox.tasks.photo.photos import as_counts, in_channels, to_pixels
 
 _CAVEAT = (
     "These figures hold for these photographs and for low-resolution forms made as theirs were. "

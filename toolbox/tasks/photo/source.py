@@ -17,19 +17,11 @@ from toolbox.config import Count, Float, Weight
 from toolbox.data_generator import Batches, CropStream, Pair, even_places
 from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError
+from toolbox.picture_set import as_counts, checked_shares, dealt, to_pixels
 from toolbox.resize import Reduction
 from toolbox.task import NormFunc, Source
 from toolbox.tasks.photo.degrade import Degradation, degrade
-from toolbox.tasks.photo.photos import (
-    PhotoFile,
-    PhotoPair,
-    Photos,
-    as_counts,
-    checked_shares,
-    dealt,
-    pair_photos,
-    to_pixels,
-)
+from toolbox.tasks.photo.photos import PhotoFile, PhotoPair, Photos, pair_photos
 
 #: Which photographs a run learned from, and which it left out.
 PHOTO_REPORT = "photos.csv"
@@ -177,7 +169,7 @@ class PhotoSource(Source):
                 f"photo.lr_dir to ../LR."
             )
         self.lr_dir = None if lr_dir is None else self.data_dir / lr_dir
-        self.shares = checked_shares(shares)
+        self.shares = checked_shares(shares, "photo.shares")
         self.lr_crop, self.repeats, self.validation_crops = lr_crop, repeats, validation_crops
         self.channels = channels
         self.degradation: dict[str, Any] | None = None
@@ -305,15 +297,9 @@ class PhotoSource(Source):
 
     def records(self) -> dict[str, str]:
         """Return ``photos.csv``: every photograph of training and validation, used or left out."""
-        rows: list[dict[str, Any]] = []
-        for split, photos in self._opened.items():
-            for file, (height, width) in zip(photos.files, photos.sizes, strict=True):
-                size = {"lr_width": int(width), "lr_height": int(height)}
-                rows.append({"split": split, "photo": file.name, **size, "left_out": ""})
-            rows += [
-                {"split": split, "photo": name, "left_out": reason}
-                for name, reason in photos.left_out.items()
-            ]
+        size = "lr_width", "lr_height"
+        opened = self._opened.items()
+        rows = [row for split, photos in opened for row in photos.rows(split, "photo", size)]
         text = io.StringIO()
         pd.DataFrame(rows).to_csv(text, index=False)
         return {PHOTO_REPORT: text.getvalue()}

@@ -136,7 +136,7 @@ def voc_classes() -> Classes:
 
 
 def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
-    """Return the classes that a settings file names, black or else white standing for void.
+    """Return the classes that a settings file names; void has a colour that none of them has.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
     Raises
     ------
     ConfigError
-        If two classes share a colour, or there are too many.
+        If two classes share a colour, or there are too few or too many.
     """
     values = [tuple(colour) for colour in colours.values()]
-    if len(values) < 2 or len(values) > VOID:
+    if not 2 <= len(values) <= VOID:
         raise ConfigError(
             f"classes must name 2 to {VOID} classes; received {len(values)}. Change that section."
         )
@@ -158,6 +158,6 @@ def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
         raise ConfigError(
             f"classes must have colours that differ; received {list(twice)} twice. Change one."
         )
-    free = (tuple(colour) for colour in [voc_palette()[VOID], (0, 0, 0), (255, 255, 255), (1, 1, 1)])
-    void = next(colour for colour in free if colour not in values)
-    return Classes(tuple(colours), np.array(values, np.uint8), np.array(void, np.uint8))
+    palette = voc_palette()
+    void = next(colour for colour in palette[::-1] if tuple(colour.tolist()) not in values)
+    return Classes(tuple(colours), np.array(values, np.uint8), void)

@@ -1,0 +1,272 @@
+"""Folders of pictures: found, dealt to splits, read in parallel, and kept as memory allows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.picture import SUFFIXES
+from toolbox.progress import progress
+
+#: Weights of red, green and blue in the brightness of a grey picture (ITU-R BT.601).
+GREY = np.array([0.299, 0.587, 0.114])
+#: Names in a message before the rest is only counted.
+NAMED = 5
+
+
+class Named(Protocol):
+    """What a set holds: a file, or several that belong together, with one name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+File = TypeVar("File", bound=Named)
+Loaded = TypeVar("Loaded", bound=tuple[np.ndarray, ...])
+
+
+def find_pictures(folder: Path, what: str, setting: str) -> dict[str, Path]:
+    """Return the pictures of a folder and of those in it, by their path without the ending.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder; what is hidden in it is left out.
+    what, setting : str
+        How messages call a picture, and the setting to fix.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, holds none, or holds two of one name.
+    """
+    if folder.is_file():
+        raise DataError(f"{folder}: is a file; expected a folder of {what}s.")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Fix {setting}.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if hidden or path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        name = inside.with_suffix("").as_posix()
+        if name in found:
+            raise DataError(
+                f"{path}: has the name of {found[name].name} beside it. Rename or remove one of "
+                f"the two."
+            )
+        found[name] = path
+    if not found:
+        raise DataError(
+            f"{folder}: holds no {what}. Expected files of the kinds {', '.join(SUFFIXES)}."
+        )
+    return found
+
+
+def refuse_lonely(
+    one: dict[str, Any], other: dict[str, Any], folders: tuple[Path, Path], what: str
+) -> None:
+    """Refuse two folders of which one lacks a picture that the other has.
+
+    Parameters
+    ----------
+    one, other : dict
+        Pictures by name.
+    folders : (pathlib.Path, pathlib.Path)
+        Where they lie.
+    what : str
+        How messages call a picture.
+    """
+    for names, others, folder in ((other, one, folders[0]), (one, other, folders[1])):
+        if alone := sorted(names.keys() - others.keys()):
+            raise DataError(
+                f"{folder}: lacks {len(alone)} {what}s of the other folder: {listed(alone)}. Add "
+                f"or remove them: each needs a pair of one name."
+            )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first few names, and dots if there are more."""
+    return f"{', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
+
+
+def dealt(
+    files: Sequence[File], shares: Sequence[float], number: int, seed: int | None = None
+) -> list[File]:
+    """Return the files that belong to a split, by a hash of their names.
+
+    A new picture moves hardly any other one to another split.
+
+    Parameters
+    ----------
+    files : sequence
+        All of them.
+    shares : sequence of float
+        Shares of the splits.
+    number : int
+        Which split.
+    seed : int, optional
+        Deals otherwise.
+    """
+    prefix = "" if seed is None else f"{seed} "
+    order = sorted(files, key=lambda file: hashlib.sha256(f"{prefix}{file.name}".encode()).digest())
+    ends = np.rint(np.cumsum([0, *shares]) / sum(shares) * len(files)).astype(int)
+    return sorted(order[ends[number] : ends[number + 1]], key=lambda file: file.name)
+
+
+def checked_shares(shares: Sequence[float], setting: str) -> Sequence[float]:
+    """Refuse shares that are below 0 or all 0; `setting` names them."""
+    if not (sum(shares) > 0 and min(shares) >= 0):
+        raise ConfigError(
+            f"{setting} must be three numbers from 0, not all 0; received {list(shares)}. Write "
+            f"e.g. [8, 1, 1]."
+        )
+    return shares
+
+
+def in_channels(pixels: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
+    """Turn grey into colour or colour into grey, whole numbers, if need be."""
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.repeat(3, axis=2)
+    return np.rint(pixels @ GREY).astype(pixels.dtype)[..., None]
+
+
+def as_counts(pixels: np.ndarray) -> np.ndarray:
+    """Return whole numbers of 8 or 16 bits as float32 on the scale of 0 to 255."""
+    factor = np.float32(255 / np.iinfo(pixels.dtype).max)
+    return pixels.astype(np.float32) * factor if factor != 1 else pixels.astype(np.float32)
+
+
+def to_pixels(counts: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return images on the scale of 0 to 255 as whole numbers of a type, as a file holds them."""
+    top = np.iinfo(dtype).max
+    return np.clip(np.rint(counts * np.float32(top / 255)), 0, top).astype(dtype)
+
+
+class PictureSet(ABC, Generic[File, Loaded]):
+    """The pictures of a split that can be used.
+
+    Each is read once, in parallel; as many as fit stay in memory, the others are read again when
+    they are needed. A file that cannot be read or used is left out and named. A subclass writes
+    `load`, and calls this constructor once its own attributes stand.
+
+    Parameters
+    ----------
+    files : sequence
+        The files.
+    memory : float
+        Bytes of pictures that may stay in memory.
+    what : str
+        What they are for, in messages.
+
+    Attributes
+    ----------
+    files : list
+        Those that can be used.
+    sizes : numpy.ndarray, shape (n, 2)
+        Rows and columns of the first picture of each.
+    left_out : dict of str to str
+        The others, with the reason.
+    checksum : int
+        CRC-32 of all pixels.
+
+    Raises
+    ------
+    DataError
+        If none can be used.
+    """
+
+    #: How notes call what is left out.
+    word = "pictures"
+
+    def __init__(self, files: Sequence[File], memory: float, what: str) -> None:
+        self.files: list[File] = []
+        self.left_out: dict[str, str] = {}
+        self.checksum = 0
+        self._kept: dict[int, Loaded] = {}
+        sizes = []
+        for file, found in zip(files, _in_parallel(self._try, files, what), strict=True):
+            if isinstance(found, str):
+                self.left_out[file.name] = found
+                continue
+            for pixels in found:
+                self.checksum = zlib.crc32(np.ascontiguousarray(pixels).data, self.checksum)
+            memory -= sum(pixels.nbytes for pixels in found)
+            if memory >= 0:
+                self._kept[len(self.files)] = found
+            self.files.append(file)
+            sizes.append(found[0].shape[:2])
+        if not sizes:
+            raise DataError(
+                f"none of the {len(files)} {what} can be used. The first: "
+                f"{next(iter(self.left_out.values()), 'there is none')}"
+            )
+        self.sizes = np.array(sizes)
+
+    @abstractmethod
+    def load(self, file: File) -> Loaded:
+        """Read the pictures of a file; a `DataError` leaves it out."""
+
+    def _try(self, file: File) -> Loaded | str:
+        try:
+            return self.load(file)
+        except DataError as error:
+            return str(error)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def pair(self, number: int) -> Loaded:
+        """Return the pictures of a file, 8 or 16 bits."""
+        kept = self._kept.get(number)
+        return self.load(self.files[number]) if kept is None else kept
+
+    def note(self) -> list[str]:
+        """Return a line that names what was left out; none if nothing was."""
+        if not self.left_out:
+            return []
+        reasons = list(self.left_out.values())
+        more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+        return [
+            f"WARNING: {len(reasons)} of {len(reasons) + len(self)} {self.word} are left out: "
+            f"{'; '.join(reasons[:NAMED])}{more}"
+        ]
+
+    def rows(self, split: str, column: str, size: tuple[str, str]) -> list[dict[str, Any]]:
+        """Return what a table of the files says: name, size, and why one was left out.
+
+        Parameters
+        ----------
+        split, column : str
+            What the set is for, and the heading of the names.
+        size : (str, str)
+            Headings of width and height.
+        """
+        used = [
+            {"split": split, column: file.name, size[0]: int(w), size[1]: int(h), "left_out": ""}
+            for file, (h, w) in zip(self.files, self.sizes, strict=True)
+        ]
+        lost = [
+            {"split": split, column: name, "left_out": reason}
+            for name, reason in self.left_out.items()
+        ]
+        return used + lost
+
+
+def _in_parallel(read: Callable[[Any], Any], files: Sequence[Any], what: str) -> Iterator[Any]:
+    # Decoders let other threads run.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from progress(pool.map(read, files), f"reading {what}", total=len(files), delay=2)
