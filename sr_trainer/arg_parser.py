@@ -35,8 +35,8 @@ class ArgParser:
     ----------
     args : argparse.Namespace
         ``yml_fname`` (None with ``--pretrained``), ``mode``, ``input``, ``output``, ``overwrite``,
-        ``resume``, ``pretrained``, ``format``, ``algo`` (None: as in the file) and the options of
-        `PredictParams`.
+        ``resume``, ``baselines``, ``pretrained``, ``format``, ``algo`` (None: as in the file) and
+        the options of `PredictParams`.
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
@@ -87,6 +87,11 @@ class ArgParser:
         parser.add_argument(
             "--pretrained", help="predict, export: a model that ships, e.g. bathymetry_x4"
         )
+        parser.add_argument(
+            "--baselines",
+            action="store_true",
+            help="train: afterwards the plain networks that the task compares with, too",
+        )
         parser.add_argument("--algo", metavar="NAME", help="train, test: network, instead of model")
         parser.add_argument("--format", choices=FORMATS, help="export: kind of file")
 
@@ -106,6 +111,8 @@ class ArgParser:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
         if args.resume and args.mode != "train":
             parser.error("--resume is for train; predict goes on by itself")
+        if args.baselines and args.mode != "train":
+            parser.error("--baselines is for train; a test compares with those that are there")
         if args.algo and using:
             parser.error(
                 f"--algo is for train and test; {args.mode} takes the log folder of the network"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sr_trainer.arg_parser import ArgParser
 from sr_trainer.initializer import Initializer
-from toolbox.errors import program
+from toolbox.errors import ConfigError, program
+
+if TYPE_CHECKING:
+    from toolbox.settings import UserParams
 
 
 class Main:
@@ -36,17 +41,42 @@ class Main:
         from toolbox.settings import UserParams
 
         u_params = UserParams(parser.get_fname(), model=parser.args.algo)
-        Initializer.tf_init(seed=u_params.seed)
         if parser.get_mode() == "test":
             from sr_trainer.tester import Tester
 
+            Initializer.tf_init(seed=u_params.seed)
             Tester(u_params).test()
             return
+        runs = self._runs(u_params) if parser.args.baselines else [u_params]
+        for run in runs:
+            if run is not u_params:
+                print(f"\nbaseline {Path(run.log_dir).name}", flush=True)
+            self._train(run, parser.args.overwrite, parser.args.resume)
+
+    def _runs(self, u_params: UserParams) -> list[UserParams]:
+        """Return the settings of the run and of the plain networks beside it."""
+        from toolbox.task import BASELINES, open_task
+
+        plain = open_task(u_params.task).baselines(u_params)
+        if not plain:
+            raise ConfigError(
+                f"{u_params.fname}: --baselines is for a network that its task compares with "
+                f"plain ones; there are none for task {u_params.task} with model "
+                f"{u_params.model}. Leave it out."
+            )
+        beside = Path(u_params.log_dir, BASELINES)
+        option = " --baselines"
+        others = [u_params.variant(c, beside / name, option) for name, c in plain.items()]
+        u_params.further_options = option
+        return [u_params, *others]
+
+    def _train(self, u_params: UserParams, overwrite: bool, resume: bool) -> None:
         from sr_trainer.modeler import Modeler
         from sr_trainer.trainer import Trainer
 
-        resume = parser.args.resume or (u_params.resume and not parser.args.overwrite)
-        trainer = Trainer(u_params, overwrite=parser.args.overwrite, resume=resume)
+        Initializer.tf_init(seed=u_params.seed)
+        resume = resume or (u_params.resume and not overwrite)
+        trainer = Trainer(u_params, overwrite=overwrite, resume=resume)
         limits = trainer.normalizer.max_val, trainer.normalizer.min_val
         modeler = Modeler(u_params, *limits, trainer.steps_per_epoch, trainer.facts)
         trainer.train(modeler.build())

@@ -434,9 +434,10 @@ class Trainer:
 
 
 def _algo(u_params: UserParams) -> str:
-    """Return the option of the command line that names another network than the file."""
+    """Return the options of the command line that lead to other settings than the file's."""
     asked = u_params.asked_model
-    return "" if asked is None else f" --algo {shlex.quote(asked)}"
+    algo = "" if asked is None else f" --algo {shlex.quote(asked)}"
+    return algo + u_params.further_options
 
 
 def _refuse_change(

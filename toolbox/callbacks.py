@@ -28,7 +28,7 @@ Mode = Literal["min", "max"]
 PIXEL_WEIGHTS = "weights_pixel.h5"
 
 
-def _due(callback: Any, epoch: int) -> bool:
+def is_due(callback: Any, epoch: int) -> bool:
     """Whether epoch (counted from 1) is one whose files are written: by period, and the last."""
     last = epoch == callback.params.get("epochs") or callback.model.stop_training
     return last or epoch % callback.log_period == 0
@@ -95,7 +95,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
             self.lowest = value
             self._save_best()
         save_weights(self.model, self.log_dir / "weights_last.h5")
-        if _due(self, epoch + 1):
+        if is_due(self, epoch + 1):
             save_weights(self.model, self.log_dir / f"weights_{epoch + 1}.h5")
         if epoch + 1 == self.pixel_epochs and (self.log_dir / "weights_best.h5").is_file():
             self._copy_best(PIXEL_WEIGHTS)
@@ -165,7 +165,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         else:
             with open(self.filename, "a", newline="", encoding="utf-8") as stream:
                 csv.writer(stream).writerow(self._row(-1))
-        if _due(self, epoch + 1):
+        if is_due(self, epoch + 1):
             picture = self.log_dir / f"history_{epoch + 1}.png"
             self.plotter.plot_history_graph(self.epochs, self.logs, picture)
 
@@ -239,7 +239,7 @@ class TestLogger(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Draw the pictures of `epoch` (counted from 0)."""
-        if not _due(self, epoch + 1):
+        if not is_due(self, epoch + 1):
             return
         self.evaluator.model = self.model
         chosen = self.data_generator.sample_indices(self.num_samples)

@@ -9,14 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from toolbox.data_generator import CropStream, Pair, even_places
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.picture import SUFFIXES
 from toolbox.progress import progress
 
+if TYPE_CHECKING:
+    from toolbox.augment import Augmenter
+
+#: Number of a file, row and column.
+Place = tuple[int, int, int]
 #: Weights of red, green and blue in the brightness of a grey picture (ITU-R BT.601).
 GREY = np.array([0.299, 0.587, 0.114])
 #: Names in a message before the rest is only counted.
@@ -191,6 +197,8 @@ class PictureSet(ABC, Generic[File, Loaded]):
 
     #: How notes call what is left out.
     word = "pictures"
+    #: The second picture of each is this many times as large as the first.
+    scale = 1
 
     def __init__(self, files: Sequence[File], memory: float, what: str) -> None:
         self.files: list[File] = []
@@ -234,6 +242,34 @@ class PictureSet(ABC, Generic[File, Loaded]):
         kept = self._kept.get(number)
         return self.load(self.files[number]) if kept is None else kept
 
+    def crops(self, places: Sequence[Place], patch: int) -> Pair:
+        """Return squares at (file, row, column) of the first pictures, and of the second ones.
+
+        Returns
+        -------
+        (numpy.ndarray, numpy.ndarray)
+            (N, patch, patch, C) and (N, patch * scale, patch * scale, D), 0 to 255, float32.
+        """
+        first, second = [], []
+        fine = patch * self.scale
+        for number, row, column in places:
+            low, high = self.pair(number)[:2]
+            top, left = row * self.scale, column * self.scale
+            first.append(as_counts(low[row : row + patch, column : column + patch]))
+            second.append(as_counts(high[top : top + fine, left : left + fine]))
+        return np.stack(first), np.stack(second)
+
+    def even_crops(self, patch: int, each: int, most: int) -> Pair:
+        """Return squares of a regular grid, `each` of a file and at most `most` in all."""
+        count = min(len(self), max(1, most // each))
+        numbers = np.linspace(0, len(self) - 1, count).astype(int)
+        places = [
+            (int(number), *corner)
+            for number in numbers
+            for corner in even_places(self.sizes[number], patch, each)
+        ]
+        return self.crops(places, patch)
+
     def note(self) -> list[str]:
         """Return a line that names what was left out; none if nothing was."""
         if not self.left_out:
@@ -264,6 +300,64 @@ class PictureSet(ABC, Generic[File, Loaded]):
             for name, reason in self.left_out.items()
         ]
         return used + lost
+
+
+class PictureCrops(CropStream):
+    """Training batches: square crops at random places of the pictures of a set.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        The pictures.
+    patch_size : int
+        Side of a crop of the first pictures.
+    repeats : int
+        Crops of each file in an epoch.
+    batch_size : int
+        Pairs in a batch.
+    norm_func : callable
+        ``norm_func(x, y) -> (x, y)``.
+    augmenter : toolbox.augment.Augmenter, optional
+        Applied before the crops are normalised.
+    seed : int
+        Seed of order, places and augmentation.
+    sample : (numpy.ndarray, numpy.ndarray)
+        Fixed crops that stand for all.
+    """
+
+    def __init__(
+        self,
+        pictures: PictureSet[Any, Any],
+        patch_size: int,
+        repeats: int,
+        batch_size: int,
+        norm_func: Callable[[np.ndarray, np.ndarray], Pair],
+        augmenter: Augmenter | None,
+        seed: int,
+        sample: Pair,
+    ) -> None:
+        self.pictures, self.patch_size, self.repeats = pictures, patch_size, repeats
+        self.batch_size, self.seed = batch_size, seed
+        self.num_imgs = len(pictures) * repeats
+        self.raw_lr_imgs, self.raw_hr_imgs = sample
+        self._norm_func = norm_func
+        self._augmenter = augmenter
+
+    def rooms(self) -> np.ndarray:
+        """Return rows and columns of the first pictures."""
+        return self.pictures.sizes
+
+    def crops(self, places: Sequence[Place]) -> Pair:
+        """Return the crops at (file, row, column), 0 to 255."""
+        return self.pictures.crops(places, self.patch_size)
+
+    def shaping(self) -> tuple[Any, ...]:
+        """Return what shapes the crops, but for the seed."""
+        return (self.patch_size, self.repeats)
+
+    def fingerprint(self) -> int:
+        """Return a checksum of all pixels and of what shapes the crops."""
+        return zlib.crc32(repr(self.shaping()).encode(), self.pictures.checksum)
 
 
 def _in_parallel(read: Callable[[Any], Any], files: Sequence[Any], what: str) -> Iterator[Any]:

@@ -102,6 +102,7 @@ LOSSES = Registry(
         "vgg": "toolbox.loss:Loss.vgg",
         "edgeloss": "toolbox.tasks.sem.cd_loss:edgeloss",
         "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
+        "cross_entropy": "toolbox.tasks.pix2pix.loss:cross_entropy",
     },
 )
 
@@ -139,6 +140,7 @@ TASKS = Registry(
         "bathymetry": "toolbox.tasks.bathymetry.task:Bathymetry",
         "sem": "toolbox.tasks.sem.task:Sem",
         "photo": "toolbox.tasks.photo.task:Photo",
+        "pix2pix": "toolbox.tasks.pix2pix.task:PixToPix",
     },
 )
 

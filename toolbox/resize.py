@@ -12,7 +12,11 @@ from toolbox.resample import block_mean
 #: ``bicubic`` and ``lanczos`` widen their kernel where a picture is made smaller, as MATLAB's
 #: ``imresize`` does, with which published tables were made; ``area`` takes the mean of each block.
 Reduction = Literal["bicubic", "lanczos", "area"]
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int], method: str = "bicubic") -> np.ndarray:
@@ -24,8 +28,9 @@ def resized(pixels: np.ndarray, shape: tuple[int, int], method: str = "bicubic")
         The picture.
     shape : (int, int)
         Rows and columns of the result.
-    method : {'bicubic', 'lanczos'}
-        Kernel: Keys' cubic with a = -0.5, or a sinc of three lobes.
+    method : {'bicubic', 'lanczos', 'nearest'}
+        Kernel: Keys' cubic with a = -0.5, or a sinc of three lobes; ``nearest`` for numbers that
+        must not be mixed, e.g. of classes.
 
     Returns
     -------

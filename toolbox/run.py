@@ -18,10 +18,14 @@ from toolbox.predict_settings import PredictParams
 from toolbox.pretrained import pretrained_folder
 from toolbox.registry import MODELS
 from toolbox.settings import CONFIG_NAME, UserParams
-from toolbox.task import Source, Task, open_source, open_task
+from toolbox.task import BASELINES, Source, Task, open_source, open_task
 
 if TYPE_CHECKING:
     from toolbox.inference.super_resolver import SuperResolver
+
+
+#: Settings that say how a run is written and used, not what is trained.
+_ABOUT_USE = ("checkpoint_minutes", "log_dir", "log_period", "predict", "test_pictures")
 
 
 class Run:
@@ -159,6 +163,35 @@ class Run:
             return None
         print(f"testing {weights}", flush=True)
         return self.resolver_of([weights])
+
+    def baselines(self) -> tuple[dict[str, Run], list[str]]:
+        """Open the plain networks that were trained beside this run.
+
+        Returns
+        -------
+        (dict of str to Run, list of str)
+            By their names in `Task.baselines`, and warnings about those with other settings.
+        """
+        found: dict[str, Run] = {}
+        warnings: list[str] = []
+        for name, changes in self.task.baselines(self.settings).items():
+            folder = Path(self.settings.log_dir, BASELINES, name)
+            if not (folder / self.settings.read_test_weights).is_file():
+                continue
+            run = Run.open(folder)
+            wanted = self.settings.variant(changes, folder, "").resolved()
+            trained = run.settings.resolved()
+            free = {"data_dir", *_ABOUT_USE, *self.task.free_settings}
+            other = [k for k in wanted if k not in free and trained.get(k) != wanted[k]]
+            if other:
+                warnings.append(
+                    f"baseline {name} is left out: it was trained with another {other[0]}. Train "
+                    f"it anew with --baselines."
+                )
+                continue
+            print(f"testing {run.weights[0]}", flush=True)
+            found[name] = run
+        return found, warnings
 
     def adopt(self, network: Any) -> None:
         """Use a network that the caller built, instead of building one from the settings.

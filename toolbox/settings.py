@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,6 +46,7 @@ _ABOUT_THE_RUN = (
     "asked_model",
     "fname",
     "fname_model_weights",
+    "further_options",
     "loss_params",
     "model_params",
     "resume",
@@ -431,6 +432,8 @@ class UserParams(_Values):
             content = {**content, "model": model}
         #: The network that the caller asked for instead of the file's.
         self.asked_model = model
+        #: What the command line of this run has besides, for messages.
+        self.further_options = ""
         self.source_params: dict[str, Any] = {}
         self._source_defaults: dict[str, Any] = {}
         content = self._with_source(self._with_task(content))
@@ -569,6 +572,23 @@ class UserParams(_Values):
         # Left out, a null would become again what the source sets.
         kept = self._source_defaults
         return {k: _plain(v) for k, v in content.items() if v is not None or k in kept}
+
+    def variant(self, changes: Mapping[str, Any], log_dir: Path, option: str) -> UserParams:
+        """Return the settings of another run that differs from this one in a few of them.
+
+        Parameters
+        ----------
+        changes : dict
+            Settings by key; a section replaces the whole section.
+        log_dir : pathlib.Path
+            Where that run is written.
+        option : str
+            What starts it together with this one, for messages.
+        """
+        content = {**self.resolved(), **changes, "log_dir": os.fspath(log_dir)}
+        other = UserParams(log_dir.with_name(f"{log_dir.name}.yml"), content, where=self.fname)
+        other.further_options = option
+        return other
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the resolved settings as ``config.yml``; ``main.py`` reads it like any other."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
+#: Folder, in a log folder, of the plain networks that a test compares with.
+BASELINES = "baselines"
 #: A title and Markdown, in the order of a model card.
 CardSections = dict[str, str]
 
@@ -298,6 +300,17 @@ class Task(ABC):
         self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
     ) -> None:
         """Refuse what only the data tell, before the first step of a training run."""
+
+    def baselines(self, settings: UserParams) -> Mapping[str, Mapping[str, Any]]:
+        """Return the plain networks that a test compares with, if they were trained too.
+
+        Returns
+        -------
+        dict of str to dict
+            By name, the settings that differ from those of the run. ``train --baselines`` trains
+            them into the folder ``baselines`` of its log folder; see `Run.baselines`.
+        """
+        return {}
 
     def preview(
         self, settings: UserParams, validation: Batches, normalizer: Normalizer

@@ -36,6 +36,7 @@ __all__ = [
     "Picture",
     "check_picture",
     "picture_suffix",
+    "read_indices",
     "read_picture",
     "write_picture",
 ]
@@ -105,9 +106,43 @@ def read_picture(path: str | os.PathLike[str], largest: int = 200_000_000) -> Pi
     """
     path = Path(path)
     head = _head(path)
-    try:
-        reader = _read_tiff if head[:4] in TIFF_HEADS else _read_other
+    reader = _read_tiff if head[:4] in TIFF_HEADS else _read_other
+    with _one_line(path):
         return reader(path, largest)
+
+
+def read_indices(
+    path: str | os.PathLike[str], largest: int = 200_000_000
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read a picture with a palette as the numbers that its pixels hold, e.g. of classes.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray) or None
+        Numbers (H, W) and the colours that they stand for (n, 3), both uint8; None for a picture
+        without a palette.
+
+    Raises
+    ------
+    DataError
+        As of `read_picture`.
+    """
+    path = Path(path)
+    _head(path)
+    with _one_line(path), _opened(path) as image:
+        if image.mode != "P":
+            return None
+        _check_size(path, image.size, largest)
+        image.load()
+        palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return np.asarray(image), palette
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises about a file into one line."""
+    try:
+        yield
     except (ToolboxError, MemoryError):
         raise
     except UnidentifiedImageError:

@@ -1,6 +1,6 @@
 """The page kit: every HTML report of the project is made with it. It knows no domain."""
 
-from toolbox.pages.charts import chart, figure_png
+from toolbox.pages.charts import chart, figure_png, verdict_chart
 from toolbox.pages.kit import (
     Box,
     Cell,
@@ -41,4 +41,5 @@ __all__ = [
     "number",
     "repeat",
     "round_length",
+    "verdict_chart",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -35,6 +36,33 @@ def chart(draw: Callable[[Axes], None], alt: str, caption: str, wide: bool = Fal
     if not wide:
         return Chart(narrow, alt, caption)
     return Chart(_drawn(draw, _WIDE_INCHES), alt, caption, narrow=narrow)
+
+
+def verdict_chart(history: pd.DataFrame) -> Chart | None:
+    """Chart the mean verdicts of a discriminator by epoch; None without one.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        The history of a training run: ``epoch``, ``d_real``, ``d_fake``.
+    """
+    if not {"d_real", "d_fake"} <= set(history.columns) or history["d_real"].isna().all():
+        return None
+
+    def draw(ax: Axes) -> None:
+        for name, label in (("d_real", "D(real)"), ("d_fake", "D(fake)")):
+            ax.plot(history["epoch"], history[name], label=label)
+        ax.axhline(0.5, color="0.6", linestyle="--", linewidth=1)
+        ax.set(xlabel="epoch", ylabel="mean verdict", ylim=(0, 1))
+
+    return chart(
+        draw,
+        "Verdicts of the discriminator by epoch",
+        "Mean verdict on true and on generated images of the training: 1 means true. Both near "
+        "0.5: the discriminator cannot tell them apart; 1 and 0: it has won, and the generator "
+        "learns nothing from it.",
+        wide=True,
+    )
 
 
 def figure_png(figure: Figure, dpi: int = 200, tight: bool = False) -> bytes:

@@ -10,7 +10,7 @@ from toolbox.errors import ConfigError
 from toolbox.io.atomic import replacing
 from toolbox.normalizer import FILE_NAME, Normalizer, save_normalizer
 from toolbox.settings import CONFIG_NAME, UserParams
-from toolbox.task import every_task
+from toolbox.task import BASELINES, every_task
 from toolbox.training.checkpoint import FOLDER
 
 #: Everything that every run writes into its log folder; what a task adds is in `Task.run_files`.
@@ -26,6 +26,7 @@ RUN_FILES = (
     CONFIG_NAME,
     FILE_NAME,
     "test_result",
+    BASELINES,
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from toolbox.errors import DataError
 from toolbox.io.picture import read_picture
-from toolbox.picture_set import PictureSet, as_counts, find_pictures, in_channels, refuse_lonely
+from toolbox.picture_set import PictureSet, find_pictures, in_channels, refuse_lonely
 from toolbox.resize import Reduction, reduced, resized, whole_blocks
 
 
@@ -135,23 +135,3 @@ class Photos(PictureSet[PhotoFile, PhotoPair]):
                 f"{path}: gives {size[1]} × {size[0]} pixels at low resolution; a crop takes "
                 f"{self.smallest}. Remove it, or lower photo.lr_crop."
             )
-
-    def crops(
-        self, places: Sequence[tuple[int, int, int]], patch: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return squares at (photograph, row, column) of the low-resolution forms.
-
-        Returns
-        -------
-        (numpy.ndarray, numpy.ndarray)
-            (N, patch, patch, C) and (N, patch * scale, patch * scale, C), 0 to 255, float32.
-        """
-        fine = patch * self.scale
-        low = np.empty((len(places), patch, patch, self.channels), np.float32)
-        high = np.empty((len(places), fine, fine, self.channels), np.float32)
-        for i, (number, row, column) in enumerate(places):
-            pair = self.pair(number)
-            top, left = row * self.scale, column * self.scale
-            low[i] = as_counts(pair.low[row : row + patch, column : column + patch])
-            high[i] = as_counts(pair.high[top : top + fine, left : left + fine])
-        return low, high

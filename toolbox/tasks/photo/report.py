@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from toolbox.pages import (
     Box,
     Cell,
-    Chart,
     Column,
     Facts,
     Page,
@@ -23,7 +21,7 @@ from toolbox.pages import (
     Table,
     TableRow,
     Text,
-    chart,
+    verdict_chart,
 )
 from toolbox.pages.kit import Block, Grade
 from toolbox.picture_set import as_counts, in_channels, to_pixels
@@ -95,7 +93,7 @@ def photo_page(
         page.section(f"{example.title}: {example.name}", *_shown(example))
     page.section("By photograph", *_by_photo(table, titles))
     if history is not None:
-        page.section("Discriminator", _judged(history))
+        page.section("Discriminator", verdict_chart(history))
     page.section("How this was made", Facts(dict(facts)))
     page.caveat(_CAVEAT)
     return page
@@ -218,24 +216,3 @@ def _overview(pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[:2]
     ratio = min(1.0, _OVERVIEW / max(height, width))
     return _rgb(resized(pixels, (round(height * ratio), round(width * ratio)), "bicubic"))
-
-
-def _judged(history: pd.DataFrame) -> Chart | None:
-    """Chart the verdicts on true and generated images; None without a discriminator."""
-    if not {"d_real", "d_fake"} <= set(history.columns) or history["d_real"].isna().all():
-        return None
-
-    def draw(ax: Axes) -> None:
-        for name, label in (("d_real", "D(real)"), ("d_fake", "D(fake)")):
-            ax.plot(history["epoch"], history[name], label=label)
-        ax.axhline(0.5, color="0.6", linestyle="--", linewidth=1)
-        ax.set(xlabel="epoch", ylabel="mean verdict", ylim=(0, 1))
-
-    return chart(
-        draw,
-        "Verdicts of the discriminator by epoch",
-        "Mean verdict on true and on generated crops of the training: 1 means true. Both near 0.5: "
-        "the discriminator cannot tell them apart; 1 and 0: it has won, and the generator learns "
-        "nothing from it.",
-        wide=True,
-    )

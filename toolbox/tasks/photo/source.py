@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import zlib
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,10 +12,10 @@ from pydantic import Field
 
 from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Weight
-from toolbox.data_generator import Batches, CropStream, Pair, even_places
+from toolbox.data_generator import Batches, Pair
 from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError
-from toolbox.picture_set import as_counts, checked_shares, dealt, to_pixels
+from toolbox.picture_set import PictureCrops, as_counts, checked_shares, dealt, to_pixels
 from toolbox.resize import Reduction
 from toolbox.task import NormFunc, Source
 from toolbox.tasks.photo.degrade import Degradation, degrade
@@ -35,68 +33,20 @@ _MEASURED_SIDE = 16
 Gigabytes = Annotated[Float, Field(gt=0)]
 
 
-class PhotoCrops(CropStream):
-    """Training batches: square crops at random places of random photographs.
+class PhotoCrops(PictureCrops):
+    """Training batches of photographs, degraded after they are augmented if that is set."""
 
-    Parameters
-    ----------
-    photos : Photos
-        The photographs.
-    patch_size : int
-        Side of a low-resolution crop.
-    repeats : int
-        Crops of each photograph in an epoch.
-    batch_size : int
-        Pairs in a batch.
-    norm_func : callable
-        ``norm_func(lr, hr) -> (lr, hr)``.
-    augmenter : toolbox.augment.Augmenter, optional
-        Applied before the crops are normalised.
-    degradation : dict, optional
-        Arguments of `toolbox.tasks.photo.degrade.degrade`, applied after it.
-    seed : int
-        Seed of order, places and augmentation.
-    sample : (numpy.ndarray, numpy.ndarray)
-        Fixed crops that stand for all.
-    """
-
-    def __init__(
-        self,
-        photos: Photos,
-        patch_size: int,
-        repeats: int,
-        batch_size: int,
-        norm_func: NormFunc,
-        augmenter: Augmenter | None,
-        degradation: dict[str, Any] | None,
-        seed: int,
-        sample: Pair,
-    ) -> None:
-        self.photos, self.patch_size, self.repeats = photos, patch_size, repeats
-        self.batch_size, self.seed = batch_size, seed
-        self.num_imgs = len(photos) * repeats
-        self.raw_lr_imgs, self.raw_hr_imgs = sample
-        self._norm_func = norm_func
-        self._augmenter = augmenter
-        self._degradation = degradation
-
-    def rooms(self) -> np.ndarray:
-        """Return rows and columns of the low-resolution forms."""
-        return self.photos.sizes
-
-    def crops(self, places: Sequence[tuple[int, int, int]]) -> Pair:
-        """Return the crops at (photograph, row, column), 0 to 255."""
-        return self.photos.crops(places, self.patch_size)
+    #: Arguments of `toolbox.tasks.photo.degrade.degrade`, or None.
+    degradation: dict[str, Any] | None = None
 
     def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
         """Augment, then degrade."""
         lr, hr = super().augmented(lr, hr, rng)
-        return (lr, hr) if self._degradation is None else degrade(lr, hr, rng, **self._degradation)
+        return (lr, hr) if self.degradation is None else degrade(lr, hr, rng, **self.degradation)
 
-    def fingerprint(self) -> int:
-        """Return a checksum of all pixels and of what shapes the crops, but for the seed."""
-        shaping = (self.patch_size, self.repeats, self._degradation)
-        return zlib.crc32(repr(shaping).encode(), self.photos.checksum)
+    def shaping(self) -> tuple[Any, ...]:
+        """Return what shapes the crops, but for the seed."""
+        return (*super().shaping(), self.degradation)
 
 
 class PhotoSource(Source):
@@ -276,17 +226,18 @@ class PhotoSource(Source):
                 f"batch_size must not exceed the {len(photos)} photographs × {self.repeats} "
                 f"repeats; received {batch_size}. Lower it or raise photo.repeats."
             )
-        return PhotoCrops(
+        batches = PhotoCrops(
             photos,
             self.lr_crop,
             self.repeats,
             batch_size,
             norm_func,
             augmenter,
-            self.degradation,
             seed,
             self._sampled,
         )
+        batches.degradation = self.degradation
+        return batches
 
     def _look_for_test(self) -> None:
         """Note that a test will find no photographs, before a training run of hours."""
@@ -321,15 +272,7 @@ class PhotoSource(Source):
         """Return crops of a regular grid, some of each photograph."""
         photos = self.photos(split)
         size = min(self.lr_crop, int(photos.sizes.min()))
-        most = max(1, _MOST_CROPS // each)
-        count = min(len(photos), most, limit or most)
-        numbers = np.linspace(0, len(photos) - 1, count).astype(int)
-        places = [
-            (int(number), *corner)
-            for number in numbers
-            for corner in even_places(photos.sizes[number], size, each)
-        ]
-        low, high = photos.crops(places, size)
+        low, high = photos.even_crops(size, each, limit or _MOST_CROPS)
         return self._degraded(low, 0), high
 
     def _degraded(self, low: np.ndarray, number: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -161,3 +162,10 @@ def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
     palette = voc_palette()
     void = next(colour for colour in palette[::-1] if tuple(colour.tolist()) not in values)
     return Classes(tuple(colours), np.array(values, np.uint8), void)
+
+
+def classes_of(source: str, section: Mapping[str, Any]) -> Classes | None:
+    """Return the classes that the section of a source describes; None for pictures."""
+    if source == "voc":
+        return voc_classes()
+    return named_classes(section["classes"]) if section.get("classes") else None

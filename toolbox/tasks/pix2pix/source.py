@@ -1,0 +1,443 @@
+"""The sources ``voc`` and ``picture_pairs``: VOC 2012, and any folder of pairs of pictures."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from abc import abstractmethod
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from toolbox.augment import Augmenter
+from toolbox.config import Count, Float, Int, Weight
+from toolbox.data_generator import Batches, Pair
+from toolbox.data_loader import SPLITS
+from toolbox.errors import ConfigError, DataError
+from toolbox.picture_set import (
+    PictureCrops,
+    checked_shares,
+    dealt,
+    find_pictures,
+    listed,
+    refuse_lonely,
+)
+from toolbox.task import NormFunc, Source
+from toolbox.tasks.pix2pix.classes import VOID, Classes, named_classes, voc_classes
+from toolbox.tasks.pix2pix.pairs import Content, Half, PairFile, PicturePairs
+
+#: Which pairs a run learned from, and which it left out.
+PAIR_REPORT = "pairs.csv"
+#: Names of the classes, and how many pixels of each the training pictures hold.
+CLASS_REPORT = "classes.json"
+#: Crops that validation and samples hold at most.
+_MOST_CROPS, _SAMPLED = 256, 16
+#: Smallest picture that is only measured: SSIM needs 11 pixels.
+_MEASURED_SIDE = 16
+
+Size = Annotated[Count, Field(ge=16, le=4096)]
+Fit = Literal["resize", "crop"]
+Target = Literal["colours", "classes"]
+Channels = Literal[3, 1]
+Byte = Annotated[Int, Field(ge=0, le=255)]
+Gigabytes = Annotated[Float, Field(gt=0)]
+
+
+class PairSource(Source):
+    """What both sources share: geometry, batches, records.
+
+    A subclass sets `content` and writes `files`.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of the data.
+    sr_scale : int, optional
+        1: targets are as large as their pictures.
+    size : int
+        Side of the squares that the network learns from.
+    fit : {'resize', 'crop'}
+        Bring every pair to that square, whatever its shape, or cut squares at random places.
+    jitter : int
+        Resize to so many pixels more, and cut squares at random places of that.
+    repeats : int
+        Squares of each pair in an epoch.
+    target : {'colours', 'classes'}
+        Whether class maps are drawn in their colours, or learned as ids.
+    memory_gb : float
+        How much of the pictures may stay in memory.
+    """
+
+    norm_range: ClassVar[tuple[float, float]] = (0.0, 255.0)  # type: ignore[misc]
+    content: Content
+
+    def __init__(
+        self,
+        data_dir: str,
+        sr_scale: int | None,
+        size: int,
+        fit: Fit,
+        jitter: int,
+        repeats: int,
+        target: Target,
+        memory_gb: float,
+    ) -> None:
+        super().__init__(data_dir, sr_scale or 1)
+        if not self.data_dir.is_dir():
+            raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
+        self.size, self.fit, self.jitter, self.repeats = size, fit, jitter, repeats
+        self.target = target
+        self._memory = memory_gb * 1e9
+        self._opened: dict[tuple[str, bool], PicturePairs] = {}
+        self._untested: list[str] = []
+
+    @abstractmethod
+    def files(self, split: str) -> list[PairFile]:
+        """Return the pairs of a split: train, validation or test."""
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes of the targets, if these are class maps."""
+        return self.content.classes
+
+    @property
+    def notes(self) -> list[str]:  # type: ignore[override]
+        """Lines a program should print, about what was opened so far."""
+        return [note for pairs in self._opened.values() for note in pairs.note()] + self._untested
+
+    def pairs(self, split: str, whole: bool = False) -> PicturePairs:
+        """Return the pairs of a split, read when first asked for.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data.
+        whole : bool
+            As they are in their files, to be measured; else as the network learns from them.
+        """
+        key = split, whole
+        if key not in self._opened:
+            resizes = self.fit == "resize" and not whole
+            self._opened[key] = PicturePairs(
+                self.files(split),
+                self.content,
+                side=self.size + self._extra(split) if resizes else None,
+                smallest=self.size if self.fit == "crop" and not whole else _MEASURED_SIDE,
+                encoded=self.target == "colours",
+                memory=self._memory,
+                what=f"pairs for {split}",
+            )
+        return self._opened[key]
+
+    def _extra(self, split: str) -> int:
+        return self.jitter if split == "train" else 0
+
+    def train(self) -> Pair:
+        """Return squares of some pairs: (N, H, W, C) and (N, H, W, D), 0 to 255 or ids."""
+        return self._sampled
+
+    @functools.cached_property
+    def _sampled(self) -> Pair:
+        return self.pairs("train").even_crops(self.size, 1, _SAMPLED)
+
+    def validation(self) -> Pair:
+        """Return a square of each of up to 256 pairs, as `train`."""
+        return self.pairs("validation").even_crops(self.size, 1, _MOST_CROPS)
+
+    def test(self) -> Pair:
+        """Return a square of each of up to 256 pairs; a test measures them whole, see `pairs`."""
+        return self.pairs("test").even_crops(self.size, 1, _MOST_CROPS)
+
+    def batches(
+        self,
+        split: str,
+        norm_func: NormFunc,
+        batch_size: int,
+        augmenter: Augmenter | None = None,
+        seed: int = 0,
+    ) -> Batches:
+        """Return random squares for training, fixed ones for validation."""
+        if split != "train":
+            return super().batches(split, norm_func, batch_size, augmenter, seed)
+        pairs = self.pairs("train")
+        self._look_for_test()
+        if batch_size > len(pairs) * self.repeats:
+            raise ConfigError(
+                f"batch_size must not exceed the {len(pairs)} pairs × {self.repeats} repeats; "
+                f"received {batch_size}. Lower it or raise repeats."
+            )
+        return PictureCrops(
+            pairs,
+            self.size,
+            self.repeats,
+            batch_size,
+            norm_func,
+            augmenter,
+            seed,
+            self._sampled,
+        )
+
+    def _look_for_test(self) -> None:
+        """Note that a test will find nothing, before a training run of hours."""
+        try:
+            self.files("test")
+        except (ConfigError, DataError) as error:
+            self._untested = [f"WARNING: a test of this run will fail: {error}"]
+
+    def class_pixels(self) -> np.ndarray:
+        """Return how many pixels of each class the training targets hold, and of void at last."""
+        assert self.classes is not None
+        pairs = self.pairs("train")
+        counts = np.zeros(256, np.int64)
+        for number in range(len(pairs)):
+            counts += np.bincount(pairs.pair(number).target.ravel(), minlength=256)
+        return np.append(counts[: len(self.classes)], counts[VOID])
+
+    def records(self) -> dict[str, str]:
+        """Return the table of pairs, and names and sizes of the classes."""
+        size = "width", "height"
+        opened = self._opened.items()
+        rows = [row for (split, _), pairs in opened for row in pairs.rows(split, "pair", size)]
+        text = io.StringIO()
+        pd.DataFrame(rows).to_csv(text, index=False)
+        found = {PAIR_REPORT: text.getvalue()}
+        if self.classes is not None:
+            *pixels, void = self.class_pixels().tolist()
+            content = {
+                "names": self.classes.names,
+                "colours": self.classes.colours.tolist(),
+                "pixels": pixels,
+                "void_pixels": void,
+            }
+            found[CLASS_REPORT] = json.dumps(content, indent=2) + "\n"
+        return found
+
+
+def _defaults(section: dict[str, Any], channels: int, results: int) -> dict[str, Any]:
+    """Return the settings of a run that have other defaults with pairs of pictures."""
+    ids = section["target"] == "classes"
+    return {
+        "scale": 1,
+        "input_shape": [section["size"], section["size"], channels],
+        "loss": "cross_entropy" if ids else "mae",
+        "metrics": [] if ids else ["psnr", "ssim"],
+        "pix2pix": {"out_channels": results},
+        "unet": {"out_channels": results},
+    }
+
+
+class VocSource(PairSource):
+    """What ``source: voc`` in a YAML file means: class maps of Pascal VOC 2012.
+
+    Parameters
+    ----------
+    data_dir : str
+        The folder ``VOC2012``, or one that holds it or ``VOCdevkit``.
+    sr_scale : int, optional
+        1.
+    lists : {'val', 'official'}
+        ``val``: of the official validation list, 80 % are for training and a tenth each for
+        validation and test. ``official``: nine tenths of the training list are for training, the
+        rest for validation; the validation list is the test.
+    split_seed : int
+        How they are dealt.
+    target, size, fit, jitter, repeats, memory_gb
+        See `PairSource`.
+
+    References
+    ----------
+    Everingham et al. 2010, doi:10.1007/s11263-009-0275-4.
+    """
+
+    free_settings: ClassVar[tuple[str, ...]] = ("memory_gb",)
+
+    def __init__(
+        self,
+        data_dir: str,
+        sr_scale: int | None = None,
+        lists: Literal["val", "official"] = "val",
+        split_seed: Annotated[Int, Field(ge=0)] = 0,
+        target: Target = "colours",
+        size: Size = 224,
+        fit: Fit = "resize",
+        jitter: Annotated[Int, Field(ge=0, le=1024)] = 0,
+        repeats: Annotated[Count, Field(le=100_000)] = 1,
+        memory_gb: Gigabytes = 4.0,
+    ) -> None:
+        super().__init__(data_dir, sr_scale, size, fit, jitter, repeats, target, memory_gb)
+        self.lists, self.split_seed = lists, split_seed
+        self.folder = find_voc(self.data_dir)
+        self.content = Content(classes=voc_classes())
+
+    @classmethod
+    def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the geometry of the specification's pix2pix."""
+        return _defaults(section, 3, 21 if section["target"] == "classes" else 3)
+
+    def files(self, split: str) -> list[PairFile]:
+        """Return the pairs of a split that its list names."""
+        if self.lists == "val":
+            names, shares = self._listed("val"), (8, 1, 1)
+        elif split == "test":
+            return self._listed("val")
+        else:
+            names, shares = self._listed("train"), (9, 1, 0)
+        chosen = dealt(names, shares, SPLITS.index(split), self.split_seed)
+        if not chosen:
+            raise DataError(
+                f"{self.folder}: its lists are too short, {len(names)} names, to leave one for "
+                f"{split}. Add pictures, or set lists: official."
+            )
+        return chosen
+
+    def _listed(self, name: str) -> list[PairFile]:
+        path = self.folder / "ImageSets" / "Segmentation" / f"{name}.txt"
+        try:
+            names = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read ({error}). Put the list there.") from None
+        if not names:
+            raise DataError(f"{path}: the list is empty. Write a name without ending in each line.")
+        if strange := [n for n in names if Path(n).name != n]:
+            raise DataError(
+                f"{path}: expected names of files without folders; received {listed(strange)}. "
+                f"Fix the list."
+            )
+        pictures, masks = self.folder / "JPEGImages", self.folder / "SegmentationClass"
+        files = [
+            PairFile(n, pictures / f"{n}.jpg", masks / f"{n}.png") for n in dict.fromkeys(names)
+        ]
+        for part in ("picture", "target"):
+            missing = [file.name for file in files if not getattr(file, part).is_file()]
+            if missing:
+                folder = getattr(files[0], part).parent
+                raise DataError(
+                    f"{folder}: lacks {len(missing)} files that {path.name} names: "
+                    f"{listed(missing)}. Put them there, or take them from the list."
+                )
+        return files
+
+
+def find_voc(folder: Path) -> Path:
+    """Return the folder that holds the layout of VOC 2012, in a folder or further in.
+
+    Raises
+    ------
+    DataError
+        If there is none; it says which file to put where.
+    """
+    for inside in (".", "VOC2012", "VOCdevkit/VOC2012"):
+        found = folder / inside
+        if (found / "ImageSets" / "Segmentation").is_dir():
+            return found
+    raise DataError(
+        f"{folder}: no data set in the layout of VOC 2012. Expected VOCdevkit/VOC2012 in it with "
+        f"JPEGImages, SegmentationClass and ImageSets/Segmentation. Run python -m "
+        f"sr_dataset_builder.voc {folder}, which says which file to put where."
+    )
+
+
+class FolderSource(PairSource):
+    """What ``source: picture_pairs`` in a YAML file means: a folder of pairs of pictures.
+
+    Where `data_dir` holds the folders ``train``, ``validation`` (or ``val``) and ``test``, these
+    are the splits; otherwise all pairs are dealt to them by `shares`.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of the pairs.
+    sr_scale : int, optional
+        1.
+    layout : {'folders', 'left_to_right', 'right_to_left'}
+        Two folders with pictures of the same names, or pictures side by side, of which one half is
+        drawn from the other.
+    input_dir, target_dir : str
+        The two folders, in `data_dir` or in each of its splits.
+    input_channels, target_channels : {3, 1}
+        Colour or grey.
+    classes : dict of str to (int, int, int), optional
+        The targets are maps of these classes, id 0 first: name and colour of each.
+    shares : (float, float, float)
+        Shares of training, validation and test where there are no folders of them.
+    split_seed : int
+        How they are dealt.
+    target, size, fit, jitter, repeats, memory_gb
+        See `PairSource`.
+    """
+
+    free_settings: ClassVar[tuple[str, ...]] = ("memory_gb",)
+
+    def __init__(
+        self,
+        data_dir: str,
+        sr_scale: int | None = None,
+        layout: Literal["folders", "left_to_right", "right_to_left"] = "folders",
+        input_dir: str = "input",
+        target_dir: str = "target",
+        input_channels: Channels = 3,
+        target_channels: Channels = 3,
+        classes: dict[str, tuple[Byte, Byte, Byte]] | None = None,
+        shares: tuple[Weight, Weight, Weight] = (8, 1, 1),
+        split_seed: Annotated[Int, Field(ge=0)] = 0,
+        target: Target = "colours",
+        size: Size = 224,
+        fit: Fit = "resize",
+        jitter: Annotated[Int, Field(ge=0, le=1024)] = 0,
+        repeats: Annotated[Count, Field(le=100_000)] = 1,
+        memory_gb: Gigabytes = 4.0,
+    ) -> None:
+        super().__init__(data_dir, sr_scale, size, fit, jitter, repeats, target, memory_gb)
+        self.layout, self.input_dir, self.target_dir = layout, input_dir, target_dir
+        self.shares, self.split_seed = checked_shares(shares, "picture_pairs.shares"), split_seed
+        if classes is None and target == "classes":
+            raise ConfigError(
+                "picture_pairs.classes must name the classes for target: classes; received none. "
+                "Add names and colours."
+            )
+        if classes is not None and layout != "folders":
+            raise ConfigError(
+                f"picture_pairs.layout must be folders with classes, whose maps are files of "
+                f"their own; received {layout}. Cut the pictures apart."
+            )
+        named = None if classes is None else named_classes(classes)
+        self.content = Content(input_channels, target_channels, named)
+
+    @classmethod
+    def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
+        """Return the geometry of the specification's pix2pix."""
+        classes, results = section["classes"], section["target_channels"]
+        if classes:
+            results = len(classes) if section["target"] == "classes" else 3
+        return _defaults(section, section["input_channels"], results)
+
+    def files(self, split: str) -> list[PairFile]:
+        """Return the pairs of a split."""
+        if (self.data_dir / "train").is_dir():
+            name = split
+            if split == "validation" and not (self.data_dir / split).is_dir():
+                name = "val"
+            return self._found(self.data_dir / name)
+        files = self._found(self.data_dir)
+        chosen = dealt(files, self.shares, SPLITS.index(split), self.split_seed)
+        if not chosen:
+            raise ConfigError(
+                f"picture_pairs.shares must leave a pair for {split}; received "
+                f"{list(self.shares)} for {len(files)} of them. Raise that share, or add pairs."
+            )
+        return chosen
+
+    def _found(self, folder: Path) -> list[PairFile]:
+        if self.layout != "folders":
+            half: Half = "left" if self.layout == "left_to_right" else "right"
+            found = find_pictures(folder, "picture", "data_dir")
+            return [PairFile(name, path, path, half) for name, path in found.items()]
+        one, other = folder / self.input_dir, folder / self.target_dir
+        pictures = find_pictures(one, "picture", "data_dir or picture_pairs.input_dir")
+        targets = find_pictures(other, "picture", "data_dir or picture_pairs.target_dir")
+        refuse_lonely(pictures, targets, (one, other), "picture")
+        return [PairFile(name, path, targets[name]) for name, path in pictures.items()]
