@@ -25,7 +25,7 @@ from toolbox.pages import (
 )
 from toolbox.pages.kit import Block, Grade
 from toolbox.tasks.pix2pix.classes import Classes
-from toolbox.tasks.pix2pix.sheet import sheet
+from toolbox.tasks.pix2pix.sheet import Stack, sheet
 
 OWN = "network"
 _CAVEAT = (
@@ -220,9 +220,9 @@ def _samples(examples: Sequence[Example]) -> Chart | None:
     if not examples:
         return None
     headings = list(examples[0].images)
-    columns = {h: [example.images[h] for example in examples] for h in headings}
+    columns: dict[str, Stack] = {h: [example.images[h] for example in examples] for h in headings}
     narrow = [h for h in ("Input", "Decoded", "Output", "Truth") if h in columns]
-    few = {h: columns[h] for h in narrow}
+    few: dict[str, Stack] = {h: columns[h] for h in narrow}
     if len(few) > 3:
         del few["Output"]
     names = [example.name for example in examples]

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from toolbox.picture_set import in_channels, to_pixels
 
+#: Pictures of all samples.
+Stack = Sequence[np.ndarray] | np.ndarray
 _BYTE = np.dtype(np.uint8)
 
 
@@ -19,9 +21,7 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
     return in_channels(to_pixels(pixels.astype(np.float32), _BYTE), 3)
 
 
-def sheet(
-    columns: Mapping[str, Sequence[np.ndarray] | np.ndarray], names: Sequence[str] = ()
-) -> Figure:
+def sheet(columns: Mapping[str, Stack], names: Sequence[str] = ()) -> Figure:
     """Draw pictures on a sheet.
 
     Parameters
