@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := examples/quickstart
 PHOTO := examples/photo_srgan
+PIX2PIX := examples/pix2pix_voc
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo photo test test-kill check format clean
+.PHONY: help demo photo pix2pix test test-kill check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +32,11 @@ photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, tes
 	$(BIN)/python -m examples.photo_srgan.collect data/photos
 	$(BIN)/python main.py $(PHOTO)/quick.yml train --overwrite
 	$(BIN)/python main.py $(PHOTO)/quick.yml test
+
+pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, test (5 minutes)
+	$(BIN)/python -m examples.pix2pix_voc.generate data/voc_shapes --overwrite
+	$(BIN)/python main.py $(PIX2PIX)/shapes.yml train --baselines --overwrite
+	$(BIN)/python main.py $(PIX2PIX)/shapes.yml test
 
 test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal

@@ -100,7 +100,11 @@ class Modeler:
                 final=schedule.final,
                 offset=first_epoch * self.steps_per_epoch,
             )
-        return self.optimizers[p.optimizer](learning_rate=rate, global_clipnorm=p.clip_norm)
+        moments = {} if p.beta_1 is None else {"beta_1": p.beta_1}
+        optimizer: keras.Optimizer = self.optimizers[p.optimizer](
+            learning_rate=rate, global_clipnorm=p.clip_norm, **moments
+        )
+        return optimizer
 
     def _loss(self, spec: str | dict[str, float], label: str) -> Callable[..., Any]:
         """Return one loss, or the weighted sum of several."""

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
+from toolbox.config import Count, Float, Int, Settings, Share, check, read_yaml, write_yaml
 from toolbox.errors import ConfigError
 from toolbox.normalizer import FILE_NAME
 from toolbox.predict_settings import PredictParams
@@ -276,6 +276,7 @@ class RunSettings(Settings):
     optimizer: _named(OPTIMIZERS) = "adam"  # type: ignore[valid-type]
     learning_rate: Rate = 1e-4
     d_learning_rate: Rate | None = None
+    beta_1: Share | None = None
     lr_schedule: LRSchedule = LRSchedule()
     clip_norm: Annotated[Float, Field(gt=0)] | None = None
     ema: Annotated[Float, Field(gt=0, lt=1)] | None = None
@@ -307,6 +308,16 @@ class RunSettings(Settings):
             raise ValueError(
                 f"pretrain_epochs must not exceed epochs ({self.epochs}), which count them in; "
                 f"received {self.pretrain_epochs}. Raise epochs."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _optimizer_has_moments(self) -> RunSettings:
+        known = inspect.signature(OPTIMIZERS.resolve(self.optimizer)).parameters
+        if self.beta_1 is not None and "beta_1" not in known:
+            raise ValueError(
+                f"beta_1 must be left out with optimizer {self.optimizer}, which has none; "
+                f"received {self.beta_1}. Leave it out, or use adam."
             )
         return self
 

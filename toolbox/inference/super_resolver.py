@@ -141,7 +141,7 @@ class SuperResolver:
             # A row of tiles is in memory as a whole.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
-        return Tiling(shape, self.scale, tile, halo, blend)
+        return Tiling(shape, self.scale, tile, halo, blend, self._multiple)
 
     def enhancer(
         self,

@@ -57,6 +57,9 @@ class Tiling:
     blend : bool
         For a network whose reach is not known, or too large: windows are faded into each other
         over twice the halo.
+    multiple : int
+        Windows start at multiples of so many pixels, from either end of the map: for a network
+        that pools, with tile and halo multiples of it too.
     """
 
     shape: tuple[int, int]
@@ -64,6 +67,7 @@ class Tiling:
     tile: int
     halo: int
     blend: bool = False
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.tile, (int, np.integer)) or self.tile < 1:
@@ -78,7 +82,8 @@ class Tiling:
         return self._parts(self.shape[1])
 
     def _parts(self, size: int) -> list[Part]:
-        reach = min(size, self.tile + 2 * self.halo)
+        reach = self.tile + 2 * self.halo
+        reach = min(size, reach + (size - reach) % self.multiple)
         parts = []
         for start in range(0, size, self.tile):
             stop = min(start + self.tile, size)

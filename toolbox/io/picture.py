@@ -120,7 +120,7 @@ def read_indices(
     -------
     (numpy.ndarray, numpy.ndarray) or None
         Numbers (H, W) and the colours that they stand for (n, 3), both uint8; None for a picture
-        without a palette.
+        without a palette. Of 1 bit, 0 is black and 1 white.
 
     Raises
     ------
@@ -130,10 +130,12 @@ def read_indices(
     path = Path(path)
     _head(path)
     with _one_line(path), _opened(path) as image:
-        if image.mode != "P":
+        if image.mode not in ("P", "1"):
             return None
         _check_size(path, image.size, largest)
         image.load()
+        if image.mode == "1":
+            return np.asarray(image).astype(np.uint8), np.array([[0] * 3, [255] * 3], np.uint8)
         palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return np.asarray(image), palette
 

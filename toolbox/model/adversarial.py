@@ -68,6 +68,11 @@ class Adversarial(SRModel):
         """Return the generator: what a weights file holds."""
         return self.generator
 
+    @property
+    def out_channels(self) -> int:
+        """Number of channels of the result."""
+        return self.generator.out_channels
+
     @classmethod
     def network_parameters(cls) -> dict[str, inspect.Parameter]:
         """Return the settings of the generator."""

@@ -176,7 +176,7 @@ class _Parts:
         for number in range(halvings):
             # A single value less its own mean is nothing: no instance normalisation there.
             bare = number == 0 or (number == halvings - 1 and self.normalization == "instance")
-            x = self.conv(filters * min(2**number, 8), 4, 2, use_bias=False)(x)
+            x = self.conv(filters * min(2**number, 8), 4, 2)(x)
             x = layers.LeakyReLU(negative_slope=0.2)(x if bare else self.norm(x))
             kept.append(x)
         for number in reversed(range(halvings - 1)):
@@ -285,7 +285,10 @@ class Discriminator(keras.Model):
 
         def pooling(x: keras.KerasTensor) -> keras.KerasTensor:
             for number in range(5):
-                x = layers.ReLU()(parts.norm(parts.conv(first * 2**number, 3)(x)))
+                x = parts.conv(first * 2**number, 3)(x)
+                # A single value less its own mean is nothing.
+                bare = normalization == "instance" and x.shape[1:3] == (1, 1)
+                x = layers.ReLU()(x if bare else parts.norm(x))
                 if number < 4:
                     x = dropped(layers.MaxPooling2D(2, padding="same")(x))
             return parts.conv(1, 3, use_bias=True, dtype="float32")(x)
@@ -302,7 +305,7 @@ class Discriminator(keras.Model):
                 last = number == num_layers
                 x = layers.ZeroPadding2D(1)(x) if last else x
                 padding = {"strides": 1, "padding": "valid"} if last else {"strides": 2}
-                x = parts.conv(first * min(2**number, 8), 4, use_bias=False, **padding)(x)
+                x = parts.conv(first * min(2**number, 8), 4, **padding)(x)
                 x = layers.LeakyReLU(negative_slope=0.2)(parts.norm(x) if number else x)
                 x = x if last else dropped(x)
             x = layers.ZeroPadding2D(1)(x)

@@ -58,8 +58,8 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
     Parameters
     ----------
     path : pathlib.Path
-        A picture with a palette, whose numbers are ids; a grey one of ids; or one in the colours
-        of the classes.
+        A picture in the colours of the classes; else one with a palette, whose numbers are ids,
+        or a grey one of ids.
     classes : Classes
         The classes.
 
@@ -88,6 +88,9 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
     if pixels.shape[2] == 1:
         if pixels.dtype != np.uint8:
             raise DataError(f"{path}: class ids must have 8 bits; received 16. Convert it.")
+        known, distance = classes.decode(pixels.repeat(3, axis=2))
+        if not distance.any():  # a mask in black and white, with classes of these colours
+            return known
         return _checked_ids(path, pixels[..., 0], classes)
     if pixels.dtype != np.uint8:
         raise DataError(f"{path}: colours of classes must have 8 bits; received 16. Convert it.")
@@ -129,8 +132,8 @@ class PicturePairs(PictureSet[PairFile, PixelPair]):
         Whether crops show classes in their colours; else as ids.
     memory : float
         Bytes of pictures that may stay in memory.
-    what : str
-        What they are for, in messages.
+    what, advice : str
+        What they are for, and what else helps against pairs that are too small, in messages.
     """
 
     word = "pairs"
@@ -144,8 +147,10 @@ class PicturePairs(PictureSet[PairFile, PixelPair]):
         encoded: bool = True,
         memory: float = 4e9,
         what: str = "pairs",
+        advice: str = "",
     ) -> None:
         self.content, self.side, self.smallest = content, side, smallest
+        self._advice = advice
         self._encoded = encoded and content.classes is not None
         super().__init__(files, memory, what)
 
@@ -160,8 +165,8 @@ class PicturePairs(PictureSet[PairFile, PixelPair]):
             )
         if min(picture.shape[:2]) < self.smallest:
             raise DataError(
-                f"{file.picture}: {picture.shape[1]} × {picture.shape[0]} pixels; a crop takes "
-                f"{self.smallest}. Remove it, lower size, or set fit: resize."
+                f"{file.picture}: {picture.shape[1]} × {picture.shape[0]} pixels; {self.smallest} "
+                f"are needed along both sides. Remove it{self._advice}."
             )
         if self.side is not None:
             shape = self.side, self.side

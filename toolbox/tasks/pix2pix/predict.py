@@ -72,8 +72,8 @@ class DrawingPredictor:
         result.pixels = drawn.picture
         height, width = drawn.picture.shape[:2]
         samples = drawn.picture
-        if picture.alpha is not None:
-            samples = np.concatenate([samples, picture.alpha[..., None]], axis=2)
+        if result.alpha is not None:
+            samples = np.concatenate([samples, result.alpha[..., None]], axis=2)
         write_picture(target, iter([samples]), (height, width), result, None)
         for note in result.notes:
             print(f"{path}: {note}")
@@ -84,13 +84,16 @@ class DrawingPredictor:
             self._write_map(maps, drawn, self.classes)
 
     def _belongings(self, picture: Picture) -> Picture:
-        """Return what the result keeps of its input: all, but for classes only the size."""
+        """Return what the result keeps of its input: all, but for what belongs to its colours."""
         channels = self.artist.resolver.out_channels
         channels = 3 if self.classes is not None or channels != 1 else 1
         pixels = np.broadcast_to(picture.pixels[..., :1], (*picture.pixels.shape[:2], channels))
         kept = dataclasses.replace(picture, pixels=pixels, notes=list(picture.notes))
         if self.classes is not None or channels != picture.pixels.shape[2]:
             kept.icc = None
+        if self.classes is not None and picture.alpha is not None:
+            kept.alpha = None
+            kept.notes.append("transparency is left out: every pixel has a class")
         return kept
 
     def _write_map(self, path: Path, drawn: Drawn, classes: Classes) -> None:

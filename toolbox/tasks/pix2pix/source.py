@@ -121,15 +121,16 @@ class PairSource(Source):
         """
         key = split, whole
         if key not in self._opened:
-            resizes = self.fit == "resize" and not whole
+            resizes, crops = (self.fit == fit and not whole for fit in ("resize", "crop"))
             self._opened[key] = PicturePairs(
                 self.files(split),
                 self.content,
                 side=self.size + self._extra(split) if resizes else None,
-                smallest=self.size if self.fit == "crop" and not whole else _MEASURED_SIDE,
+                smallest=self.size if crops else _MEASURED_SIDE if whole else 1,
                 encoded=self.target == "colours",
                 memory=self._memory,
                 what=f"pairs for {split}",
+                advice=", lower size, or set fit: resize" if crops else "",
             )
         return self._opened[key]
 

@@ -69,6 +69,16 @@ class PixToPix(Task):
                 f"{p.fname}: normalizer must be minmax or symmetric with source {name}; received "
                 f"{p.normalizer.name}. Leave it out."
             )
+        if p.norm_range not in (None, (0, 255)):
+            raise ConfigError(
+                f"{p.fname}: norm_range must be [0, 255] with source {name}, the range of all "
+                f"pictures; received {list(p.norm_range)}. Leave it out."
+            )
+        if p.source_params["jitter"] and p.source_params["fit"] == "crop":
+            raise ConfigError(
+                f"{p.fname}: {name}.jitter must be 0 with fit: crop, which cuts squares at random "
+                f"places anyhow; received {p.source_params['jitter']}. Leave it out."
+            )
         activation = p.model_params.get("activation", "linear")
         if activation not in _PLAIN[p.normalizer.name]:
             fitting = "minmax" if activation == "sigmoid" else "symmetric"
@@ -101,11 +111,16 @@ class PixToPix(Task):
                 f"received classes. Use model: unet for class ids."
             )
         losses = p.loss_names() if MODELS.resolve(p.model).is_staged else _names(p.loss)
-        if ids != (losses == {"cross_entropy"}) and (ids or "cross_entropy" in losses):
+        if not (losses == {"cross_entropy"} if ids else "cross_entropy" not in losses):
             raise ConfigError(
                 f"{p.fname}: loss must be cross_entropy with target: classes and only there; "
                 f"received {', '.join(sorted(losses))} with target: {section['target']}. Leave "
                 f"it out."
+            )
+        if ids and p.model_params.get("activation", "linear") != "linear":
+            raise ConfigError(
+                f"{p.fname}: {p.model}.activation must be linear with target: classes, whose "
+                f"scores have no bounds; received {p.model_params['activation']}. Leave it out."
             )
         if ids and p.metrics:
             raise ConfigError(
