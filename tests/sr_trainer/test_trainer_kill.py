@@ -52,14 +52,22 @@ SMALL |= {"loss_weights": [1, 0.01]}
 MODELS = {
     "srgan": {**SMALL, "label_noise": 0.1},
     "esrgan": {**SMALL, "growth": 4, "dropout_rate": 0.4},
+    "pix2pix": {"filters": 4, "dropout_rate": 0.3, "d_filters": 2, "conditional": True},
 }
-#: The first of the two learns from photographs, the second from patches of sea floor.
+#: SRGAN learns from photographs, ESRGAN from patches of sea floor, pix2pix from pairs of pictures.
 PHOTO = {
     "source": "photo",
     "input_shape": [8, 8, 3],
     "scale": 2,
     "norm_range": [0, 255],
     "photo": {"lr_crop": 8, "shares": [12, 2, 2], "degradation": {"jpeg": [80, 95]}},
+}
+PAIRS = {
+    "source": "picture_pairs",
+    "input_shape": [16, 16, 3],
+    "scale": 1,
+    "norm_range": [0, 255],
+    "picture_pairs": {"size": 16, "jitter": 4, "shares": [12, 2, 2]},
 }
 #: Settings that differ between the two runs: where and how often they write.
 OWN = ("log_dir", "checkpoint_minutes")
@@ -133,7 +141,7 @@ def random_moments(kind, count):
 
 def write_photos(folder, count):
     """Write photographs of 40 × 32 pixels; return their folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         pixels = cv2.resize(rng.integers(0, 256, (5, 4, 3), np.uint8), (32, 40))
@@ -146,6 +154,11 @@ def run_chain(shop, kind, count):
     settings = {**SETTINGS, "model": kind, kind: MODELS[kind]}
     if kind == "srgan":
         settings |= {**PHOTO, "data_dir": write_photos(shop.folder / "photos", 16)}
+    if kind == "pix2pix":
+        pairs = shop.folder / "pairs"
+        settings |= {**PAIRS, "data_dir": pairs}
+        for part in ("input", "target"):
+            write_photos(pairs / part, 16)
     complete(start_training(shop.config(f"{kind}_whole.yml", **settings)))
     config = shop.config(f"{kind}_killed.yml", checkpoint_minutes=1e-9, **settings)
     folder = config.with_suffix("")
@@ -161,9 +174,10 @@ def run_chain(shop, kind, count):
 
 @pytest.fixture(scope="module")
 def chains(open_workshop, tmp_path_factory, tiny_patches):
-    """Both kinds at the same time, on a core each."""
+    """Two kinds at the same time, on a core each."""
     shop = open_workshop(tmp_path_factory.mktemp("kill"), tiny_patches)
-    counts = {"srgan": KILLS - KILLS // 2, "esrgan": KILLS // 2}
+    third = KILLS // 3
+    counts = {"srgan": KILLS - 2 * third, "esrgan": third, "pix2pix": third}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         futures = {kind: pool.submit(run_chain, shop, kind, counts[kind]) for kind in MODELS}
         return {kind: future.result() for kind, future in futures.items()}
