@@ -1,12 +1,14 @@
-"""The networks of `toolbox.model` in PyTorch, at the toolbox's default sizes, for one channel.
+"""The networks of `toolbox.model` in PyTorch, at the toolbox's default sizes.
 
-A generator returns what is added to the bicubic enlargement; a discriminator returns C(x). What
-they learn by stands at the end: the relativistic loss and an Adam step.
+A generator returns what is added to the bicubic enlargement; a discriminator returns C(x). They
+have one channel, those of pix2pix three, and nothing is enlarged there. What they learn by stands
+at the end: the losses on verdicts and an Adam step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -47,6 +49,17 @@ class Dense(nn.Module):
 
 def _conv(count_in: int, count_out: int, size: int, stride: int = 1) -> nn.Module:
     return nn.Conv2d(count_in, count_out, size, stride, padding=size // 2)
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """Normalises a single value too, to its offset, as Keras does; PyTorch refuses it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return as many features as x has."""
+        if x.shape[0] * x.shape[2] * x.shape[3] > 1:
+            return super().forward(x)
+        options = (None, None, True, 0.0, self.eps, False)
+        return torch.batch_norm(x, self.weight, self.bias, *options)
 
 
 def _norm(filters: int) -> nn.Module:
@@ -138,6 +151,102 @@ def _discriminator(size: int, blocks: int, dropout: float = 0.0, filters: int = 
     return nn.Sequential(*layers, nn.Linear(16 * filters, 1))
 
 
+def _normed(layer: nn.Module, filters: int, activation: nn.Module) -> nn.Module:
+    return nn.Sequential(layer, _BatchNorm(filters, eps=1e-5, momentum=0.1), activation)
+
+
+def _conv4(count_in: int, count_out: int, stride: int = 2) -> nn.Module:
+    return nn.Conv2d(count_in, count_out, 4, stride, padding=1, bias=False)
+
+
+def _conv4_up(count_in: int, count_out: int, bias: bool = False) -> nn.Module:
+    return nn.ConvTranspose2d(count_in, count_out, 4, 2, padding=1, bias=bias)
+
+
+class PooledUNet(nn.Module):
+    """The U-Net with max pooling, for pictures whose sides are multiples of ``2 ** depth``."""
+
+    def __init__(self, filters: int = 64, depth: int = 2, channels: int = 3) -> None:
+        super().__init__()
+
+        def level(count_in: int, count_out: int) -> nn.Module:
+            conv = nn.Conv2d(count_in, count_out, 3, padding=1, bias=False)
+            return _normed(conv, count_out, nn.ReLU(inplace=True))
+
+        counts = [filters * 2**number for number in range(depth + 1)]
+        pairs = list(pairwise(counts))
+        self.down = nn.ModuleList(level(a, b) for a, b in pairwise([channels, *counts[:-1]]))
+        self.bottom = level(*pairs[-1])
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(level(2 * a, a) for a, _ in reversed(pairs))
+        self.last = nn.Conv2d(filters, channels, 1)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return pictures of the same size."""
+        kept = []
+        for level in self.down:
+            kept.append(level(x))
+            x = self.pool(kept[-1])
+        x = self.bottom(x)
+        for enlarge, level in zip(self.enlarge, self.up, strict=True):
+            x = level(torch.cat([enlarge(x), kept.pop()], 1))
+        return self.last(x)
+
+
+class StridedUNet(nn.Module):
+    """The paper's U-Net, for pictures whose sides are multiples of ``2 ** depth``."""
+
+    def __init__(
+        self, filters: int = 64, depth: int = 8, dropout: float = 0.5, channels: int = 3
+    ) -> None:
+        super().__init__()
+        counts = [filters * min(2**number, 8) for number in range(depth)]
+        self.down = nn.ModuleList([nn.Sequential(_conv4(channels, filters), _leaky())])
+        for count_in, count_out in pairwise(counts):
+            self.down.append(_normed(_conv4(count_in, count_out), count_out, _leaky()))
+        self.up = nn.ModuleList()
+        count_in = counts[-1]
+        for number, count in reversed(list(enumerate(counts[:-1]))):
+            dropped = dropout and number >= depth - 4
+            layers = [nn.Dropout(dropout)] if dropped else []
+            after = nn.Sequential(*layers, nn.ReLU(inplace=True))
+            self.up.append(_normed(_conv4_up(count_in, count), count, after))
+            count_in = 2 * count
+        self.last = _conv4_up(count_in, channels, bias=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return pictures of the same size."""
+        kept = []
+        for level in self.down:
+            x = level(x)
+            kept.append(x)
+        kept.pop()
+        for level in self.up:
+            x = torch.cat([level(x), kept.pop()], 1)
+        return self.last(x)
+
+
+def _pooled_judge(filters: int = 16, channels: int = 3) -> nn.Module:
+    """Return the discriminator of pix2pix with max pooling."""
+    layers: list[nn.Module] = []
+    count_in = channels
+    for count in (filters * 2**number for number in range(5)):
+        conv = nn.Conv2d(count_in, count, 3, padding=1, bias=False)
+        layers += [_normed(conv, count, nn.ReLU(inplace=True)), nn.MaxPool2d(2, ceil_mode=True)]
+        count_in = count
+    return nn.Sequential(*layers[:-1], _conv(count_in, 1, 3))
+
+
+def _patch_judge(filters: int = 64, channels: int = 6) -> nn.Module:
+    """Return the discriminator of 70 × 70 patches, which sees the generator's input too."""
+    layers: list[nn.Module] = [_conv4(channels, filters), _leaky()]
+    for number, stride in enumerate((2, 2, 1)):
+        count = filters * 2**number
+        layers.append(_normed(_conv4(count, 2 * count, stride), 2 * count, _leaky()))
+    return nn.Sequential(*layers, nn.Conv2d(8 * filters, 1, 4, padding=1))
+
+
 #: From the enlargement to a generator.
 GENERATORS: dict[str, Callable[[int], nn.Module]] = {
     "srcnn": srcnn,
@@ -145,12 +254,21 @@ GENERATORS: dict[str, Callable[[int], nn.Module]] = {
     "espcn": espcn,
     "srgan": srgan,
     "esrgan": esrgan,
+    "pix2pix": lambda scale: PooledUNet(),
+    "pix2pix_paper": lambda scale: StridedUNet(),
 }
 #: From the side of a high-resolution image to a discriminator.
 DISCRIMINATORS: dict[str, Callable[[int], nn.Module]] = {
     "srgan": lambda size: _discriminator(size, blocks=1),
     "esrgan": lambda size: _discriminator(size, blocks=2, dropout=0.4),
+    "pix2pix": lambda size: _pooled_judge(),
+    "pix2pix_paper": lambda size: _patch_judge(),
 }
+
+
+def told(verdict: torch.Tensor, label: float) -> torch.Tensor:
+    """Return how far C(x) is from a label, 1 for true images and 0 for generated ones."""
+    return nn.functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, label))
 
 
 def relativistic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

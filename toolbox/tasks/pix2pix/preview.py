@@ -61,7 +61,9 @@ class DrawingLogger(keras.callbacks.Callback):
         chosen = self.data.sample_indices(self.num_samples)
         x, _ = self.data.sample(len(chosen), indices=list(chosen))
         pictures, truth = self.data.raw_lr_imgs[chosen], self.data.raw_hr_imgs[chosen]
-        drawn = self.normalizer.denorm_funcs(pictures, 1)[1](self.model.predict(x, len(x)))
+        drawn = self.normalizer.denorm_funcs(pictures, 1)[1](
+            self.model.predict(x, batch_size=len(x), verbose=0)
+        )
         columns = {"input": pictures}
         if self.scores:
             assert self.classes is not None
