@@ -260,7 +260,7 @@ def _confusion(summary: Mapping[str, Any], classes: Classes) -> Chart:
 
     def draw(ax: Axes) -> None:
         ax.grid(False)
-        drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         size = 8 if len(found) < 12 else 6
         ax.set_xticks(range(len(found)), [names[i] for i in found], rotation=60, ha="right")
         ax.set_yticks(range(len(present)), [names[i] for i in present])
@@ -278,6 +278,7 @@ def _confusion(summary: Mapping[str, Any], classes: Classes) -> Chart:
         draw,
         "Confusion matrix",
         "Of the pixels of each class (row), how many per cent were taken for which (column).",
+        wide=True,
     )
 
 
