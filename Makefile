@@ -33,7 +33,7 @@ photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, tes
 	$(BIN)/python main.py $(PHOTO)/quick.yml train --overwrite
 	$(BIN)/python main.py $(PHOTO)/quick.yml test
 
-pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, test (5 minutes)
+pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, test (6 minutes)
 	$(BIN)/python -m examples.pix2pix_voc.generate data/voc_shapes --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml train --baselines --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml test
