@@ -127,9 +127,9 @@ def test_a_colour_network_serves_maps(published, workshop):
     np.testing.assert_allclose(fine.reshape(expected.shape), expected, atol=0.1)
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", [task for task in sorted(TASKS) if task != "pix2pix"])
 def test_every_task_takes_a_grey_network(task, published, tmp_path):
-    """A network of one channel becomes a run of any task, which opens."""
+    """A network of one channel becomes a run of any task that enlarges, which opens."""
     log = imported(published[0], tmp_path / "log", "--channels", "1", "--task", task)
     run = Run.open(log)
     assert (run.settings.task, run.networks[0].channels) == (task, 1)

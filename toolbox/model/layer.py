@@ -189,7 +189,8 @@ class PadToMultiple(keras.layers.Layer):
         shape = tf.shape(x)
         for axis in (1, 2):
             size = shape[axis]
-            wanted = -(-size // self.multiple) * self.multiple
+            # Of positive numbers: ONNX rounds a negative quotient the other way.
+            wanted = (size + self.multiple - 1) // self.multiple * self.multiple
             x = tf.gather(x, tf.minimum(tf.range(wanted), size - 1), axis=axis)
         return x
 

@@ -69,22 +69,34 @@ class Normalize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Denormalize(keras.layers.Layer):
-    """Turns the network's output into metres: ``y * factor + summand``, in float32."""
+    """Turns the network's output into metres: ``y * factor + summand``, in float32.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Parameters
+    ----------
+    shared : bool
+        All channels of the output have the constants of the input's first one; for a network whose
+        results have other channels than its inputs.
+    """
+
+    def __init__(self, shared: bool = False, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
+        self.shared = bool(shared)
 
     def call(self, parts: Tensors) -> tf.Tensor:
         """Combine (output, factor, summand), each (N, H, W, C)."""
         y, factor, summand = parts
-        if y.shape[-1] != factor.shape[-1]:  # then all channels have the same constants
+        if self.shared:
             factor, summand = factor[..., :1], summand[..., :1]
         return y * factor + summand
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the output."""
         return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {**super().get_config(), "shared": self.shared}
 
 
 def physical_model(network: keras.Model, normalizer: Normalizer) -> keras.Model:
@@ -106,5 +118,6 @@ def physical_model(network: keras.Model, normalizer: Normalizer) -> keras.Model:
     inputs = keras.Input((None, None, network.channels), name="low_resolution")
     state = {"name": normalizer.name, **normalizer.state()}
     x, factor, summand = Normalize(state, network.scale, name="normalize")(inputs)
-    outputs = Denormalize(name="high_resolution")([network(x), factor, summand])
+    shared = network.out_channels != network.channels
+    outputs = Denormalize(shared, name="high_resolution")([network(x), factor, summand])
     return keras.Model(inputs, outputs, name=f"{network.name}_physical")
