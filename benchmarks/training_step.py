@@ -192,25 +192,13 @@ def measure_toolbox(args: argparse.Namespace) -> Figures:
     return figures
 
 
-def _two_call_step(case: Case, xla: bool) -> Step:
-    """Return an adversarial step that is not fused.
-
-    The generator makes images with ``predict_on_batch``, the discriminator learns from them with
-    ``train_on_batch``, and so does the generator, run again, inside a model that holds the frozen
-    discriminator. Batches lie in memory.
-    """
+def _relativistic(labels: tuple[np.ndarray, np.ndarray]) -> Any:
+    """Return the class of a model that judges two images relative to each other."""
     import keras
 
     from toolbox.model.esrgan import relative
 
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
-    assert case.loss_weights is not None
-    relativistic = case.network == "esrgan"
-    model = case.build()
-    generator = model.generator
-    critic = model.discriminator.discriminator if relativistic else model.discriminator
-    verdicts = (case.batch, *critic.output_shape[1:])
-    labels = np.ones(verdicts, np.float32), np.zeros(verdicts, np.float32)
 
     class Relativistic(keras.Model):
         """Returns the first of two images and adds the loss of taking it for the true one."""
@@ -224,6 +212,27 @@ def _two_call_step(case: Case, xla: bool) -> Step:
             self.add_loss(self.weight * (entropy(labels[0], first) + entropy(labels[1], second)))
             return inputs[0]
 
+    return Relativistic
+
+
+def _two_call_step(case: Case, xla: bool) -> Step:
+    """Return an adversarial step that is not fused.
+
+    The generator makes images with ``predict_on_batch``, the discriminator learns from them with
+    ``train_on_batch``, and so does the generator, run again, inside a model that holds the frozen
+    discriminator. Batches lie in memory.
+    """
+    import keras
+
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    assert case.loss_weights is not None
+    relativistic = case.network == "esrgan"
+    model = case.build()
+    generator = model.generator
+    critic = model.discriminator.discriminator if relativistic else model.discriminator
+    verdicts = (case.batch, *critic.output_shape[1:])
+    labels = np.ones(verdicts, np.float32), np.zeros(verdicts, np.float32)
+
     def seen(lr: Any, imgs: Any) -> Any:
         return [lr, imgs] if case.conditional else imgs
 
@@ -231,9 +240,10 @@ def _two_call_step(case: Case, xla: bool) -> Step:
     lr = keras.Input((low, low, case.channels))
     hr, other = (keras.Input((high, high, case.channels)) for _ in range(2))
     if relativistic:
-        judge, d_loss = Relativistic(critic), {}
+        judging = _relativistic(labels)
+        judge, d_loss = judging(critic), {}
         weight = case.loss_weights[1] / case.loss_weights[0]
-        gan = keras.Model([lr, hr], Relativistic(critic, weight)([generator(lr), hr]))
+        gan = keras.Model([lr, hr], judging(critic, weight)([generator(lr), hr]))
         g_loss: dict[str, Any] = {"loss": case.loss}
     else:
         known = [lr] if case.conditional else []

@@ -135,6 +135,13 @@ def test_every_task_takes_a_grey_network(task, published, tmp_path):
     assert (run.settings.task, run.networks[0].channels) == (task, 1)
 
 
+def test_a_task_of_one_size_refuses_a_network_that_enlarges(published, tmp_path):
+    """pix2pix draws pictures as large as its inputs."""
+    arguments = "-o", tmp_path / "log", "--channels", "1", "--task", "pix2pix"
+    in_process(importer, published[0], *arguments).refused("scale must be 1 with source voc")
+    assert not (tmp_path / "log").exists()
+
+
 def test_imported_run_is_not_overwritten_unasked(published, workshop):
     """A folder that holds a run is left alone without --overwrite."""
     log = imported(published[0], workshop.folder / "log")
