@@ -323,6 +323,11 @@ class PictureCrops(CropStream):
         Seed of order, places and augmentation.
     sample : (numpy.ndarray, numpy.ndarray)
         Fixed crops that stand for all.
+
+    Raises
+    ------
+    ConfigError
+        If an epoch is smaller than a batch.
     """
 
     def __init__(
@@ -339,6 +344,11 @@ class PictureCrops(CropStream):
         self.pictures, self.patch_size, self.repeats = pictures, patch_size, repeats
         self.batch_size, self.seed = batch_size, seed
         self.num_imgs = len(pictures) * repeats
+        if batch_size > self.num_imgs:
+            raise ConfigError(
+                f"batch_size must not exceed the {len(pictures)} {pictures.word} × {repeats} "
+                f"repeats; received {batch_size}. Lower it or raise repeats."
+            )
         self.raw_lr_imgs, self.raw_hr_imgs = sample
         self._norm_func = norm_func
         self._augmenter = augmenter

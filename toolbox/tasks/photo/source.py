@@ -221,11 +221,6 @@ class PhotoSource(Source):
             return super().batches(split, norm_func, batch_size, augmenter, seed)
         photos = self.photos("train")
         self._look_for_test()
-        if batch_size > len(photos) * self.repeats:
-            raise ConfigError(
-                f"batch_size must not exceed the {len(photos)} photographs × {self.repeats} "
-                f"repeats; received {batch_size}. Lower it or raise photo.repeats."
-            )
         batches = PhotoCrops(
             photos,
             self.lr_crop,

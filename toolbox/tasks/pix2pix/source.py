@@ -166,11 +166,6 @@ class PairSource(Source):
             return super().batches(split, norm_func, batch_size, augmenter, seed)
         pairs = self.pairs("train")
         self._look_for_test()
-        if batch_size > len(pairs) * self.repeats:
-            raise ConfigError(
-                f"batch_size must not exceed the {len(pairs)} pairs × {self.repeats} repeats; "
-                f"received {batch_size}. Lower it or raise repeats."
-            )
         return PictureCrops(
             pairs,
             self.size,
