@@ -5,11 +5,12 @@ import pytest
 import yaml
 
 from toolbox.model_card import write_model_card
+from toolbox.normalizer import IdentityNormalizer
 from toolbox.predict_settings import PredictOptions, PredictParams
 from toolbox.registry import SOURCES, TASKS
 from toolbox.settings import UserParams, from_the_data
 from toolbox.task import Source, Task, every_task, open_task, task_of_source
-from toolbox.training.run_folder import RUN_FILES
+from toolbox.training.run_folder import RUN_FILES, RunFolder
 
 NAMES = sorted(TASKS)
 
@@ -90,6 +91,18 @@ def test_records_are_files_of_the_run(task):
     """They are names of their own, so that --overwrite and a new run know them."""
     assert not set(task.run_files) & set(RUN_FILES)
     assert all("/" not in name and "*" not in name for name in task.run_files)
+
+
+def test_overwriting_removes_the_files_of_all_tasks(task, settings, tmp_path):
+    """Files that two tasks call alike are removed once; the run's own are written anew."""
+    settings.log_dir = str(tmp_path / "log")
+    left = {name for other in every_task() for name in other.run_files}
+    for name in left:
+        (tmp_path / "log").mkdir(exist_ok=True)
+        (tmp_path / "log" / name).touch()
+    one = dict.fromkeys(task.run_files[:1], "new")
+    RunFolder(settings).prepare(one, IdentityNormalizer(), overwrite=True)
+    assert {path.name for path in (tmp_path / "log").iterdir()} & left == set(one)
 
 
 def test_a_card_of_a_run_that_knows_nothing(task, tmp_path):

@@ -9,17 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from toolbox.data_generator import CropStream, Pair, even_places
+from toolbox.data_generator import Pair, even_places
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.picture import SUFFIXES
 from toolbox.progress import progress
-
-if TYPE_CHECKING:
-    from toolbox.augment import Augmenter
 
 #: Number of a file, row and column.
 Place = tuple[int, int, int]
@@ -300,74 +297,6 @@ class PictureSet(ABC, Generic[File, Loaded]):
             for name, reason in self.left_out.items()
         ]
         return used + lost
-
-
-class PictureCrops(CropStream):
-    """Training batches: square crops at random places of the pictures of a set.
-
-    Parameters
-    ----------
-    pictures : PictureSet
-        The pictures.
-    patch_size : int
-        Side of a crop of the first pictures.
-    repeats : int
-        Crops of each file in an epoch.
-    batch_size : int
-        Pairs in a batch.
-    norm_func : callable
-        ``norm_func(x, y) -> (x, y)``.
-    augmenter : toolbox.augment.Augmenter, optional
-        Applied before the crops are normalised.
-    seed : int
-        Seed of order, places and augmentation.
-    sample : (numpy.ndarray, numpy.ndarray)
-        Fixed crops that stand for all.
-
-    Raises
-    ------
-    ConfigError
-        If an epoch is smaller than a batch.
-    """
-
-    def __init__(
-        self,
-        pictures: PictureSet[Any, Any],
-        patch_size: int,
-        repeats: int,
-        batch_size: int,
-        norm_func: Callable[[np.ndarray, np.ndarray], Pair],
-        augmenter: Augmenter | None,
-        seed: int,
-        sample: Pair,
-    ) -> None:
-        self.pictures, self.patch_size, self.repeats = pictures, patch_size, repeats
-        self.batch_size, self.seed = batch_size, seed
-        self.num_imgs = len(pictures) * repeats
-        if batch_size > self.num_imgs:
-            raise ConfigError(
-                f"batch_size must not exceed the {len(pictures)} {pictures.word} × {repeats} "
-                f"repeats; received {batch_size}. Lower it or raise repeats."
-            )
-        self.raw_lr_imgs, self.raw_hr_imgs = sample
-        self._norm_func = norm_func
-        self._augmenter = augmenter
-
-    def rooms(self) -> np.ndarray:
-        """Return rows and columns of the first pictures."""
-        return self.pictures.sizes
-
-    def crops(self, places: Sequence[Place]) -> Pair:
-        """Return the crops at (file, row, column), 0 to 255."""
-        return self.pictures.crops(places, self.patch_size)
-
-    def shaping(self) -> tuple[Any, ...]:
-        """Return what shapes the crops, but for the seed."""
-        return (self.patch_size, self.repeats)
-
-    def fingerprint(self) -> int:
-        """Return a checksum of all pixels and of what shapes the crops."""
-        return zlib.crc32(repr(self.shaping()).encode(), self.pictures.checksum)
 
 
 def _in_parallel(read: Callable[[Any], Any], files: Sequence[Any], what: str) -> Iterator[Any]:

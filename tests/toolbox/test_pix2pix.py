@@ -510,11 +510,11 @@ def test_pairs_of_voc(voc):
     """Squares to learn from; the test measures pictures as they are."""
     opened = VocSource(str(voc), size=32)
     name = opened.files("train")[0].name
-    picture, target = opened.pairs("train").pair(0)
+    picture, target = opened.pictures("train").pair(0)
     assert (picture.shape, target.shape) == ((32, 32, 3), (32, 32, 1))
     ids = np.asarray(Image.open(voc / PLACES / "SegmentationClass" / f"{name}.png"))
     np.testing.assert_array_equal(target, resized(ids[..., None], (32, 32), "nearest"))
-    whole = opened.pairs("test", whole=True).pair(0)
+    whole = opened.pictures("test", whole=True).pair(0)
     assert (whole.picture.shape, whole.target.shape) == ((20, 24, 3), (20, 24, 1))
 
 
@@ -567,7 +567,7 @@ def test_bad_pairs_are_left_out_and_named(voc):
     strange[0, 0] = 77
     add(voc, two, some_pixels(20, 24), strange)
     (voc / PLACES / "JPEGImages" / f"{three}.jpg").write_bytes(b"\xff\xd8\xff")
-    pairs = opened.pairs("train")
+    pairs = opened.pictures("train")
     assert len(pairs) == 13
     assert set(pairs.left_out) == {one, two, three}
     size = rf"{one}\.png: 20 × 24 pixels; its picture {one}\.jpg has 24 × 20"
@@ -587,7 +587,7 @@ def test_grey_pictures_become_colour(voc):
     name = opened.files("train")[0].name
     grey = some_pixels(20, 24)[..., 0]
     write(voc / PLACES / "JPEGImages" / f"{name}.jpg", grey)
-    picture = opened.pairs("train").pair(0).picture
+    picture = opened.pictures("train").pair(0).picture
     assert picture.shape == (16, 16, 3)
     np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
 
@@ -669,11 +669,11 @@ def test_crops_need_large_pictures(voc):
     with pytest.raises(
         DataError, match=r"none of the 16 pairs for train.*24 × 20 .*32 are needed.*fit: resize"
     ):
-        opened.pairs("train")
-    assert len(opened.pairs("test", whole=True)) == 2
+        opened.pictures("train")
+    assert len(opened.pictures("test", whole=True)) == 2
     for name in (file.name for file in opened.files("train")[:5]):
         add(voc, name, some_pixels(40, 50), some_ids(40, 50))
-    assert len(opened.pairs("train")) == 5
+    assert len(opened.pictures("train")) == 5
     assert opened.batches("train", NORM, 4).batch(0)[0].shape == (4, 32, 32, 3)
 
 
@@ -682,7 +682,7 @@ def test_tiny_pictures_can_be_resized(voc):
     opened = VocSource(str(voc), size=16)
     name = opened.files("train")[0].name
     add(voc, name, some_pixels(9, 24), some_ids(9, 24))
-    assert "set fit: resize" not in opened.pairs("train").left_out.get(name, "")
+    assert "set fit: resize" not in opened.pictures("train").left_out.get(name, "")
 
 
 def test_more_in_a_batch_than_there_are(voc):
@@ -697,7 +697,7 @@ def test_validation_is_fixed(voc):
     flips = Augmenter([("flip", {"horizontal": True, "vertical": True})])
     batches = opened.batches("validation", NORM, 4, flips)
     assert batches.num_imgs == 2
-    expected = opened.pairs("validation").pair(0).picture
+    expected = opened.pictures("validation").pair(0).picture
     np.testing.assert_allclose(batches.evaluation_batch(0)[0][0] * 255, expected, atol=1e-4)
 
 
@@ -768,7 +768,7 @@ def test_side_by_side(tmp_path, layout, first):
         write(tmp_path / f"{i}.png", both)
     write(tmp_path / "odd.png", some_pixels(20, 35))
     opened = FolderSource(str(tmp_path), layout=layout, size=16, fit="crop", shares=(1, 0, 0))
-    pairs = opened.pairs("train", whole=True)
+    pairs = opened.pictures("train", whole=True)
     assert len(pairs) == 9
     assert "must have an even width together; received 35" in pairs.left_out["odd"]
     picture, target = pairs.pair(0)
@@ -782,7 +782,7 @@ def test_only_odd_widths(tmp_path):
     write(tmp_path / "odd.png", some_pixels(20, 35))
     opened = FolderSource(str(tmp_path), layout="left_to_right", shares=(1, 0, 0))
     with pytest.raises(DataError, match=r"none of the 1 pairs.*even width together; received 35"):
-        opened.pairs("train")
+        opened.pictures("train")
 
 
 @pytest.mark.parametrize("name", ["validation", "val"])
@@ -803,7 +803,7 @@ def test_nothing_to_test(folders):
     [note] = opened.notes
     assert note.startswith("WARNING: a test of this run will fail: picture_pairs.shares must leave")
     with pytest.raises(ConfigError, match=r"leave a pair for test; received \[8, 2, 0\] for 10"):
-        opened.pairs("test")
+        opened.pictures("test")
 
 
 @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -1, 1)])
@@ -824,7 +824,7 @@ def test_folders_with_classes(tmp_path, form):
         palette = classes.table if form == "palette" else None
         write(tmp_path / "target" / f"{i}.png", pixels, palette)
     opened = FolderSource(str(tmp_path), size=16, classes=THREE, target="classes")
-    pairs = opened.pairs("train", whole=True)
+    pairs = opened.pictures("train", whole=True)
     assert len(pairs) == 8
     for number, file in enumerate(pairs.files):
         np.testing.assert_array_equal(pairs.pair(number).target[..., 0], ids[int(file.name)])
@@ -834,7 +834,7 @@ def test_folders_with_classes(tmp_path, form):
 def test_channels(folders):
     """Colour becomes grey, on either side."""
     opened = FolderSource(str(folders), size=16, input_channels=1, target_channels=1, fit="crop")
-    picture, target = opened.pairs("train").pair(0)
+    picture, target = opened.pictures("train").pair(0)
     assert picture.shape == target.shape == (20, 18, 1)
     assert np.abs(picture.astype(int) + target - 255).max() <= 1
 

@@ -45,7 +45,8 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         patterns = [*RUN_FILES, *(name for task in every_task() for name in task.run_files)]
-        return [path for pattern in patterns for path in self.path.glob(pattern)]
+        # Two tasks may call a file alike.
+        return list(dict.fromkeys(p for pattern in patterns for p in self.path.glob(pattern)))
 
     def refuse_other_run(self, may_hold: Iterable[str] = (), overwrite: bool = False) -> None:
         """Refuse a folder that holds a run already.

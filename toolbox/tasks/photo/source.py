@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import io
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
-from toolbox.augment import Augmenter
-from toolbox.config import Count, Float, Weight
-from toolbox.data_generator import Batches, Pair
+from toolbox.config import Count, Weight
+from toolbox.data_generator import Pair
 from toolbox.data_loader import SPLITS
-from toolbox.errors import ConfigError, DataError
-from toolbox.picture_set import PictureCrops, as_counts, checked_shares, dealt, to_pixels
+from toolbox.errors import ConfigError
+from toolbox.picture_set import as_counts, checked_shares, dealt, to_pixels
+from toolbox.picture_source import MEASURED_SIDE, MOST_CROPS, Gigabytes, PictureCrops, PictureSource
 from toolbox.resize import Reduction
-from toolbox.task import NormFunc, Source
 from toolbox.tasks.photo.degrade import Degradation, degrade
 from toolbox.tasks.photo.photos import PhotoFile, PhotoPair, Photos, pair_photos
 
 #: Which photographs a run learned from, and which it left out.
 PHOTO_REPORT = "photos.csv"
-#: Crops that validation and samples hold at most.
-_MOST_CROPS = 256
-#: Photographs whose crops stand for all training data where a few are enough.
-_SAMPLED = 16
-#: Smallest low-resolution side of a photograph that is only measured: SSIM needs 11 pixels.
-_MEASURED_SIDE = 16
-
-Gigabytes = Annotated[Float, Field(gt=0)]
 
 
 class PhotoCrops(PictureCrops):
@@ -49,7 +37,7 @@ class PhotoCrops(PictureCrops):
         return (*super().shaping(), self.degradation)
 
 
-class PhotoSource(Source):
+class PhotoSource(PictureSource[Photos]):
     """What ``source: photo`` in a YAML file means: folders of photographs.
 
     If `data_dir` holds the folders ``train``, ``validation`` and ``test``, these are the splits;
@@ -91,8 +79,9 @@ class PhotoSource(Source):
         If a folder is missing or holds no photograph that can be used.
     """
 
-    norm_range: ClassVar[tuple[float, float]] = (0.0, 255.0)  # type: ignore[misc]
     free_settings: ClassVar[tuple[str, ...]] = ("lr_dir", "memory_gb")
+    section = "photo"
+    table = (PHOTO_REPORT, "photo", ("lr_width", "lr_height"))
 
     def __init__(
         self,
@@ -109,9 +98,8 @@ class PhotoSource(Source):
         memory_gb: Gigabytes = 4.0,
         degradation: Degradation | None = None,
     ) -> None:
-        super().__init__(data_dir, sr_scale or 2)
-        if not self.data_dir.is_dir():
-            raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
+        self.scale = sr_scale or 2
+        super().__init__(data_dir, self.scale, lr_crop, repeats, memory_gb)
         if lr_dir is None and all((self.data_dir / name).is_dir() for name in ("HR", "LR")):
             raise ConfigError(
                 f"data_dir {data_dir}: holds the folders HR and LR of downscale, and a photograph "
@@ -120,20 +108,17 @@ class PhotoSource(Source):
             )
         self.lr_dir = None if lr_dir is None else self.data_dir / lr_dir
         self.shares = checked_shares(shares, "photo.shares")
-        self.lr_crop, self.repeats, self.validation_crops = lr_crop, repeats, validation_crops
-        self.channels = channels
+        self.validation_crops = validation_crops
         self.degradation: dict[str, Any] | None = None
         if degradation is not None:  # what was checked is a plain mapping again
             self.degradation = Degradation.model_validate(degradation).model_dump()
         self._options: dict[str, Any] = {
-            "scale": self.sr_scale,
+            "scale": self.scale,
             "channels": channels,
             "method": downscale,
-            "memory": memory_gb * 1e9,
+            "memory": self.memory,
         }
-        self._side = 2 * lr_crop if resize else None
-        self._opened: dict[str, Photos] = {}
-        self._untested: list[str] = []
+        self._resized = 2 * lr_crop if resize else None
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
@@ -160,29 +145,19 @@ class PhotoSource(Source):
             },
         }
 
-    @property
-    def notes(self) -> list[str]:  # type: ignore[override]
-        """Lines a program should print, about what was opened so far."""
-        return [note for photos in self._opened.values() for note in photos.note()] + self._untested
+    def open(self, split: str, whole: bool) -> Photos:
+        """Read the photographs of a split; whole ones are neither resized, nor too small."""
+        return Photos(
+            self.files(split),
+            **self._options,
+            side=None if whole else self._resized,
+            smallest=MEASURED_SIDE if whole else self.side,
+            what=f"photographs for {split}",
+        )
 
     def photos(self, split: str) -> Photos:
-        """Return the photographs of a split, read when first asked for.
-
-        Parameters
-        ----------
-        split : {'train', 'validation', 'test'}
-            Which data. Photographs of the test are neither resized nor cropped, and may be small.
-        """
-        if split not in self._opened:
-            measured = split == "test"
-            self._opened[split] = Photos(
-                self._files(split),
-                **self._options,
-                side=None if measured else self._side,
-                smallest=_MEASURED_SIDE if measured else self.lr_crop,
-                what=f"photographs for {split}",
-            )
-        return self._opened[split]
+        """Return the photographs of a split: train, validation, or whole ones of the test."""
+        return self.pictures(split, split == "test")
 
     def pair(self, split: str, number: int) -> PhotoPair:
         """Return a whole photograph of a split at both sizes, degraded if that is set."""
@@ -192,69 +167,18 @@ class PhotoSource(Source):
         low = self._degraded(as_counts(pair.low)[None], number)[0]
         return PhotoPair(to_pixels(low, pair.low.dtype), pair.high)
 
-    def train(self) -> Pair:
-        """Return fixed crops of some photographs: (N, h, w, C) and (N, H, W, C), 0 to 255."""
-        return self._sampled
-
-    @functools.cached_property
-    def _sampled(self) -> Pair:
-        return self._fixed("train", 1, _SAMPLED)
-
-    def validation(self) -> Pair:
-        """Return fixed crops of all photographs, as `train`."""
-        return self._fixed("validation", self.validation_crops)
-
-    def test(self) -> Pair:
-        """Return fixed crops of all photographs, as `train`; `pair` returns them whole."""
-        return self._fixed("test", self.validation_crops)
-
-    def batches(
-        self,
-        split: str,
-        norm_func: NormFunc,
-        batch_size: int,
-        augmenter: Augmenter | None = None,
-        seed: int = 0,
-    ) -> Batches:
-        """Return random crops for training, the fixed ones for validation."""
-        if split != "train":
-            return super().batches(split, norm_func, batch_size, augmenter, seed)
-        photos = self.photos("train")
-        self._look_for_test()
-        batches = PhotoCrops(
-            photos,
-            self.lr_crop,
-            self.repeats,
-            batch_size,
-            norm_func,
-            augmenter,
-            seed,
-            self._sampled,
-        )
+    def serve(self, *arguments: Any) -> PhotoCrops:
+        """Return what serves training batches, degraded if that is set."""
+        batches = PhotoCrops(*arguments)
         batches.degradation = self.degradation
         return batches
 
-    def _look_for_test(self) -> None:
-        """Note that a test will find no photographs, before a training run of hours."""
-        try:
-            self._files("test")
-        except (ConfigError, DataError) as error:
-            self._untested = [f"WARNING: a test of this run will fail: {error}"]
-
-    def records(self) -> dict[str, str]:
-        """Return ``photos.csv``: every photograph of training and validation, used or left out."""
-        size = "lr_width", "lr_height"
-        opened = self._opened.items()
-        rows = [row for split, photos in opened for row in photos.rows(split, "photo", size)]
-        text = io.StringIO()
-        pd.DataFrame(rows).to_csv(text, index=False)
-        return {PHOTO_REPORT: text.getvalue()}
-
-    def _files(self, split: str) -> list[PhotoFile]:
+    def files(self, split: str) -> list[PhotoFile]:
+        """Return the photographs of a split."""
         if (self.data_dir / "train").is_dir():
             low = None if self.lr_dir is None else self.lr_dir / split
-            return pair_photos(self.data_dir / split, low, self.sr_scale or 2)
-        files = pair_photos(self.data_dir, self.lr_dir, self.sr_scale or 2)
+            return pair_photos(self.data_dir / split, low, self.scale)
+        files = pair_photos(self.data_dir, self.lr_dir, self.scale)
         chosen = dealt(files, self.shares, SPLITS.index(split))
         if not chosen:
             raise ConfigError(
@@ -263,11 +187,12 @@ class PhotoSource(Source):
             )
         return chosen
 
-    def _fixed(self, split: str, each: int, limit: int | None = None) -> Pair:
-        """Return crops of a regular grid, some of each photograph."""
+    def fixed(self, split: str, most: int | None = None) -> Pair:
+        """Return crops of a regular grid: (N, h, w, C) and (N, H, W, C), 0 to 255."""
         photos = self.photos(split)
-        size = min(self.lr_crop, int(photos.sizes.min()))
-        low, high = photos.even_crops(size, each, limit or _MOST_CROPS)
+        size = min(self.side, int(photos.sizes.min()))
+        each = self.validation_crops if most is None else 1
+        low, high = photos.even_crops(size, each, most or MOST_CROPS)
         return self._degraded(low, 0), high
 
     def _degraded(self, low: np.ndarray, number: int) -> np.ndarray:

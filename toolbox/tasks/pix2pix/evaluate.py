@@ -64,7 +64,7 @@ class DrawingTest:
 
     def __init__(self, run: Run, source: PairSource, split: str) -> None:
         self.run, self.source, self.split = run, source, split
-        self.pairs = source.pairs(split, whole=True)
+        self.pairs = source.pictures(split, whole=True)
         self.classes = source.classes
         self.rows: list[dict[str, Any]] = []
         self.examples: list[Example] = []

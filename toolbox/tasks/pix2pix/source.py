@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import json
-from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
-from toolbox.augment import Augmenter
-from toolbox.config import Count, Float, Int, Weight
-from toolbox.data_generator import Batches, Pair
+from toolbox.config import Count, Int, Weight
+from toolbox.data_generator import Pair
 from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError
-from toolbox.picture_set import (
-    PictureCrops,
-    checked_shares,
-    dealt,
-    find_pictures,
-    listed,
-    refuse_lonely,
-)
-from toolbox.task import NormFunc, Source
+from toolbox.picture_set import checked_shares, dealt, find_pictures, listed, refuse_lonely
+from toolbox.picture_source import MEASURED_SIDE, MOST_CROPS, Gigabytes, PictureSource
 from toolbox.tasks.pix2pix.classes import VOID, Classes, named_classes, voc_classes
 from toolbox.tasks.pix2pix.pairs import Content, Half, PairFile, PicturePairs
 
@@ -34,20 +22,14 @@ from toolbox.tasks.pix2pix.pairs import Content, Half, PairFile, PicturePairs
 PAIR_REPORT = "pairs.csv"
 #: Names of the classes, and how many pixels of each the training pictures hold.
 CLASS_REPORT = "classes.json"
-#: Crops that validation and samples hold at most.
-_MOST_CROPS, _SAMPLED = 256, 16
-#: Smallest picture that is only measured: SSIM needs 11 pixels.
-_MEASURED_SIDE = 16
-
 Size = Annotated[Count, Field(ge=16, le=4096)]
 Fit = Literal["resize", "crop"]
 Target = Literal["colours", "classes"]
 Channels = Literal[3, 1]
 Byte = Annotated[Int, Field(ge=0, le=255)]
-Gigabytes = Annotated[Float, Field(gt=0)]
 
 
-class PairSource(Source):
+class PairSource(PictureSource[PicturePairs]):
     """What both sources share: geometry, batches, records.
 
     A subclass sets `content` and writes `files`.
@@ -72,7 +54,7 @@ class PairSource(Source):
         How much of the pictures may stay in memory.
     """
 
-    norm_range: ClassVar[tuple[float, float]] = (0.0, 255.0)  # type: ignore[misc]
+    table = (PAIR_REPORT, "pair", ("width", "height"))
     content: Content
 
     def __init__(
@@ -86,108 +68,37 @@ class PairSource(Source):
         target: Target,
         memory_gb: float,
     ) -> None:
-        super().__init__(data_dir, sr_scale or 1)
-        if not self.data_dir.is_dir():
-            raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
-        self.size, self.fit, self.jitter, self.repeats = size, fit, jitter, repeats
-        self.target = target
-        self._memory = memory_gb * 1e9
-        self._opened: dict[tuple[str, bool], PicturePairs] = {}
-        self._untested: list[str] = []
-
-    @abstractmethod
-    def files(self, split: str) -> list[PairFile]:
-        """Return the pairs of a split: train, validation or test."""
+        super().__init__(data_dir, sr_scale or 1, size, repeats, memory_gb)
+        self.fit, self.jitter, self.target = fit, jitter, target
 
     @property
     def classes(self) -> Classes | None:
         """The classes of the targets, if these are class maps."""
         return self.content.classes
 
-    @property
-    def notes(self) -> list[str]:  # type: ignore[override]
-        """Lines a program should print, about what was opened so far."""
-        return [note for pairs in self._opened.values() for note in pairs.note()] + self._untested
-
-    def pairs(self, split: str, whole: bool = False) -> PicturePairs:
-        """Return the pairs of a split, read when first asked for.
-
-        Parameters
-        ----------
-        split : {'train', 'validation', 'test'}
-            Which data.
-        whole : bool
-            As they are in their files, to be measured; else as the network learns from them.
-        """
-        key = split, whole
-        if key not in self._opened:
-            resizes, crops = (self.fit == fit and not whole for fit in ("resize", "crop"))
-            self._opened[key] = PicturePairs(
-                self.files(split),
-                self.content,
-                side=self.size + self._extra(split) if resizes else None,
-                smallest=self.size if crops else _MEASURED_SIDE if whole else 1,
-                encoded=self.target == "colours",
-                memory=self._memory,
-                what=f"pairs for {split}",
-                advice=", lower size, or set fit: resize" if crops else "",
-            )
-        return self._opened[key]
-
-    def _extra(self, split: str) -> int:
-        return self.jitter if split == "train" else 0
-
-    def train(self) -> Pair:
-        """Return squares of some pairs: (N, H, W, C) and (N, H, W, D), 0 to 255 or ids."""
-        return self._sampled
-
-    @functools.cached_property
-    def _sampled(self) -> Pair:
-        return self.pairs("train").even_crops(self.size, 1, _SAMPLED)
-
-    def validation(self) -> Pair:
-        """Return a square of each of up to 256 pairs, as `train`."""
-        return self.pairs("validation").even_crops(self.size, 1, _MOST_CROPS)
-
-    def test(self) -> Pair:
-        """Return a square of each of up to 256 pairs; a test measures them whole, see `pairs`."""
-        return self.pairs("test").even_crops(self.size, 1, _MOST_CROPS)
-
-    def batches(
-        self,
-        split: str,
-        norm_func: NormFunc,
-        batch_size: int,
-        augmenter: Augmenter | None = None,
-        seed: int = 0,
-    ) -> Batches:
-        """Return random squares for training, fixed ones for validation."""
-        if split != "train":
-            return super().batches(split, norm_func, batch_size, augmenter, seed)
-        pairs = self.pairs("train")
-        self._look_for_test()
-        return PictureCrops(
-            pairs,
-            self.size,
-            self.repeats,
-            batch_size,
-            norm_func,
-            augmenter,
-            seed,
-            self._sampled,
+    def open(self, split: str, whole: bool) -> PicturePairs:
+        """Read the pairs of a split, to be measured if `whole`."""
+        resizes, crops = (self.fit == fit and not whole for fit in ("resize", "crop"))
+        jitter = self.jitter if split == "train" else 0
+        return PicturePairs(
+            self.files(split),
+            self.content,
+            side=self.side + jitter if resizes else None,
+            smallest=self.side if crops else MEASURED_SIDE if whole else 1,
+            encoded=self.target == "colours",
+            memory=self.memory,
+            what=f"pairs for {split}",
+            advice=", lower size, or set fit: resize" if crops else "",
         )
 
-    def _look_for_test(self) -> None:
-        """Note that a test will find nothing, before a training run of hours."""
-        try:
-            self.files("test")
-        except (ConfigError, DataError) as error:
-            self._untested = [f"WARNING: a test of this run will fail: {error}"]
+    def fixed(self, split: str, most: int | None = None) -> Pair:
+        """Return a square of each pair: (N, H, W, C) and (N, H, W, D), 0 to 255 or ids."""
+        return self.pictures(split).even_crops(self.side, 1, most or MOST_CROPS)
 
     def class_pixels(self) -> np.ndarray:
         """Return how many pixels of each class the training targets hold, and of void at last."""
         assert self.classes is not None
-        pairs = self.pairs("train")
+        pairs = self.pictures("train")
         counts = np.zeros(256, np.int64)
         for number in range(len(pairs)):
             counts += np.bincount(pairs.pair(number).target.ravel(), minlength=256)
@@ -195,12 +106,7 @@ class PairSource(Source):
 
     def records(self) -> dict[str, str]:
         """Return the table of pairs, and names and sizes of the classes."""
-        size = "width", "height"
-        opened = self._opened.items()
-        rows = [row for (split, _), pairs in opened for row in pairs.rows(split, "pair", size)]
-        text = io.StringIO()
-        pd.DataFrame(rows).to_csv(text, index=False)
-        found = {PAIR_REPORT: text.getvalue()}
+        found = super().records()
         if self.classes is not None:
             *pixels, void = self.class_pixels().tolist()
             content = {
@@ -249,7 +155,7 @@ class VocSource(PairSource):
     Everingham et al. 2010, doi:10.1007/s11263-009-0275-4.
     """
 
-    free_settings: ClassVar[tuple[str, ...]] = ("memory_gb",)
+    section = "voc"
 
     def __init__(
         self,
@@ -366,7 +272,7 @@ class FolderSource(PairSource):
         See `PairSource`.
     """
 
-    free_settings: ClassVar[tuple[str, ...]] = ("memory_gb",)
+    section = "picture_pairs"
 
     def __init__(
         self,
