@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 DEMO := examples/quickstart
 PHOTO := examples/photo_srgan
 PIX2PIX := examples/pix2pix_voc
+PHASES := examples/surgical_phase
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo photo pix2pix test test-kill check format clean
+.PHONY: help demo photo pix2pix phases test test-kill check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,15 @@ pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, tes
 	$(BIN)/python -m examples.pix2pix_voc.generate data/voc_shapes --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml train --baselines --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml test
+
+$(VENV)/video: $(VENV)/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[video]'
+	touch $@
+
+phases: $(VENV)/video  ## phases of made-up operations: draw videos, train, test (6 minutes)
+	$(BIN)/python -m examples.surgical_phase.generate data/phase_clips --overwrite
+	$(BIN)/python main.py $(PHASES)/clips.yml train --overwrite
+	$(BIN)/python main.py $(PHASES)/clips.yml test
 
 test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal

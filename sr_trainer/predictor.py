@@ -25,6 +25,7 @@ class Predictor:
         self.run = run
         self.overwrite = overwrite
         self.files = run.task.predictor(run)
+        self._mark = run.task.mark.format(scale=run.scale)
 
     def predict(self, source: str, output: str | None = None) -> list[Path]:
         """Enhance a file, or every file of a folder that the task knows.
@@ -53,7 +54,7 @@ class Predictor:
         if not path.is_dir():
             return [self._predict_file(path, self._target(path, output))]
         path = path.resolve()
-        folder = Path(output) if output else path.with_name(f"{path.name}_x{self.run.scale}")
+        folder = Path(output) if output else path.with_name(f"{path.name}_{self._mark}")
         files = self._files_in(path, folder.resolve())
         if not files:
             raise DataError(
@@ -103,7 +104,7 @@ class Predictor:
         return done
 
     def _target(self, path: Path, output: str | None) -> Path:
-        name = f"{path.stem}_x{self.run.scale}{self.files.suffix(path)}"
+        name = f"{path.stem}_{self._mark}{self.files.suffix(path)}"
         if output is None:
             return path.with_name(name)
         is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))

@@ -77,7 +77,7 @@ class Trainer:
         The data.
     train_data_generator, validation_data_generator : toolbox.data_generator.Batches
         What serves the batches.
-    facts : dict of str to float
+    facts : dict
         What the data tell losses and metrics.
 
     Raises
@@ -259,10 +259,10 @@ class Trainer:
         for name, value in self.facts.items():
             # States of former versions may not know it.
             former = value if start is None else start.facts.get(name, value)
-            if not math.isclose(former, value, rel_tol=1e-6):
+            if np.shape(former) != np.shape(value) or not np.allclose(former, value, rtol=1e-6):
                 raise DataError(
-                    f"{p.data_dir}: {name} must be {former:g} as in the run to be resumed; "
-                    f"received {value:g}. Mend dataset.json or the files, or train anew with "
+                    f"{p.data_dir}: {name} must be {_told(former)} as in the run to be resumed; "
+                    f"received {_told(value)}. Mend dataset.json or the files, or train anew with "
                     f"--overwrite."
                 )
         if start is None and p.fname_model_weights is not None:
@@ -493,6 +493,10 @@ def _best(history: keras.callbacks.History, u_params: UserParams) -> int | None:
 
 def _largest_divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
+
+
+def _told(fact: Any) -> str:
+    return ", ".join(f"{value:g}" for value in np.ravel(fact))
 
 
 def _range_of(hr: np.ndarray) -> tuple[float, float]:

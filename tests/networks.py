@@ -31,7 +31,10 @@ KNOWN: dict[str, dict[str, Any]] = {
     "edgeformer_edsr": {"filters": 4, "num_residual_blocks": 1, **STAGE},
     "edgeformer_edsr_light": {"filters": 4, "num_residual_blocks": 1, **STAGE},
     "edgeformer_rdn": {**DENSE, "num_dense_blocks": 1, "num_layers": 1, **STAGE},
+    "surgical_phase": {"num_classes": 3, "backbone": "MobileNet", "width": 8, "heads": 2},
 }
+#: Rows whose networks give images; the others have tests of their own.
+IMAGING = sorted(name for name in MODELS if MODELS.resolve(name).results == "images")
 
 
 def shrunk(value: Any) -> Any:

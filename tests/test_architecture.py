@@ -15,6 +15,8 @@ PACKAGES = ("toolbox", "sr_trainer", "sr_dataset_builder", "examples", "benchmar
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 PROGRAMS = ("sr_trainer", "sr_dataset_builder", "examples", "benchmarks")
+#: The only module of the toolbox that is a program besides.
+PHASE_EVALUATOR = "toolbox.tasks.surgical_phase.evaluate"
 
 
 def name_of(path):
@@ -249,7 +251,8 @@ def test_only_programs_read_the_command_line():
 
     def rule(path):
         found = ["sys.argv"] if "sys.argv" in text_of(path) else []
-        if name_of(path).startswith("toolbox"):
+        # The evaluator of phases is a program too: others compare with it by its figures.
+        if name_of(path).startswith("toolbox") and name_of(path) != PHASE_EVALUATOR:
             found += below(imports_of(path), "argparse", "getopt", "click", "sys.argv")
             ends = {"sys.exit", "exit", "os._exit"}
             found += sorted({name for name, _ in calls_of(path)} & ends)

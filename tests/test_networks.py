@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from networks import attends_in_windows, has_reach, network, shrunk, small
+from networks import IMAGING, attends_in_windows, has_reach, network, shrunk, small
 
 from toolbox.model.base import SRModel, check_kernels
 from toolbox.model.layer import Resize
@@ -81,6 +81,11 @@ def test_what_shrinks(default, expected):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_settings_are_of_the_row(name):
-    """Every row's small settings are settings of its section, and its network is a small one."""
+    """Every row's small settings are settings of its section."""
     assert set(small(name)) <= set(MODELS.resolve(name).parameters())
+
+
+@pytest.mark.parametrize("name", IMAGING)
+def test_the_network_of_a_row_is_small(name):
+    """Every network from images to images is built in a moment."""
     assert network(name).count_params() < 100_000

@@ -78,6 +78,7 @@ MODELS = Registry(
         "esrgan": "toolbox.model.esrgan:ESRGAN",
         "pix2pix": "toolbox.model.pix2pix:Pix2Pix",
         "unet": "toolbox.model.pix2pix:Generator",
+        "surgical_phase": "toolbox.model.surgical_phase:SurgicalPhaseClassificationModel",
         "simplesrnet": "toolbox.model.simplesrnet:SimpleSRNet",
         "edsr_light": "toolbox.model.edsr:EDSRLight",
         "rdn": "toolbox.model.rdn:RDN",
@@ -103,6 +104,7 @@ LOSSES = Registry(
         "edgeloss": "toolbox.tasks.sem.cd_loss:edgeloss",
         "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
         "cross_entropy": "toolbox.tasks.pix2pix.loss:cross_entropy",
+        "phase_cross_entropy": "toolbox.tasks.surgical_phase.loss:phase_cross_entropy",
     },
 )
 
@@ -113,13 +115,14 @@ METRICS = Registry(
         "dssim": "toolbox.metric:Metric.dssim",
         "ssim": "toolbox.metric:Metric.ssim",
         "cdloss": "toolbox.tasks.sem.cd_loss:cdloss",
+        "phase_accuracy": "toolbox.tasks.surgical_phase.loss:phase_accuracy",
     },
 )
 #: What a loss or metric must find in the validation data, or a run with it is refused before its
 #: first step: ``f(settings, batches, normalizer)``.
 CHECKS = Registry("check", {"cdloss": "toolbox.tasks.sem.cd_loss:refuse_without_edges"})
 #: Metrics of which a larger value is the better one.
-LARGER_IS_BETTER = frozenset({"psnr", "ssim"})
+LARGER_IS_BETTER = frozenset({"phase_accuracy", "psnr", "ssim"})
 
 NORMALIZERS = Registry(
     "normalizer",
@@ -141,6 +144,7 @@ TASKS = Registry(
         "sem": "toolbox.tasks.sem.task:Sem",
         "photo": "toolbox.tasks.photo.task:Photo",
         "pix2pix": "toolbox.tasks.pix2pix.task:PixToPix",
+        "surgical_phase": "toolbox.tasks.surgical_phase.task:SurgicalPhase",
     },
 )
 

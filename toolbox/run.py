@@ -217,6 +217,11 @@ class Run:
     def _resolver(self, networks: Sequence[Any], weights: Sequence[Path]) -> SuperResolver:
         from toolbox.inference.super_resolver import SuperResolver
 
+        if self.task.results != "images":
+            raise ConfigError(
+                f"{self.folder}: its network gives {self.task.results}, no images; it is used "
+                f"with predict and test of {self.task.name}."
+            )
         return SuperResolver(networks, self.normalizer, self._config, self.folder, weights)
 
     def source(self) -> Source:

@@ -477,6 +477,7 @@ class UserParams(_Values):
                 self._add_section(name, getattr(settings, name), parameters, name in used)
                 self.loss_params[name] = self.__dict__.get(name) or {}
         self._check_monitor()
+        self._check_results()
         open_task(self.task).check(self)
 
     def _with_task(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -517,17 +518,30 @@ class UserParams(_Values):
                 )
             self.source_params = self._check_section(name, given or {}, known)
             content = {**content, name: self.source_params}
-        defaults = source.default_settings(self.source_params)
+        defaults = dict(source.default_settings(self.source_params))
+        if name in defaults:  # what the data complete in their own section
+            self.source_params |= defaults.pop(name)
+            content = {**content, name: self.source_params}
         if content.get("loss") is not None or content.get("loss_weights") is not None:
             defaults = {k: v for k, v in defaults.items() if k not in ("loss", "loss_weights")}
         # The section of the model is one of many, and is filled up key by key.
-        model = str(content.get("model"))
+        model = str(content.get("model", defaults.get("model")))
         own, given = defaults.get(model) if model in MODELS else None, content.get(model) or {}
         defaults = {k: v for k, v in defaults.items() if k not in MODELS}
         if own is not None and isinstance(given, dict):
             content = {**content, model: {**own, **given}}
         self._source_defaults = defaults
         return {**self._source_defaults, **content}
+
+    def _check_results(self) -> None:
+        """Refuse a network whose results are not what the task is about."""
+        wanted = open_task(self.task).results
+        fitting = [name for name in MODELS if MODELS.resolve(name).results == wanted]
+        if self.model not in fitting:
+            raise ConfigError(
+                f"{self.fname}: model must be one of {', '.join(fitting)} with task {self.task}; "
+                f"received {self.model}. Change one of the two."
+            )
 
     def _check_monitor(self) -> None:
         """Refuse a figure that the history will not have, and tell what auto means."""

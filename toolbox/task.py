@@ -86,6 +86,12 @@ class Source(ABC):
         ----------
         section : dict
             The checked YAML section of this source.
+
+        Returns
+        -------
+        dict
+            By key. The section of a model is filled up key by key, and so is the source's own,
+            with what its files tell, e.g. the names of classes.
         """
         return {}
 
@@ -135,8 +141,8 @@ class Source(ABC):
         """
         return DataGenerator(*self.split(split), norm_func, batch_size, augmenter, seed)
 
-    def facts(self) -> dict[str, float]:
-        """Return what the data tell losses and metrics, by the name of their argument.
+    def facts(self) -> dict[str, Any]:
+        """Return what the data tell losses and metrics, numbers, by the name of their argument.
 
         A name must be listed in `Task.facts`, or it would be taken for a setting.
         """
@@ -282,6 +288,10 @@ class Task(ABC):
         Arguments of losses and metrics that the data tell (`Source.facts`).
     run_files : tuple of str
         Files that `Source.records` leaves in a log folder.
+    results : {'images', 'labels'}
+        What its networks give, `SRModel.results`.
+    mark : str
+        What the name of a file gets when its result is written beside it.
     """
 
     name: ClassVar[str]
@@ -292,6 +302,8 @@ class Task(ABC):
     free_settings: ClassVar[tuple[str, ...]] = ()
     facts: ClassVar[tuple[str, ...]] = ()
     run_files: ClassVar[tuple[str, ...]] = ()
+    results: ClassVar[str] = "images"
+    mark: ClassVar[str] = "x{scale}"
 
     def check(self, settings: UserParams) -> None:
         """Refuse settings that contradict each other; nothing is read."""

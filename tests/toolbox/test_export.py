@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import KNOWN, network, small
+from networks import IMAGING, KNOWN, network, small
 
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
 from toolbox.inference import export
@@ -75,11 +75,11 @@ def exported(model, folder, format, images=None):
 #: Networks all of whose layers occur in the others.
 COMBINED = {"simplesrnet", "edsr_light", "rdn", "edgeformer_edsr", "edgeformer_rdn"}
 #: These formats hold the graph as it is: three networks, and those no test has heard of.
-PLAIN = {name for name in MODELS if name not in KNOWN} | {"espcn", "srgan", "edgeformer"}
+PLAIN = {name for name in IMAGING if name not in KNOWN} | {"espcn", "srgan", "edgeformer"}
 # Every kind of layer and every normaliser once, not every pair; scale 3; three channels.
 NETWORKS = [
     ((name, "local_mean", {"bicubic_skip": True}), format)
-    for name in sorted(set(MODELS) - COMBINED)
+    for name in sorted(set(IMAGING) - COMBINED)
     for format in FORMATS
     if format in ("onnx", "tflite") or name in PLAIN
 ]
@@ -118,9 +118,9 @@ def kinds_of_layers(net):
 
 def test_no_kind_of_layer_is_left_out():
     """The networks that are not exported above have no layer that the exported ones lack."""
-    kinds = {name: kinds_of_layers(network(name, bicubic_skip=True)) for name in MODELS}
-    exported_kinds = set().union(*(kinds[name] for name in set(MODELS) - COMBINED))
-    assert set(MODELS) > COMBINED
+    kinds = {name: kinds_of_layers(network(name, bicubic_skip=True)) for name in IMAGING}
+    exported_kinds = set().union(*(kinds[name] for name in set(IMAGING) - COMBINED))
+    assert set(IMAGING) > COMBINED
     assert set().union(*kinds.values()) == exported_kinds
 
 

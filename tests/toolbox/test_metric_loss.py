@@ -11,6 +11,7 @@ from toolbox.loss import Loss
 from toolbox.metric import MAX_PSNR, Metric
 from toolbox.registry import LOSSES, METRICS
 from toolbox.tasks.pix2pix.loss import cross_entropy
+from toolbox.tasks.surgical_phase.loss import phase_cross_entropy
 from toolbox.training import perceptual
 
 RANGES = (1.0, 255.0, 2500.0)
@@ -173,7 +174,7 @@ def test_gradient_is_finite_everywhere(loss, error):
     """At equality, nearby, and where the PSNR is far below 0 dB, training can go on."""
     truth, _ = images(shape=(3, 36, 32, 1))
     # The scores of a single class would leave no choice, and so no gradient.
-    channels = 256 if loss is cross_entropy else 1
+    channels = 256 if loss in (cross_entropy, phase_cross_entropy) else 1
     noise = np.random.default_rng(1).normal(size=(*truth.shape[:3], channels))
     predicted = tf.Variable(truth + error * noise, dtype=tf.float32)
     with tf.GradientTape() as tape:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from networks import small
+from networks import IMAGING, small
 
 from toolbox.errors import ConfigError
 from toolbox.loss import Loss
@@ -59,7 +59,7 @@ def compiled(name, **options):
     return model
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=IMAGING)
 def name(request):
     """Name of every network of the registry."""
     return request.param

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from networks import attends_in_windows, has_reach, network
+from networks import IMAGING, attends_in_windows, has_reach, network
 
 from toolbox.model.edge_attention import EdgeStrength
 from toolbox.model.layer import Conv2DSubPixel, Resize
@@ -20,9 +20,9 @@ OWN = {
     "srgan": {"num_residual_blocks": 2},
     "simplesrnet": {"num_layers": 4},
 }
-KNOWN = [name for name in sorted(MODELS) if has_reach(name)]
+KNOWN = [name for name in IMAGING if has_reach(name)]
 #: Networks with attention among the pixels of a window, which depends on where the image begins.
-WINDOWED = [name for name in sorted(MODELS) if attends_in_windows(name)]
+WINDOWED = [name for name in IMAGING if attends_in_windows(name)]
 
 
 def positive(net):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import attends_in_windows, network, small
+from networks import IMAGING, attends_in_windows, network, small
 
 from sr_trainer.user_params import UserParams
 from toolbox.errors import ConfigError
@@ -20,7 +20,7 @@ from toolbox.registry import MODELS
 
 #: Networks of the registry for super-resolution alone; all others are tested here at scale 1.
 ENLARGING = {"srcnn", "fsrcnn", "espcn", "edsr", "srgan", "esrgan"}
-RESTORING = [name for name in sorted(MODELS) if name not in ENLARGING]
+RESTORING = [name for name in IMAGING if name not in ENLARGING]
 #: Networks that add their input at scale 1 by themselves.
 ADDING = [name for name in RESTORING if issubclass(MODELS.resolve(name), Restorer)]
 NAMES = pytest.mark.parametrize("name", RESTORING)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from networks import has_reach, small
+from networks import IMAGING, has_reach, small
 from networks import network as small_network
 
 from toolbox import pretrained
@@ -132,7 +132,7 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[n for n in sorted(MODELS) if has_reach(n)])
+@pytest.fixture(scope="module", params=[n for n in IMAGING if has_reach(n)])
 def variants(request):
     """One network of known reach with the normalisers, skips and scales of `VARIANTS`."""
     return [
@@ -247,7 +247,7 @@ def test_unknown_reach_is_blended(normalizer):
     np.testing.assert_allclose(model.predict(level, tile=20), -4000.0, rtol=0, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(MODELS) if not has_reach(n)])
+@pytest.mark.parametrize("name", [n for n in IMAGING if not has_reach(n)])
 def test_windowed_networks_are_blended(name):
     """Attention is faded from tile to tile; the result stays near the one in a single piece."""
     model = resolver(name, "local_mean_5", bicubic_skip=True, params={"window": 8})
@@ -647,7 +647,7 @@ def test_other_weights_can_be_named(finished, moved):
     np.testing.assert_array_equal(model.predict(lr), expected)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", IMAGING)
 def test_every_network_of_a_run_is_built(name):
     """Settings as a run records them give the network with its parameters, skip and scale."""
     config = {"model": name, name: small(name), "scale": 3, "input_shape": [8, 8, 2]}

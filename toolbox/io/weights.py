@@ -19,7 +19,8 @@ from keras.src.utils.naming import to_snake_case
 from toolbox.errors import WeightsError
 from toolbox.io.atomic import replacing
 
-Rows = list[tuple[str, list[tuple[int, ...]]]]
+Shapes = list[tuple[int, ...]]
+Rows = list[tuple[str, Shapes]]
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -107,12 +108,23 @@ def _load(model: keras.Model, path: str | os.PathLike[str], ending: str) -> None
         model.load_weights(shutil.copyfile(path, Path(folder, "copy" + ending)))
 
 
-def _layers(model: keras.Model) -> list[Any]:
-    return [layer for layer in model.layers if layer.weights]
+def _layers(model: keras.Model) -> Iterator[Any]:
+    """Yield the layers with weights, those of networks inside one by one."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        elif layer.weights:
+            yield layer
 
 
 def _model_rows(model: keras.Model) -> Rows:
-    return [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in _layers(model)]
+    return [(layer.name, _shapes_of(layer)) for layer in _layers(model)]
+
+
+def _shapes_of(layer: keras.Layer) -> Shapes:
+    shapes = [tuple(w.shape) for w in layer.weights]
+    inside = any(inner.weights for inner in layer._flatten_layers(include_self=False))
+    return sorted(shapes) if inside else shapes
 
 
 def _legacy_rows(stored: h5py.Group) -> Rows:
@@ -126,24 +138,31 @@ def _legacy_rows(stored: h5py.Group) -> Rows:
     return rows
 
 
-def _keras3_rows(model: keras.Model, stored: h5py.File) -> Rows:
+def _keras3_rows(model: keras.Model, stored: h5py.Group) -> Rows:
     """List the stored layers in the order of `model`, then those it does not know."""
-    groups = stored.get("layers", {})
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    for name, group in groups.items():
-        variables = group.get("vars", {})
-        if len(variables):
-            order = sorted(variables, key=int)
-            shapes[name] = [tuple(variables[key].shape) for key in order]
+    groups = dict(stored.get("layers", {}))
     used: dict[str, int] = {}
     rows: Rows = []
     for layer in model.layers:
         base = to_snake_case(type(layer).__name__)
         used[base] = used.get(base, -1) + 1
-        name = f"{base}_{used[base]}" if used[base] else base
-        if name in shapes:
-            rows.append((layer.name, shapes.pop(name)))
-    return rows + list(shapes.items())
+        group = groups.pop(f"{base}_{used[base]}" if used[base] else base, {})
+        if isinstance(layer, keras.Model):
+            rows += _keras3_rows(layer, group)
+        elif shapes := _stored_shapes(group):
+            rows.append((layer.name, shapes))
+    unknown = ((name, _stored_shapes(group)) for name, group in groups.items())
+    return rows + [(name, shapes) for name, shapes in unknown if shapes]
+
+
+def _stored_shapes(group: Any) -> Shapes:
+    """Return the shapes of a layer; sorted if there are layers inside it, whose order is lost."""
+    variables = group.get("vars", {})
+    own = [tuple(variables[key].shape) for key in sorted(variables, key=int)]
+    # The state of a dropout is no weight.
+    names = [name for name in group if name not in ("vars", "seed_generator")]
+    inside = [shape for name in names for shape in _stored_shapes(group[name])]
+    return sorted(own + inside) if inside else own
 
 
 def _compare(wanted: Rows, found: Rows, path: str | os.PathLike[str]) -> None:

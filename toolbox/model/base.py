@@ -37,6 +37,8 @@ class SRModel(keras.Model):
     xla_pays_on_cpu: ClassVar[bool] = False
     #: Training steps per call of the compiled function, measured likewise.
     best_steps_per_execution: ClassVar[int] = 8
+    #: What a network gives: ``images``, or ``labels`` of what it sees; see `Task.results`.
+    results: ClassVar[str] = "images"
     #: Whether a stage without a discriminator (``pretrain_epochs``) may come first.
     is_staged: ClassVar[bool] = False
 
@@ -173,6 +175,11 @@ class SRModel(keras.Model):
     def learning_rates(cls, settings: Any) -> dict[str, float]:
         """Return the rates at the start by the attribute that holds the optimizer."""
         return {"optimizer": settings.learning_rate}
+
+    @classmethod
+    def used_shape(cls, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+        """Return the shape of images that a trained network takes: any size, those channels."""
+        return (None, None, shape[-1])
 
     def for_any_size(self) -> SRModel:
         """Return this network, or its twin with the same weights, for images of any size."""

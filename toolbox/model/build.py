@@ -21,7 +21,7 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
         ``input_shape``, ``scale``, ``bicubic_skip``, ``precision``.
     training : bool
         Build all that is trained, for images of ``input_shape``; else what a weights file holds,
-        for images of any size. Of an adversarial model that is the generator alone.
+        for images of any size if it can. Of an adversarial model that is the generator alone.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
     shape = tuple(config["input_shape"])
     if not training:
         params = {key: params[key] for key in model.network_parameters() if key in params}
-        model, shape = model.network_class(), (None, None, shape[-1])
+        model, shape = model.network_class(), model.used_shape(shape)
     with policy(config.get("precision") or "float32"):
         return model(
             shape,

@@ -1,6 +1,6 @@
 """The page kit: every HTML report of the project is made with it. It knows no domain."""
 
-from toolbox.pages.charts import chart, figure_png, verdict_chart
+from toolbox.pages.charts import chart, confusion_chart, figure_png, verdict_chart
 from toolbox.pages.kit import (
     Box,
     Cell,
@@ -37,6 +37,7 @@ __all__ = [
     "TableRow",
     "Text",
     "chart",
+    "confusion_chart",
     "figure_png",
     "number",
     "repeat",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -63,6 +64,42 @@ def verdict_chart(history: pd.DataFrame) -> Chart | None:
         "learns nothing from it.",
         wide=True,
     )
+
+
+def confusion_chart(matrix: np.ndarray, names: Sequence[str], caption: str) -> Chart:
+    """Chart what the members of each class were taken for, in per cent of the class.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray, shape (rows, columns)
+        Counts, truth in rows; classes that occur nowhere are left out.
+    names : sequence of str
+        Of the columns, the first of which are those of the rows too.
+    caption : str
+        The line below it.
+    """
+    present = np.flatnonzero(matrix.sum(axis=1))
+    found = np.union1d(present, np.flatnonzero(matrix.sum(axis=0)))
+    rows, columns = ([names[int(i)] for i in part] for part in (present, found))
+    shares = 100 * matrix[np.ix_(present, found)] / matrix[present].sum(axis=1, keepdims=True)
+
+    def draw(ax: Axes) -> None:
+        ax.grid(False)
+        drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        size = 8 if len(found) < 12 else 6
+        ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.tick_params(labelsize=size)
+        for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
+            value = shares[row, column]
+            colour = "white" if value > 55 else "black"
+            ax.text(
+                column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour
+            )
+        ax.set(xlabel="found", ylabel="truth")
+        ax.figure.colorbar(drawn, ax=ax, label="% of the class")
+
+    return chart(draw, "Confusion matrix", caption, wide=True)
 
 
 def figure_png(figure: Figure, dpi: int = 200, tight: bool = False) -> bytes:

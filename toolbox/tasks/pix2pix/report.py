@@ -20,6 +20,7 @@ from toolbox.pages import (
     TableRow,
     Text,
     chart,
+    confusion_chart,
     figure_png,
     verdict_chart,
 )
@@ -252,34 +253,9 @@ def _bars(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Chart:
 
 def _confusion(summary: Mapping[str, Any], classes: Classes) -> Chart:
     """Chart what the pixels of each class were taken for."""
-    matrix = np.array(summary["confusion"], float)
-    present = np.flatnonzero(matrix.sum(axis=1))
-    found = np.union1d(present, np.flatnonzero(matrix.sum(axis=0)))
-    shares = 100 * matrix[np.ix_(present, found)] / matrix[present].sum(axis=1, keepdims=True)
     names = [*classes.names, "void"]
-
-    def draw(ax: Axes) -> None:
-        ax.grid(False)
-        drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        size = 8 if len(found) < 12 else 6
-        ax.set_xticks(range(len(found)), [names[i] for i in found], rotation=60, ha="right")
-        ax.set_yticks(range(len(present)), [names[i] for i in present])
-        ax.tick_params(labelsize=size)
-        for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
-            value = shares[row, column]
-            colour = "white" if value > 55 else "black"
-            ax.text(
-                column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour
-            )
-        ax.set(xlabel="found", ylabel="truth")
-        ax.figure.colorbar(drawn, ax=ax, label="% of the class")
-
-    return chart(
-        draw,
-        "Confusion matrix",
-        "Of the pixels of each class (row), how many per cent were taken for which (column).",
-        wide=True,
-    )
+    caption = "Of the pixels of each class (row), how many per cent were taken for which (column)."
+    return confusion_chart(np.array(summary["confusion"]), names, caption)
 
 
 def _by_picture(table: pd.DataFrame, titles: Mapping[str, str], ids: bool) -> list[Block]:

@@ -1,0 +1,124 @@
+"""Following files: a video in; its timeline as a table, as text and as a picture out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from toolbox.errors import ConfigError, DataError
+from toolbox.io.atomic import replacing
+from toolbox.io.tables import write_table
+from toolbox.io.video import SUFFIXES
+from toolbox.pages import figure_png
+from toolbox.run import Run
+from toolbox.tasks.surgical_phase.annotations import labels_at, read_annotations
+from toolbox.tasks.surgical_phase.follow import Follower, Timeline
+from toolbox.tasks.surgical_phase.ribbon import ribbon_figure
+from toolbox.tasks.surgical_phase.timeline import write_timeline
+from toolbox.tasks.surgical_phase.windows import find_masks
+
+
+class PhasePredictor:
+    """Follows videos with an opened run: a `toolbox.task.FilePredictor`.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The run, with the settings of ``predict``.
+    """
+
+    suffixes = SUFFIXES
+    what = "no video"
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.settings = run, run.predict
+        self.follower = Follower(run)
+
+    def check(self) -> None:
+        """Refuse a mistake in the settings, once for all files."""
+        for name, wanted in (("self_ensemble", False), ("lr_consistency", "report")):
+            if (given := getattr(self.settings, name)) != wanted:
+                raise ConfigError(
+                    f"{name} is for images; the network was trained for {self.run.task.name}; "
+                    f"received {given}. Leave it out."
+                )
+        if self.settings.masks is not None and not self.follower.has_masks:
+            raise ConfigError(
+                f"masks must be left out for a network that was trained without them; received "
+                f"{self.settings.masks}."
+            )
+
+    def suffix(self, path: Path) -> str:
+        """Return the ending of the table."""
+        return ".csv"
+
+    def predict(self, path: Path, target: Path) -> None:
+        """Write the timeline of one video."""
+        if target.suffix != ".csv":
+            raise ConfigError(
+                f"{target}: expected the name of a table, .csv; its text and picture lie beside "
+                f"it. Change -o."
+            )
+        windows = self.follower.open(path, self._masks(path))
+        for note in windows.video.notes:
+            print(f"{path}: {note}")
+        timeline = self.follower.follow(windows)
+        self._write(timeline, target, self._truth(path, timeline))
+        self._tell(timeline, target)
+
+    def _masks(self, path: Path) -> Path | None:
+        if not self.follower.has_masks:
+            return None
+        folder = self.settings.masks or self.run.settings.source_params["mask_dir"]
+        if not Path(folder).is_dir():
+            raise DataError(
+                f"{folder}: no such folder. The network was trained with masks: name the folder "
+                f"of those of {path.name} with --masks."
+            )
+        return find_masks(Path(folder), path.stem)
+
+    def _truth(self, path: Path, timeline: Timeline) -> np.ndarray | None:
+        """Return the phases that the table of the run names for this video, if it is at hand."""
+        table = self.run.settings.source_params["csv_path"]
+        if table is None or not Path(table).is_file():
+            return None
+        rows = read_annotations(table).table
+        rows = rows[[Path(name).stem == path.stem for name in rows["video"]]]
+        rows = rows[rows["phase"].isin(self.follower.phases)]
+        if not len(rows):
+            return None
+        found: np.ndarray = labels_at(rows, timeline.times_s, self.follower.phases)
+        return found
+
+    def _write(self, timeline: Timeline, target: Path, truth: np.ndarray | None) -> None:
+        phases = self.follower.phases
+        names = np.array(phases, object)[timeline.ids]
+        table = pd.DataFrame(
+            {
+                "frame": np.arange(len(names)),
+                "time_s": timeline.times_s.round(4),
+                "phase": names,
+                "probability": timeline.probability.round(4),
+            }
+        )
+        ribbons = {} if truth is None else {"truth": truth}
+        ribbons["found"] = timeline.ids
+        figure = ribbon_figure(timeline.times_s, ribbons, phases, timeline.path.name)
+        with replacing(target.with_suffix(".png")) as beside:
+            beside.write_bytes(figure_png(figure))
+        write_timeline(target.with_suffix(".txt"), names.tolist())
+        write_table(table, target)
+
+    def _tell(self, timeline: Timeline, target: Path) -> None:
+        ids, frames = np.unique(timeline.ids, return_counts=True)
+        shares = frames / frames.sum()
+        most = np.argsort(-shares)[:5]
+        told = [f"{self.follower.phases[ids[i]]} {100 * shares[i]:.1f} %" for i in most]
+        count, seconds = len(timeline.ids), timeline.seconds
+        print(f"{target}: {count} frames, {', '.join(told)}{', ...' if len(ids) > 5 else ''}")
+        print(
+            f"{target}: {count / seconds:.0f} frames a second, {timeline.network_seconds:.1f} of "
+            f"{seconds:.1f} s in the network; beside it {target.stem}.txt and {target.stem}.png"
+        )

@@ -1,0 +1,152 @@
+"""The task ``surgical_phase``: which phase of an operation a video shows, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from toolbox.config import Settings
+from toolbox.errors import ConfigError
+from toolbox.style import Style
+from toolbox.task import FilePredictor, Source, Task, TestResult
+
+if TYPE_CHECKING:
+    from toolbox.data_generator import Batches
+    from toolbox.normalizer import Normalizer
+    from toolbox.run import Run
+    from toolbox.settings import UserParams
+
+LIMITS = (
+    "Valid for operations, cameras and teams like those of the training; nothing warns of others.",
+    "No medical device: not for decisions about a patient.",
+)
+
+
+class FollowingOptions(Settings):
+    """Settings of ``predict`` that only this task has."""
+
+    online: bool = Field(
+        False, description="surgical videos: judge a frame by what came up to it, nothing later"
+    )
+    masks: str | None = Field(
+        None, description="surgical videos: folder of the masks, for a network that needs them"
+    )
+
+
+class SurgicalPhase(Task):
+    """Phases of operations, window by window; judged frame by frame, video by video."""
+
+    name = "surgical_phase"
+    sources: ClassVar = {"surgical_video": "toolbox.tasks.surgical_phase.source:SurgicalSource"}
+    style = Style("", "viridis")
+    predict_options = FollowingOptions
+    facts = ("class_weights",)
+    run_files = ("videos.csv", "phases.json")
+    results = "labels"
+    mark = "phases"
+
+    def check(self, settings: UserParams) -> None:
+        """Refuse what contradicts the windows or the network."""
+        p, section = settings, settings.source_params
+        own = p._source_defaults
+        for key in ("scale", "input_shape"):
+            given = getattr(p, key)
+            given = list(given) if isinstance(given, tuple) else given
+            if given != own[key]:
+                raise ConfigError(
+                    f"{p.fname}: {key} must be {own[key]} with source {p.source}; received "
+                    f"{given}. Leave it out."
+                )
+        for key, wanted in (("normalizer", "identity"), ("loss", "phase_cross_entropy")):
+            given = p.normalizer.name if key == "normalizer" else getattr(p, key)
+            if given != wanted:
+                raise ConfigError(
+                    f"{p.fname}: {key} must be {wanted} with source {p.source}; received {given}. "
+                    f"Leave it out."
+                )
+        if set(p.metrics) - {"phase_accuracy"}:
+            raise ConfigError(
+                f"{p.fname}: metrics must be [phase_accuracy] with source {p.source}; received "
+                f"{list(p.metrics)}. Leave it out."
+            )
+        turning = {"flip", "quarter_turn"}
+        foreign = sorted({step for step, _ in p.online_da.steps()} - turning)
+        if foreign:
+            raise ConfigError(
+                f"{p.fname}: online_da must only flip and turn windows; received "
+                f"{' and '.join(foreign)}. Leave that out."
+            )
+        if section["stride"] > section["window_size"]:
+            raise ConfigError(
+                f"{p.fname}: {p.source}.stride must not exceed window_size, "
+                f"{section['window_size']}; received {section['stride']}. Lower it."
+            )
+        self._check_network(p)
+
+    def _check_network(self, p: UserParams) -> None:
+        params, section = p.model_params, p.source_params
+        phases = section["phases"]
+        wanted: dict[str, int] = {"masks": section["mask_dir"] is not None}
+        if phases is not None:
+            wanted["num_classes"] = len(phases)
+        for key, value in wanted.items():
+            if params[key] != value:
+                raise ConfigError(
+                    f"{p.fname}: {p.model}.{key} must be {value} as section {p.source} says; "
+                    f"received {params[key]}. Leave it out."
+                )
+        if (params["temporal_layers"] > 0) != (section["sequence"] > 1):
+            raise ConfigError(
+                f"{p.fname}: {p.source}.sequence must be above 1 with {p.model}.temporal_layers "
+                f"and only there; received {section['sequence']} with {params['temporal_layers']} "
+                f"layers. Change one of the two."
+            )
+
+    def preview(self, settings: UserParams, validation: Batches, normalizer: Normalizer) -> None:
+        """Return nothing: there are no images to draw."""
+
+    def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
+        """Judge a run; see `toolbox.tasks.surgical_phase.judge`."""
+        from toolbox.tasks.surgical_phase.judge import PhaseTest
+        from toolbox.tasks.surgical_phase.source import SurgicalSource
+
+        if not isinstance(source, SurgicalSource):
+            raise ConfigError(
+                f"source must give videos with phases, as SurgicalSource does; received "
+                f"{type(source).__name__}. Make it a subclass."
+            )
+        return PhaseTest(run, source, split).evaluate(compare)
+
+    def objectives(self) -> list[tuple[str, ...]]:
+        """Return the figures of a test."""
+        names = "accuracy", "accuracy_frames", "macro_f1_frames", "jaccard"
+        return [("figures", name) for name in names]
+
+    def predictor(self, run: Run) -> FilePredictor:
+        """Return what follows videos."""
+        from toolbox.tasks.surgical_phase.predict import PhasePredictor
+
+        return PhasePredictor(run)
+
+    def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe limits, figures and the windows."""
+        from toolbox.model_card import markdown_table
+
+        summary, config = card.get("summary") or {}, card.get("config") or {}
+        section = config.get("surgical_video") or {}
+        scores = ""
+        if "figures" in summary:
+            rows = [(name, f"{value:.4f}") for name, value in summary["figures"].items()]
+            scores = f"{summary['n']} videos.\n\n" + markdown_table(("figure", "value"), rows)
+        asked = "window_size", "stride", "sample_rate_hz", "size"
+        validity = [(name, section.get(name, "–")) for name in asked]
+        validity.append(("phases", len(section.get("phases") or ()) or "–"))
+        return {
+            "unit": "phases",
+            "sign": None,
+            "limits": list(LIMITS),
+            "scores": scores,
+            "validity": markdown_table(("quantity", "value"), validity),
+        }
