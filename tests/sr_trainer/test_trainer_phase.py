@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from clips import TinyNet, frames_of, write_clips, write_video
 
+from examples.surgical_phase.train import train
 from toolbox.tasks.surgical_phase.evaluate import main as evaluate
 
 RUN = {
@@ -243,3 +245,28 @@ def test_what_only_images_have(trained, shop):
     shop.run(log, "predict", video, "--self-ensemble").refused("self_ensemble is for images")
     shop.run(log, "predict", video, "-o", "x.png").refused("expected the name of a table")
     shop.run(log, "predict", video, "--masks", "none").refused("none: no such folder")
+
+
+def test_the_program_of_the_specification(shop, tmp_path):
+    """Its four options and more write a file of settings, train, and copy the best weights."""
+    table = Path(shutil.copy(shop.data_dir / "phases.csv", tmp_path / "phases.csv"))
+    words = ["--csv_path", table, "--data_dir", shop.data_dir / "videos", "--epochs", 1]
+    words += ["--size", 32, "--backbone", "TinyNet", "--batch_size", 5, "--num_workers", 2]
+    words = [str(word) for word in [*words, "--output_pth", tmp_path / "out" / "model.ckpt"]]
+    (tmp_path / "out").mkdir()
+    done = CliRunner().invoke(train, words)
+    assert done.exit_code == 0, done.output
+    log = tmp_path / "phases_log"
+    best = (log / "weights_best.h5").read_bytes()
+    assert (tmp_path / "out" / "model.ckpt").read_bytes() == best
+    settings = yaml.safe_load((tmp_path / "phases.yml").read_text())
+    assert settings["batch_size"] == 5
+    assert settings["surgical_video"]["num_workers"] == 2
+    assert settings["surgical_video"]["window_size"] == 16
+    again = CliRunner().invoke(train, words)
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+    resumed = CliRunner().invoke(train, [*words, "--resume"])
+    assert resumed.exit_code == 0
+    assert (log / "weights_best.h5").read_bytes() == best
+    assert CliRunner().invoke(train, []).exit_code == 2

@@ -214,13 +214,13 @@ def test_masks_as_pictures(tmp_path):
     """A frame has the mask of the last picture up to it; before the first there is none."""
     for number, value in ((2, 100), (5, 200)):
         Image.new("RGB", (6, 4), (value, 0, 0)).save(tmp_path / f"mask_{number:03d}.png")
-    found = [mask[0, 0, 0] for mask in MaskFolder(tmp_path, (4, 6)).frames(0, 7)]
+    found = [mask[0, 0, 0] for mask in MaskFolder(tmp_path, (4, 6), 5).frames(0, 7)]
     assert found == [0, 0, 100, 100, 100, 200, 200]
     with pytest.raises(DataError, match=r"expected 8 × 4 pixels.*received 6 × 4"):
-        list(MaskFolder(tmp_path, (4, 8)).frames(0, 3))
+        list(MaskFolder(tmp_path, (4, 8), 5).frames(0, 3))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no masks"):
-        MaskFolder(tmp_path / "empty", (4, 6))
+        MaskFolder(tmp_path / "empty", (4, 6), 5)
 
 
 def test_a_short_mask_video_is_left_out(clips, tmp_path):

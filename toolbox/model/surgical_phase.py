@@ -177,10 +177,10 @@ class SurgicalPhaseClassificationModel(SRModel):
         dropout_rate : float
             Share of features left out in training.
         temporal_layers : int
-            Dilated convolutions over the windows, of which number i reaches ``2 ** i`` windows
-            back; 0 for none: every window by itself.
+            Dilated convolutions over the windows; 0 for none: every window by itself. n of them
+            reach ``2 * (2 ** n - 1)`` windows back.
         causal : bool
-            Whether these see only what came before, or as far ahead as back.
+            Whether these see only what came before; otherwise half as far back, and as far ahead.
         """
         if width % heads:
             raise ConfigError(

@@ -28,7 +28,8 @@ class FollowingOptions(Settings):
     """Settings of ``predict`` that only this task has."""
 
     online: bool = Field(
-        False, description="surgical videos: judge a frame by what came up to it, nothing later"
+        False,
+        description="surgical videos: judge a frame by windows that have ended, not by later ones",
     )
     masks: str | None = Field(
         None, description="surgical videos: folder of the masks, for a network that needs them"

@@ -126,10 +126,12 @@ class MaskFolder:
         The folder.
     shape : (int, int)
         Rows and columns of a frame.
+    side : int
+        Side of the masks that are given.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
-        self.path, self.shape = path, shape
+    def __init__(self, path: Path, shape: tuple[int, int], side: int) -> None:
+        self.path, self.shape, self.side = path, shape, side
         self.notes: list[str] = []
         found = {}
         for file in sorted(path.iterdir()):
@@ -144,8 +146,8 @@ class MaskFolder:
         self.numbers, self.files = np.array(sorted(found)), [found[n] for n in sorted(found)]
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the masks (H, W, 3) of frames, read when they change."""
-        known, mask = -1, np.zeros((*self.shape, 3), np.uint8)
+        """Yield the masks (side, side, 3) of frames, read when they change."""
+        known, mask = -1, np.zeros((self.side, self.side, 3), np.uint8)
         for frame in range(start, stop):
             number = int(np.searchsorted(self.numbers, frame, side="right")) - 1
             if number != known:
@@ -164,7 +166,9 @@ class MaskFolder:
                 f"{path}: expected {self.shape[1]} × {self.shape[0]} pixels, the size of its "
                 f"video; received {pixels.shape[1]} × {pixels.shape[0]}. Resize it."
             )
-        return pixels
+        side = self.side, self.side
+        shrunk: np.ndarray = cv2.resize(pixels, side, interpolation=cv2.INTER_AREA)
+        return shrunk
 
 
 class MaskVideo:
@@ -176,20 +180,22 @@ class MaskVideo:
         The file.
     count : int
         Frames that are expected.
+    side : int
+        Side of the masks that are given.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
-        self.video = VideoFile(path)
+    def __init__(self, path: Path, count: int, side: int) -> None:
+        self.video, self.side = VideoFile(path), side
         self.notes = self.video.notes
-        if len(self.video) < count:
+        if len(self.video) != count:
             raise DataError(
                 f"{path}: expected a mask for each of the {count} frames; received "
                 f"{len(self.video)}. Write it again, or remove it."
             )
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the masks (H, W, 3) of frames."""
-        return (frame.pixels for frame in self.video.frames(start, stop))
+        """Yield the masks (side, side, 3) of frames."""
+        return (frame.pixels for frame in self.video.frames(start, stop, self.side))
 
 
 class VideoWindows:
@@ -239,9 +245,10 @@ class VideoWindows:
         self.masks: MaskFolder | MaskVideo | None = None
         if masks is not None:
             shape = self.video.height, self.video.width
-            is_folder = masks.is_dir()
             self.masks = (
-                MaskFolder(masks, shape) if is_folder else MaskVideo(masks, len(self.video))
+                MaskFolder(masks, shape, size)
+                if masks.is_dir()
+                else MaskVideo(masks, len(self.video), size)
             )
 
     def __len__(self) -> int:
@@ -264,20 +271,18 @@ class VideoWindows:
         wanted = np.zeros(stop - start, bool)
         inside = self._picked[(self._picked >= start) & (self._picked < stop)]
         wanted[inside - start] = True
-        frames = (frame.pixels for frame in self.video.frames(start, stop))
-        images = self._resized(frames, wanted)
+        frames = (frame.pixels for frame in self.video.frames(start, stop, self.size))
+        images = self._means(frames, wanted)
         if self.masks is None:
             yield from images
             return
-        masks = self._resized(self.masks.frames(start, stop), wanted)
+        masks = self._means(self.masks.frames(start, stop), wanted)
         for image, mask in zip(images, masks, strict=True):
             yield np.concatenate([image, mask[..., :2]], axis=2)
 
-    def _resized(self, frames: Iterable[np.ndarray], wanted: np.ndarray) -> Iterator[np.ndarray]:
+    def _means(self, frames: Iterable[np.ndarray], wanted: np.ndarray) -> Iterator[np.ndarray]:
         chosen = (frame for frame, take in zip(frames, wanted, strict=True) if take)
-        side = self.size, self.size
-        for mean in self.extractor.means(chosen):
-            yield cv2.resize(mean, side, interpolation=cv2.INTER_AREA)
+        return self.extractor.means(chosen)
 
     def key(self) -> str:
         """Return what tells these windows from others, as a name for a folder."""
