@@ -34,7 +34,7 @@ photo: $(VENV)/installed  ## photographs: train pixel and adversarial stage, tes
 	$(BIN)/python main.py $(PHOTO)/quick.yml train --overwrite
 	$(BIN)/python main.py $(PHOTO)/quick.yml test
 
-pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, test (6 minutes)
+pix2pix: $(VENV)/installed  ## draw shapes, train pix2pix and its baselines, test (5 minutes)
 	$(BIN)/python -m examples.pix2pix_voc.generate data/voc_shapes --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml train --baselines --overwrite
 	$(BIN)/python main.py $(PIX2PIX)/shapes.yml test
@@ -43,7 +43,7 @@ $(VENV)/video: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[video]'
 	touch $@
 
-phases: $(VENV)/video  ## phases of made-up operations: draw videos, train, test (6 minutes)
+phases: $(VENV)/video  ## phases of made-up operations: draw videos, train, test (4 minutes)
 	$(BIN)/python -m examples.surgical_phase.generate data/phase_clips --overwrite
 	$(BIN)/python main.py $(PHASES)/clips.yml train --overwrite
 	$(BIN)/python main.py $(PHASES)/clips.yml test
