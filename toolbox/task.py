@@ -32,6 +32,7 @@ from toolbox.style import Style
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import Self
 
     from toolbox.augment import Augmenter
     from toolbox.normalizer import Normalizer
@@ -140,6 +141,16 @@ class Source(ABC):
             Seed of everything that is drawn.
         """
         return DataGenerator(*self.split(split), norm_func, batch_size, augmenter, seed)
+
+    @classmethod
+    def like(cls, source: Source, gives: str) -> Self:
+        """Return `source` if it is of this class; otherwise refuse it, saying what it must give."""
+        if isinstance(source, cls):
+            return source
+        raise ConfigError(
+            f"source must give {gives}, as {cls.__name__} does; received "
+            f"{type(source).__name__}. Make it a subclass."
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the data tell losses and metrics, numbers, by the name of their argument.

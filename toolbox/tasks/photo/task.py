@@ -56,12 +56,9 @@ class Photo(Task):
         from toolbox.tasks.photo.evaluate import PhotoTest
         from toolbox.tasks.photo.source import PhotoSource
 
-        if not isinstance(source, PhotoSource):
-            raise ConfigError(
-                f"source must give whole photographs, as PhotoSource does; received "
-                f"{type(source).__name__}. Make it a subclass."
-            )
-        return PhotoTest(run, source, split).evaluate(compare)
+        return PhotoTest(run, PhotoSource.like(source, "whole photographs"), split).evaluate(
+            compare
+        )
 
     def objectives(self) -> list[tuple[str, ...]]:
         """Return PSNR and SSIM of super-resolution."""

@@ -181,12 +181,9 @@ class PixToPix(Task):
         from toolbox.tasks.pix2pix.evaluate import DrawingTest
         from toolbox.tasks.pix2pix.source import PairSource
 
-        if not isinstance(source, PairSource):
-            raise ConfigError(
-                f"source must give pairs of pictures, as PairSource does; received "
-                f"{type(source).__name__}. Make it a subclass."
-            )
-        return DrawingTest(run, source, split).evaluate(compare)
+        return DrawingTest(run, PairSource.like(source, "pairs of pictures"), split).evaluate(
+            compare
+        )
 
     def objectives(self) -> list[tuple[str, ...]]:
         """Return the figures of classes and those of pictures."""

@@ -56,12 +56,7 @@ class Sem(Task):
         from toolbox.tasks.sem.judge import SemTest
         from toolbox.tasks.sem.source import SEMSource
 
-        if not isinstance(source, SEMSource):
-            raise ConfigError(
-                f"source must give whole pictures, as SEMSource does; received "
-                f"{type(source).__name__}. Make it a subclass."
-            )
-        return SemTest(run, source, split).evaluate(compare)
+        return SemTest(run, SEMSource.like(source, "whole pictures"), split).evaluate(compare)
 
     def objectives(self) -> list[tuple[str, ...]]:
         """Return edge error, likely change of CD, PSNR and SSIM of the restored pictures."""

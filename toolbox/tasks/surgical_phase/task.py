@@ -113,12 +113,9 @@ class SurgicalPhase(Task):
         from toolbox.tasks.surgical_phase.judge import PhaseTest
         from toolbox.tasks.surgical_phase.source import SurgicalSource
 
-        if not isinstance(source, SurgicalSource):
-            raise ConfigError(
-                f"source must give videos with phases, as SurgicalSource does; received "
-                f"{type(source).__name__}. Make it a subclass."
-            )
-        return PhaseTest(run, source, split).evaluate(compare)
+        return PhaseTest(run, SurgicalSource.like(source, "videos with phases"), split).evaluate(
+            compare
+        )
 
     def objectives(self) -> list[tuple[str, ...]]:
         """Return the figures of a test."""
