@@ -149,6 +149,20 @@ def test_windows_of_a_segment_lie_in_it(clips):
             assert row.start_s <= times[0] <= times[1] < row.end_s
 
 
+def test_no_window_where_two_phases_overlap(clips, tmp_path):
+    """What two segments claim is unlabelled, and no example of either."""
+    table = read_annotations(clips / "phases.csv").table
+    row = table[table["video"] == "case_00"].iloc[:2].copy()
+    row["start_s"], row["end_s"] = [0.0, 2.0], [4.0, 6.0]
+    data = OphNetSurgicalDataset(row, PHASES, 4, 2, 400, folder=clips / "videos")
+    times = data.videos.videos["case_00"].times_s
+    for idx in (0, 1):
+        drawn = {data.draw(idx, np.random.default_rng(i))[0] for i in range(60)}
+        assert len(drawn) > 5
+        assert not [t for t in times[sorted(drawn)] if 2 <= t < 4]
+        assert data[idx][1].tolist() == [np.eye(3)[int(row["phase"].iloc[idx])].tolist()]
+
+
 def test_the_specification_class_alone(clips):
     """Table and numbers of phases are enough; an item is a window and its one-hot label."""
     table = read_annotations(clips / "phases.csv").table

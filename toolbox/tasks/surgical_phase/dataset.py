@@ -231,12 +231,14 @@ class OphNetSurgicalDataset:
     def _windows_of(self, row: Any) -> np.ndarray:
         """Return the windows of a segment that may be its examples: whole ones if there are."""
         windows = self.videos.videos[row.video]
-        numbers = np.arange(len(windows))
+        # Not where another phase is said to be at the same time.
+        mine = self._labels[row.video] == self.phase2idx[row.phase]
         if np.isfinite(row.start_s):
             times = windows.video.times_s
+            mine &= (windows.times_s >= row.start_s) & (windows.times_s < row.end_s)
             whole = (times[windows.starts] >= row.start_s) & (times[windows.ends] < row.end_s)
-            middle = (windows.times_s >= row.start_s) & (windows.times_s < row.end_s)
-            numbers = numbers[whole & middle] if (whole & middle).any() else numbers[middle]
+            mine = mine & whole if (mine & whole).any() else mine
+        numbers = np.flatnonzero(mine)
         count = min(len(numbers), self.layout.most_windows)
         return numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
 

@@ -18,7 +18,7 @@ from toolbox.errors import ConfigError
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.surgical_phase.dataset import Layout
-from toolbox.tasks.surgical_phase.source import SurgicalSource, split_channels
+from toolbox.tasks.surgical_phase.source import phases_in, split_channels
 from toolbox.tasks.surgical_phase.windows import VideoWindows
 
 #: Windows that go through the network at once, and batches that are decoded ahead.
@@ -80,7 +80,7 @@ class Follower:
     def __init__(self, run: Run) -> None:
         self.run = run
         section = run.settings.source_params
-        self.phases: list[str] = SurgicalSource(run.settings.data_dir, **section).phases
+        self.phases = phases_in(section)
         self.layout = Layout(
             section["window_size"],
             section["stride"],

@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -37,6 +37,11 @@ NAME = "surgical_video"
 VIDEO_REPORT, PHASE_REPORT = "videos.csv", "phases.json"
 #: Phases of OphNet, the last of them Others, for settings that name no file.
 _OPHNET = [str(number) for number in range(52)]
+
+
+def phases_in(section: Mapping[str, Any]) -> list[str]:
+    """Return the names of the phases that the checked section of a run lists, by their number."""
+    return [str(phase) for phase in section["phases"] or _OPHNET]
 
 
 class WindowBatches(BatchStream):
@@ -217,7 +222,7 @@ class SurgicalSource(Source):
     ) -> None:
         super().__init__(data_dir, sr_scale or 1)
         self.csv_path = csv_path
-        self.phases = [str(phase) for phase in phases or _OPHNET]
+        self.phases = phases_in({"phases": phases})
         self.layout = Layout(window_size, stride, max_frames, size, sample_rate_hz, sequence)
         self.mask_dir = None if mask_dir is None else Path(mask_dir)
         self.shares, self.split_seed = checked_shares(shares, f"{NAME}.shares"), split_seed
