@@ -221,6 +221,10 @@ class Search:
         beside = Path(fname).parent / self.settings.base
         self.base_fname = os.fspath(beside if beside.is_file() else Path(self.settings.base))
         self.base = read_yaml(self.base_fname)
+        if "model" not in self.base and "model" not in self.settings.parameters:
+            from toolbox.settings import UserParams  # only here, as it loads every network
+
+            self.base["model"] = UserParams(self.base_fname, dict(self.base)).model
         self.folder = Path(self.settings.search_dir or f"{Path(fname).with_suffix('')}_search")
         self.study = self.settings.study or Path(fname).stem
         self.jobs = jobs or self.settings.jobs

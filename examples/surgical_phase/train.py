@@ -58,15 +58,26 @@ def train(**given: Any) -> None:
             f"{file} is there already. Replace it with --overwrite, go on with --resume, or name "
             f"another --log_dir."
         )
+    former = file.read_bytes() if file.exists() else None
     write_yaml(settings, file, "Written by examples.surgical_phase.train")
     click.echo(f"settings: {file}")
     options = [f"--{name}" for name in ("overwrite", "resume") if given[name]]
     if code := run([str(file), "train", *options]):
+        _restore(file, former, log)
         raise SystemExit(code)
     output: Path = given["output_pth"]
     with replacing(output) as beside:
         shutil.copyfile(log / "weights_best.h5", beside)
     click.echo(f"best weights: {output}; use them with python main.py {log} predict VIDEO")
+
+
+def _restore(file: Path, former: bytes | None, log: Path) -> None:
+    """Take back what was written for a run that did not start, or that went wrong."""
+    if former is not None:
+        with replacing(file) as beside:
+            beside.write_bytes(former)
+    elif not log.exists():
+        file.unlink()
 
 
 def _settings(given: dict[str, Any], log: Path) -> dict[str, Any]:

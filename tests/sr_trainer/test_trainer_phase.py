@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from clips import TinyNet, frames_of, write_clips, write_video
 
 from examples.surgical_phase.train import train
+from sr_trainer.search_settings import Search
 from toolbox.tasks.surgical_phase.evaluate import main as evaluate
 
 RUN = {
@@ -79,7 +80,13 @@ def test_what_a_run_leaves(trained):
     """The phases, their weights, every video, and settings that need no table any more."""
     log, _ = trained
     phases = json.loads((log / "phases.json").read_text())
-    assert phases == {"phases": ["0", "1", "2"], "class_weights": [1, 1, 1], "segments": [5, 5, 5]}
+    windows = {"window_size": 8, "stride": 4, "size": 32, "rate_hz": None}
+    assert phases == {
+        "phases": ["0", "1", "2"],
+        "class_weights": [1, 1, 1],
+        "segments": [5, 5, 5],
+        "windows": windows,
+    }
     videos = pd.read_csv(log / "videos.csv")
     assert videos["split"].value_counts().to_dict() == {"train": 5, "validation": 2}
     assert videos.loc[0, ["width", "height", "frames", "rate_hz"]].tolist() == [48, 32, 81, 12.5]
@@ -219,6 +226,7 @@ def arrays(path):
             ("must only flip and turn", "rotate"),
         ),
         ({"phases": ["0", "1"]}, {}, {}, ("phases.csv", "2")),
+        ({"phases": ["0", "1", "2", "2"]}, {}, {}, ("phases must be names that differ", "2")),
         ({"csv_path": "none.csv"}, {}, {}, ("none.csv",)),
         ({"window_size": 60, "stride": 60, "shares": [0, 0, 0]}, {}, {}, ("shares",)),
         ({}, {}, {"data_dir": "none"}, ("none", "no such folder")),
@@ -245,6 +253,54 @@ def test_what_only_images_have(trained, shop):
     shop.run(log, "predict", video, "--self-ensemble").refused("self_ensemble is for images")
     shop.run(log, "predict", video, "-o", "x.png").refused("expected the name of a table")
     shop.run(log, "predict", video, "--masks", "none").refused("none: no such folder")
+
+
+def test_weights_of_other_windows_or_phases(trained, shop, tmp_path):
+    """A test and a prediction refuse what was trained otherwise."""
+    log, _ = trained
+    masks = {"mask_dir": str(shop.data_dir / "masks")}
+    weights = str(log / "weights_best.h5")
+    other = configure(
+        shop, "other.yml", {**masks, "stride": 2}, fname_model_weights=weights, log_dir=str(log)
+    )
+    shop.run(other, "test").refused("trained with stride 4", "received 2")
+    phases = {**masks, "phases": ["1", "0", "2"]}
+    other = configure(shop, "order.yml", phases, fname_model_weights=weights, log_dir=str(log))
+    shop.run(other, "test").refused("trained for other phases")
+
+
+def test_nothing_is_overwritten_in_silence(trained, shop, tmp_path):
+    """A text or picture beside the table is not lost."""
+    log, _ = trained
+    video = shop.data_dir / "videos" / "case_00.avi"
+    (tmp_path / "notes.txt").write_text("mine")
+    shop.run(log, "predict", video, "-o", tmp_path / "notes.csv").refused("is there already")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    shop.run(log, "predict", video, "--tile", 64).refused("tile is for images")
+
+
+def test_a_search_needs_no_model(shop):
+    """The source names it in the base of a search too."""
+    config = configure(shop, "base.yml")
+    content = {
+        "base": config.name,
+        "parameters": {"surgical_phase.width": {"choices": [8, 16]}},
+        "objective": "val_phase_accuracy",
+    }
+    path = shop.folder / "search.yml"
+    path.write_text(yaml.safe_dump(content))
+    assert Search(path).models() == ["surgical_phase"]
+
+
+def test_settings_of_a_refused_run_are_taken_back(shop, tmp_path):
+    """The specification's command leaves nothing, or what was there."""
+    table = Path(shutil.copy(shop.data_dir / "phases.csv", tmp_path / "phases.csv"))
+    words = ["--csv_path", str(table), "--data_dir", str(shop.data_dir / "videos")]
+    assert CliRunner().invoke(train, [*words, "--backbone", "TinyNt"]).exit_code == 2
+    assert not (tmp_path / "phases.yml").exists()
+    (tmp_path / "phases.yml").write_text("mine: 1\n")
+    assert CliRunner().invoke(train, [*words, "--batch_size", "0", "--overwrite"]).exit_code == 2
+    assert (tmp_path / "phases.yml").read_text() == "mine: 1\n"
 
 
 def test_the_program_of_the_specification(shop, tmp_path):

@@ -89,6 +89,13 @@ def test_repeated_rows_count_once(read):
     assert notes[0].endswith("rows that repeat another one, left out: 1")
 
 
+def test_rows_without_a_phase_are_left_out(read):
+    """-1 stands for none in timelines: it is no phase that could be learned."""
+    table, notes = read("video_path,phase\na.mp4,-1\nb.mp4,y\n")
+    assert table["phase"].tolist() == ["y"]
+    assert notes[0].endswith("rows with phase -1, none, left out: 1")
+
+
 def test_operations_of_a_phase_are_joined(read):
     """Rows that touch or overlap and show one phase become one segment; a gap parts them."""
     rows = ["c,0,5,3,1", "c,5,9,3,2", "c,9,12,4,0", "c,11,14,4,1", "c,14.5,15,4,2", "d,14,20,4,0"]
@@ -129,6 +136,8 @@ def test_phases_that_overlap_are_kept_and_noted(read):
         ('video_path,phase\na.mp4,"x\n' + "y" * 140_000, "line 3: is not CSV"),
         ("video_path,phase\na.mp4,x\nb.mp4, \n", "line 3: phase is empty"),
         ("video_path,phase\n,x\n", "line 2: video is empty"),
+        ("video_path,phase\na.mp4,-1\n", "no row has a phase but -1"),
+        ('video_path,phase\na.mp4,"x\ty"\n', "line 2: phase holds a tab"),
         ("video_path,phase\na.mp4,x\na.mp4,y\n", "line 3: gives video 'a.mp4' another phase"),
         (f"{HEAD}\nc,-1,2,train,0,0\n", "line 2: start is negative"),
         (f"{HEAD}\nc,0,2,train,0,0\nc,3,3,train,0,0\n", "line 3: ends at 3 s and starts at 3 s"),

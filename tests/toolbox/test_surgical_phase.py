@@ -1,5 +1,9 @@
 """Windows of videos, their labels and batches, and the network that sees image and mask."""
 
+import os
+import shutil
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -217,11 +221,61 @@ def test_cached_windows_are_the_decoded_ones(clips, tmp_path):
     windows.window = None  # from now on only what is kept can be had
     np.testing.assert_array_equal(cache.window(windows, 2), expected)
     np.testing.assert_array_equal(WindowCache(0, tmp_path).window(windows, 2), expected)
-    file.write_bytes(file.read_bytes()[:100])
     again = VideoWindows(path, SlidingWindowExtractor(8, 4), 32)
-    np.testing.assert_array_equal(WindowCache(0, tmp_path).window(again, 2), expected)
+    for damaged in (file.read_bytes()[:100], b"PK\x03\x04", b""):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(WindowCache(0, tmp_path).window(again, 2), expected)
     other = VideoWindows(path, SlidingWindowExtractor(8, 4), 48)
     assert WindowCache(0, tmp_path).window(other, 2).shape == (48, 48, 3)
+
+
+def test_a_cache_knows_what_it_keeps(clips, tmp_path):
+    """Other frames or other masks are other windows, in another folder."""
+    path, extractor = clips / "videos" / "case_01.avi", SlidingWindowExtractor(4, 2)
+    masks = shutil.copytree(clips / "masks", tmp_path / "masks") / "case_01.avi"
+    first = [VideoWindows(path, extractor, 32, rate, masks) for rate in (None, 7.5, 7.55)]
+    keys = {windows.key() for windows in first}
+    assert len(keys) == 3
+    assert VideoWindows(path, extractor, 32, None, masks).key() in keys
+    os.utime(masks, (0, 0))
+    assert VideoWindows(path, extractor, 32, None, masks).key() not in keys
+
+
+def test_a_cache_that_cannot_be_written(clips, tmp_path):
+    """It is refused before the training."""
+    (tmp_path / "file").touch()
+    opened = source(clips, cache_dir=str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"cannot be kept there.*cache_dir"):
+        opened.batches("train", None, 4)
+
+
+def test_names_of_videos(clips, tmp_path):
+    """By path or by name; a name that two files have is refused, and so are two names of one."""
+    for name in ("a/one.avi", "b/one.avi", "op.0.avi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(clips / "videos" / "case_00.avi", tmp_path / name)
+        for folder in ("masks", "masks/a"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(clips / "masks" / "case_00.avi", tmp_path / folder / Path(name).name)
+    layout, masks = Layout(size=32), tmp_path / "masks"
+    names = ["a/one.avi", "b/one.avi", "op.0", "one"]
+    found = VideoSet(names, tmp_path, layout, masks)
+    assert list(found.videos) == names[:3]
+    assert "the name of a/one.avi and b/one.avi" in found.left_out["one"]
+    used = [windows.masks.video.path for windows in found.videos.values()]
+    assert used == [masks / "a" / "one.avi", masks / "one.avi", masks / "op.0.avi"]
+    (tmp_path / "table.csv").write_text("video_path,phase\nop.0,0\nop.0.avi,1\n")
+    opened = SurgicalSource(str(tmp_path), 1, str(tmp_path / "table.csv"), ["0", "1"])
+    with pytest.raises(DataError, match=r"op\.0 and op\.0\.avi are one video"):
+        opened.dataset("train")
+
+
+def test_masks_of_another_size(clips, tmp_path):
+    """A video of masks that is smaller than its video is refused like a picture."""
+    frames = np.zeros((81, 16, 48, 3), np.uint8)
+    write_video(tmp_path / "case_00.avi", frames, 12.5)
+    videos = VideoSet(["case_00"], clips / "videos", Layout(size=32), tmp_path)
+    assert "expected 48 × 32 pixels" in videos.left_out["case_00"]
 
 
 def test_masks_as_pictures(tmp_path):
@@ -231,7 +285,7 @@ def test_masks_as_pictures(tmp_path):
     found = [mask[0, 0, 0] for mask in MaskFolder(tmp_path, (4, 6), 5).frames(0, 7)]
     assert found == [0, 0, 100, 100, 100, 200, 200]
     with pytest.raises(DataError, match=r"expected 8 × 4 pixels.*received 6 × 4"):
-        list(MaskFolder(tmp_path, (4, 8), 5).frames(0, 3))
+        MaskFolder(tmp_path, (4, 8), 5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no masks"):
         MaskFolder(tmp_path / "empty", (4, 6), 5)

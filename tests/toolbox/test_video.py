@@ -86,6 +86,7 @@ def videos(tmp_path_factory):
         "uneven.mp4": write_at(folder / "uneven.mp4", "libx264", UNEVEN_MS, bf="3", g="20"),
         "uneven.webm": write_at(folder / "uneven.webm", "libvpx-vp9", UNEVEN_MS, **REAL_TIME),
         "b_frames.avi": write_at(folder / "b_frames.avi", "mpeg4", EVEN_MS, bf="2"),
+        "h264.avi": write_at(folder / "h264.avi", "libx264", EVEN_MS, bf="3", g="20"),
     }
 
 
@@ -97,6 +98,7 @@ NAMES = (
     "uneven.mp4",
     "uneven.webm",
     "b_frames.avi",
+    "h264.avi",
 )
 
 
@@ -115,6 +117,19 @@ def test_every_frame_at_its_time(videos, name):
     assert video.rate_hz == pytest.approx((COUNT - 1) / expected[-1])
     assert video.duration_s == pytest.approx(COUNT / video.rate_hz)
     assert video.notes == []
+
+
+@pytest.mark.parametrize("name", ["mp4v.mp4", "mjpg.avi"])
+def test_frames_shrunk_as_they_are_decoded(videos, name):
+    """Squares by area: nearly what shrinking the frames afterwards gives, and never a byte else."""
+    video = VideoFile(videos[name])
+    small = [frame.pixels for frame in video.frames(3, 9, side=16)]
+    again = [frame.pixels for frame in video.frames(3, 9, side=16)]
+    np.testing.assert_array_equal(small, again)
+    large = [cv2.resize(f, (16, 16), interpolation=cv2.INTER_AREA) for f in video.read(3, 6)]
+    assert np.shape(small) == (6, 16, 16, 3)
+    assert np.abs(np.subtract(small, large, dtype=float)).mean() < 6
+    assert np.corrcoef(np.ravel(small), np.ravel(large))[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("name", NAMES)

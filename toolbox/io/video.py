@@ -209,6 +209,8 @@ class VideoFile:
         """Return the times of all frames and of the key frames, in order."""
         with self._opened() as (container, stream):
             packets = [_Packet.of(packet) for packet in container.demux(stream) if packet.size]
+            # AVI numbers packets as they are decoded, and calls that the time they are shown.
+            reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         whole = [packet for packet in packets if not packet.cut]
         if lost := len(packets) - len(whole):
             self.notes.append(
@@ -218,10 +220,10 @@ class VideoFile:
         stamps = _in_order(packet.pts for packet in shown)
         #: Where the file does not tell when frames are shown, as AVI with B-frames, frames that
         #: are decoded one after the other are shown when their packets are decoded.
-        self._counted = not stamps
-        if stamps:
+        self._counted = not stamps or reordered
+        if stamps and not reordered:
             return stamps, _in_order({packet.pts for packet in whole if packet.key})
-        stamps = _in_order(packet.dts for packet in shown)
+        stamps = stamps or _in_order(packet.dts for packet in shown)
         if not stamps:
             raise DataError(
                 f"{self.path}: holds no frames, or they carry no times. Convert it, e.g. with "

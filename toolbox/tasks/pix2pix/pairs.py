@@ -98,7 +98,7 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
     if distance.any():
         share, first = float((distance > 0).mean()), pixels[distance > 0][0].tolist()
         raise DataError(
-            f"{path}: {100 * share:.2g} % of its pixels have a colour of no class, the first "
+            f"{path}: {100 * share:.3g} % of its pixels have a colour of no class, e.g. "
             f"{first}. Give a PNG with a palette, or one in the very colours of the classes."
         )
     return ids

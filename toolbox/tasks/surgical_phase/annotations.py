@@ -78,9 +78,17 @@ def read_annotations(csv_path: str | os.PathLike[str]) -> Annotations:
     table = pd.DataFrame({name: sheet[name] for name in ("video", "phase")})
     for name in table:
         _refuse_rows(path, table[name] == "", f"{name} is empty. Fill it in or remove the row")
+    fault = "phase holds a tab or the end of a line, which no timeline can. Rename it"
+    _refuse_rows(path, table["phase"].str.contains(r"[\t\r\n]", regex=True), fault)
     table["start_s"], table["end_s"] = _times(path, sheet)
     table["split"] = _splits(path, sheet)
     notes: list[str] = []
+    nothing = table["phase"] == str(UNLABELLED)
+    if nothing.any():
+        notes.append(f"{path}: rows with phase {UNLABELLED}, none, left out: {nothing.sum()}")
+    if nothing.all():
+        raise DataError(f"{path}: no row has a phase but {UNLABELLED}, none. Add the phases.")
+    table = table[~nothing]
     table = _without_duplicates(path, table, notes)
     table = _merged(path, table, notes)
     _note_overlaps(path, table, notes)

@@ -23,6 +23,7 @@ from toolbox.tasks.surgical_phase.windows import (
     WindowCache,
     find_masks,
     find_videos,
+    video_path,
 )
 
 
@@ -53,6 +54,11 @@ class Layout:
     def extractor(self) -> SlidingWindowExtractor:
         """What cuts a video."""
         return SlidingWindowExtractor(self.window_size, self.stride)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a network was trained with and must be used with."""
+        names = ("window_size", "stride", "size", "rate_hz")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def most_windows(self) -> int:
@@ -111,21 +117,11 @@ class VideoSet:
 
     def _try(self, name: str) -> VideoWindows | str:
         try:
-            masks = None if self.mask_dir is None else find_masks(self.mask_dir, Path(name).stem)
-            layout = self.layout
-            return VideoWindows(
-                self._path(name), layout.extractor, layout.size, layout.rate_hz, masks
-            )
+            path, layout = video_path(name, self.folder, self._found), self.layout
+            masks = None if self.mask_dir is None else find_masks(self.mask_dir, name)
+            return VideoWindows(path, layout.extractor, layout.size, layout.rate_hz, masks)
         except DataError as error:
             return str(error)
-
-    def _path(self, name: str) -> Path:
-        direct = self.folder / name
-        if direct.is_file():
-            return direct
-        if name not in self._found:
-            raise DataError(f"{direct}: no such video. Put it there, or fix data_dir.")
-        return self._found[name]
 
     def refuse_failures(self, most: float) -> None:
         """Refuse a set of which more than a share cannot be read.
@@ -213,7 +209,12 @@ class OphNetSurgicalDataset:
         self._anchors = [found for found in anchors if len(found)]
         self._names = self.segments["video"].tolist()
         lost = int((~kept).sum())
-        self.notes = [f"{lost} segments are too short to hold the middle of a window"] * bool(lost)
+        self.notes = []
+        if lost:
+            self.notes.append(
+                f"{lost} segments hold no middle of a window: they are too short, or lie behind "
+                f"the end of their video"
+            )
 
     def __len__(self) -> int:
         return len(self._anchors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import queue
 import threading
 import time
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from toolbox.errors import ConfigError
+from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.surgical_phase.dataset import Layout
-from toolbox.tasks.surgical_phase.source import phases_in, split_channels
+from toolbox.tasks.surgical_phase.source import PHASE_REPORT, phases_in, split_channels
 from toolbox.tasks.surgical_phase.windows import VideoWindows
 
 #: Windows that go through the network at once, and batches that are decoded ahead.
@@ -73,8 +74,9 @@ class Follower:
 
     Raises
     ------
-    ConfigError
-        If what was said of frames is to know no later ones, and the network looks ahead.
+    ConfigError, DataError
+        If what is said of frames is to know no later ones, and the network looks ahead; or if
+        weights belong to other phases or windows.
     """
 
     def __init__(self, run: Run) -> None:
@@ -88,6 +90,8 @@ class Follower:
             section["size"],
             section["sample_rate_hz"],
         )
+        for weights in run.weights:
+            self._refuse_other_windows(weights)
         params = run.settings.model_params
         self.has_masks = bool(params["masks"])
         self.is_temporal = params["temporal_layers"] > 0
@@ -101,6 +105,24 @@ class Follower:
         self._decide = [
             tf.function(network.head, reduce_retracing=True) for network in run.networks
         ]
+
+    def _refuse_other_windows(self, weights: Path) -> None:
+        """Refuse weights that were trained for other phases, or with windows cut otherwise."""
+        path = weights.with_name(PHASE_REPORT)
+        if not path.is_file():
+            return
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["phases"] != self.phases:
+            raise DataError(
+                f"{weights}: was trained for other phases than those of the settings, or in "
+                f"another order. Use the config.yml of its log folder."
+            )
+        for key, value in record.get("windows", {}).items():
+            if (given := self.layout.facts()[key]) != value:
+                raise DataError(
+                    f"{weights}: was trained with {key} {value} of its windows; received {given}. "
+                    f"Use the config.yml of its log folder."
+                )
 
     def open(self, path: Path, masks: Path | None = None) -> VideoWindows:
         """Return the windows of a video, cut as those of the training were."""

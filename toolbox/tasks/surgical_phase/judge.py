@@ -50,11 +50,6 @@ class PhaseTest:
         if not path.is_file():
             return {}
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record["phases"] != self.phases:
-            raise DataError(
-                f"{path}: the network was trained for other phases than those of the settings, or "
-                f"in another order. Test it with the config.yml of its log folder."
-            )
         return record
 
     def evaluate(self, compare: bool) -> TestResult:

@@ -17,7 +17,7 @@ from toolbox.tasks.surgical_phase.annotations import labels_at, read_annotations
 from toolbox.tasks.surgical_phase.follow import Follower, Timeline
 from toolbox.tasks.surgical_phase.ribbon import ribbon_figure
 from toolbox.tasks.surgical_phase.timeline import write_timeline
-from toolbox.tasks.surgical_phase.windows import find_masks
+from toolbox.tasks.surgical_phase.windows import bare_name, find_masks
 
 
 class PhasePredictor:
@@ -38,7 +38,8 @@ class PhasePredictor:
 
     def check(self) -> None:
         """Refuse a mistake in the settings, once for all files."""
-        for name, wanted in (("self_ensemble", False), ("lr_consistency", "report")):
+        images = (("self_ensemble", False), ("lr_consistency", "report"), ("tile", None))
+        for name, wanted in images:
             if (given := getattr(self.settings, name)) != wanted:
                 raise ConfigError(
                     f"{name} is for images; the network was trained for {self.run.task.name}; "
@@ -61,9 +62,12 @@ class PhasePredictor:
                 f"{target}: expected the name of a table, .csv; its text and picture lie beside "
                 f"it. Change -o."
             )
+        for beside in (target.with_suffix(end) for end in (".txt", ".png")):
+            if beside.exists() and not target.exists():
+                raise ConfigError(f"{beside}: is there already. Remove it, or name another output.")
         windows = self.follower.open(path, self._masks(path))
         for note in windows.video.notes:
-            print(f"{path}: {note}")
+            print(note)
         timeline = self.follower.follow(windows)
         self._write(timeline, target, self._truth(path, timeline))
         self._tell(timeline, target)
@@ -77,7 +81,7 @@ class PhasePredictor:
                 f"{folder}: no such folder. The network was trained with masks: name the folder "
                 f"of those of {path.name} with --masks."
             )
-        return find_masks(Path(folder), path.stem)
+        return find_masks(Path(folder), path.name)
 
     def _truth(self, path: Path, timeline: Timeline) -> np.ndarray | None:
         """Return the phases that the table of the run names for this video, if it is at hand."""
@@ -85,7 +89,8 @@ class PhasePredictor:
         if table is None or not Path(table).is_file():
             return None
         rows = read_annotations(table).table
-        rows = rows[[Path(name).stem == path.stem for name in rows["video"]]]
+        names = [Path(bare_name(name)).name for name in rows["video"]]
+        rows = rows[[name == path.stem for name in names]]
         rows = rows[rows["phase"].isin(self.follower.phases)]
         if not len(rows):
             return None

@@ -30,7 +30,12 @@ from toolbox.tasks.surgical_phase.annotations import (
     split_by_video,
 )
 from toolbox.tasks.surgical_phase.dataset import Layout, OphNetSurgicalDataset, VideoSet
-from toolbox.tasks.surgical_phase.windows import IMAGE_CHANNELS, WindowCache
+from toolbox.tasks.surgical_phase.windows import (
+    IMAGE_CHANNELS,
+    WindowCache,
+    find_videos,
+    video_path,
+)
 
 NAME = "surgical_video"
 #: What a run learned from, and what its phases are.
@@ -238,6 +243,12 @@ class SurgicalSource(Source):
         phases = section["phases"]
         if phases is None and section["csv_path"] is not None:
             phases = phases_of(read_annotations(section["csv_path"]).table)
+        names = [str(phase) for phase in phases or ()]
+        if again := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"{NAME}.phases must be names that differ; received {again[0]} more than once. "
+                f"Leave one out."
+            )
         side = section["size"]
         return {
             "model": "surgical_phase",
@@ -266,7 +277,23 @@ class SurgicalSource(Source):
         found = read_annotations(self.csv_path)
         self._said += found.notes
         check_phases(found.table, self.phases, self.csv_path)
+        self._refuse_one_video_twice(found.table)
         return found.table
+
+    def _refuse_one_video_twice(self, table: pd.DataFrame) -> None:
+        """Refuse two names of one file, which could come into two splits."""
+        known, files = find_videos(self.data_dir), dict[Path, str]()
+        for name in dict.fromkeys(table["video"]):
+            try:
+                path = video_path(name, self.data_dir, known).resolve()
+            except DataError:
+                continue  # it is left out, and named
+            if path in files:
+                raise DataError(
+                    f"{self.csv_path}: {files[path]} and {name} are one video, {path.name}. Give "
+                    f"it one name."
+                )
+            files[path] = name
 
     @functools.cached_property
     def splits(self) -> dict[str, list[str]]:
@@ -300,8 +327,8 @@ class SurgicalSource(Source):
             found = OphNetSurgicalDataset(rows, self.phase2idx, videos=videos, cache=self._cache)
             if not len(found):
                 raise DataError(
-                    f"{self.csv_path}: no segment for {split} is long enough for a window. Lower "
-                    f"{NAME}.window_size."
+                    f"{self.csv_path}: no segment for {split} holds the middle of a window. Lower "
+                    f"{NAME}.window_size, or fix its seconds."
                 )
             self._opened[split] = found
         return self._opened[split]
@@ -328,6 +355,7 @@ class SurgicalSource(Source):
     ) -> Batches:
         """Return random windows of each segment for training, fixed ones for validation."""
         data = self.dataset(split)
+        self._cache.check()
         if split == "train":
             return WindowBatches(data, batch_size, seed, self.repeats, (), augmenter, self.workers)
         fixed = data.even(self.validation_windows)
@@ -351,6 +379,7 @@ class SurgicalSource(Source):
             "phases": self.phases,
             "class_weights": list(self.class_weights().values()),
             "segments": [int(counts.get(phase, 0)) for phase in self.phases],
+            "windows": self.layout.facts(),
         }
         return {VIDEO_REPORT: text.getvalue(), PHASE_REPORT: json.dumps(phases, indent=2) + "\n"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import threading
+import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +134,6 @@ class MaskFolder:
 
     def __init__(self, path: Path, shape: tuple[int, int], side: int) -> None:
         self.path, self.shape, self.side = path, shape, side
-        self.notes: list[str] = []
         found = {}
         for file in sorted(path.iterdir()):
             digits = file.stem[len(file.stem.rstrip("0123456789")) :]
@@ -144,6 +145,7 @@ class MaskFolder:
                 f"e.g. 0000.png."
             )
         self.numbers, self.files = np.array(sorted(found)), [found[n] for n in sorted(found)]
+        self._read(self.files[0])  # those of a video are alike
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """Yield the masks (side, side, 3) of frames, read when they change."""
@@ -178,19 +180,24 @@ class MaskVideo:
     ----------
     path : pathlib.Path
         The file.
-    count : int
-        Frames that are expected.
+    of : VideoFile
+        That one.
     side : int
         Side of the masks that are given.
     """
 
-    def __init__(self, path: Path, count: int, side: int) -> None:
+    def __init__(self, path: Path, of: VideoFile, side: int) -> None:
         self.video, self.side = VideoFile(path), side
-        self.notes = self.video.notes
-        if len(self.video) != count:
+        if len(self.video) != len(of):
             raise DataError(
-                f"{path}: expected a mask for each of the {count} frames; received "
+                f"{path}: expected a mask for each of the {len(of)} frames; received "
                 f"{len(self.video)}. Write it again, or remove it."
+            )
+        size, wanted = ((v.width, v.height) for v in (self.video, of))
+        if size != wanted:
+            raise DataError(
+                f"{path}: expected {wanted[0]} × {wanted[1]} pixels, the size of its video; "
+                f"received {size[0]} × {size[1]}. Resize it."
             )
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -248,8 +255,9 @@ class VideoWindows:
             self.masks = (
                 MaskFolder(masks, shape, size)
                 if masks.is_dir()
-                else MaskVideo(masks, len(self.video), size)
+                else MaskVideo(masks, self.video, size)
             )
+        self._masks_path = masks
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -286,15 +294,17 @@ class VideoWindows:
 
     def key(self) -> str:
         """Return what tells these windows from others, as a name for a folder."""
-        stat = self.path.stat()
+        files = [self.path] if self._masks_path is None else [self.path, self._masks_path]
+        if isinstance(self.masks, MaskFolder):
+            files += self.masks.files
+        stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        picked = zlib.crc32(self._picked.tobytes())
         parts: tuple[Any, ...] = (
-            str(self.path.resolve()),
-            stat.st_size,
-            stat.st_mtime_ns,
+            stats,
             self.extractor.window_size,
             self.extractor.stride,
             self.size,
-            len(self._picked),
+            picked,
             self.channels,
         )
         return f"{self.path.stem}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
@@ -347,22 +357,39 @@ class WindowCache:
             if found is not None and found.shape == shape and found.dtype == np.uint8:
                 return found
         shown = windows.window(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside, open(beside, "wb") as stream:
+        with self._writing(), replacing(path) as beside, open(beside, "wb") as stream:
             np.save(stream, shown, allow_pickle=False)
         return shown
+
+    def check(self) -> None:
+        """Refuse a folder in which nothing can be written, before a training run."""
+        if self.folder is not None:
+            with self._writing(), replacing(self.folder / "writable") as beside:
+                beside.touch()
+            (self.folder / "writable").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self.folder}: windows cannot be kept there ({error.strerror}). Fix or leave out "
+                f"cache_dir."
+            ) from None
 
 
 def _read_array(path: Path) -> np.ndarray | None:
     """Return an array of the cache; None if the file is damaged, so that it is made again."""
     try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
+        with open(path, "rb") as stream:
+            found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError):
         return None
     return found
 
 
-def find_videos(folder: Path) -> dict[str, Path]:
+def find_videos(folder: Path) -> dict[str, list[Path]]:
     """Return the videos of a folder and of those in it, by their name without the ending.
 
     Raises
@@ -372,29 +399,63 @@ def find_videos(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Fix data_dir.")
-    paths = sorted(folder.rglob("*"))
-    return {
-        path.stem: path
-        for path in reversed(paths)
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def video_path(name: str, folder: Path, found: Mapping[str, Sequence[Path]]) -> Path:
+    """Return the file of a video that a table names.
+
+    Parameters
+    ----------
+    name : str
+        A path, relative to the folder or absolute, or a file's name without its ending.
+    folder : pathlib.Path
+        Where the videos lie.
+    found : dict of str to sequence of pathlib.Path
+        What `find_videos` returned for it.
+
+    Raises
+    ------
+    DataError
+        If there is none, or several have that name.
+    """
+    direct = folder / name
+    if direct.is_file():
+        return direct
+    paths = found.get(name, ())
+    if not paths:
+        raise DataError(f"{direct}: no such video. Put it there, or fix data_dir.")
+    if len(paths) > 1:
+        inside = " and ".join(path.relative_to(folder).as_posix() for path in paths[:2])
+        raise DataError(f"{direct}: the name of {inside}. Write the path of one into the table.")
+    return paths[0]
+
+
+def bare_name(name: str) -> str:
+    """Return the name of a video without the ending of a video, which a table may leave out."""
+    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
 
 
 def find_masks(folder: Path, name: str) -> Path:
-    """Return the folder or video with the masks of a video.
+    """Return the folder or video with the masks of a video, under its path or its name alone.
 
     Raises
     ------
     DataError
         If there is none.
     """
-    candidates: Sequence[Path] = [folder / name, *(folder / f"{name}{end}" for end in SUFFIXES)]
-    for path in candidates:
-        if path.exists():
-            return path
+    bare = bare_name(name)
+    last = Path(bare).name
+    for each in (last,) if Path(bare).is_absolute() else (bare, last):
+        for path in (folder / each, *(folder / f"{each}{end}" for end in SUFFIXES)):
+            if path.exists():
+                return path
     raise DataError(
-        f"{folder}: holds no masks of {name}. Expected a video {name}.avi, or a folder {name} of "
+        f"{folder}: holds no masks of {bare}. Expected a video {bare}.avi, or a folder {bare} of "
         f"pictures."
     )
