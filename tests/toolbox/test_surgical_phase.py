@@ -265,7 +265,12 @@ def test_names_of_videos(clips, tmp_path):
     used = [windows.masks.video.path for windows in found.videos.values()]
     assert used == [masks / "a" / "one.avi", masks / "one.avi", masks / "op.0.avi"]
     (tmp_path / "table.csv").write_text("video_path,phase\nop.0,0\nop.0.avi,1\n")
-    opened = SurgicalSource(str(tmp_path), 1, str(tmp_path / "table.csv"), ["0", "1"])
+    options = {
+        "csv_path": str(tmp_path / "table.csv"),
+        "phases": ["0", "1"],
+        "mask_dir": str(masks),
+    }
+    opened = SurgicalSource(str(tmp_path), 1, **options)
     with pytest.raises(DataError, match=r"op\.0 and op\.0\.avi are one video"):
         opened.dataset("train")
 

@@ -103,7 +103,7 @@ class VideoSet:
         what: str = "videos",
     ) -> None:
         self.folder, self.layout, self.mask_dir = folder, layout, mask_dir
-        self._found = find_videos(folder)
+        self._found = find_videos(folder, mask_dir)
         self.videos: dict[str, VideoWindows] = {}
         self.left_out: dict[str, str] = {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:

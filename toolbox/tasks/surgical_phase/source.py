@@ -282,7 +282,7 @@ class SurgicalSource(Source):
 
     def _refuse_one_video_twice(self, table: pd.DataFrame) -> None:
         """Refuse two names of one file, which could come into two splits."""
-        known, files = find_videos(self.data_dir), dict[Path, str]()
+        known, files = find_videos(self.data_dir, self.mask_dir), dict[Path, str]()
         for name in dict.fromkeys(table["video"]):
             try:
                 path = video_path(name, self.data_dir, known).resolve()

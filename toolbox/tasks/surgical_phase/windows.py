@@ -389,8 +389,15 @@ def _read_array(path: Path) -> np.ndarray | None:
     return found
 
 
-def find_videos(folder: Path) -> dict[str, list[Path]]:
+def find_videos(folder: Path, masks: Path | None = None) -> dict[str, list[Path]]:
     """Return the videos of a folder and of those in it, by their name without the ending.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder; what is hidden in it is left out.
+    masks : pathlib.Path, optional
+        Where masks lie: no videos.
 
     Raises
     ------
@@ -402,6 +409,7 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = hidden or (masks is not None and path.resolve().is_relative_to(masks.resolve()))
         if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
             found.setdefault(path.stem, []).append(path)
     return found
