@@ -127,7 +127,11 @@ def test_a_colour_network_serves_maps(published, workshop):
     np.testing.assert_allclose(fine.reshape(expected.shape), expected, atol=0.1)
 
 
-@pytest.mark.parametrize("task", [task for task in sorted(TASKS) if task != "pix2pix"])
+#: Tasks that a network which enlarges is not for.
+OTHERS = ("pix2pix", "surgical_phase")
+
+
+@pytest.mark.parametrize("task", [task for task in sorted(TASKS) if task not in OTHERS])
 def test_every_task_takes_a_grey_network(task, published, tmp_path):
     """A network of one channel becomes a run of any task that enlarges, which opens."""
     log = imported(published[0], tmp_path / "log", "--channels", "1", "--task", task)
@@ -139,6 +143,13 @@ def test_a_task_of_one_size_refuses_a_network_that_enlarges(published, tmp_path)
     """pix2pix draws pictures as large as its inputs."""
     arguments = "-o", tmp_path / "log", "--channels", "1", "--task", "pix2pix"
     in_process(importer, published[0], *arguments).refused("scale must be 1 with source voc")
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_task_of_labels_refuses_a_network_of_images(published, tmp_path):
+    """Phases of operations are told by other networks."""
+    arguments = "-o", tmp_path / "log", "--channels", "1", "--task", "surgical_phase"
+    in_process(importer, published[0], *arguments).refused("model must be one of surgical_phase")
     assert not (tmp_path / "log").exists()
 
 
