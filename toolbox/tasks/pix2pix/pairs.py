@@ -96,9 +96,10 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
         raise DataError(f"{path}: colours of classes must have 8 bits; received 16. Convert it.")
     ids, distance = classes.decode(pixels)
     if distance.any():
-        share, first = float((distance > 0).mean()), pixels[distance > 0][0].tolist()
+        share, first = 100 * float((distance > 0).mean()), pixels[distance > 0][0].tolist()
+        told = f"{share:.2g}" if share < 10 else f"{share:.0f}"
         raise DataError(
-            f"{path}: {100 * share:.3g} % of its pixels have a colour of no class, e.g. "
+            f"{path}: {told} % of its pixels have a colour of no class, e.g. "
             f"{first}. Give a PNG with a palette, or one in the very colours of the classes."
         )
     return ids
