@@ -104,6 +104,17 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
 
 
+def left_out_note(reasons: Sequence[str], used: int, word: str) -> list[str]:
+    """Return a line that says how many files are left out, and why; none if none is."""
+    if not reasons:
+        return []
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return [
+        f"WARNING: {len(reasons)} of {len(reasons) + used} {word} are left out: "
+        f"{'; '.join(reasons[:NAMED])}{more}"
+    ]
+
+
 def dealt(
     files: Sequence[File], shares: Sequence[float], number: int, seed: int | None = None
 ) -> list[File]:
@@ -269,14 +280,7 @@ class PictureSet(ABC, Generic[File, Loaded]):
 
     def note(self) -> list[str]:
         """Return a line that names what was left out; none if nothing was."""
-        if not self.left_out:
-            return []
-        reasons = list(self.left_out.values())
-        more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-        return [
-            f"WARNING: {len(reasons)} of {len(reasons) + len(self)} {self.word} are left out: "
-            f"{'; '.join(reasons[:NAMED])}{more}"
-        ]
+        return left_out_note(list(self.left_out.values()), len(self), self.word)
 
     def rows(self, split: str, column: str, size: tuple[str, str]) -> list[dict[str, Any]]:
         """Return what a table of the files says: name, size, and why one was left out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -233,6 +232,4 @@ class PictureSource(Source, Generic[Opened]):
         name, column, size = self.table
         opened = self._opened.items()
         rows = [row for (split, _), files in opened for row in files.rows(split, column, size)]
-        text = io.StringIO()
-        pd.DataFrame(rows).to_csv(text, index=False)
-        return {name: text.getvalue()}
+        return {name: pd.DataFrame(rows).to_csv(index=False)}

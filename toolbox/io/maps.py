@@ -10,6 +10,7 @@ import os
 import re
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class MapReader:
+class MapReader(ABC):
     """A map or an image that is open for reading; use it in one thread, inside ``with``.
 
     Attributes
@@ -136,7 +137,7 @@ class MapReader:
         values[~np.isfinite(values)] = np.nan
         return -values if self.positive == "down" else values
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, what is in memory has nothing to close
         """Close the file; the reader is of no use afterwards."""
 
     def __enter__(self) -> MapReader:
@@ -145,9 +146,9 @@ class MapReader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @abstractmethod
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
         """Values of a window in the file's own sign, NaN where the file marks a gap."""
-        raise NotImplementedError
 
     def _settle_sign(self, positive: str | None, hints: Mapping[str, str]) -> None:
         self.declared_sign = None if self.is_image else declared_sign(hints)

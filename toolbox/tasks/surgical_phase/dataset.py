@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from toolbox.errors import DataError
-from toolbox.picture_set import NAMED
+from toolbox.picture_set import NAMED, left_out_note
 from toolbox.progress import progress
 from toolbox.tasks.surgical_phase.annotations import labels_at
 from toolbox.tasks.surgical_phase.windows import (
@@ -143,15 +143,8 @@ class VideoSet:
         """Return lines about what was left out, and what the videos themselves tell."""
         said = [note for video in self.videos.values() for note in video.video.notes]
         more = [f"and {len(said) - NAMED} more notes about videos"] if len(said) > NAMED else []
-        found = said[:NAMED] + more
-        if self.left_out:
-            reasons = list(self.left_out.values())
-            rest = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-            found.append(
-                f"WARNING: {len(reasons)} of {len(reasons) + len(self.videos)} videos are left "
-                f"out: {'; '.join(reasons[:NAMED])}{rest}"
-            )
-        return found
+        lost = left_out_note(list(self.left_out.values()), len(self.videos), "videos")
+        return said[:NAMED] + more + lost
 
 
 class OphNetSurgicalDataset:

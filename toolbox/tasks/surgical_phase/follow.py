@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import queue
 import threading
 import time
@@ -19,7 +18,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.surgical_phase.dataset import Layout
-from toolbox.tasks.surgical_phase.source import PHASE_REPORT, phases_in, split_channels
+from toolbox.tasks.surgical_phase.source import phase_record, phases_in, split_channels
 from toolbox.tasks.surgical_phase.windows import VideoWindows
 
 #: Windows that go through the network at once, and batches that are decoded ahead.
@@ -108,11 +107,8 @@ class Follower:
 
     def _refuse_other_windows(self, weights: Path) -> None:
         """Refuse weights that were trained for other phases, or with windows cut otherwise."""
-        path = weights.with_name(PHASE_REPORT)
-        if not path.is_file():
-            return
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["phases"] != self.phases:
+        record = phase_record(weights.parent)
+        if record.get("phases", self.phases) != self.phases:
             raise DataError(
                 f"{weights}: was trained for other phases than those of the settings, or in "
                 f"another order. Use the config.yml of its log folder."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from toolbox.tasks.surgical_phase.evaluate import report_text
 from toolbox.tasks.surgical_phase.follow import Follower
 from toolbox.tasks.surgical_phase.measure import Measured, Video, measure
 from toolbox.tasks.surgical_phase.report import Shown, phase_page
-from toolbox.tasks.surgical_phase.source import PHASE_REPORT, SurgicalSource
+from toolbox.tasks.surgical_phase.source import SurgicalSource, phase_record
 
 #: Videos whose timelines are on the page.
 _SHOWN = 8
@@ -42,15 +41,7 @@ class PhaseTest:
         self.follower = Follower(run)
         self.phases = self.follower.phases
         self.data = source.dataset(split)
-        self.record = self._record()
-
-    def _record(self) -> dict[str, Any]:
-        """Return what the training knew of the phases: names, weights, segments."""
-        path = Path(self.run.folder, PHASE_REPORT)
-        if not path.is_file():
-            return {}
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
+        self.record = phase_record(run.folder)
 
     def evaluate(self, compare: bool) -> TestResult:
         """Follow and judge every video; with what a mere guess would do if `compare`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -47,6 +46,15 @@ _OPHNET = [str(number) for number in range(52)]
 def phases_in(section: Mapping[str, Any]) -> list[str]:
     """Return the names of the phases that the checked section of a run lists, by their number."""
     return [str(phase) for phase in section["phases"] or _OPHNET]
+
+
+def phase_record(folder: Path) -> dict[str, Any]:
+    """Return what a training left of its phases in a folder; nothing if there is none."""
+    path = folder / PHASE_REPORT
+    if not path.is_file():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
 
 
 class WindowBatches(BatchStream):
@@ -372,8 +380,6 @@ class SurgicalSource(Source):
                 rows.append({"split": split, "video": name, **size, **length, "left_out": ""})
             for name, reason in data.videos.left_out.items():
                 rows.append({"split": split, "video": name, "left_out": reason})
-        text = io.StringIO()
-        pd.DataFrame(rows).to_csv(text, index=False)
         counts = self._opened["train"].segments["phase"].value_counts()
         phases = {
             "phases": self.phases,
@@ -381,7 +387,8 @@ class SurgicalSource(Source):
             "segments": [int(counts.get(phase, 0)) for phase in self.phases],
             "windows": self.layout.facts(),
         }
-        return {VIDEO_REPORT: text.getvalue(), PHASE_REPORT: json.dumps(phases, indent=2) + "\n"}
+        videos = pd.DataFrame(rows).to_csv(index=False)
+        return {VIDEO_REPORT: videos, PHASE_REPORT: json.dumps(phases, indent=2) + "\n"}
 
     def sample(self) -> Pair:
         """Return nothing that a normaliser could learn from: the network scales by itself."""
