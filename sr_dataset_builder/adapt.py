@@ -26,7 +26,7 @@ from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
 from toolbox.config import Count, Float, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images
-from toolbox.errors import ConfigError, DataError, program
+from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
@@ -160,7 +160,9 @@ def adapt(params: AdaptParams) -> None:
 def _images(folder: Path, kind: str) -> Path:
     path = image_file(folder, kind)
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Name a data set with train, validation and test.")
+        raise DataError(
+            f"{not_found(path, 'file')}. Name a data set with train, validation and test."
+        )
     return path
 
 
@@ -196,10 +198,8 @@ def _copies(params: AdaptParams, source: Path, pool: Path) -> None:
     files = PairFiles(
         train_dir=str(source / "train"),
         train_data=(_images(source / "train", "HR").name, _images(source / "train", "LR").name),
-        train_savedata=(
-            str((pool / "data_HR.npy").resolve()),
-            str((pool / "data_LR.npy").resolve()),
-        ),
+        train_savedata=("data_HR.npy", "data_LR.npy"),
+        train_savedir=str(pool),
     )
     flips = [FLIPS] if params.flips else []
     append_copies(files, [*flips, rotations(params.angles, params.fill_mode)])
