@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError, did_you_mean
+from toolbox.errors import DataError, MissingLibraryError, did_you_mean, not_found
 from toolbox.io.safe_pickle import load_array
 from toolbox.io.spacing import affine_spacing, archive_spacing, coordinate_spacing, even_step
 
@@ -254,7 +254,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     name = os.fspath(fname)
     if not name.startswith(SAMPLE_PREFIX):
         if not Path(name).is_file():
-            raise DataError(f"{name}: no such file. Name an existing raster.")
+            raise DataError(f"{not_found(name, 'file')}. Name an existing raster.")
         return Path(name)
     import matplotlib
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.picture_set import NAMED
 from toolbox.progress import progress
 from toolbox.tasks.surgical_phase.annotations import labels_at
@@ -124,7 +124,7 @@ class VideoSet:
         if direct.is_file():
             return direct
         if name not in self._found:
-            raise DataError(f"{direct}: no such video. Put it there, or fix data_dir.")
+            raise DataError(f"{not_found(direct, 'video')}. Put it there, or fix data_dir.")
         return self._found[name]
 
     def refuse_failures(self, most: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
 from toolbox.io.picture import SUFFIXES as PICTURE_SUFFIXES
 from toolbox.io.picture import read_picture
@@ -371,7 +371,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
         If the folder is missing.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Fix data_dir.")
+        raise DataError(f"{not_found(folder, 'folder')}. Fix data_dir.")
     paths = sorted(folder.rglob("*"))
     return {
         path.stem: path
