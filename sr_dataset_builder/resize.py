@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolbox.errors import DataError, did_you_mean, program
+from toolbox.io.atomic import check_writable
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
 from toolbox.resample import block_mean
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--scale must be 1 or more; received {args.scale}")
     source = Path(args.fname.removeprefix("sample:"))
     output = args.output or source.with_name(f"{source.stem}_LR.pkl")
+    check_writable(output, "Name another with -o.")
     small = resize(read_raster(args.fname).values, args.scale, args.method)
     save_array(small, output)
     print(f"{output}: {small.shape[0]} x {small.shape[1]} pixels, {args.method}, 1:{args.scale}")
