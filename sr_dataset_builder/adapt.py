@@ -24,7 +24,7 @@ from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
-from toolbox.config import Count, Float, Variable, check, read_yaml
+from toolbox.config import Count, Float, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images
 from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
@@ -43,6 +43,8 @@ class AdaptParams(MixSettings):
     save_dir: Annotated[str, Field(min_length=1)]
     target: str
     variable: Variable = None
+    time: Step = None
+    group: str | None = None
     nodata: Float | None = None
     positive: Literal["up", "down"] = "up"
     target_stride: tuple[Count, Count] = (8, 8)
@@ -174,7 +176,9 @@ def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
             raise DataError(f"{params.target}: no such table. Name the target's map or table.")
         shutil.copyfile(params.target, csv)
         return
-    raster = read_raster(params.target, params.variable, params.nodata, params.positive)
+    raster = read_raster(
+        params.target, params.variable, params.nodata, params.positive, params.time, params.group
+    )
     print("".join(f"{note}\n" for note in raster.notes), end="")
     delta_m: Spacing | None = params.target_delta_m or raster.delta_m
     if delta_m is None:

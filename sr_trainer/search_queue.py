@@ -111,7 +111,8 @@ class Queue:
 
     def _check_space(self) -> None:
         """Refuse, before a trial is spent, what Optuna would refuse in every one of them."""
-        search, former = self.search, {}
+        search = self.search
+        former: dict[str, BaseDistribution] = {}
         for trial in self.trials():
             for name, space in trial.distributions.items():
                 former.setdefault(name, space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections.abc import Hashable, Iterable
@@ -62,7 +63,7 @@ class _Loader(yaml.SafeLoader):
 
 def _codes_in(node: yaml.ScalarNode) -> list[str]:
     """Return what stands for control characters in a value, such as a tab; no setting needs any."""
-    source = node.start_mark.buffer[node.start_mark.pointer : node.end_mark.pointer]
+    source = str(node.start_mark.buffer)[node.start_mark.pointer : node.end_mark.pointer]
     codes = re.findall(r"\\x[0189]|\\.", source, re.DOTALL)
     return [code for code in codes if code[1] in "0abtnvferNLP_" or len(code) == 3]
 
@@ -148,12 +149,17 @@ def _refuse_bool(value: Any) -> Any:
 
 
 def number_as_text(value: Any) -> Any:
-    """Take a band number written without quotes."""
-    return str(value) if isinstance(value, int) else value
+    """Take a band number, a step or a date written without quotes."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    known = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
+    return str(value) if known else value
 
 
 #: Variable of a file, or number of its band.
 Variable = Annotated[str | None, BeforeValidator(number_as_text)]
+#: Step of a further axis of a file: number, date or value.
+Step = Annotated[str | None, BeforeValidator(number_as_text)]
 Int = Annotated[int, BeforeValidator(_refuse_bool)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
 Float = Annotated[float, BeforeValidator(_refuse_bool)]

@@ -983,6 +983,38 @@ def test_an_impossible_output_is_refused_before_the_work(
     assert windows == []
 
 
+def test_the_step_and_the_group_that_a_message_names(
+    xarray, workshop, finished, check_refused, predict
+):
+    """Followed to the letter, the advice of each message leads to a result."""
+    maps = np.stack([sea_floor(), sea_floor() - 50])
+    days = ("time", [0, 31], {"units": "days since 2020-01-01"})
+    steps = xarray.Dataset({"z": (("time", "y", "x"), maps)}, {"time": days})
+    path = workshop.folder / "steps.nc"
+    steps.to_netcdf(path, engine="h5netcdf")
+    check_refused(("2020-01-01, 2020-02-01", "--time 1 to 2"), path)
+    assert "step 2 of 2 of time" in predict(path, "--time", "2020-02").out
+    path = workshop.folder / "groups.nc"
+    for mode, group in (("w", "one"), ("a", "two")):
+        steps.isel(time=0).to_netcdf(path, mode=mode, group=group, engine="h5netcdf")
+    check_refused(("groups one, two", "--group"), path)
+    predict(path, "--group", "two")
+    for name, former in (("steps", maps[1]), ("groups", maps[0])):
+        with xarray.open_dataset(workshop.folder / f"{name}_x4.nc") as result:
+            expected = load_model(finished).predict(former)
+            np.testing.assert_allclose(result.z.values.squeeze(), expected, atol=0.01)
+
+
+def test_a_grid_of_esri(rasterio, workshop, predict):
+    """It becomes a GeoTIFF in the same place."""
+    rows = "\n".join(" ".join(f"{v:.2f}" for v in row) for row in sea_floor())
+    head = f"ncols {W}\nnrows {H}\nxllcorner 500000\nyllcorner 8000000\ncellsize 50\n"
+    (workshop.folder / "map.asc").write_text(head + rows + "\n")
+    predict(workshop.folder / "map.asc")
+    with rasterio.open(workshop.folder / "map_x4.tif") as result:
+        assert result.bounds == (500000, 8000000, 500000 + 50 * W, 8000000 + 50 * H)
+
+
 def test_no_georeference_is_a_warning(rasterio, workshop, predict):
     """A TIFF without a place is warned of and enlarged all the same."""
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):

@@ -29,6 +29,7 @@ from toolbox.io.maps import open_map
 from toolbox.picture_set import find_pictures
 from toolbox.progress import progress
 from toolbox.registry import MODELS, SOURCES, Registry
+from toolbox.tasks.bathymetry.settings import MapOptions
 from toolbox.tasks.surgical_phase.windows import find_videos
 
 TABLES = {name: table for name, table in vars(registry).items() if isinstance(table, Registry)}
@@ -257,6 +258,21 @@ def test_example_of_the_manual_is_read():
     assert content["log_dir"] is None
     assert content["online_da"]["zoom_range"] == (0.5, 1.0)
     assert float(content["esrgan"]["loss_weights"][1]) == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", "3"), ("2020-02-01", "2020-02-01"), ("10.5", "10.5"), ("'a'", "a"), ("null", None)],
+)
+def test_a_step_may_be_written_without_quotes(text, value, file):
+    """YAML reads a date as a date; the step is its text."""
+    assert check(MapOptions, read_yaml(file(f"time: {text}")), "input.yml").time == value
+
+
+def test_a_step_is_no_switch(file):
+    """True is neither a number nor a date."""
+    with pytest.raises(ConfigError, match="time must be"):
+        check(MapOptions, read_yaml(file("time: true")), "input.yml")
 
 
 # --- checking -----------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ class MapPredictor:
     def predict(self, path: Path, target: Path) -> None:
         """Enlarge one map; interrupted work goes on where it stopped."""
         s = self.settings
-        opened = open_map(path, s.variable, s.nodata, s.positive)
+        opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
         with opened as reader, contextlib.ExitStack() as locks:
             self._check(reader)
             said = len(reader.notes)
