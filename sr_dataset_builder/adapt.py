@@ -24,9 +24,9 @@ from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
-from toolbox.config import Count, Float, Variable, check, read_yaml
+from toolbox.config import Count, Float, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images
-from toolbox.errors import ConfigError, DataError, program
+from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
@@ -43,6 +43,8 @@ class AdaptParams(MixSettings):
     save_dir: Annotated[str, Field(min_length=1)]
     target: str
     variable: Variable = None
+    time: Step = None
+    group: str | None = None
     nodata: Float | None = None
     positive: Literal["up", "down"] = "up"
     target_stride: tuple[Count, Count] = (8, 8)
@@ -160,7 +162,9 @@ def adapt(params: AdaptParams) -> None:
 def _images(folder: Path, kind: str) -> Path:
     path = image_file(folder, kind)
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Name a data set with train, validation and test.")
+        raise DataError(
+            f"{not_found(path, 'file')}. Name a data set with train, validation and test."
+        )
     return path
 
 
@@ -172,7 +176,9 @@ def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
             raise DataError(f"{params.target}: no such table. Name the target's map or table.")
         shutil.copyfile(params.target, csv)
         return
-    raster = read_raster(params.target, params.variable, params.nodata, params.positive)
+    raster = read_raster(
+        params.target, params.variable, params.nodata, params.positive, params.time, params.group
+    )
     print("".join(f"{note}\n" for note in raster.notes), end="")
     delta_m: Spacing | None = params.target_delta_m or raster.delta_m
     if delta_m is None:
@@ -196,10 +202,8 @@ def _copies(params: AdaptParams, source: Path, pool: Path) -> None:
     files = PairFiles(
         train_dir=str(source / "train"),
         train_data=(_images(source / "train", "HR").name, _images(source / "train", "LR").name),
-        train_savedata=(
-            str((pool / "data_HR.npy").resolve()),
-            str((pool / "data_LR.npy").resolve()),
-        ),
+        train_savedata=("data_HR.npy", "data_LR.npy"),
+        train_savedir=str(pool),
     )
     flips = [FLIPS] if params.flips else []
     append_copies(files, [*flips, rotations(params.angles, params.fill_mode)])

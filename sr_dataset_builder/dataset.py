@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, model_validator
 
 from sr_dataset_builder.resize import METHODS, resize
-from toolbox.config import Float, Int, Settings, Variable, check, read_yaml
+from toolbox.config import Float, Int, Settings, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.io.atomic import replacing
@@ -41,6 +41,8 @@ class MapParams(Settings):
 
     kernel_size: tuple[Int, Int] = (5, 5)
     variable: Variable = None
+    time: Step = None
+    group: str | None = None
     nodata: Float | None = None
     zero_is_missing: bool = False
     positive: Literal["up", "down"] = "up"
@@ -104,7 +106,9 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
     DataError
         If it cannot be read or nothing is left of it.
     """
-    raster = read_raster(fname, params.variable, params.nodata, params.positive)
+    raster = read_raster(
+        fname, params.variable, params.nodata, params.positive, params.time, params.group
+    )
     notes += raster.notes
     values = raster.values
     if params.zero_is_missing:

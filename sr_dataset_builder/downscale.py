@@ -33,7 +33,7 @@ from typing import NoReturn, get_args
 import numpy as np
 from PIL import Image
 
-from toolbox.errors import ConfigError, DataError, program
+from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.picture import SUFFIXES, Picture, read_picture, write_picture
 from toolbox.io.picture_exif import quiet_pillow
 from toolbox.progress import progress
@@ -132,7 +132,9 @@ class Downscaler:
     def __post_init__(self) -> None:
         folders = {"photos": self.photos, "--hr-dir": self.hr_dir, "--lr-dir": self.lr_dir}
         if not self.photos.exists():
-            raise ConfigError(f"{self.photos}: no such folder. Name the folder of photographs.")
+            raise ConfigError(
+                f"{not_found(self.photos, 'folder')}. Name the folder of photographs."
+            )
         for path in folders.values():
             if path.exists() and not path.is_dir():
                 raise ConfigError(f"{path}: is a file; expected a folder.")

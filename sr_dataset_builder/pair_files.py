@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from toolbox.config import Count, Settings, check, read_yaml
 from toolbox.data_loader import load_images
@@ -40,18 +41,39 @@ class PairFiles(Settings):
     """Input and output of an augmentation program.
 
     ``train_data`` and ``train_savedata`` name the HR file first, then the LR file, both inside
-    ``train_dir``; ``.pkl`` or ``.npy``. Copies are made of the first ``original_image_num`` pairs
-    (default: all) and follow the input in the output, kind by kind.
+    ``train_dir``; ``.pkl`` or ``.npy``. ``train_savedir`` is another folder for the output, whose
+    files then have the names of the input unless ``train_savedata`` names them. Copies are made
+    of the first ``original_image_num`` pairs (default: all) and follow the input in the output,
+    kind by kind.
     """
 
     train_dir: str
     train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
-    train_savedata: tuple[str, str]
+    train_savedata: tuple[str, str] | None = None
+    train_savedir: Annotated[str, Field(min_length=1)] | None = None
     original_image_num: Count | None = None
+
+    @model_validator(mode="after")
+    def _has_output(self) -> PairFiles:
+        if self.train_savedata is None and self.train_savedir is None:
+            raise ValueError(
+                "train_savedata is missing. Add a line 'train_savedata: [out_HR.pkl, out_LR.pkl]', "
+                "or train_savedir with another folder."
+            )
+        return self
+
+    def sources(self) -> list[Path]:
+        """Return the HR and the LR file to read."""
+        return [Path(self.train_dir, name) for name in self.train_data]
+
+    def outputs(self) -> list[Path]:
+        """Return the HR and the LR file to write."""
+        folder, names = self.train_savedir or self.train_dir, self.train_savedata or self.train_data
+        return [Path(folder, name) for name in names]
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return HR (N, H, W, C) and LR (N, h, w, C) images."""
-        hr, lr = (load_images(Path(self.train_dir, name)) for name in self.train_data)
+        hr, lr = map(load_images, self.sources())
         if len(hr) != len(lr):
             raise DataError(
                 f"{self.train_dir}: {self.train_data[0]} holds {len(hr)} images but "
@@ -69,17 +91,16 @@ def read_params(settings: type[P], arguments: list[str] | None, description: str
     parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     params = check(settings, read_yaml(fname), fname)
-    sources = [Path(params.train_dir, name).resolve() for name in params.train_data]
-    places = [Path(params.train_dir, name).resolve() for name in params.train_savedata]
-    if set(places) & set(sources):
+    places = [path.resolve() for path in params.outputs()]
+    if set(places) & {path.resolve() for path in params.sources()}:
         raise ConfigError(
             f"{fname}: train_savedata must differ from train_data; received "
-            f"{list(params.train_savedata)}. The input is never overwritten."
+            f"{[str(path) for path in params.outputs()]}. The input is never overwritten."
         )
     if places[0] == places[1]:
         raise ConfigError(
-            f"{fname}: train_savedata must name two files; received {params.train_savedata[0]} "
-            f"for both HR and LR."
+            f"{fname}: train_savedata must name two files; received {places[0].name} for both HR "
+            f"and LR."
         )
     return params
 
@@ -116,10 +137,8 @@ def append_copies(params: PairFiles, families: list[Copies]) -> int:
     count = total + originals * len(labels)
     with ExitStack() as files:
         outputs = [
-            files.enter_context(
-                writing_images(Path(params.train_dir, name), (count, *imgs.shape[1:]))
-            )
-            for name, imgs in zip(params.train_savedata, stacks, strict=True)
+            files.enter_context(writing_images(path, (count, *imgs.shape[1:])))
+            for path, imgs in zip(params.outputs(), stacks, strict=True)
         ]
         for output, imgs in zip(outputs, stacks, strict=True):
             output[:total] = imgs
@@ -130,7 +149,7 @@ def append_copies(params: PairFiles, families: list[Copies]) -> int:
                 for k, copy in enumerate(copies):
                     place = total + k * originals
                     output[place + start : place + stop] = copy
-    names = " and ".join(params.train_savedata)
+    names = " and ".join(params.train_savedata or map(str, params.outputs()))
     print(f"{names}: {count} pairs = {total} + {originals} × {len(labels)}", flush=True)
     for k, label in enumerate(labels):
         place = total + k * originals

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolbox.errors import DataError, did_you_mean, program
+from toolbox.io.atomic import check_writable
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
 from toolbox.resample import block_mean
@@ -74,12 +75,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", help="default: NAME_LR.pkl beside it")
     parser.add_argument("--scale", type=int, default=4, help="reduction factor (default 4)")
     parser.add_argument("--method", default="area", choices=METHODS)
+    parser.add_argument("--variable", help="variable of a NetCDF or npz file, band of a GeoTIFF")
+    parser.add_argument("--time", help="step of a further axis of a NetCDF file")
+    parser.add_argument("--group", help="group of a NetCDF file")
     args = parser.parse_args(arguments)
     if args.scale < 1:
         parser.error(f"--scale must be 1 or more; received {args.scale}")
     source = Path(args.fname.removeprefix("sample:"))
     output = args.output or source.with_name(f"{source.stem}_LR.pkl")
-    small = resize(read_raster(args.fname).values, args.scale, args.method)
+    check_writable(output, "Name another with -o.")
+    raster = read_raster(args.fname, args.variable, time=args.time, group=args.group)
+    small = resize(raster.values, args.scale, args.method)
     save_array(small, output)
     print(f"{output}: {small.shape[0]} x {small.shape[1]} pixels, {args.method}, 1:{args.scale}")
 

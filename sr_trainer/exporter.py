@@ -15,6 +15,7 @@ from toolbox.inference.export import (
     export_weights,
     value_range,
 )
+from toolbox.io.atomic import check_writable
 from toolbox.model_card import card_of_run, write_model_card
 from toolbox.run import Run
 
@@ -67,6 +68,7 @@ class Exporter:
             raise ConfigError(
                 f"{path}: is there already. Replace it with --overwrite, or name another with -o."
             )
+        check_writable(path, "Name another with -o.")
         if format in WEIGHTS_FORMATS:
             return self._export_weights(format, path)
         result = export_model(self.resolver.physical, path, format, self._sample())

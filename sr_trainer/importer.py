@@ -18,6 +18,7 @@ import numpy as np
 
 from sr_trainer.initializer import Initializer
 from toolbox.errors import ConfigError, program
+from toolbox.io.atomic import check_writable
 from toolbox.io.safetensors import read_safetensors
 from toolbox.io.torch_file import read_torch_file
 from toolbox.registry import TASKS
@@ -83,6 +84,7 @@ class Importer:
 
         if folder.is_file():
             raise ConfigError(f"{folder}: is a file; -o must name the log folder to write.")
+        check_writable(folder / "config.yml", "Name another with -o.")
         settings = self._settings(folder)
         run_folder = RunFolder(settings)
         run_folder.refuse_other_run(overwrite=overwrite)

@@ -145,7 +145,7 @@ class OptunaSearch:
             raise DataError(f"no trial has ended yet; the table is in {written[0]}.")
         for objective, value in zip(search.objectives, best.values or [], strict=True):
             print(f"best: trial {original_number(best)}, {objective.name} {value:.6g}")
-        for name, value in search.restored(best.params).items():
+        for name, value in search.restored(best).items():
             print(f"  {name}: {value}")
         print(f"written: {', '.join(str(path) for path in written)}")
 

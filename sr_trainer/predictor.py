@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolbox.errors import ConfigError, DataError, ToolboxError
+from toolbox.io.atomic import check_writable
 from toolbox.predict_settings import refuse_foreign_options
 from toolbox.run import Run
+
+_ELSEWHERE = "Name another with -o."
 
 
 class Predictor:
@@ -68,6 +71,7 @@ class Predictor:
             )
         if folder.is_file():
             raise ConfigError(f"{folder}: is a file; a folder of files needs a folder as output.")
+        check_writable(folder / "results", _ELSEWHERE)
         return self._predict_folder(path, files, folder)
 
     def _files_in(self, path: Path, output: Path) -> list[Path]:
@@ -127,5 +131,6 @@ class Predictor:
             )
         if path.exists() and target.exists() and path.samefile(target):
             raise ConfigError(f"{target}: is the input itself. Name another output with -o.")
+        check_writable(target, _ELSEWHERE)
         self.files.predict(path, target)
         return target

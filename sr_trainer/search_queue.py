@@ -15,6 +15,12 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -56,7 +62,8 @@ class Queue:
     Raises
     ------
     ConfigError, DataError, MissingLibraryError
-        If the data base cannot be reached or holds another study of that name.
+        If the data base cannot be reached or holds another study of that name: other objectives,
+        or parameters of another kind.
     """
 
     def __init__(self, search: Search) -> None:
@@ -84,15 +91,43 @@ class Queue:
                 load_if_exists=True,
                 pruner=_pruner(s.pruner),
             )
+        try:
+            self._check_objectives()
+            self._check_space()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_objectives(self) -> None:
+        search = self.search
         asked = [objective.direction for objective in search.objectives]
         found = [direction.name.lower() for direction in self.study.directions]
         if asked != found:
-            self.close()
             raise ConfigError(
                 f"{search.fname}: objective must be as in study {search.study!r}, which has the "
-                f"directions {', '.join(found)}; received {', '.join(map(str, asked))}. Name "
-                f"another study."
+                f"directions {', '.join(found)}; received {', '.join(map(str, asked))}. "
+                f"{_cure(search)}"
             )
+
+    def _check_space(self) -> None:
+        """Refuse, before a trial is spent, what Optuna would refuse in every one of them."""
+        search = self.search
+        former: dict[str, BaseDistribution] = {}
+        for trial in self.trials():
+            for name, space in trial.distributions.items():
+                former.setdefault(name, space)
+        for name, parameter in search.settings.parameters.items():
+            if name not in former:
+                continue
+            try:
+                check_distribution_compatibility(former[name], parameter.distribution())
+            except ValueError:
+                raise ConfigError(
+                    f"{search.fname}: parameters.{name} must be as in study {search.study!r}, "
+                    f"which has {_words(former[name])}; received "
+                    f"{_words(parameter.distribution())}. Of a study, low, high and step may "
+                    f"change, and parameters may come and go. {_cure(search)}"
+                ) from None
 
     def __enter__(self) -> Queue:
         return self
@@ -241,6 +276,19 @@ class Queue:
 def original_number(trial: FrozenTrial) -> int:
     """Return the number under which a trial first ran: that of its folder."""
     return int(trial.system_attrs.get(_ORIGINAL, trial.number))
+
+
+def _cure(search: Search) -> str:
+    """Say how to begin anew; a study needs a folder of its own for its trials."""
+    another = "another search_dir" if search.embedded else "another study and search_dir"
+    return f"Put it back, or begin anew with {another}."
+
+
+def _words(space: BaseDistribution) -> str:
+    if isinstance(space, CategoricalDistribution):
+        return f"the choices [{', '.join(map(str, space.choices))}]"
+    kind = "whole numbers" if isinstance(space, IntDistribution) else "numbers"
+    return f"{kind} {'with' if getattr(space, 'log', False) else 'without'} log"
 
 
 def _deaths(trial: FrozenTrial) -> int:

@@ -39,13 +39,15 @@ def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
         A trial that was repeated has a row for every try.
     """
     rows = []
+    former = (name for trial in trials for name in trial.params)
+    names = list(dict.fromkeys([*search.settings.parameters, *former]))
     for trial in trials:
         values = trial.values or []
         row: dict[str, Any] = {"trial": trial.number, "state": trial.state.name.lower()}
         if trial.state != TrialState.COMPLETE:  # a pruned one has its last report, another figure
             values = [math.nan] * len(search.objectives)
         row |= {o.name: value for o, value in zip(search.objectives, values, strict=True)}
-        row |= {name: trial.params.get(name) for name in search.settings.parameters}
+        row |= {name: trial.params.get(name) for name in names}
         row["seconds"] = trial.duration.total_seconds() if trial.duration else math.nan
         row["folder"] = trial_folder(search, trial).name
         row["reason"] = reason_of(trial)
@@ -85,7 +87,7 @@ def write_report(search: Search, study: optuna.Study) -> list[Path]:
     best = best_trial(search, study)
     if best is not None:
         path = search.folder / "best.yml"
-        values = search.values(search.restored(best.params), search.folder / "best_log")
+        values = search.values(search.restored(best), search.folder / "best_log")
         names = ", ".join(
             f"{objective.name} {value:.6g}"
             for objective, value in zip(search.objectives, best.values, strict=True)

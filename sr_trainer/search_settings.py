@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import math
 import os
@@ -11,6 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sqlalchemy
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
 from pydantic import BeforeValidator, Field, model_validator
 from sqlalchemy.exc import ArgumentError
 
@@ -78,14 +86,22 @@ class Parameter(Settings):
         """Return the values that must be valid settings: both ends, or every choice."""
         return [self.low, self.high] if self.choices is None else list(self.choices)
 
-    def suggest(self, trial: Any, name: str) -> Any:
-        """Let `trial` choose a value."""
+    def distribution(self) -> BaseDistribution:
+        """Return what a data base records of the parameter."""
         if self.choices is not None:
-            return self.restore(trial.suggest_categorical(name, self._options()))
+            return CategoricalDistribution(self._options())
         if self.is_int:
             step = 1 if self.step is None else int(self.step)
-            return trial.suggest_int(name, int(self.low), int(self.high), step=step, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+            return IntDistribution(int(self.low), int(self.high), self.log, step)
+        return FloatDistribution(self.low, self.high, self.log, self.step)
+
+    def suggest(self, trial: Any, name: str) -> Any:
+        """Let `trial` choose a value."""
+        space: Any = self.distribution()
+        if isinstance(space, CategoricalDistribution):
+            return self.restore(trial.suggest_categorical(name, space.choices))
+        suggest = trial.suggest_int if self.is_int else trial.suggest_float
+        return suggest(name, space.low, space.high, step=space.step, log=space.log)
 
     def _options(self) -> list[Any]:
         """Return the choices as a data base can hold them: a list as its text."""
@@ -146,6 +162,16 @@ class Objective(Settings):
         for split in _SPLITS:
             name = name.removeprefix(f"{split}.")
         return next((place for place in known if ".".join(place) == name), None)
+
+
+def _former_value(value: Any, space: BaseDistribution) -> Any:
+    """Return what a stored value stood for whose parameter is no longer in the file."""
+    try:
+        choices = [ast.literal_eval(choice) for choice in getattr(space, "choices", ())]
+    except (ValueError, SyntaxError):
+        return value  # plain words, or numbers
+    lists = any(not isinstance(choice, Scalar) for choice in choices)
+    return ast.literal_eval(value) if lists else value
 
 
 def _a_list(value: Any) -> Any:
@@ -299,9 +325,14 @@ class Search:
                 found[name] = stored
         return found
 
-    def restored(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the values that the parameters of a finished trial stand for."""
-        return {name: self.settings.parameters[name].restore(v) for name, v in params.items()}
+    def restored(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return the values that the parameters of a trial stand for, former parameters too."""
+        return {
+            name: self.settings.parameters[name].restore(value)
+            if name in self.settings.parameters
+            else _former_value(value, trial.distributions[name])
+            for name, value in trial.params.items()
+        }
 
     def extremes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield a parameter and settings in which it has one end of its range, for every end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,8 +12,10 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from toolbox.errors import ConfigError, did_you_mean
+from toolbox.errors import ConfigError, did_you_mean, not_found
 from toolbox.io.atomic import replacing
+
+_PLAIN_PATH = "In double quotes a backslash begins a code; write a path in single quotes, or with /"
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,6 +24,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep)
+        if node.style == '"' and (codes := _codes_in(node)):
+            # "C:\new" is valid YAML, but no path.
+            raise yaml.MarkedYAMLError(
+                problem=f"holds the code {codes[0]}. {_PLAIN_PATH}",
+                problem_mark=node.start_mark,
+            )
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -51,6 +61,13 @@ class _Loader(yaml.SafeLoader):
         return tuple(self.construct_sequence(node, deep=True))
 
 
+def _codes_in(node: yaml.ScalarNode) -> list[str]:
+    """Return what stands for control characters in a value, such as a tab; no setting needs any."""
+    source = str(node.start_mark.buffer)[node.start_mark.pointer : node.end_mark.pointer]
+    codes = re.findall(r"\\x[0189]|\\.", source, re.DOTALL)
+    return [code for code in codes if code[1] in "0abtnvferNLP_" or len(code) == 3]
+
+
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_tuple)
 
 
@@ -72,17 +89,20 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     ConfigError
         If the file is missing, is not YAML, or is not a mapping.
     """
+    text = ""
     try:
-        content = yaml.load(Path(fname).read_text(encoding="utf-8-sig"), _Loader)
+        text = Path(fname).read_text(encoding="utf-8-sig")
+        content = yaml.load(text, _Loader)
     except FileNotFoundError:
-        raise ConfigError(f"{fname}: no such file. Name an existing .yml file.") from None
+        raise ConfigError(f"{not_found(fname, 'file')}. Name an existing .yml file.") from None
     except IsADirectoryError:
         raise ConfigError(f"{fname}: is a folder; expected a .yml file.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{fname}: not a text file; expected YAML in UTF-8.") from None
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{fname}:{line} {error.problem}. Mend that line.") from None
+        hint = f" {_PLAIN_PATH}." if _has_backslash(error, text) else ""
+        raise ConfigError(f"{fname}:{line} {error.problem}.{hint} Mend that line.") from None
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{fname}: not readable as YAML ({line}).") from None
@@ -96,6 +116,15 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
         return {key: _none(value) for key, value in content.items()}
     except RecursionError:
         raise ConfigError(f"{fname}: an anchor refers to itself. Mend that line.") from None
+
+
+def _has_backslash(error: yaml.MarkedYAMLError, text: str) -> bool:
+    """Whether what cannot be read is, or follows, a path with backslashes in double quotes."""
+    first, last = (mark.line if mark else 0 for mark in (error.context_mark, error.problem_mark))
+    lines = "\n".join(text.splitlines()[first : last + 1])
+    if "scanning a double-quoted" in str(error.context):
+        return True
+    return re.search(r'"[^"\n]*\\"[^"\n]*(\n|$)', lines) is not None
 
 
 def _none(value: Any) -> Any:
@@ -120,12 +149,17 @@ def _refuse_bool(value: Any) -> Any:
 
 
 def number_as_text(value: Any) -> Any:
-    """Take a band number written without quotes."""
-    return str(value) if isinstance(value, int) else value
+    """Take a band number, a step or a date written without quotes."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    known = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
+    return str(value) if known else value
 
 
 #: Variable of a file, or number of its band.
 Variable = Annotated[str | None, BeforeValidator(number_as_text)]
+#: Step of a further axis of a file: number, date or value.
+Step = Annotated[str | None, BeforeValidator(number_as_text)]
 Int = Annotated[int, BeforeValidator(_refuse_bool)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
 Float = Annotated[float, BeforeValidator(_refuse_bool)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.array_files import writing_images
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
@@ -126,7 +126,7 @@ class DataLoader:
     ) -> None:
         if not Path(data_dir).is_dir():
             raise DataError(
-                f"data_dir {data_dir}: no such folder. Build it with "
+                f"data_dir {not_found(data_dir, 'folder')}. Build it with "
                 f"'python -m sr_dataset_builder.dataset build.yml', or mend data_dir."
             )
         self.data_dir = Path(data_dir)

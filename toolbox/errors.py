@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -51,6 +53,25 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return a space and a hint that names the nearest known word, or nothing."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def not_found(path: str | os.PathLike[str], what: str) -> str:
+    """Return the beginning of a message about a missing file; of a relative path, from where.
+
+    Parameters
+    ----------
+    path : path-like
+        What was named.
+    what : str
+        What it should be: a file, a folder.
+
+    Returns
+    -------
+    str
+        Such as ``output: no such folder in /home/me, where the program was started``.
+    """
+    start = "" if Path(path).is_absolute() else f" in {Path.cwd()}, where the program was started"
+    return f"{path}: no such {what}{start}"
 
 
 def program(main: Callable[..., Any]) -> Callable[..., int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from toolbox import __version__
 from toolbox.config import read_yaml
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
 from toolbox.model.build import build_network
 from toolbox.normalizer import FILE_NAME as NORMALIZER_NAME
@@ -102,7 +102,7 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder. Name the log_dir of a training.")
+        raise DataError(f"{not_found(root, 'folder')}. Name the log_dir of a training.")
     config = read_yaml(root / "config.yml") if (root / "config.yml").is_file() else None
     task = open_task(_task_of(config))
     recorded = [Path(name) for name in task.run_files if name.endswith(".json")]

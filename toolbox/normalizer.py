@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from toolbox.config import Int
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.io.atomic import replacing
 from toolbox.registry import NORMALIZERS
 from toolbox.resample import enlarge, local_mean
@@ -187,7 +187,7 @@ def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
     try:
         return normalizer_from(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Train first, or mend log_dir.") from None
+        raise DataError(f"{not_found(path, 'file')}. Train first, or mend log_dir.") from None
     except (ValueError, TypeError, KeyError, AttributeError, ConfigError, DataError) as error:
         raise DataError(f"{path}: not a normaliser ({error}). Train again.") from None
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from toolbox.data_generator import Pair, even_places
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.io.picture import SUFFIXES
 from toolbox.progress import progress
 
@@ -56,7 +56,7 @@ def find_pictures(folder: Path, what: str, setting: str) -> dict[str, Path]:
     if folder.is_file():
         raise DataError(f"{folder}: is a file; expected a folder of {what}s.")
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Fix {setting}.")
+        raise DataError(f"{not_found(folder, 'folder')}. Fix {setting}.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)

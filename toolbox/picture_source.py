@@ -15,7 +15,7 @@ from pydantic import Field
 from toolbox.augment import Augmenter
 from toolbox.config import Float
 from toolbox.data_generator import Batches, CropStream, Pair
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.picture_set import PictureSet, Place
 from toolbox.task import NormFunc, Source
 
@@ -137,7 +137,7 @@ class PictureSource(Source, Generic[Opened]):
     ) -> None:
         super().__init__(data_dir, sr_scale)
         if not self.data_dir.is_dir():
-            raise DataError(f"data_dir {data_dir}: no such folder. Fix data_dir.")
+            raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Fix data_dir.")
         self.side, self.repeats = side, repeats
         self.memory = memory_gb * 1e9
         self._opened: dict[tuple[str, bool], Opened] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolbox.config import check, read_yaml
-from toolbox.errors import ConfigError, DataError, WeightsError
+from toolbox.errors import ConfigError, DataError, WeightsError, not_found
 from toolbox.io.weights import load_weights
 from toolbox.model.build import build_network, policy
 from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
@@ -115,7 +115,9 @@ class Run:
         path = Path(source)
         if path.suffix not in (".yml", ".yaml") and not path.exists():
             if len(path.parts) != 1:
-                raise ConfigError(f"{path}: no such folder. Name the log folder of a training.")
+                raise ConfigError(
+                    f"{not_found(path, 'folder')}. Name the log folder of a training."
+                )
             path = pretrained_folder(os.fspath(source))
         settings = UserParams(path)
         if path.is_dir():  # without normalizer.json the file would speak of the folder it came from
@@ -303,7 +305,7 @@ def _normalizer_of(settings: UserParams, weights: Path) -> Normalizer:
         print(f"{FILE_NAME} is missing beside {weights}; using norm_range {low:g} to {high:g}")
         return MinMaxNormalizer(low, high, low, high)
     raise DataError(
-        f"{weights.parent / FILE_NAME}: no such file. Train first, or set norm_range and "
+        f"{not_found(weights.parent / FILE_NAME, 'file')}. Train first, or set norm_range and "
         f"normalizer: minmax for weights of the earlier program."
     )
 

@@ -378,6 +378,35 @@ def test_angles_fill_mode_and_factors_do_what_they_say(workshop, augment):
     assert len(listed[0]) == 12
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("named", [False, True])
+def test_the_output_may_have_a_folder_of_its_own(name, named, workshop, augment, monkeypatch):
+    """The earlier program's `train_savedir`, with or without names, from where one stands."""
+    store(workshop, rough(3))
+    expected = augment(name)
+    content = yaml.safe_load((workshop.folder / f"{name}.yml").read_text())
+    if not named:
+        del content["train_savedata"]
+    content |= {"train_dir": "train", "train_savedir": f"output/train/{name}"}
+    (workshop.folder / "earlier.yml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(workshop.folder)
+    assert PROGRAMS[name].main(["earlier.yml"]) == 0
+    for kind, imgs in zip(("HR", "LR"), expected, strict=True):
+        path = Path("output", "train", name, f"{'out' if named else 'data'}_{kind}.pkl")
+        np.testing.assert_array_equal(load_images(path), imgs)
+
+
+def test_the_input_s_own_folder_is_no_other(workshop, run_program):
+    """`train_savedir` that leads to `train_dir` without new names would overwrite the input."""
+    store(workshop, rough(2))
+    path = workshop.folder / "flip.yml"
+    folder = str(workshop.folder / "train")
+    path.write_text(yaml.safe_dump({"train_dir": folder, "train_savedir": folder + "/../train"}))
+    before = workshop.snapshot(workshop.folder / "train")
+    run_program(flip.main, path).refused("never overwritten")
+    assert workshop.snapshot(workshop.folder / "train") == before
+
+
 def test_gaps_stay_gaps(workshop, augment):
     """A missing pixel is missing in every copy and spreads no further than the kernel."""
     hr = rough(2)

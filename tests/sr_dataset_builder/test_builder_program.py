@@ -1,5 +1,6 @@
 """The program ``python -m sr_dataset_builder.dataset build.yml``: files in, files out, refusals."""
 
+import datetime
 import json
 
 import numpy as np
@@ -59,6 +60,21 @@ def test_lr_made_from_hr_is_the_area_mean(workshop, hr_fname):
     hr = images(workshop)
     mean = hr.reshape(len(hr), 4, 4, 4, 4, 1).mean((2, 4))
     np.testing.assert_allclose(images(workshop, "LR"), mean, rtol=1e-6)
+
+
+def test_a_step_of_a_netcdf_is_named_in_the_file(workshop, hr_fname, sea_floor):
+    """The advice of the message, a date without quotes, gives the set of that step."""
+    xarray = pytest.importorskip("xarray")
+    expected = built_from(workshop, hr_fname=hr_fname)
+    maps = np.stack([sea_floor - 700, sea_floor])
+    days = ("time", [0, 31], {"units": "days since 2020-01-01"})
+    steps = xarray.Dataset({"z": (("time", "y", "x"), maps)}, {"time": days})
+    path = workshop.folder / "steps.nc"
+    steps.to_netcdf(path, engine="h5netcdf")
+    again = {"hr_fname": str(path), "overwrite": True}
+    workshop.build(**again).refused("2 steps of time", "'time: ...'")
+    for time in (2, datetime.date(2020, 2, 1)):
+        assert built_from(workshop, **again, time=time) == expected
 
 
 def test_lr_method_is_named_in_the_file(workshop, hr_fname):

@@ -1,5 +1,6 @@
 """``main.py run predict map``: names, kinds, geodata, extras, settings, refusals, interruption."""
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import yaml
 from toolbox.inference import work_file
 from toolbox.inference.super_resolver import SuperResolver
 from toolbox.inference.work_file import WorkFile
+from toolbox.io import atomic
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.io.weights import load_weights, save_weights
 from toolbox.opencv import cv2
@@ -818,6 +820,47 @@ def test_one_bad_file_does_not_stop_the_others(workshop, finished, maps):
     assert sorted(path.name for path in results.rglob("*")) == ["a.npy", "c.pkl"]
 
 
+def test_without_others_none_are_spoken_of(workshop, finished):
+    """Where every file is bad, nothing is said of a folder of results, and none is made."""
+    (workshop.folder / "bad").mkdir()
+    for name in ("a.npy", "b.nc"):
+        (workshop.folder / "bad" / name).write_text("depth depth depth")
+    result = workshop.run(finished, "predict", workshop.folder / "bad")
+    result.refused("2 of 2 files could not be enlarged: a.npy, b.nc")
+    assert "others" not in result.err
+    assert not (workshop.folder / "bad_x4").exists()
+
+
+READ_ONLY = Path("/sys/kernel")  # not even for root
+
+
+@pytest.mark.skipif(not READ_ONLY.is_dir(), reason="there is no /sys")
+@pytest.mark.parametrize("output", ["fine.npy", "new/folder/fine.npy", ""], ids=str)
+def test_a_read_only_folder_is_told_before_the_work(workshop, check_refused, npy, output, windows):
+    """The line names the option that helps, for a file, a folder to be made, and a default."""
+    words = ("/sys/kernel cannot be written (Permission denied)", "Name another with -o.")
+    check_refused(words, npy, "-o", READ_ONLY / output)
+    assert windows == []
+
+
+@pytest.mark.parametrize("program", ["file", "folder", "export"])
+def test_a_read_only_disk_is_told_once(program, workshop, finished, npy, maps, monkeypatch):
+    """Results beside the input, on a disk that is mounted for reading."""
+
+    def refuse(**options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(atomic.tempfile, "TemporaryFile", refuse)
+    use = {
+        "file": ("predict", npy),
+        "folder": ("predict", maps),
+        "export": ("export", "--format", "keras"),
+    }
+    result = workshop.run(finished, *use[program])
+    result.refused("cannot be written (Read-only file system)", "Name another with -o.")
+    assert "left out" not in result.out
+
+
 def test_hidden_files_of_a_folder_are_left_out(workshop, predict, maps):
     """Files that begin with a dot (of macOS, or of a killed program) are no maps of the user's."""
     (maps / "._a.npy").write_bytes(b"resource fork")
@@ -882,8 +925,22 @@ def test_a_folder_is_never_its_own_output(workshop, finished, maps):
 def test_another_number_of_channels_is_refused(workshop, check_refused, channels):
     """An image of several channels does not fit a network of one."""
     np.save(workshop.folder / "rgb.npy", np.ones((H, W, channels), np.float32))
-    words = (f"rgb.npy: has {channels} channels", "trained on 1", "input_shape")
-    check_refused(words, workshop.folder / "rgb.npy")
+    words = (f"rgb.npy: has {channels} channels", "trained on 1", "input_shape", "(H, W)")
+    assert "--variable" not in check_refused(words, workshop.folder / "rgb.npy").err
+
+
+def test_the_advice_for_colours_can_be_followed(rasterio, workshop, check_refused, predict):
+    """A picture has no bands to choose, so it is to be made grey; a GeoTIFF has them."""
+    colours = np.random.default_rng(0).integers(0, 255, (3, H, W), np.uint8)
+    cv2.imwrite(str(workshop.folder / "rgb.png"), np.moveaxis(colours, 0, -1))
+    words = ("rgb.png: has 3 channels", "Convert it to grey")
+    assert "--variable" not in check_refused(words, workshop.folder / "rgb.png").err
+    path = workshop.folder / "rgb.tif"
+    write_tiff(rasterio, path, colours, photometric="RGB")
+    check_refused(("rgb.tif: has 3 channels", "--variable 1 to 3"), path)
+    predict(path, "--variable", 3)
+    with rasterio.open(path.with_name("rgb_x4.tif")) as result:
+        assert (result.count, result.shape) == (1, (4 * H, 4 * W))
 
 
 @pytest.mark.parametrize(
@@ -924,6 +981,38 @@ def test_an_impossible_output_is_refused_before_the_work(
     monkeypatch.chdir(workshop.folder)
     check_refused(words, npy, *options)
     assert windows == []
+
+
+def test_the_step_and_the_group_that_a_message_names(
+    xarray, workshop, finished, check_refused, predict
+):
+    """Followed to the letter, the advice of each message leads to a result."""
+    maps = np.stack([sea_floor(), sea_floor() - 50])
+    days = ("time", [0, 31], {"units": "days since 2020-01-01"})
+    steps = xarray.Dataset({"z": (("time", "y", "x"), maps)}, {"time": days})
+    path = workshop.folder / "steps.nc"
+    steps.to_netcdf(path, engine="h5netcdf")
+    check_refused(("2020-01-01, 2020-02-01", "--time 1 to 2"), path)
+    assert "step 2 of 2 of time" in predict(path, "--time", "2020-02").out
+    path = workshop.folder / "groups.nc"
+    for mode, group in (("w", "one"), ("a", "two")):
+        steps.isel(time=0).to_netcdf(path, mode=mode, group=group, engine="h5netcdf")
+    check_refused(("groups one, two", "--group"), path)
+    predict(path, "--group", "two")
+    for name, former in (("steps", maps[1]), ("groups", maps[0])):
+        with xarray.open_dataset(workshop.folder / f"{name}_x4.nc") as result:
+            expected = load_model(finished).predict(former)
+            np.testing.assert_allclose(result.z.values.squeeze(), expected, atol=0.01)
+
+
+def test_a_grid_of_esri(rasterio, workshop, predict):
+    """It becomes a GeoTIFF in the same place."""
+    rows = "\n".join(" ".join(f"{v:.2f}" for v in row) for row in sea_floor())
+    head = f"ncols {W}\nnrows {H}\nxllcorner 500000\nyllcorner 8000000\ncellsize 50\n"
+    (workshop.folder / "map.asc").write_text(head + rows + "\n")
+    predict(workshop.folder / "map.asc")
+    with rasterio.open(workshop.folder / "map_x4.tif") as result:
+        assert result.bounds == (500000, 8000000, 500000 + 50 * W, 8000000 + 50 * H)
 
 
 def test_no_georeference_is_a_warning(rasterio, workshop, predict):

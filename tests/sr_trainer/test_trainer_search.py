@@ -316,7 +316,7 @@ def test_each_trial_is_an_ordinary_run(study):
     for trial in trials_of(study[0]):
         folder = search.folder / f"trial_{trial.number:05d}"
         written = yaml.safe_load((folder / "trial.yml").read_text())
-        chosen = search.restored(trial.params)
+        chosen = search.restored(trial)
         assert written == search.values(chosen, folder / "log")
         resolved = yaml.safe_load((folder / "log" / "config.yml").read_text())
         assert resolved["learning_rate"] == chosen["learning_rate"]
@@ -363,7 +363,7 @@ def test_best_yml_trains(copied, workshop):
     assert run(workshop, path, "--report").code == 0
     best = workshop.folder / "search" / "best.yml"
     values = yaml.safe_load(best.read_text())
-    chosen = Search(path).restored(best_of(path).params)
+    chosen = Search(path).restored(best_of(path))
     assert values["learning_rate"] == chosen["learning_rate"] == 1e-3
     assert values["model"] == chosen["model"]
     assert best.read_text().startswith(f"# Best of {path}: validation.all.sr.rmse_m ")
@@ -435,6 +435,22 @@ def test_again_and_on(copied, workshop, monkeypatch):
     assert [(t.params, t.values) for t in trials_of(path)][:8] == former
     assert len(trials_of(path)) == 9
     assert (workshop.folder / "search" / "trial_00008" / "log" / "config.yml").is_file()
+
+
+def test_a_changed_space_spends_nothing(copied, workshop):
+    """A third choice is refused in one line; a report keeps parameters that the file has lost."""
+    path = copied()
+    former = trials_of(path)
+    models = {**STUDY["parameters"], "model": ["espcn", "fsrcnn", "srcnn"]}
+    changed = copied(trials=12, parameters=models)
+    run(workshop, changed).refused("parameters.model", "[espcn, fsrcnn]", "search_dir")
+    run(workshop, changed, "--report").refused("parameters.model", "[espcn, fsrcnn, srcnn]")
+    assert len(trials_of(copied())) == len(former) == 8
+    rate = {"learning_rate": STUDY["parameters"]["learning_rate"]}
+    assert run(workshop, path, "--report").code == 0
+    best = (workshop.folder / "search" / "best.yml").read_text()
+    assert run(workshop, copied(parameters=rate), "--report").code == 0
+    assert (workshop.folder / "search" / "best.yml").read_text() == best
 
 
 def test_the_time_is_over(copied, workshop):

@@ -257,7 +257,7 @@ def test_workers_share_a_study_and_one_is_killed(kind, count, trials, pause, wri
         ends = (folder / "ends").read_text().split()
         assert len(starts) == (2 if folder.name == lost else 1), folder
         assert ends == [repr(trial.values[0])]
-        chosen = search.restored(trial.params)
+        chosen = search.restored(trial)
         figure = (chosen["learning_rate"] - 0.1) ** 2 + chosen["espcn.filters"][0]
         assert trial.values == [figure]
         pids |= set(starts)
@@ -514,6 +514,79 @@ def test_a_study_has_its_objectives(write):
         assert queue.trials() == []
     with pytest.raises(ConfigError, match="directions minimize; received maximize"):
         Queue(Search(write(objective="val_psnr")))
+
+
+RATE = {"low": 1e-4, "high": 1.0, "log": True}
+SIZE = {"low": 2, "high": 16, "step": 2}
+FILTERS = [[4, 4], [8, 8]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"espcn.filters": [*FILTERS, [2, 2]]}, r"filters.*\[\[4, 4\], \[8, 8\]\];.*\[2, 2\]"),
+        ({"espcn.filters": FILTERS[::-1]}, r"filters.*\[\[4, 4\], \[8, 8\]\];.*\[\[8, 8\],"),
+        ({"learning_rate": {**RATE, "log": False}}, "rate.*numbers with log;.*without log"),
+        ({"batch_size": {**SIZE, "type": "float"}}, "size.*whole numbers.*; received numbers"),
+        ({"batch_size": [2, 4]}, r"size.*whole numbers.*; received the choices \[2, 4\]"),
+    ],
+    ids=["choice", "order", "log", "float", "kind"],
+)
+def test_a_study_has_its_space(changed, words, write):
+    """What Optuna would refuse in every trial is refused first, in one line; nothing is spent."""
+    former = {"learning_rate": RATE, "batch_size": SIZE, "espcn.filters": FILTERS}
+    search = Search(write(trials=2, parameters=former))
+    with Queue(search) as queue:
+        queue.fill()
+        work(search, toy)
+        before = figures(queue)
+    other = Search(write(trials=4, parameters={**former, **changed}))
+    with pytest.raises(ConfigError, match=words) as caught:
+        Queue(other)
+    assert "\n" not in str(caught.value)
+    with Queue(search) as queue:
+        assert figures(queue) == before
+    # The cure that is named works.
+    assert "search_dir" in str(caught.value)
+    anew = {"trials": 1, "parameters": {**former, **changed}}
+    anew = Search(write(**anew, search_dir=str(search.folder.with_name("anew"))))
+    with Queue(anew) as queue:
+        queue.fill()
+        work(anew, toy)
+        assert [trial.state for trial in queue.trials()] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsgaii"])
+def test_a_space_may_change_where_optuna_lets_it(sampler, write):
+    """Ranges and steps change, parameters come and go; later trials follow, the best is kept."""
+    former = {"learning_rate": RATE, "batch_size": SIZE, "espcn.filters": FILTERS}
+    settings = {"sampler": sampler, "seed": 1}
+    search = Search(write(trials=12, parameters=former, **settings))
+    with Queue(search) as queue:
+        queue.fill()
+        work(search, toy)
+    later = {
+        "learning_rate": {"low": 1e-2, "high": 2e-2, "log": True},
+        "batch_size": {"low": 17, "high": 33, "step": 1},
+        "patience": [3, 5],
+    }
+    search = Search(write(trials=24, parameters=later, **settings))
+    run = lambda search, trial, chosen, folder: [100 + chosen["batch_size"]]  # noqa: E731
+    with Queue(search) as queue:
+        queue.fill()
+        work(search, run)
+        trials = queue.trials()
+        best = best_trial(search, queue.study)
+        table = table_of(search, trials)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    for trial in trials[12:]:
+        assert 1e-2 <= trial.params["learning_rate"] <= 2e-2
+        assert 17 <= trial.params["batch_size"] <= 33
+        assert set(trial.params) == set(later)
+    assert any(trial.params["batch_size"] % 2 == 0 for trial in trials[12:])
+    assert best.number < 12
+    assert search.restored(best)["espcn.filters"] in FILTERS
+    assert {"espcn.filters", "patience"} <= set(table)
 
 
 def test_two_studies_share_a_data_base(write, database):

@@ -1,6 +1,7 @@
 """YAML read safely and checked once, tables of names, error messages, whole files."""
 
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -20,11 +21,16 @@ from toolbox.errors import (
     WeightsError,
     did_you_mean,
     nearest_name,
+    not_found,
     program,
 )
 from toolbox.io.atomic import replacing
+from toolbox.io.maps import open_map
+from toolbox.picture_set import find_pictures
 from toolbox.progress import progress
-from toolbox.registry import MODELS, Registry
+from toolbox.registry import MODELS, SOURCES, Registry
+from toolbox.tasks.bathymetry.settings import MapOptions
+from toolbox.tasks.surgical_phase.windows import find_videos
 
 TABLES = {name: table for name, table in vars(registry).items() if isinstance(table, Registry)}
 
@@ -152,6 +158,52 @@ def test_other_files_are_refused(text, file):
         read_yaml(file(text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'data_dir: "C:\Users\me"',
+        r'data_dir: "C:\data\in"',
+        r'data_dir: "C:\new\train"',
+        r'data_dir: "data\train"',
+        r'data_dir: "\\server\new"',
+        r'data_dir: "C:\Lib"',
+        r'data_dir: "C:\x86"',
+        r'"C:\temp": 1',
+        r'a: [1, "C:\temp"]',
+        'data_dir: "C:\\"\nmodel: espcn',
+        'data_dir: "C:\\"\nmodel: "espcn"',
+    ],
+)
+def test_backslashes_in_double_quotes_get_a_hint(text, file):
+    """Also where they are valid YAML: the new line and the tab in a path are not meant."""
+    with pytest.raises(ConfigError, match=r"input\.yml: line.*single quotes, or with /") as caught:
+        read_yaml(file(text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"a: 'C:\new\Users'", r"C:\new\Users"),
+        (r"a: C:\new\Users", r"C:\new\Users"),
+        (r'a: "C:\\new\\data　1"', "C:\\new\\data　1"),
+        ('a: "C:/Users/me"', "C:/Users/me"),
+        (r'a: "caf\u00e9 \"x\""', 'café "x"'),
+        ('a: "one\n  two"', "one two"),
+    ],
+)
+def test_other_quoted_values_stay(text, value, file):
+    """Single quotes, none, doubled backslashes, letters by number, folded lines."""
+    assert read_yaml(file(text)) == {"a": value}
+
+
+def test_another_mistake_gets_no_hint_about_paths(file):
+    """A list that is not closed has nothing to do with quotes."""
+    with pytest.raises(ConfigError, match="line") as caught:
+        read_yaml(file('a: "x"\nb: "y\\"z"\nc: [\n'))
+    assert "quotes" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["? [a, b]\n: 1\n", "? {a: 1}\n: 1\n"], ids=["list", "mapping"])
 def test_lists_as_keys_are_refused(text, file):
     """A key that is a list or a mapping is a mistake of the file, told in one line."""
@@ -165,6 +217,28 @@ def test_missing_file_and_folder(tmp_path):
         read_yaml(tmp_path / "none.yml")
     with pytest.raises(ConfigError, match=r"is a folder; expected a \.yml file"):
         read_yaml(tmp_path)
+
+
+def test_a_relative_path_is_told_from_where(tmp_path, monkeypatch):
+    """What is missing is named with the folder in which it was looked for, unless it says so."""
+    monkeypatch.chdir(tmp_path)
+    assert not_found("output", "folder") == (
+        f"output: no such folder in {tmp_path}, where the program was started"
+    )
+    assert not_found(tmp_path / "a.tif", "file") == f"{tmp_path / 'a.tif'}: no such file"
+    with pytest.raises(ConfigError, match=re.escape(f"no such file in {tmp_path}, where")):
+        read_yaml("none.yml")
+    openers = [
+        lambda: SOURCES.resolve("patches")("nowhere"),
+        lambda: SOURCES.resolve("sem")("nowhere"),
+        lambda: find_pictures(Path("nowhere"), "picture", "data_dir"),
+        lambda: find_videos(Path("nowhere")),
+        lambda: open_map("nowhere"),
+    ]
+    for opened in openers:
+        with pytest.raises(DataError, match="nowhere: no such f") as caught:
+            opened()
+        assert f" in {tmp_path}, where the program was started" in str(caught.value)
 
 
 def test_written_yaml_reads_back(tmp_path):
@@ -184,6 +258,21 @@ def test_example_of_the_manual_is_read():
     assert content["log_dir"] is None
     assert content["online_da"]["zoom_range"] == (0.5, 1.0)
     assert float(content["esrgan"]["loss_weights"][1]) == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", "3"), ("2020-02-01", "2020-02-01"), ("10.5", "10.5"), ("'a'", "a"), ("null", None)],
+)
+def test_a_step_may_be_written_without_quotes(text, value, file):
+    """YAML reads a date as a date; the step is its text."""
+    assert check(MapOptions, read_yaml(file(f"time: {text}")), "input.yml").time == value
+
+
+def test_a_step_is_no_switch(file):
+    """True is neither a number nor a date."""
+    with pytest.raises(ConfigError, match="time must be"):
+        check(MapOptions, read_yaml(file("time: true")), "input.yml")
 
 
 # --- checking -----------------------------------------------------------------------------------

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from toolbox.errors import ConfigError
 
 
 @contextlib.contextmanager
@@ -33,3 +37,32 @@ def replacing(path: str | os.PathLike[str], suffix: str | None = None) -> Iterat
         os.replace(beside, final)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str], cure: str) -> None:
+    """Refuse, before the work, a file that could not be written; nothing is left behind.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder need not be there yet.
+    cure : str
+        Last sentence of the message.
+
+    Raises
+    ------
+    ConfigError
+        If the folder, or the nearest one above that exists, is read-only.
+    """
+    folder = Path(path).absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ConfigError(
+            f"{path}: its folder {folder} cannot be written ({error.strerror}). {cure}"
+        ) from None

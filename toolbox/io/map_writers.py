@@ -18,7 +18,15 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
-from toolbox.io.maps import ArrayReader, MapReader, NetcdfReader, RasterioReader, Transform
+from toolbox.io.content import is_netcdf
+from toolbox.io.maps import (
+    GRID_SUFFIXES,
+    ArrayReader,
+    MapReader,
+    NetcdfReader,
+    RasterioReader,
+    Transform,
+)
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.spacing import refined
 
@@ -42,9 +50,12 @@ def default_output_suffix(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG.
+        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG;
+        of ``.asc`` and ``.grd``, which are read only, ``.nc`` for NetCDF of GMT, else ``.tif``.
     """
     suffix = Path(path).suffix.lower()
+    if suffix in GRID_SUFFIXES:
+        return ".nc" if Path(path).is_file() and is_netcdf(path) else ".tif"
     if suffix == ".npz":
         return ".npy"
     return ".tif" if suffix == ".bag" and not _writes_bag() else suffix
@@ -445,7 +456,7 @@ def _place(output: _Output, flip: bool) -> dict[str, Any]:
 def _compression(output: _Output) -> dict[str, Any]:
     """Compress as the input; what loses data, or is no GeoTIFF, becomes deflate."""
     like, method, predictor = output.like, "deflate", "2"
-    if isinstance(like, RasterioReader):
+    if isinstance(like, RasterioReader) and like.kind != "grid":
         tags = like.dataset.tags(ns="IMAGE_STRUCTURE")
         predictor = tags.get("PREDICTOR", "1" if like.kind != "bag" else "2")
         method = str(like.dataset.profile.get("compress", "none")).lower()

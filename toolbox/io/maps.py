@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import warnings
@@ -18,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError, did_you_mean
+from toolbox.errors import DataError, MissingLibraryError, did_you_mean, not_found
+from toolbox.io.content import is_netcdf, unreadable
+from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.safe_pickle import load_array
 from toolbox.io.spacing import affine_spacing, archive_spacing, coordinate_spacing, even_step
 
@@ -27,6 +30,8 @@ Transform = tuple[float, float, float, float, float, float]
 
 SAMPLE_PREFIX = "sample:"
 IMAGE_KINDS = ("png", "jpg", "bmp")
+GRID_SUFFIXES = (".asc", ".grd")
+_ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
@@ -40,8 +45,8 @@ class MapReader(ABC):
     path : pathlib.Path
         The file.
     kind : str
-        ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'netcdf'``, ``'npy'``, ``'npz'``,
-        ``'pkl'``, ``'png'``, ``'jpg'`` or ``'bmp'``.
+        ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
+        ``'netcdf'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or ``'bmp'``.
     shape : (int, int)
         Rows and columns.
     channels : int
@@ -198,14 +203,17 @@ def open_map(
     variable: str | int | None = None,
     nodata: float | None = None,
     positive: str | None = None,
+    time: str | None = None,
+    group: str | None = None,
 ) -> MapReader:
     """Open a map or an image for reading in windows.
 
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .bag`` (rasterio), ``.nc`` (xarray), ``.npy .npz .pkl`` (NumPy),
-        ``.png .jpg .jpeg .bmp`` (OpenCV), or ``sample:NAME.npz`` inside Matplotlib.
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either),
+        ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or ``sample:NAME.npz``
+        inside Matplotlib.
     variable : str or int, optional
         Variable of a NetCDF or npz file, or band number of a GeoTIFF; detected if there is only
         one candidate.
@@ -213,6 +221,11 @@ def open_map(
         Unpacked value that means "missing", besides the file's own, NaN and infinities.
     positive : {'up', 'down'}, optional
         Whether the file counts heights or depths from zero; found in the file if not given.
+    time : str, optional
+        Step of the axis that a NetCDF variable has besides rows and columns: its number from 1,
+        or its date or value.
+    group : str, optional
+        Group of a NetCDF file.
 
     Returns
     -------
@@ -239,7 +252,12 @@ def open_map(
             f"{path}: unknown kind of map {found.suffix!r}. "
             f"Expected one of {', '.join(sorted(_OPENERS))}."
         )
-    reader, hints = opener(found, None if variable is None else str(variable))
+    chosen = None if variable is None else str(variable)
+    if opener in (_open_netcdf, _open_grid):
+        opener = functools.partial(opener, time=time, group=group)
+    else:
+        _refuse_steps(found, time, group)
+    reader, hints = opener(found, chosen)
     with _closing_on_error(reader.close):
         if reader.delta_m is not None:
             reader.delta_m = (float(reader.delta_m[0]), float(reader.delta_m[1]))
@@ -255,7 +273,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     name = os.fspath(fname)
     if not name.startswith(SAMPLE_PREFIX):
         if not Path(name).is_file():
-            raise DataError(f"{name}: no such file. Name an existing raster.")
+            raise DataError(f"{not_found(name, 'file')}. Name an existing raster.")
         return Path(name)
     import matplotlib
 
@@ -282,7 +300,8 @@ def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     received = "none" if variable is None else repr(variable)
     raise DataError(
         f"{path}: variable must be one of {', '.join(names) or '(it holds no plane)'}; "
-        f"received {received}. Add a line 'variable: ...'."
+        f"received {received}. Choose one with --variable, or in a settings file with "
+        f"'variable: ...'."
     )
 
 
@@ -394,13 +413,40 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes say it
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(path, **_open_options(path))
     except RasterioIOError as error:
-        raise DataError(f"{path}: cannot be read as a raster ({error}).") from None
+        raise unreadable(path, "a raster", error) from None
     with _closing_on_error(dataset.close):
         reader = _rasterio_reader(path, dataset, variable)
         reader.notes += _rasterio_notes(reader, variable)
         return reader, _rasterio_hints(reader)
+
+
+def _open_options(path: Path) -> dict[str, str]:
+    """Read an ESRI ASCII grid as fractions; GDAL judges by the first values if there are any."""
+    if path.suffix.lower() not in GRID_SUFFIXES:
+        return {}
+    with open(path, "rb") as stream:
+        word = stream.read(64).lstrip().lower()
+    return {"DATATYPE": "Float32"} if word.startswith(_ESRI_WORDS) else {}
+
+
+def _open_grid(
+    path: Path, variable: str | None, time: str | None = None, group: str | None = None
+) -> tuple[MapReader, dict[str, str]]:
+    """Open a ``.grd``: NetCDF of GMT, or a grid of Surfer or ESRI."""
+    if is_netcdf(path):
+        return _open_netcdf(path, variable, time, group)
+    _refuse_steps(path, time, group)
+    return _open_rasterio(path, variable)
+
+
+def _refuse_steps(path: Path, time: str | None, group: str | None) -> None:
+    for name, value in (("time", time), ("group", group)):
+        if value is not None:
+            raise DataError(
+                f"{path}: {name} is for NetCDF files; received {value!r}. Leave it out."
+            )
 
 
 def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> RasterioReader:
@@ -411,10 +457,11 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
         raise DataError(f"{path}: expected numbers; received {dtype}.")
     if dataset.colorinterp[first].name == "palette":
         raise DataError(f"{path}: holds numbers of palette colours. Convert it to grey or RGB.")
-    tiff = "tiff" if identity else "geotiff"
+    kinds = {"BAG": "bag", "GTiff": "tiff" if identity else "geotiff"}
+    plain = "grid" if path.suffix.lower() in GRID_SUFFIXES else kinds["GTiff"]
     return RasterioReader(
         path=path,
-        kind="bag" if dataset.driver == "BAG" else tiff,
+        kind=kinds.get(dataset.driver, plain),
         shape=dataset.shape,
         dtype=dtype,
         channels=len(bands),
@@ -535,29 +582,22 @@ class NetcdfReader(MapReader):
             raise _damaged(self.path, error) from None
 
 
-def _open_netcdf(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
-    try:
-        import xarray
-    except ImportError:
-        raise MissingLibraryError(
-            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: pip install 'sr-toolbox[geo]'."
-        ) from None
-    try:
-        dataset = xarray.open_dataset(path, decode_times=False, decode_timedelta=False)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as NetCDF ({first}).") from None
+def _open_netcdf(
+    path: Path, variable: str | None, time: str | None = None, group: str | None = None
+) -> tuple[MapReader, dict[str, str]]:
+    dataset, notes = open_netcdf(path, group)
     with _closing_on_error(dataset.close):
         helpers = _helper_names(dataset)
-        names = [name for name in _planes(dataset) if name not in helpers]
-        reader = _netcdf_reader(path, dataset, _choose_variable(path, names, variable))
-        reader.notes += _netcdf_notes(reader)
+        names = [name for name in stacks(dataset) if name not in helpers]
+        if variable is None:
+            # Who asks for a time means a variable that has one; else one plane is the better guess.
+            fitting = [n for n in names if bool(further_axes(dataset[n])) == (time is not None)]
+            names = fitting or names
+        name = _choose_variable(path, names, variable)
+        dataset, step = one_step(path, dataset, name, time)
+        reader = _netcdf_reader(path, dataset, name)
+        reader.notes += notes + step + _netcdf_notes(reader)
         return reader, _netcdf_hints(reader)
-
-
-def _planes(dataset: Any) -> list[str]:
-    """Return the names of the variables of an xarray dataset that are planes."""
-    return [str(name) for name in dataset.data_vars if dataset[name].squeeze().ndim == 2]
 
 
 def _rows_first(array: Any) -> Any:
@@ -756,7 +796,7 @@ def _open_image(path: Path, variable: str | None) -> tuple[MapReader, dict[str, 
     content = np.fromfile(path, np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if image is None:
-        raise DataError(f"{path}: cannot be read as an image. Is the file damaged?")
+        raise unreadable(path, "an image")
     alpha = image.ndim == 3 and image.shape[2] == 4
     if image.ndim == 3:
         image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., :1]
@@ -771,6 +811,8 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".tif": _open_rasterio,
     ".tiff": _open_rasterio,
     ".bag": _open_rasterio,
+    ".asc": _open_rasterio,
+    ".grd": _open_grid,
     ".nc": _open_netcdf,
     ".npy": _open_npy,
     ".npz": _open_npz,

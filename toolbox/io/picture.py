@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from toolbox.errors import DataError, ToolboxError
+from toolbox.errors import DataError, ToolboxError, not_found
 from toolbox.io.picture_exif import (
     ORIENTATION,
     dpi_of,
@@ -161,7 +161,7 @@ def _one_line(path: Path) -> Iterator[None]:
 
 def _head(path: Path) -> bytes:
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Name an existing picture.")
+        raise DataError(f"{not_found(path, 'file')}. Name an existing picture.")
     with path.open("rb") as stream:
         head = stream.read(32)
     if not head:

@@ -1,4 +1,4 @@
-"""Whole maps in: GeoTIFF, BAG, NetCDF, .npy, .npz and .pkl become metres with NaN gaps.
+"""Whole maps in: GeoTIFF, BAG, NetCDF, grids, .npy, .npz and .pkl become metres with NaN gaps.
 
 The files are read by :mod:`toolbox.io.maps`.
 """
@@ -11,7 +11,14 @@ import os
 import numpy as np
 
 from toolbox.errors import DataError
-from toolbox.io.maps import MAP_SUFFIXES, MapReader, RasterioReader, find_raster, open_map
+from toolbox.io.maps import (
+    GRID_SUFFIXES,
+    MAP_SUFFIXES,
+    MapReader,
+    RasterioReader,
+    find_raster,
+    open_map,
+)
 from toolbox.io.spacing import METRES_PER_DEGREE, spacing_m
 
 __all__ = ["METRES_PER_DEGREE", "Raster", "read_raster", "spacing_m"]
@@ -41,14 +48,16 @@ def read_raster(
     variable: str | int | None = None,
     nodata: float | None = None,
     positive: str = "up",
+    time: str | None = None,
+    group: str | None = None,
 ) -> Raster:
     """Read a map from any supported file.
 
     Parameters
     ----------
     fname : path-like
-        ``.tif .tiff .bag`` (rasterio), ``.nc`` (xarray), ``.npy .npz .pkl`` (NumPy), or
-        ``sample:NAME.npz`` for an elevation model that ships inside Matplotlib.
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.npy .npz
+        .pkl`` (NumPy), or ``sample:NAME.npz`` for an elevation model that ships inside Matplotlib.
     variable : str or int, optional
         Variable of a NetCDF or npz file, detected if there is only one candidate, or band number
         of a GeoTIFF or BAG, by default 1. Files that hold one array have none to choose.
@@ -57,6 +66,8 @@ def read_raster(
     positive : {'up', 'down'}
         Whether the file counts heights (elevation) or depths upwards from zero. If the file
         declares the other, `positive` holds and the notes say so.
+    time, group : str, optional
+        Step of a further axis, and group, of a NetCDF file; see `toolbox.io.maps.open_map`.
 
     Returns
     -------
@@ -72,12 +83,12 @@ def read_raster(
     if suffix not in MAP_SUFFIXES:
         raise DataError(
             f"{fname}: unknown kind of raster {suffix!r}. "
-            f"Expected one of {', '.join(sorted(MAP_SUFFIXES))}."
+            f"Expected one of {', '.join(sorted(MAP_SUFFIXES, key=_rare_last))}."
         )
     chosen = None if suffix in (".npy", ".pkl") else variable
     if suffix in (".tif", ".tiff", ".bag"):
         chosen = variable or 1
-    with open_map(fname, chosen, nodata, positive) as reader:
+    with open_map(fname, chosen, nodata, positive, time, group) as reader:
         values = np.squeeze(reader.read(slice(None), slice(None)))
         raster = Raster(values, reader.delta_m, _notes(reader, variable))
     if values.ndim != 2:
@@ -87,6 +98,10 @@ def read_raster(
             f"{fname}: every pixel is missing (NaN or nodata); there is nothing to use."
         )
     return raster
+
+
+def _rare_last(suffix: str) -> tuple[bool, str]:
+    return suffix in GRID_SUFFIXES, suffix
 
 
 def _notes(reader: MapReader, variable: str | int | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
 
 
@@ -76,7 +76,7 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
         with open(path, "rb") as stream:
             content = _load(stream)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Name an existing .pkl file.") from None
+        raise DataError(f"{not_found(path, 'file')}. Name an existing .pkl file.") from None
     except _ForbiddenError as error:
         raise DataError(
             f"{path}: expected a pickle of plain NumPy arrays; received {error}, which is never "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError
+from toolbox.errors import DataError, MissingLibraryError, not_found
 from toolbox.io.atomic import replacing
 
 
@@ -70,7 +70,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     library = safetensors_library()
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such file. Name an existing .safetensors file.")
+        raise DataError(f"{not_found(path, 'file')}. Name an existing .safetensors file.")
     try:
         tensors = library.numpy.load_file(path)
         return {name: np.array(array) for name, array in tensors.items()}

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.safe_pickle import _ArrayUnpickler, _ForbiddenError
 
 #: Number types by the first half of the name of their storage class, e.g. ``FloatStorage``.
@@ -126,7 +126,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         tensors = _tensors_of(content.root)
         return {name: _array(name, tensor, content) for name, tensor in tensors.items()}
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Name an existing .pth file.") from None
+        raise DataError(f"{not_found(path, 'file')}. Name an existing .pth file.") from None
     except _ForbiddenError as error:
         raise DataError(
             f"{path}: expected tensors and dictionaries of them; received {error}, which is never "

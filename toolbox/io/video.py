@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError
+from toolbox.errors import DataError, MissingLibraryError, not_found
 
 __all__ = ["SUFFIXES", "Frame", "VideoFile"]
 
@@ -282,7 +282,7 @@ class _Scaler:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Name an existing video.")
+        raise DataError(f"{not_found(path, 'file')}. Name an existing video.")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy or export it again.")
 

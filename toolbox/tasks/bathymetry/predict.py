@@ -19,7 +19,7 @@ from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
-from toolbox.io.maps import SUFFIXES, MapReader, open_map
+from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
 from toolbox.resample import block_mean
@@ -73,6 +73,10 @@ class Figures:
             self.outside += int((outside[::scale, ::scale] == 1).sum())
 
 
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
 class MapPredictor:
     """Enlarges map files with an opened run: a `toolbox.task.FilePredictor`.
 
@@ -102,7 +106,7 @@ class MapPredictor:
     def predict(self, path: Path, target: Path) -> None:
         """Enlarge one map; interrupted work goes on where it stopped."""
         s = self.settings
-        opened = open_map(path, s.variable, s.nodata, s.positive)
+        opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
         with opened as reader, contextlib.ExitStack() as locks:
             self._check(reader)
             said = len(reader.notes)
@@ -130,9 +134,8 @@ class MapPredictor:
         resolver = self.resolver
         if reader.channels != resolver.channels:
             raise DataError(
-                f"{reader.path}: has {reader.channels} channels; the network was trained on "
-                f"{resolver.channels} (input_shape). Choose one with --variable, or use another "
-                f"network."
+                f"{reader.path}: has {_channels(reader.channels)}; the network was trained on "
+                f"{resolver.channels} (input_shape). {self._cure(reader)}"
             )
         h, w = reader.shape
         spacing = ""
@@ -155,6 +158,18 @@ class MapPredictor:
                 f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "
                 f"the fractions"
             )
+
+    def _cure(self, reader: MapReader) -> str:
+        """Say how a file of other channels can be used; only what its kind allows."""
+        if self.resolver.channels != 1:
+            return "Give a file of as many channels, or use another network."
+        if isinstance(reader, RasterioReader):
+            return (
+                f"Choose a band with --variable 1 to {reader.dataset.count}, or use another "
+                f"network."
+            )
+        what = "to grey" if reader.kind in IMAGE_KINDS else "to an array (H, W) of one channel"
+        return f"Convert it {what}, or use another network."
 
     def _bands(self) -> list[str]:
         s = self.settings

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from toolbox.config import Float, Settings, Variable
+from toolbox.config import Float, Settings, Step, Variable
 
 DTypes = Literal["uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 
@@ -25,6 +25,10 @@ class MapOptions(Settings):
     cog: bool = Field(False, description="write a cloud-optimised GeoTIFF: tiles and overviews")
     dtype: DTypes | None = Field(None, description="type of the values; default that of the input")
     variable: Variable = Field(None, description="variable of a NetCDF file, band of a GeoTIFF")
+    time: Step = Field(
+        None, description="step of a further axis of a NetCDF file: number from 1, or its date"
+    )
+    group: str | None = Field(None, description="group of a NetCDF file")
     nodata: Float | None = Field(None, description="a further value that means missing")
     positive: Literal["up", "down"] | None = Field(
         None, description="whether the file counts heights (up) or depths (down); default detected"

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.progress import progress
 from toolbox.resample import block_mean
 from toolbox.tasks.sem.alignment import (
@@ -102,7 +102,9 @@ def pair_files(
 
 def _by_suffix(folder: Path, prefix: str, suffix_len: int) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Mend data_dir or the folder of the source.")
+        raise DataError(
+            f"{not_found(folder, 'folder')}. Mend data_dir or the folder of the source."
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = path.name

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
 
 #: Endings of the pictures that `read_sem_image` reads, in any case.
@@ -118,7 +118,7 @@ def _decode(path: Path) -> np.ndarray:
     try:
         content = np.fromfile(path, np.uint8)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Mend the path.") from None
+        raise DataError(f"{not_found(path, 'file')}. Mend the path.") from None
     if not content.size:
         raise DataError(f"{path}: is empty. Copy it again from where it comes.")
     try:

@@ -19,7 +19,7 @@ from toolbox.augment import Augmenter
 from toolbox.config import Count, Float, Int, Weight
 from toolbox.data_generator import Batches, CropStream, Pair, even_places
 from toolbox.data_loader import RECORD_NAME, SPLITS
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.normalizer import SymmetricNormalizer
 from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
@@ -345,7 +345,7 @@ class SEMSource(Source):
     ) -> None:
         super().__init__(data_dir, sr_scale or 1)
         if not self.data_dir.is_dir():
-            raise DataError(f"data_dir {data_dir}: no such folder. Mend data_dir.")
+            raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Mend data_dir.")
         self._folders = {
             "train": (self.data_dir / train_low_dir, self.data_dir / train_high_dir),
             "validation": (self.data_dir / val_low_dir, self.data_dir / val_high_dir),

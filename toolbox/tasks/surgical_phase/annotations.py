@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from toolbox.errors import DataError, nearest_name
+from toolbox.errors import DataError, nearest_name, not_found
 from toolbox.picture_set import checked_shares
 
 SPLITS = ("train", "validation", "test")
@@ -134,7 +134,7 @@ def _read_rows(path: Path) -> dict[int, list[str]]:
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Name an existing CSV of annotations.")
+        raise DataError(f"{not_found(path, 'file')}. Name an existing CSV of annotations.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

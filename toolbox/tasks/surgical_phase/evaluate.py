@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolbox.errors import ConfigError, DataError, program
+from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
 from toolbox.io.tables import write_table
 from toolbox.tasks.surgical_phase.measure import (
@@ -142,7 +142,9 @@ def pair_files(predictions: Path, truth: Path) -> dict[str, tuple[Path, Path]]:
 
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Expected one with a NAME.txt for each video.")
+        raise DataError(
+            f"{not_found(folder, 'folder')}. Expected one with a NAME.txt for each video."
+        )
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.txt")):
         name = _ENDING.sub("", path.stem)
@@ -228,7 +230,7 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Correct its name.")
+        raise DataError(f"{not_found(path, 'file')}. Correct its name.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

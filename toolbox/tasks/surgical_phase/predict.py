@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.io.atomic import replacing
 from toolbox.io.tables import write_table
 from toolbox.io.video import SUFFIXES
@@ -78,8 +78,8 @@ class PhasePredictor:
         folder = self.settings.masks or self.run.settings.source_params["mask_dir"]
         if not Path(folder).is_dir():
             raise DataError(
-                f"{folder}: no such folder. The network was trained with masks: name the folder "
-                f"of those of {path.name} with --masks."
+                f"{not_found(folder, 'folder')}. The network was trained with masks: name the "
+                f"folder of those of {path.name} with --masks."
             )
         return find_masks(Path(folder), path.name)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolbox.errors import DataError, nearest_name
+from toolbox.errors import DataError, nearest_name, not_found
 from toolbox.io.atomic import replacing
 from toolbox.tasks.surgical_phase.annotations import UNLABELLED
 
@@ -135,7 +135,7 @@ def _rows(path: Path) -> Iterator[tuple[int, int, str]]:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Expected a text file of frames and phases.")
+        raise DataError(f"{not_found(path, 'file')}. Expected a text file of frames and phases.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from toolbox.errors import DataError
+from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
 from toolbox.io.picture import SUFFIXES as PICTURE_SUFFIXES
 from toolbox.io.picture import read_picture
@@ -405,7 +405,7 @@ def find_videos(folder: Path, masks: Path | None = None) -> dict[str, list[Path]
         If the folder is missing.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Fix data_dir.")
+        raise DataError(f"{not_found(folder, 'folder')}. Fix data_dir.")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -437,7 +437,7 @@ def video_path(name: str, folder: Path, found: Mapping[str, Sequence[Path]]) -> 
         return direct
     paths = found.get(name, ())
     if not paths:
-        raise DataError(f"{direct}: no such video. Put it there, or fix data_dir.")
+        raise DataError(f"{not_found(direct, 'video')}. Put it there, or fix data_dir.")
     if len(paths) > 1:
         inside = " and ".join(path.relative_to(folder).as_posix() for path in paths[:2])
         raise DataError(f"{direct}: the name of {inside}. Write the path of one into the table.")
