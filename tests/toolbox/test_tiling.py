@@ -215,6 +215,29 @@ def test_blending_keeps_gaps():
     np.testing.assert_array_equal(blended, repeated(lr))
 
 
+@pytest.mark.parametrize("spoilt", [1, 3])
+@pytest.mark.parametrize("shape", [(64, 64), (37, 90), (9, 41)])
+def test_trimmed_margins_count_nothing(shape, spoilt):
+    """What is wrong in the outermost pixels of a window is not seen, but those of the map are."""
+    lr = noise(*shape, 1)
+
+    def spoil(window):
+        large, margin = repeated(window), spoilt * SCALE
+        wrong = np.full_like(large, 1e6)
+        for axis, size in enumerate(shape):
+            if window.shape[axis] == size:
+                return large
+            inner = [slice(None)] * 3
+            inner[axis] = slice(margin, -margin)
+            wrong[tuple(inner)] = large[tuple(inner)]
+        return wrong
+
+    tiling = Tiling(shape, SCALE, 16, 6, blend=True, trim=spoilt)
+    inside = whole(tiling, lr, spoil)[SCALE * 6 : -SCALE * 6, SCALE * 6 : -SCALE * 6]
+    expected = repeated(lr)[SCALE * 6 : -SCALE * 6, SCALE * 6 : -SCALE * 6]
+    np.testing.assert_allclose(inside, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("tile", [0, -3])
 def test_tile_without_pixels_is_refused(tile):
     """The message names the number and one that works."""

@@ -124,13 +124,17 @@ class SuperResolver:
         """
         look, values = self._look(project), 4 * self._footprint.values
         blend = self.reach is None
-        halo = look * (2 if gaps and not blend else 1)
+        # Attention errs at the margin of a tile, where windows are cut, and little inside.
+        attends = blend and self._multiple > 1
+        halo = look * (2 if attends or (gaps and not blend) else 1)
         if self.normalizer.patchwise:
             # Its mean is that of a training patch, so a window is as large as one.
             side = min(self.config.get("input_shape", (16, 16))[:2])
             if max(shape) <= side:
                 return Tiling(shape, self.scale, side, 0)
-            return Tiling(shape, self.scale, side // 2, side // 4, blend=True)
+            step = self._multiple if side >= 4 * self._multiple else 1
+            tile, halo = (part // step * step for part in (side // 2, side // 4))
+            return Tiling(shape, self.scale, tile, halo, True, step)
         if tile is None:
             side = int(np.sqrt(_LAYER_BYTES / values))
             tile = max(side - 2 * halo, halo, 32)
@@ -141,7 +145,8 @@ class SuperResolver:
             # A row of tiles is in memory as a whole.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
-        return Tiling(shape, self.scale, tile, halo, blend, self._multiple)
+        trim = halo // 2 if attends else 0
+        return Tiling(shape, self.scale, tile, halo, blend, self._multiple, trim)
 
     def enhancer(
         self,

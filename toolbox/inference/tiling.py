@@ -60,6 +60,8 @@ class Tiling:
     multiple : int
         Windows start at multiples of so many pixels, from either end of the map: for a network
         that pools, with tile and halo multiples of it too.
+    trim : int
+        Outermost pixels of a window that count nothing in a blend, fewer than the halo.
     """
 
     shape: tuple[int, int]
@@ -68,6 +70,7 @@ class Tiling:
     halo: int
     blend: bool = False
     multiple: int = 1
+    trim: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.tile, (int, np.integer)) or self.tile < 1:
@@ -182,9 +185,9 @@ class Tiling:
         return total / weights
 
     def _weight(self, part: Part, size: int) -> np.ndarray:
-        """Return 1 inside a window, falling over twice the halo to a side with a neighbour."""
-        length, ramp = _length(part.window), 2 * self.halo + 1
-        place = np.arange(1, length + 1)
+        """Return 1 inside a window, falling to a side with a neighbour over what both count."""
+        length, ramp = _length(part.window), 2 * (self.halo - self.trim) + 1
+        place = np.maximum(np.arange(1, length + 1) - self.trim, 0)
         rising = place if part.window.start else np.full(length, ramp)
         falling = place[::-1] if part.window.stop < size else np.full(length, ramp)
         # The same for all pixels of a block, whose mean blending then keeps.

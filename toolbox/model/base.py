@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -88,8 +89,13 @@ class SRModel(keras.Model):
 
     @property
     def multiple(self) -> int:
-        """Tiles of an image must start at multiples of so many of its pixels."""
-        return 1
+        """Tiles of an image must start at multiples of so many of its pixels.
+
+        Then the windows of attention lie in a tile as they lie in the whole image.
+        """
+        # Attention works on features of the input's size, before they are enlarged.
+        layers = self._flatten_layers(include_self=False)
+        return math.lcm(*(getattr(layer, "tiles_start_at", 1) for layer in layers))
 
     def network(self) -> keras.Model:
         """Return the network from LR to HR images: what a weights file holds."""

@@ -57,6 +57,11 @@ class WindowAttention(layers.Layer):
             )
 
     @property
+    def tiles_start_at(self) -> int:
+        """Tiles that start at multiples of so many pixels have the windows of the whole image."""
+        return self.window
+
+    @property
     def values_per_pixel(self) -> int:
         """Scores of one pixel: the largest tensor of the layer."""
         return self.heads * self.window**2

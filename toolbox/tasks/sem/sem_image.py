@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +13,19 @@ import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.io.picture_tiff import TIFF_HEADS
+from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, is_size, pixel_sizes
 
 #: Endings of the pictures that `read_sem_image` reads, in any case.
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _WRITTEN = (".tif", ".tiff", ".png")
 _TIFF = (".tif", ".tiff")
-_DESCRIPTION, _FEI, _ZEISS = 270, ("FEI_HELIOS", "FEI_SFEG"), "CZ_SEM"
-#: nm per unit, as Zeiss writes them; the micro sign has two code points.
-_UNIT_NM = {"pm": 1e-3, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "m": 1e9}
+#: TIFF 6.0, tags 259 and 262: what tifffile undoes alone, and colours that are made grey here.
+_PLAIN_COMPRESSIONS = (1, 8, 32773, 32946)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 #: Share of coloured pixels from which a picture is one in colour (frame and logo of KRISS: 0.008).
 _COLOUR_SHARE = 0.05
+_UNREADABLE = "{path}: cannot be read as an image. Is the file damaged?"
 
 
 class SEMImage(NamedTuple):
@@ -33,25 +36,73 @@ class SEMImage(NamedTuple):
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
         Grey counts.
     pixel_nm : float or None
-        Size of a pixel in nm; None if the file does not say.
+        Width of a pixel in nm; None if the file does not say.
     bits : int
         8 or 16, those of the stored type.
     was_colour : bool
         Whether the grey was mixed from channels that differ, in more than a drawn frame or logo.
+    size : PixelSize or None
+        The same width with the height and who says so.
     """
 
     pixels: np.ndarray
     pixel_nm: float | None
     bits: int
     was_colour: bool = False
+    size: PixelSize | None = None
 
 
-def read_sem_image(path: str | os.PathLike[str]) -> SEMImage:
-    """Read a TIFF, PNG, JPEG or BMP picture of 8 or 16 bits.
+class SEMStack(NamedTuple):
+    """The frames of a file; most have one.
+
+    Attributes
+    ----------
+    frames : numpy.ndarray, shape (N, H, W), uint8 or uint16
+        Grey counts.
+    size : PixelSize or None
+        Size of a pixel and who says so.
+    was_colour : bool
+        As of `SEMImage`.
+    notes : tuple of str
+        What a user should know of the file, without its name.
+    """
+
+    frames: np.ndarray
+    size: PixelSize | None = None
+    was_colour: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        """8 or 16, those of the stored type."""
+        return 8 * int(self.frames.itemsize)
+
+    def image(self, page: int | None = 0) -> SEMImage:
+        """Return one frame, or for None the mean of all, rounded to counts."""
+        if page is None and len(self.frames) > 1:
+            mean = self.frames.mean(axis=0, dtype=np.float64)
+            pixels = np.rint(mean).astype(self.frames.dtype)
+        else:
+            pixels = self.frames[page or 0]
+        pixel_nm = None if self.size is None else self.size.x_nm
+        return SEMImage(pixels, pixel_nm, self.bits, self.was_colour, self.size)
+
+
+def read_sem_image(path: str | os.PathLike[str], page: int | None = 0) -> SEMImage:
+    """Read one frame of a file, the first unless told otherwise, or with None the mean of all.
+
+    The rest as of `read_sem_stack`.
+    """
+    return read_sem_stack(path).image(page)
+
+
+def read_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
+    """Read a TIFF, PNG, JPEG or BMP picture of 8 or 16 bits, and all frames of a TIFF.
 
     Colour pictures with equal channels, as microscopes save them, are taken as grey; others are
     mixed by the weights of luminance (0.299 red, 0.587 green, 0.114 blue). Transparency is
-    dropped. Of a TIFF with several pages the first counts.
+    dropped. A TIFF in which white is 0 is turned over. Pages of another size or type than the
+    first, such as previews, are no frames.
 
     Parameters
     ----------
@@ -60,33 +111,49 @@ def read_sem_image(path: str | os.PathLike[str]) -> SEMImage:
 
     Returns
     -------
-    SEMImage
-        The pixel size is that of `write_sem_image`, of the tag of FEI or of that of Zeiss.
+    SEMStack
+        The size of a pixel is the first of `toolbox.tasks.sem.pixel_size.pixel_sizes`.
 
     Raises
     ------
     DataError
         If the file is missing, empty, damaged, or holds numbers other than 8 or 16 bits.
     """
-    pixels, was_colour = _grey(_decode(Path(path)))
-    pixel_nm = _tiff_pixel_nm(Path(path)) if Path(path).suffix.lower() in _TIFF else None
-    return SEMImage(np.ascontiguousarray(pixels), pixel_nm, 8 * pixels.itemsize, was_colour)
+    path = Path(path)
+    content = _content(path)
+    notes: list[str] = []
+    # Some microscopes give a TIFF another ending, or another kind of file that of a TIFF.
+    is_tiff = content[:4].tobytes() in TIFF_HEADS
+    images = _tiff_frames(path, content, notes) if is_tiff else [_decode(path, content)]
+    greys = [_grey(image) for image in images]
+    size, doubts = choose_size(pixel_sizes(path, images[0].shape[1]))
+    return SEMStack(
+        np.stack([np.ascontiguousarray(grey) for grey, _ in greys]),
+        size,
+        any(was_colour for _, was_colour in greys),
+        (*notes, *doubts),
+    )
 
 
 def write_sem_image(
-    path: str | os.PathLike[str], pixels: np.ndarray, pixel_nm: float | None = None
+    path: str | os.PathLike[str],
+    pixels: np.ndarray,
+    pixel_nm: float | None = None,
+    pixel_y_nm: float | None = None,
 ) -> None:
-    """Write a grey picture without loss; the file appears whole or not at all.
+    """Write a grey picture, or a stack, without loss; the file appears whole or not at all.
 
     Parameters
     ----------
     path : path-like
         ``.tif``, ``.tiff`` or ``.png``.
-    pixels : numpy.ndarray, shape (H, W), uint8 or uint16
+    pixels : numpy.ndarray, shape (H, W), or for a TIFF (N, H, W), uint8 or uint16
         Counts; the type is kept.
     pixel_nm : float, optional
         Size of a pixel in nm. A TIFF keeps it, as JSON in its description and as its resolution;
         a PNG has no place for it.
+    pixel_y_nm : float, optional
+        Its height, if that is another one.
 
     Raises
     ------
@@ -99,40 +166,155 @@ def write_sem_image(
             f"{final}: ending must be one of {', '.join(_WRITTEN)}; received {final.suffix!r}. "
             f"Name such a file."
         )
-    if pixels.ndim != 2 or not pixels.size or pixels.dtype not in (np.uint8, np.uint16):
+    is_tiff = final.suffix.lower() in _TIFF
+    fits = pixels.ndim == 2 or (pixels.ndim == 3 and is_tiff)
+    if not fits or not pixels.size or pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(
-            f"{final}: pixels must be (H, W) of uint8 or uint16; received {pixels.shape} of "
-            f"{pixels.dtype}. Round and clip them first."
+            f"{final}: pixels must be (H, W) of uint8 or uint16, in a TIFF (N, H, W) too; "
+            f"received {pixels.shape} of {pixels.dtype}. Round and clip them first."
         )
-    if pixel_nm is not None and not _is_size(pixel_nm):
+    if pixel_nm is not None and not is_size(pixel_nm):
         raise DataError(f"{final}: pixel_nm must be above 0; received {pixel_nm!r}. Mend it.")
     with replacing(final) as beside:
-        if final.suffix.lower() in _TIFF:
-            _write_tiff(beside, pixels, pixel_nm)
+        if is_tiff:
+            _write_tiff(beside, pixels, pixel_nm, pixel_y_nm)
         else:
             _write_png(beside, pixels)
 
 
-def _decode(path: Path) -> np.ndarray:
-    cv2 = _quiet_opencv()
+def _content(path: Path) -> np.ndarray:
     try:
         content = np.fromfile(path, np.uint8)
     except FileNotFoundError:
         raise DataError(f"{not_found(path, 'file')}. Mend the path.") from None
     if not content.size:
         raise DataError(f"{path}: is empty. Copy it again from where it comes.")
+    return content
+
+
+def _decode(path: Path, content: np.ndarray) -> np.ndarray:
+    """Return the only picture of a file, channels as OpenCV has them."""
+    cv2 = _quiet_opencv()
     try:
         image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
         image = None
     if image is None:
-        raise DataError(f"{path}: cannot be read as an image. Is the file damaged?")
-    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(_UNREADABLE.format(path=path))
+    _check_type(path, image.dtype)
+    return np.asarray(image)
+
+
+def _check_type(path: Path, dtype: np.dtype) -> None:
+    if dtype not in (np.uint8, np.uint16, np.bool_):
         raise DataError(
-            f"{path}: expected pixels of 8 or 16 bits without sign; received {image.dtype}. Save "
+            f"{path}: expected pixels of 8 or 16 bits without sign; received {dtype}. Save "
             f"the picture as 16-bit grey."
         )
-    return np.asarray(image)
+
+
+# -- TIFF ----------------------------------------------------------------------------------------
+
+
+def _tiff_frames(path: Path, content: np.ndarray, notes: list[str]) -> list[np.ndarray]:
+    """Return the frames of a TIFF, black 0, channels as OpenCV has them."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            first = file.pages.first
+            _check_type(path, np.dtype(first.dtype or "V"))
+            if _is_cut_short(file):
+                raise DataError(_UNREADABLE.format(path=path))
+            if file.series and file.series[0].is_truncated:  # ImageJ: one page stands for all
+                frames = _as_channels(first, file.series[0].asarray())
+                return list(frames.reshape(-1, *first.shape))
+            numbers = _frame_numbers(file.pages, notes)
+            _note_missing(file, len(numbers), notes)
+            if first.compression in _PLAIN_COMPRESSIONS and _is_plain(first):
+                return [_as_channels(first, file.pages[n].asarray()) for n in numbers]
+            decoded = _decode_pages(path, content, len(file.pages))
+            inverted = first.photometric == _WHITE_IS_ZERO and first.dtype == np.uint16
+            # OpenCV heeds the colours of 8 bits only.
+            return [~decoded[n] if inverted else decoded[n] for n in numbers]
+    except DataError:
+        raise
+    except Exception:  # a damaged file raises whatever its reader meets
+        raise DataError(_UNREADABLE.format(path=path)) from None
+
+
+def _is_cut_short(file: Any) -> bool:
+    """Tell whether the last page that was found names another one, which is not there."""
+    layout, handle = file.tiff, file.filehandle
+    handle.seek(file.pages[len(file.pages) - 1].offset)
+    [count] = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(count * layout.tagsize, 1)
+    return any(handle.read(layout.offsetsize))
+
+
+def _frame_numbers(pages: Any, notes: list[str]) -> list[int]:
+    """Return the places of the pages that are like the first one."""
+    first = pages.first
+    kind = (first.shape, first.dtype, first.photometric)
+    all_pages = [pages[number] for number in range(len(pages))]
+    same = [(page.shape, page.dtype, page.photometric) == kind for page in all_pages]
+    left = [number + 1 for number, is_same in enumerate(same) if not is_same]
+    if left:
+        other = all_pages[left[0] - 1]
+        notes.append(
+            f"of its {len(same)} pages, page {', '.join(map(str, left))} is left out, as it is of "
+            f"another kind than page 1 ({_kind(other)}, not {_kind(first)}). Save it as a file of "
+            f"its own if it is the picture."
+        )
+    return [number for number, is_same in enumerate(same) if is_same]
+
+
+def _kind(page: Any) -> str:
+    return f"{' × '.join(map(str, page.shape))} of {page.dtype}"
+
+
+def _note_missing(file: Any, count: int, notes: list[str]) -> None:
+    said = (file.imagej_metadata or {}).get("images", 1)
+    if isinstance(said, int) and said > count:
+        notes.append(
+            f"its description tells of {said} images, but it holds {count}. Save it again if some "
+            f"are missing."
+        )
+
+
+def _is_plain(page: Any) -> bool:
+    """Tell whether the colours of a page are made those of OpenCV by `_as_channels`."""
+    bits = set(np.ravel(page.bitspersample).tolist())
+    known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
+    return known and bits in ({8}, {16}) and page.imagedepth == 1
+
+
+def _as_channels(page: Any, samples: np.ndarray) -> np.ndarray:
+    """Turn samples as stored into black 0, colours last and blue first."""
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if page.photometric == _WHITE_IS_ZERO:
+        return ~samples
+    if page.photometric == _PALETTE:
+        colours = page.colormap[::-1].T
+        return np.asarray((colours >> 8).astype(np.uint8)[samples])
+    if page.samplesperpixel > 1 and page.planarconfig == 2:
+        samples = np.moveaxis(samples, 0, -1)
+    if page.photometric == _RGB:
+        return samples[..., 2::-1]
+    return samples
+
+
+def _decode_pages(path: Path, content: np.ndarray, count: int) -> list[np.ndarray]:
+    """Undo a compression that tifffile cannot undo alone, page by page."""
+    cv2 = _quiet_opencv()
+    try:
+        _, images = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        images = ()
+    if len(images) != count:
+        raise DataError(_UNREADABLE.format(path=path))
+    _check_type(path, images[0].dtype)
+    return list(images)
 
 
 @functools.cache
@@ -158,55 +340,19 @@ def _grey(image: np.ndarray) -> tuple[np.ndarray, bool]:
     return grey, coloured > _COLOUR_SHARE
 
 
-def _tiff_pixel_nm(path: Path) -> float | None:
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            tags = file.pages.first.tags
-            candidates = [_own_pixel_nm(tags.valueof(_DESCRIPTION))]
-            candidates += [_fei_pixel_nm(tags.valueof(name)) for name in _FEI]
-            candidates.append(_zeiss_pixel_nm(tags.valueof(_ZEISS)))
-    except Exception:  # a damaged tag raises whatever its reader meets; the pixels are good
-        return None
-    return next((size for size in candidates if _is_size(size)), None)
-
-
-def _is_size(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
-
-
-def _own_pixel_nm(description: Any) -> Any:
-    try:
-        content = json.loads(description)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return content.get("pixel_nm") if isinstance(content, dict) else None
-
-
-def _fei_pixel_nm(tag: Any) -> float | None:
-    scan = tag.get("Scan") if isinstance(tag, dict) else None
-    width_m = scan.get("PixelWidth") if isinstance(scan, dict) else None
-    return width_m * 1e9 if isinstance(width_m, (int, float)) else None
-
-
-def _zeiss_pixel_nm(tag: Any) -> float | None:
-    for name in ("ap_image_pixel_size", "ap_pixel_size"):
-        entry = tag.get(name) if isinstance(tag, dict) else None
-        if entry is not None and len(entry) == 3 and entry[2] in _UNIT_NM:
-            return float(entry[1]) * _UNIT_NM[entry[2]]
-    return None
-
-
-def _write_tiff(path: Path, pixels: np.ndarray, pixel_nm: float | None) -> None:
+def _write_tiff(
+    path: Path, pixels: np.ndarray, pixel_nm: float | None, pixel_y_nm: float | None
+) -> None:
     import tifffile
 
     options: dict[str, Any] = {}
     if pixel_nm is not None:
-        per_cm = 1e7 / pixel_nm
-        options["description"] = json.dumps({"pixel_nm": float(pixel_nm)})
-        options |= {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+        size = {"pixel_nm": float(pixel_nm)}
+        if pixel_y_nm is not None and pixel_y_nm != pixel_nm:
+            size["pixel_y_nm"] = float(pixel_y_nm)
+        options["description"] = json.dumps(size)
+        per_cm = (1e7 / pixel_nm, 1e7 / (pixel_y_nm or pixel_nm))
+        options |= {"resolution": per_cm, "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(
         path, pixels, photometric="minisblack", metadata=None, software="sr-toolbox", **options
     )

@@ -1,0 +1,238 @@
+"""SEM files: frames of a stack, white and black, and the size of a pixel by all who say it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from toolbox.errors import DataError
+from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, pixel_sizes
+from toolbox.tasks.sem.sem_image import read_sem_image, read_sem_stack, write_sem_image
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "microscope_tags"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="files of microscopes are not here")
+
+
+def frames(count=3, dtype=np.uint16, shape=(20, 32)):
+    top = int(np.iinfo(dtype).max) + 1
+    return np.random.default_rng(0).integers(0, top, (count, *shape)).astype(dtype)
+
+
+def size_of(path):
+    """Return what a file says about its pixels, and what a user is told."""
+    stack = read_sem_stack(path)
+    return (None if stack.size is None else stack.size.x_nm), " ".join(stack.notes)
+
+
+def write_tag(path, code, text, columns=2048):
+    content = text.encode("cp1252")
+    picture = np.zeros((4, columns), np.uint8)
+    extra = [(code, "B", len(content), content, True)]
+    tifffile.imwrite(path, picture, metadata=None, extratags=extra)
+
+
+# -- Frames and grey values --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metadata": None},
+        {"metadata": None, "compression": "zlib", "predictor": True},
+        {"metadata": None, "byteorder": ">"},
+        {"metadata": None, "bigtiff": True},
+        {"imagej": True},
+        {"imagej": True, "truncate": True},
+        {"ome": True},
+    ],
+)
+def test_all_frames_are_read(options, dtype, tmp_path):
+    """Whoever wrote a stack, each of its pages is a frame, and their mean can be had."""
+    stack = frames(dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
+    found = read_sem_stack(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.frames, stack)
+    assert (found.frames.dtype, found.notes) == (dtype, ())
+    np.testing.assert_array_equal(read_sem_image(tmp_path / "a.tif", 2).pixels, stack[2])
+    mean = read_sem_image(tmp_path / "a.tif", None).pixels
+    np.testing.assert_array_equal(mean, np.rint(stack.mean(axis=0)).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_compressed_frames_are_read(dtype, tmp_path):
+    """LZW, which only OpenCV undoes here, gives all frames too."""
+    stack = frames(dtype=dtype)
+    first, *others = [Image.fromarray(frame) for frame in stack]
+    path = tmp_path / "a.tif"
+    first.save(path, compression="tiff_lzw", save_all=True, append_images=others)
+    np.testing.assert_array_equal(read_sem_stack(path).frames, stack)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_white_may_be_zero(compression, dtype, tmp_path):
+    """In a TIFF whose 0 is white, bright pixels are the small numbers, in every frame."""
+    stack, options = frames(2, dtype), {"compression": compression, "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="miniswhite", **options)
+    found = read_sem_stack(tmp_path / "a.tif").frames
+    np.testing.assert_array_equal(found, np.iinfo(dtype).max - stack)
+
+
+def test_compressed_white_may_be_zero(tmp_path):
+    """The same where OpenCV undoes the compression, which heeds it for 8 bits only."""
+    stack, path = frames(1), tmp_path / "a.tif"
+    Image.fromarray(stack[0]).save(path, compression="tiff_lzw", tiffinfo={262: 0})
+    with tifffile.TiffFile(path) as file:
+        assert file.pages.first.photometric == 0
+        assert file.pages.first.compression == 5
+    np.testing.assert_array_equal(read_sem_image(path).pixels, 65535 - stack[0])
+
+
+def test_pages_of_another_kind_are_said(tmp_path):
+    """A preview is no frame; a user is told which page is left out."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in (*frames(2), frames(1, shape=(5, 8))[0]):
+            file.write(page, photometric="minisblack", metadata=None)
+    stack = read_sem_stack(tmp_path / "a.tif")
+    assert len(stack.frames) == 2
+    assert stack.notes[0].startswith("of its 3 pages, page 3 is left out")
+    assert "5 × 8 of uint16, not 20 × 32 of uint16" in stack.notes[0]
+
+
+def test_a_stack_that_was_cut_short_is_refused(tmp_path):
+    """Wherever a stack ends too early, no frame is lost in silence."""
+    write_sem_image(tmp_path / "whole.tif", frames(dtype=np.uint8))
+    content = (tmp_path / "whole.tif").read_bytes()
+    for size in range(300, len(content) - 1, 97):
+        (tmp_path / "torn.tif").write_bytes(content[:size])
+        with pytest.raises(DataError, match=r"torn\.tif: cannot be read as an image"):
+            read_sem_stack(tmp_path / "torn.tif")
+
+
+def test_stacks_are_written(tmp_path):
+    """A TIFF holds a stack with its pixels of two sizes; a PNG is refused one."""
+    write_sem_image(tmp_path / "a.tif", frames(4), 2.0, 3.0)
+    found = read_sem_stack(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.frames, frames(4))
+    assert found.size[1:] == (2.0, 3.0)
+    with pytest.raises(DataError, match=r"in a TIFF \(N, H, W\) too; received \(4, 20, 32\)"):
+        write_sem_image(tmp_path / "a.png", frames(4))
+
+
+# -- Size of a pixel ---------------------------------------------------------------------------
+
+
+ZEISS = "0\r\n\r\nAP_PIXEL_SIZE\r\nPixel Size = 3.0 nm\r\nAP_WIDTH\r\nWidth = 3.072 \xb5m\r\n"
+STORED = "DP_IMAGE_STORE\r\nStore resolution = 2048 * 1536\r\n"
+IMAGE = "AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 1.5 nm\r\n"
+FEI = "[Scan]\r\nPixelWidth=2e-09\r\nPixelHeight={}e-09\r\nHorFieldsize={}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "columns", "pixel_nm", "said"),
+    [
+        (34118, ZEISS, 2048, 1.5, "3 nm by AP_PIXEL_SIZE"),
+        (34118, ZEISS + IMAGE, 2048, 1.5, ""),
+        (34118, ZEISS + STORED, 1024, 1.5, "3 nm by AP_WIDTH ÷ 1024 columns"),
+        (34118, ZEISS + IMAGE, 1024, 1.5, "3 nm by AP_WIDTH ÷ 1024 columns"),
+        (34682, FEI.format(2, 4.096e-6), 2048, 2.0, ""),
+        (34682, FEI.format(2, 4.096e-6), 1024, 2.0, "4 nm by HorFieldsize ÷ 1024 columns"),
+        (34682, FEI.format(3, 4.096e-6), 2048, 2.0, "2 nm wide but 3 nm high, by PixelWidth"),
+        (50431, "\x01\x02[MAIN]\r\nPixelSizeX=3.9e-009\r\nPixelSizeY=3.9e-009\r\n", 64, 3.9, ""),
+    ],
+)
+def test_sources_are_checked_against_each_other(code, text, columns, pixel_nm, said, tmp_path):
+    """The pixel of the screen is not that of the picture; what disagrees is said."""
+    write_tag(tmp_path / "a.tif", code, text, columns)
+    found, notes = size_of(tmp_path / "a.tif")
+    assert found == pytest.approx(pixel_nm)
+    assert said in notes
+    assert bool(notes) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("options", "pixel_nm", "said"),
+    [
+        ({"imagej": True, "metadata": {"unit": "nm"}, "resolution": (1.25, 1.25)}, 0.8, ""),
+        ({"imagej": True, "metadata": {"unit": "\\u00B5m"}, "resolution": (2e3, 2e3)}, 0.5, ""),
+        ({"imagej": True, "metadata": {"unit": "inch"}, "resolution": (72, 72)}, None, ""),
+        ({"imagej": True, "metadata": {"unit": "nm"}, "resolution": (0.5, 0.25)}, 2, "4 nm high"),
+        ({"ome": True, "metadata": {"PhysicalSizeX": 0.0021}}, 2.1, ""),
+        ({"ome": True, "metadata": {"PhysicalSizeX": 7, "PhysicalSizeXUnit": "pm"}}, 0.007, ""),
+        ({"resolution": (5e6, 5e6), "resolutionunit": 3, "metadata": None}, 2.0, ""),
+        ({"resolution": (25400000, 25400000), "resolutionunit": 2, "metadata": None}, 1.0, ""),
+        ({"resolution": (300, 300), "resolutionunit": 2, "metadata": None}, None, ""),
+        ({"resolution": (0, 0), "resolutionunit": 2, "metadata": None}, None, ""),
+    ],
+)
+def test_pixel_size_of_programs(options, pixel_nm, said, tmp_path):
+    """ImageJ, OME and the resolution say it, that of a screen or of paper excepted."""
+    tifffile.imwrite(tmp_path / "a.tif", frames(1)[0], **options)
+    found, notes = size_of(tmp_path / "a.tif")
+    assert found == (None if pixel_nm is None else pytest.approx(pixel_nm))
+    assert said in notes
+
+
+HITACHI = "[SemImageFile]\r\nInstructName=SU8000\r\nDataSize=32x20\r\nPixelSize=9.921875\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pixel_nm", "said"),
+    [
+        ("a.txt", HITACHI.encode(), 9.921875, ""),
+        ("a.TXT", HITACHI.encode("utf-16"), 9.921875, ""),
+        ("a.txt", HITACHI.replace("32x", "64x").encode(), 9.921875, "19.84 nm by its 64 ÷ 32"),
+        ("a.txt", b"PixelSize=3\r\n", None, ""),
+        ("a.txt", b"[SemImageFile]\r\nPixelSize=0\r\n", None, ""),
+        ("a.txt", b"[SemImageFile]\r\nPixelSize=\xff\r\n", None, ""),
+        ("a-tif.hdr", b"[MAIN]\r\nPixelSizeX=2.5e-9\r\nPixelSizeY=2.5e-9\r\n", 2.5, ""),
+        ("a.hdr", b"[MAIN]\r\nPixelSizeX=2.5e-9\r\nPixelSizeY=5e-9\r\n", 2.5, "5 nm high"),
+        ("b.txt", HITACHI.encode(), None, ""),
+    ],
+)
+def test_pixel_size_beside_the_picture(name, content, pixel_nm, said, tmp_path):
+    """The texts that Hitachi and Tescan lay beside a picture count, other texts do not."""
+    tifffile.imwrite(tmp_path / "a.tif", frames(1)[0], metadata=None)
+    (tmp_path / name).write_bytes(content)
+    found, notes = size_of(tmp_path / "a.tif")
+    assert found == pixel_nm
+    assert said in notes
+
+
+def test_nothing_is_chosen_from_nothing():
+    """Without a source there is no size; of several the first counts."""
+    assert choose_size([]) == (None, [])
+    sizes = [PixelSize("one", 1.0), PixelSize("two", 1.005), PixelSize("three", 2.0)]
+    chosen, notes = choose_size(sizes)
+    assert chosen == sizes[0]
+    assert "1 nm, by one; but it is 2 nm by three. State pixel_nm" in notes[0]
+
+
+@needs_real
+@pytest.mark.parametrize(
+    ("name", "columns", "pixel_nm", "y_nm"),
+    [
+        ("test_tiff_Zeiss_SEM_1k.tif", 1024, 2615.0, None),
+        ("FEI-Helios-Ebeam-8bits.tif", 512, 3372.4, 3372.4),
+        ("FEI-Helios-Ebeam-16bits.tif", 512, 3372.4, 3372.4),
+        ("test_loading_image_saved_with_imageJ_stack.tif", 68, 168.674, 168.674),
+        ("test_loading_image_saved_with_DM_stack.tif", 68, 168.674, 1686.74),
+    ],
+)
+def test_real_files(name, columns, pixel_nm, y_nm):
+    """Files of microscopes; values as hyperspy reads them (its test suite, RosettaSciIO)."""
+    size, notes = choose_size(pixel_sizes(REAL / name, columns))
+    assert size.x_nm == pytest.approx(pixel_nm, rel=1e-4)
+    assert size.y_nm == (None if y_nm is None else pytest.approx(y_nm, rel=1e-4))
+    assert bool(notes) == (y_nm is not None and y_nm != pixel_nm)
+
+
+@needs_real
+def test_real_preview():
+    """The 16-bit page behind an Olympus preview is named, as is a stack of real numbers."""
+    assert "101 × 112 of uint16" in read_sem_stack(REAL / "olympus_SIS.tif").notes[0]
+    with pytest.raises(DataError, match=r"expected pixels of 8 or 16 bits.*received float32"):
+        read_sem_stack(REAL / "test_loading_image_saved_with_imageJ_stack.tif")
