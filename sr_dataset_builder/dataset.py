@@ -32,8 +32,6 @@ Blocks = list[np.ndarray]
 
 
 Metres = Annotated[Float, Field(gt=0)]
-#: Values that files use for "missing" and that could pass for depths.
-SUSPECTS = (-9999.0, -32768.0, -32767.0, -99999.0, 9999.0, 99999.0)
 
 
 class MapParams(Settings):
@@ -104,17 +102,14 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
     DataError
         If it cannot be read or nothing is left of it.
     """
-    raster = read_raster(fname, params.variable, params.nodata, params.positive)
+    # A zero that is known to mean missing needs no warning.
+    zero = 0.0 if params.zero_is_missing else None
+    nodata = zero if params.nodata is None else params.nodata
+    raster = read_raster(fname, params.variable, nodata, params.positive)
     notes += raster.notes
     values = raster.values
     if params.zero_is_missing:
         values[values == 0] = np.nan
-    for suspect in SUSPECTS:
-        if count := int((values == suspect).sum()):
-            notes.append(
-                f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
-                f"missing, add 'nodata: {-suspect if params.positive == 'down' else suspect:g}'."
-            )
     outside = np.zeros(values.shape, bool)
     if params.valid_range is not None:
         low, high = sorted(params.valid_range)

@@ -79,7 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--scale must be 1 or more; received {args.scale}")
     source = Path(args.fname.removeprefix("sample:"))
     output = args.output or source.with_name(f"{source.stem}_LR.pkl")
-    small = resize(read_raster(args.fname).values, args.scale, args.method)
+    raster = read_raster(args.fname)
+    print("".join(f"{note}\n" for note in raster.notes), end="")
+    small = resize(raster.values, args.scale, args.method)
     save_array(small, output)
     print(f"{output}: {small.shape[0]} x {small.shape[1]} pixels, {args.method}, 1:{args.scale}")
 

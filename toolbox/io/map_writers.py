@@ -85,8 +85,9 @@ def write_map(
     scale : int
         How many times finer the result is.
     strips : iterable of numpy.ndarray, shape (rows, W * scale, B), float32
-        From top to bottom, together (H * scale, W * scale, B); unpacked, heights positive up, NaN
-        where missing. Bands after ``like.channels`` (a standard deviation) keep their sign.
+        From top to bottom, together (H * scale, W * scale, B); metres, heights positive up, NaN
+        where missing; the file gets its own unit. Bands after ``like.channels`` keep their sign,
+        and their numbers unless they are named ``...deviation``.
     bands : sequence of str
         Names of all B bands; needed if B is not ``like.channels``.
     dtype : dtype-like, optional
@@ -161,6 +162,7 @@ class _Output:
         keeps = self.suffix in _PACKED and not (self.floating and like.dtype.kind in "iu")
         self.packing = like.packing if keeps else (1.0, 0.0)
         self.turned = like.positive == "down" and self.suffix != ".bag"
+        self.unit_m = 1.0 if self.suffix == ".bag" else like.unit_m
         self.nodata = self._keep_nodata()
         self.fill = self._choose_fill()
         self.gaps = self.cut = 0
@@ -231,7 +233,8 @@ class _Output:
         if other_kind and self.suffix not in _PACKED and self.floating:
             return None  # such a file cannot say what means missing; NaN needs no saying
         scale, offset = self.packing
-        given = None if like.missing is None else (like.missing - offset) / scale
+        said = like.missing if like.missing is not None or not like.fills else like.fills[0]
+        given = None if said is None else (said - offset) / scale
         own = like.nodata if self.packing == like.packing else None
         kept = given if own is None else own
         return kept if kept is not None and _fits(kept, self.dtype) else None
@@ -253,9 +256,17 @@ class _Output:
             rows += len(strip)
             if strip.ndim != 3 or strip.shape[1:] != self.shape[1:] or rows > self.shape[0]:
                 raise ValueError(f"strips of {self.shape} expected; received {strip.shape}")
-            yield strip
+            yield strip if self.unit_m == 1.0 else self._in_own_unit(strip)
         if rows != self.shape[0]:
             raise ValueError(f"strips must have {self.shape[0]} rows together; received {rows}")
+
+    def measures_depth(self, band: int) -> bool:
+        """Whether a band, from 0, has the unit of the map: its values, or how far they spread."""
+        return band < self.like.channels or self.names[band].endswith("deviation")
+
+    def _in_own_unit(self, strip: np.ndarray) -> np.ndarray:
+        units = [self.unit_m if self.measures_depth(i) else 1.0 for i in range(self.bands)]
+        return (strip / np.array(units)).astype(np.float32)
 
     def encode(self, strip: np.ndarray) -> np.ndarray:
         """Turn physical values (rows, W, B or C) into stored ones."""
@@ -477,7 +488,7 @@ def _describe(file: Any, output: _Output) -> None:
         if name:
             file.set_band_description(band, name)
     if like.units:
-        file.units = [like.units] * output.bands
+        file.units = [like.units if output.measures_depth(i) else "" for i in range(output.bands)]
 
 
 def _known_sign(output: _Output) -> str | None:

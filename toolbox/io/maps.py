@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -18,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, did_you_mean
+from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
 from toolbox.io.spacing import affine_spacing, archive_spacing, coordinate_spacing, even_step
+from toolbox.io.units import UNSAID, metres_per_unit
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -27,6 +30,7 @@ Transform = tuple[float, float, float, float, float, float]
 SAMPLE_PREFIX = "sample:"
 IMAGE_KINDS = ("png", "jpg", "bmp")
 _SAMPLED_ROWS = 9
+_COUNTED_VALUES = 2**20
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -53,6 +57,10 @@ class MapReader:
         Stored value by which the file marks missing pixels.
     missing : float or None
         Unpacked value that means "missing" as well, by the user's word.
+    fills : tuple of float
+        Unpacked values that nobody declares and that certainly mean "missing".
+    unit_m : float
+        Unit of the unpacked values in metres; `read` always gives metres.
     masked : bool
         Whether the file has a mask beside its bands.
     positive : {'up', 'down'}
@@ -70,7 +78,9 @@ class MapReader:
     name, units, description : str or None
         Of the variable or band.
     notes : list of str
-        Lines a program should print; writing may add some.
+        Lines a program that writes a map like this one should print; writing may add some.
+    checks : list of str
+        Those of them that any program should print, as they tell how the map is understood.
     """
 
     path: Path
@@ -81,6 +91,8 @@ class MapReader:
     packing: tuple[float, float] = (1.0, 0.0)
     nodata: float | None = None
     missing: float | None = None
+    fills: tuple[float, ...] = ()
+    unit_m: float = 1.0
     masked: bool = False
     positive: str = "up"
     positive_reason: str = "an image"
@@ -92,6 +104,7 @@ class MapReader:
     units: str | None = None
     description: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    checks: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def georeferenced(self) -> bool:
@@ -107,7 +120,7 @@ class MapReader:
     @property
     def gappy(self) -> bool:
         """Whether a pixel can be missing at all."""
-        marked = self.nodata is not None or self.missing is not None
+        marked = self.nodata is not None or self.missing is not None or bool(self.fills)
         return marked or self.masked or self.dtype.kind == "f"
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -121,8 +134,15 @@ class MapReader:
         Returns
         -------
         numpy.ndarray, shape (rows, columns, C), float32
-            Unpacked values, heights positive up; NaN where missing.
+            Unpacked values in metres, heights positive up; NaN where missing.
         """
+        values = self._own_values(rows, columns)
+        if self.unit_m != 1.0:
+            values *= np.float32(self.unit_m)
+        return -values if self.positive == "down" else values
+
+    def _own_values(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read a window (rows, columns, C), float32, in the file's own unit and sign."""
         bounds = [
             part.indices(size) for part, size in zip((rows, columns), self.shape, strict=True)
         ]
@@ -131,10 +151,41 @@ class MapReader:
         with np.errstate(over="ignore"):  # nodata may be too large for float32
             values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
         values = values.reshape(*values.shape[:2], self.channels)
-        if self.missing is not None:
-            values[values == np.float32(self.missing)] = np.nan
+        for mark in (self.missing, *self.fills):
+            if mark is not None:
+                values[values == np.float32(mark)] = np.nan
         values[~np.isfinite(values)] = np.nan
-        return -values if self.positive == "down" else values
+        return values
+
+    def _settle_unit(self) -> None:
+        """Find the unit of the values, and say so if it is not the metre."""
+        said = str(self.units or "").strip()
+        if self.is_image or said.lower() in UNSAID:
+            return
+        metres = metres_per_unit(said)
+        if metres is None:
+            self.checks.append(
+                f"WARNING: {self.path}: its unit is {said!r}, no unit of length that is known here; "
+                f"the numbers are taken as metres. Convert the map first if they are not."
+            )
+        elif metres != 1.0:
+            self.unit_m = metres
+            self.checks.append(
+                f"{self.path}: its unit is {said!r}; 1 is {metres:.7g} m, and all lengths said "
+                f"here are metres."
+            )
+
+    def _settle_gaps(self) -> None:
+        """Find undeclared values that mean "missing", in the whole map."""
+        if self.is_image:
+            return
+        census = Census(self.unit_m)
+        rows = max(1, _COUNTED_VALUES // self.shape[1])
+        with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
+            for first in range(0, self.shape[0], rows):
+                census.add(self._own_values(slice(first, first + rows), slice(None)))
+        self.fills, notes = judge(census, str(self.path))
+        self.checks += notes
 
     def close(self) -> None:
         """Close the file; the reader is of no use afterwards."""
@@ -177,7 +228,7 @@ class MapReader:
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
         by_name = self.positive == "down" and not re.search("positive", self.positive_reason)
         if by_name and _mostly_negative(self._sample()):
-            self.notes.append(
+            self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
                 f"values are negative. If they are elevations declare positive up."
             )
@@ -245,7 +296,10 @@ def open_map(
         if 0 in reader.shape:
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
         reader.missing = nodata
+        reader._settle_unit()
+        reader._settle_gaps()
         reader._settle_sign(positive, hints)
+        reader.notes[:0] = reader.checks
     return reader
 
 

@@ -90,7 +90,7 @@ def read_raster(
 
 
 def _notes(reader: MapReader, variable: str | int | None) -> list[str]:
-    notes = []
+    notes = list(reader.checks)
     if reader.declared_sign is not None and reader.declared_sign[0] != reader.positive:
         sign, reason = reader.declared_sign
         notes.append(
