@@ -2,12 +2,11 @@
 
 import json
 import pickle
+import re
 import shutil
 from types import SimpleNamespace
 
 import keras
-import re
-
 import numpy as np
 import pytest
 import yaml

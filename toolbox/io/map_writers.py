@@ -18,6 +18,7 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
+from toolbox.io.crs import plane_unit_name
 from toolbox.io.maps import ArrayReader, MapReader, NetcdfReader, RasterioReader, Transform
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.spacing import refined
@@ -42,12 +43,25 @@ def default_output_suffix(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG.
+        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG,
+        or if the file has no coordinate reference system, without which GDAL writes none.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".npz":
         return ".npy"
-    return ".tif" if suffix == ".bag" and not _writes_bag() else suffix
+    if suffix == ".bag" and not (_writes_bag() and _has_system(path)):
+        return ".tif"
+    return suffix
+
+
+def _has_system(path: str | os.PathLike[str]) -> bool:
+    """Whether a BAG has a coordinate reference system; a damaged one is told of by its reader."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    with contextlib.suppress(RasterioIOError), _quiet(), rasterio.open(path) as file:
+        return file.crs is not None
+    return True
 
 
 @functools.cache
@@ -443,8 +457,8 @@ def _place(output: _Output, flip: bool) -> dict[str, Any]:
     if like.transform is None:
         if like.georeferenced:
             raise DataError(
-                f"{output.path}: {like.path} is not evenly spaced, which no GeoTIFF can hold. Name "
-                f"a .nc file."
+                f"{output.path}: {like.path} {like.unplaced}, which no GeoTIFF can hold. Name a "
+                f".nc file."
             )
         return {}
     a, b, c, d, e, f = _refined_transform(like.transform, output.scale)
@@ -777,9 +791,10 @@ def _kept_layout(output: _Output, like: NetcdfReader) -> _Layout:
         for name, variable in source.variables.items()
         if set(variable.dims) <= singles and name != like.name
     }
-    for dim in like.dims:
-        if dim in source.coords:
-            helpers[dim] = _refined_coordinate(source[dim], output.scale)
+    for axis in like.axes or ():
+        helpers[axis] = _refined_coordinate(source[axis], output.scale)
+    for name in like.curvilinear or ():
+        helpers[name] = _refined_plane(source[name], output.scale)
     _refine_geotransforms(helpers, like, output.scale)
     _note_dropped(like, set(map(str, source.variables)) - set(map(str, helpers)) - {like.name})
     attrs = dict(source.attrs)
@@ -817,6 +832,17 @@ def _refined_coordinate(coordinate: Any, scale: int) -> Any:
         outward = np.sign(centres[[0, -1]] - centres[[-1, 0]])
         attrs["actual_range"] = np.sort(centres[[0, -1]] + outward * half)
     return xarray.Variable(coordinate.dims, centres, attrs, {"_FillValue": None})
+
+
+def _refined_plane(coordinate: Any, scale: int) -> Any:
+    """Positions of the finer pixels of a curvilinear grid, linear between those of the coarse."""
+    import xarray
+
+    fine = coordinate.values.astype(np.float64)
+    for axis in (0, 1):
+        fine = np.apply_along_axis(refined, axis, fine, scale)
+    attrs = {key: value for key, value in coordinate.attrs.items() if key != "bounds"}
+    return xarray.Variable(coordinate.dims, fine, attrs, {"_FillValue": None})
 
 
 def _refine_geotransforms(helpers: dict[Any, Any], like: MapReader, scale: int) -> None:
@@ -902,7 +928,7 @@ def _axis_attrs(crs: Any) -> tuple[tuple[str, str], tuple[dict[str, str], dict[s
             {"standard_name": "latitude", "units": "degrees_north"},
             {"standard_name": "longitude", "units": "degrees_east"},
         )
-    units = "m" if crs is None or crs.linear_units.startswith("met") else crs.linear_units
+    units = "m" if crs is None else plane_unit_name(crs)
     kind = "projection_{}_coordinate"
     both = tuple({"standard_name": kind.format(axis), "units": units} for axis in "yx")
     return ("y", "x"), (both if crs is not None else ({}, {}))  # type: ignore[return-value]

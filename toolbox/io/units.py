@@ -17,6 +17,7 @@ _SURVEYORS = {
     **dict.fromkeys(("ft", "foot", "feet", "international foot", "international feet"), _FOOT),
     **dict.fromkeys(("us survey foot", "us survey feet", "survey foot", "us foot"), _SURVEY_FOOT),
     **dict.fromkeys(("us ft", "ftus", "ft us", "foot us", "sft"), _SURVEY_FOOT),
+    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
     **dict.fromkeys(("fathom", "fathoms", "fath", "fth", "fm", "ftm"), 6 * _FOOT),
 }
 #: What may follow a unit: its sign or the level from which it counts.
@@ -42,7 +43,7 @@ def metres_per_unit(text: str) -> float | None:
     Raises
     ------
     MissingLibraryError
-        If the unit is not the metre and pint is not installed.
+        If only pint could know the unit, and it is not installed.
     """
     unit = _REMARK.sub("", text.strip()).strip()
     name = re.sub(r"[\s_-]+", " ", unit.lower()).rstrip(".")
@@ -68,12 +69,13 @@ def _registry() -> Any:
         import pint
     except ImportError:
         raise MissingLibraryError(
-            "units other than metres need pint. Run: pip install 'sr-toolbox[geo]' (or pip "
-            "install pint)."
+            "units other than metres, feet, fathoms and km need pint. Run: pip install "
+            "'sr-toolbox[geo]' (or pip install pint)."
         ) from None
     return pint.UnitRegistry(cache_folder=None)
 
 
 def is_degrees(text: str) -> bool:
     """Whether a unit is degrees of latitude or longitude."""
-    return bool(re.match(r"(decimal |arc_?)?deg(ree)?s?(_?[neswt]|_north|_east|_true|\b|$)", text.lower()))
+    sides = r"(_?[neswt]|_north|_east|_true|\b)"
+    return bool(re.match(rf"(decimal |arc_?)?deg(ree)?s?{sides}", text.lower()))
