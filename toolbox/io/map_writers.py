@@ -791,7 +791,8 @@ def _kept_layout(output: _Output, like: NetcdfReader) -> _Layout:
         for name, variable in source.variables.items()
         if set(variable.dims) <= singles and name != like.name
     }
-    for axis in like.axes or ():
+    own = [dim for dim in like.dims if dim in source.coords]
+    for axis in dict.fromkeys((*(like.axes or ()), *own)):
         helpers[axis] = _refined_coordinate(source[axis], output.scale)
     for name in like.curvilinear or ():
         helpers[name] = _refined_plane(source[name], output.scale)
