@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, model_validator
 
+from sr_dataset_builder.pair_maps import paired
 from sr_dataset_builder.resize import METHODS, resize
 from toolbox.config import Float, Int, Settings, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
@@ -32,8 +33,6 @@ Blocks = list[np.ndarray]
 
 
 Metres = Annotated[Float, Field(gt=0)]
-#: Values that files use for "missing" and that could pass for depths.
-SUSPECTS = (-9999.0, -32768.0, -32767.0, -99999.0, 9999.0, 99999.0)
 
 
 class MapParams(Settings):
@@ -106,19 +105,14 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
     DataError
         If it cannot be read or nothing is left of it.
     """
-    raster = read_raster(
-        fname, params.variable, params.nodata, params.positive, params.time, params.group
-    )
+    # A zero that is known to mean missing needs no warning.
+    zero = 0.0 if params.zero_is_missing else None
+    nodata = zero if params.nodata is None else params.nodata
+    raster = read_raster(fname, params.variable, nodata, params.positive, params.time, params.group)
     notes += raster.notes
     values = raster.values
     if params.zero_is_missing:
         values[values == 0] = np.nan
-    for suspect in SUSPECTS:
-        if count := int((values == suspect).sum()):
-            notes.append(
-                f"WARNING: {fname}: {count} pixels are exactly {suspect:g}. If that means "
-                f"missing, add 'nodata: {-suspect if params.positive == 'down' else suspect:g}'."
-            )
     outside = np.zeros(values.shape, bool)
     if params.valid_range is not None:
         low, high = sorted(params.valid_range)
@@ -198,10 +192,12 @@ class Dataset:
                     f"{hr_fname}: must be {p.scale} times the size of {lr_fname}, {wanted}; "
                     f"received {hr_map.values.shape}. Set scale, or give hr_fname alone."
                 )
-        self.delta_hr_m = spacing_of(p.delta_hr_m, hr_map, None, DEFAULT_DELTA_M["HR"])
+            lr_map = paired(lr_map, hr_map, p.scale, self.notes)
+        self.delta_hr_m = spacing_of(p.delta_hr_m, hr_map, self.notes)
+        coarse = _times(self.delta_hr_m, p.scale)
         follows = lr_fname is None or p.delta_hr_m is not None
-        coarse = _times(self.delta_hr_m, p.scale) if follows else None
-        self.delta_lr_m = spacing_of(p.delta_lr_m, lr_map, coarse, DEFAULT_DELTA_M["LR"])
+        own = None if follows else lr_map.delta_m
+        self.delta_lr_m = p.delta_lr_m or own or coarse
         return lr_map.values, hr_map.values
 
     def _cut(
@@ -400,15 +396,41 @@ def _times(delta_m: terrain.Spacing, scale: int) -> terrain.Spacing:
 
 
 def spacing_of(
-    setting: terrain.Spacing | None,
-    raster: Raster,
-    derived: terrain.Spacing | None,
-    default: float,
+    setting: terrain.Spacing | None, raster: Raster, notes: list[str]
 ) -> terrain.Spacing:
-    """Choose the grid spacing: the setting, then what it follows from, the file, the default."""
-    for candidate in (setting, derived, raster.delta_m):
-        if candidate is not None:
-            return candidate
+    """Choose the grid spacing of a high-resolution map.
+
+    Parameters
+    ----------
+    setting : float or (float, float), optional
+        What the build file says, metres.
+    raster : toolbox.io.raster.Raster
+        The map.
+    notes : list of str
+        Gets a line if the manual's spacing is taken, as neither of them says one.
+
+    Returns
+    -------
+    float or (float, float)
+        Metres.
+
+    Raises
+    ------
+    DataError
+        If the map has coordinates, but not in a unit that is known.
+    """
+    if setting is not None or raster.delta_m is not None:
+        return setting if setting is not None else raster.delta_m  # type: ignore[return-value]
+    if raster.georeferenced:
+        raise DataError(
+            f"{raster.fname}: says where its pixels lie, but not in which unit, so its grid "
+            f"spacing is not known. Add 'delta_hr_m: ...' in metres."
+        )
+    default = DEFAULT_DELTA_M["HR"]
+    notes.append(
+        f"{raster.fname}: does not say its grid spacing; {default:g} m are taken, as in the "
+        f"manual. If it has another, add 'delta_hr_m: ...' in metres."
+    )
     return default
 
 

@@ -31,7 +31,6 @@ from toolbox.io.safe_pickle import save_array
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
-from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M
 from toolbox.tasks.bathymetry.terrain import feature_table
 from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 
@@ -105,7 +104,7 @@ class Region:
         self.notes: list[str] = []
         raster = read_map(params.hr_fname, params, self.notes)
         self.values = raster.values
-        delta = spacing_of(params.delta_hr_m, raster, None, DEFAULT_DELTA_M["HR"])
+        delta = spacing_of(params.delta_hr_m, raster, self.notes)
         self.delta_m = delta if isinstance(delta, tuple) else (delta, delta)
 
     def coarse(self, factor: int) -> np.ndarray:

@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     output = args.output or source.with_name(f"{source.stem}_LR.pkl")
     check_writable(output, "Name another with -o.")
     raster = read_raster(args.fname, args.variable, time=args.time, group=args.group)
+    print("".join(f"{note}\n" for note in raster.notes), end="")
     small = resize(raster.values, args.scale, args.method)
     save_array(small, output)
     print(f"{output}: {small.shape[0]} x {small.shape[1]} pixels, {args.method}, 1:{args.scale}")

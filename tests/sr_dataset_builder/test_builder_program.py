@@ -166,6 +166,54 @@ def test_geotiffs_own_nodata_is_mended(workshop, sea_floor):
     assert images(workshop).min() >= sea_floor.min()
 
 
+def test_maps_that_are_no_pair_are_refused(workshop, hr_fname, sea_floor):
+    """An LR map with the sign turned is refused with the figures, and nothing is written."""
+    lr = -sea_floor.reshape(40, 4, 50, 4).mean((1, 3))
+    lr_fname = workshop.write_pickle(lr, workshop.folder / "lr.pkl")
+    result = workshop.build(hr_fname=hr_fname, lr_fname=lr_fname)
+    result.refused("lr.pkl", "correlation -1.00", "Its sign is the other one")
+    assert not (workshop.folder / "built").exists()
+
+
+def test_spacing_that_is_not_known_is_asked_for(workshop, hr_fname, sea_floor):
+    """A world file that may be in degrees is asked about; a file that says nothing is told of."""
+    path = write_geotiff(workshop.folder / "hr.tif", sea_floor[None], crs=None, spacing=(0.1, 0.1))
+    workshop.build(hr_fname=path).refused("hr.tif", "delta_hr_m", "grid spacing is not known")
+    assert workshop.build(hr_fname=path, delta_hr_m=271).code == 0
+    assert record(workshop)["delta_lr_m"] == 1084
+    result = workshop.build(hr_fname=hr_fname, overwrite=True)
+    assert "does not say its grid spacing; 50 m are taken" in result.out
+
+
+@pytest.mark.parametrize("fill", [-99999, 1e20])
+def test_undeclared_fill_is_missing(workshop, sea_floor, fill):
+    """What no sea floor is, is missing and said so, in a pickle as in any other file."""
+    values = sea_floor.copy()
+    values[40:44, 50:56] = fill
+    declared = np.where(values == np.float32(fill), np.nan, values)
+    expected = built_from(
+        workshop, hr_fname=workshop.write_pickle(declared, workshop.folder / "declared.pkl")
+    )
+    path = workshop.write_pickle(values, workshop.folder / "hr.pkl")
+    result = workshop.build(hr_fname=path, overwrite=True)
+    assert "24 pixels are exactly" in result.out
+    assert "taken as missing" in result.out
+    files = workshop.snapshot(workshop.folder / "built")
+    assert [files[name] for name in FILES] == expected
+
+
+def test_map_in_feet_becomes_metres(workshop, sea_floor):
+    """A band in US survey feet gives patches in metres, and the program says so."""
+    path = write_geotiff(workshop.folder / "hr.tif", sea_floor[None] / np.float32(1200 / 3937))
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.open(path, "r+") as file:
+        file.units = ["US survey foot"]
+    result = workshop.build(hr_fname=path)
+    assert "its unit is 'US survey foot'; 1 is 0.3048006 m" in result.out
+    assert images(workshop).min() == pytest.approx(sea_floor.min(), abs=1e-3)
+    assert images(workshop).max() == pytest.approx(sea_floor.max(), abs=1e-3)
+
+
 def test_second_band_by_number(workshop, hr_fname, sea_floor):
     """``variable: 2`` is the second band of a raster."""
     expected = built_from(workshop, hr_fname=hr_fname)

@@ -69,6 +69,18 @@ def test_program_writes_a_quarter_by_default(workshop, capsys, method):
     assert "6 x 6" in capsys.readouterr().out
 
 
+def test_program_says_what_it_takes_as_missing(workshop, capsys):
+    """An undeclared fill leaves a gap, not a hole of 100 km, and the program says so."""
+    values = np.tile(RAMP, (2, 2)) - 3000
+    values[:2, :2] = -99999
+    source = workshop.write_pickle(values, workshop.folder / "HR.pkl")
+    assert main([str(source), "-o", str(workshop.folder / "LR.pkl")]) == 0
+    small = workshop.read_pickle(workshop.folder / "LR.pkl")
+    assert np.isnan(small[0, 0])
+    assert np.isnan(small).sum() == 1
+    assert "4 pixels are exactly -99999" in capsys.readouterr().out
+
+
 def test_program_refuses_an_evil_pickle(workshop, capsys):
     """A pickle with code in it is refused in one line, not executed, and nothing is written."""
     trace = workshop.evil_pickle(workshop.folder / "HR.pkl")

@@ -376,6 +376,39 @@ def test_variable_and_nodata_of_the_command_line(rasterio, workshop, predict):
     np.testing.assert_allclose(averaged(large), expected, atol=0.01)
 
 
+@pytest.mark.parametrize("fill", [-99999, -32768, 1e20])
+def test_undeclared_fill_is_missing(workshop, predict, fill):
+    """What no sea floor is, is missing, said so, and does not reach its neighbours."""
+    values = sea_floor()
+    values[10:14, 20:24] = np.nan
+    np.save(workshop.folder / "gaps.npy", values)
+    predict(workshop.folder / "gaps.npy")
+    expected = np.load(workshop.folder / "gaps_x4.npy")
+    np.save(workshop.folder / "map.npy", np.where(np.isnan(values), np.float32(fill), values))
+    result = predict(workshop.folder / "map.npy")
+    assert "16 pixels are exactly" in result.out
+    assert "taken as missing" in result.out
+    large = np.load(workshop.folder / "map_x4.npy")
+    np.testing.assert_array_equal(large == np.float32(fill), np.isnan(expected))
+    np.testing.assert_array_equal(large[~np.isnan(expected)], expected[~np.isnan(expected)])
+
+
+def test_map_in_feet_gives_feet(rasterio, workshop, predict):
+    """The network works in metres; the result is that of the metres, in the unit of the file."""
+    predict(write_tiff(rasterio, workshop.folder / "metres.tif", sea_floor()[None]))
+    foot = np.float32(1200 / 3937)
+    path = write_tiff(rasterio, workshop.folder / "feet.tif", sea_floor()[None] / foot)
+    with rasterio.open(path, "r+") as file:
+        file.units = ["US survey foot"]
+    assert "its unit is 'US survey foot'; 1 is 0.3048006 m" in predict(path).out
+    with (
+        rasterio.open(workshop.folder / "metres_x4.tif") as metres,
+        rasterio.open(workshop.folder / "feet_x4.tif") as feet,
+    ):
+        assert feet.units == ("US survey foot",)
+        np.testing.assert_allclose(feet.read() * foot, metres.read(), atol=2e-3)
+
+
 def test_nodata_in_scientific_notation(workshop, predict):
     """``--nodata -3.4e38``, the mark of ESRI grids, is read, and marks the gaps of the result."""
     values = sea_floor()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -590,6 +591,21 @@ def test_a_network_that_gives_no_numbers_is_refused(value):
     model = SuperResolver([net], NORMALIZERS["minmax"], {}, "some/run")
     with pytest.raises(DataError, match=r"some/run: the network gave numbers that are not finite"):
         model.predict(sea_floor(6, 6))
+
+
+def test_the_hint_can_be_pasted():
+    """The value named beside --nodata is that of the map, digit for digit in float32."""
+    net = network("espcn")
+    weights = net.get_weights()
+    weights[-1][:] = np.nan
+    net.set_weights(weights)
+    model = SuperResolver([net], NORMALIZERS["minmax"], {}, "some/run")
+    values = sea_floor(6, 6)
+    values[2, 3] = 9.969209968386869e36
+    with pytest.raises(DataError, match="input from") as refused:
+        model.predict(values)
+    said = re.search(r"to (\S+)\. If one of these means missing", str(refused.value))[1]
+    assert np.float32(float(said)) == values[2, 3]
 
 
 # --- DataArray -------------------------------------------------------------------------------

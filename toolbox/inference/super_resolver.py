@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from toolbox.errors import ConfigError, DataError
 from toolbox.inference.tiling import Tiling
+from toolbox.io.plausible import exact
 from toolbox.model.physical import physical_model
 from toolbox.model.reach import footprint
 from toolbox.normalizer import Normalizer
@@ -230,8 +231,8 @@ class SuperResolver:
         if not np.isfinite(mean).all():
             raise DataError(
                 f"{self.folder}: the network gave numbers that are not finite for input from "
-                f"{lr.min():.4g} to {lr.max():.4g}. If one of these means missing, say so with "
-                f"--nodata; else set precision: float32 in its config.yml, or train again."
+                f"{exact(lr.min())} to {exact(lr.max())}. If one of these means missing, say so "
+                f"with --nodata; else set precision: float32 in its config.yml, or train again."
             )
         return mean, np.sqrt(squares / max(1, count - 1)) if count > 1 else squares
 

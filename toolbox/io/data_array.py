@@ -10,6 +10,7 @@ import numpy as np
 from toolbox.errors import DataError
 from toolbox.io.maps import declared_sign
 from toolbox.io.spacing import refined
+from toolbox.io.units import metres_per_unit
 
 
 def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.ndarray]) -> Any:
@@ -18,12 +19,12 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
     Parameters
     ----------
     data : xarray.DataArray, shape (..., h, w)
-        Physical units, NaN where missing; positive up unless its attributes declare depths
-        (``positive``, ``standard_name``).
+        Metres, or the unit of length that the attribute ``units`` names; NaN where missing;
+        positive up unless its attributes declare depths (``positive``, ``standard_name``).
     scale : int
         Enlargement factor.
     predict : callable
-        From (h, w) to (h * scale, w * scale).
+        From (h, w) to (h * scale, w * scale), metres.
 
     Returns
     -------
@@ -43,9 +44,11 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
             f"expected a DataArray with rows and columns; received axes {dict(data.sizes)}."
         )
     declared = declared_sign({key: str(value) for key, value in data.attrs.items()})
-    sign = -1 if declared is not None and declared[0] == "down" else 1
+    factor = metres_per_unit(str(data.attrs.get("units", "m"))) or 1.0
+    if declared is not None and declared[0] == "down":
+        factor = -factor
     planes = np.asarray(data.values, np.float32).reshape(-1, *data.shape[-2:])
-    large = np.stack([sign * predict(sign * plane) for plane in planes])
+    large = np.stack([predict(plane * np.float32(factor)) / np.float32(factor) for plane in planes])
     sides = data.dims[-2:]
     coordinates = {}
     for name, coordinate in data.coords.items():

@@ -19,6 +19,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
 from toolbox.io.content import is_netcdf
+from toolbox.io.crs import plane_unit_name
 from toolbox.io.maps import (
     GRID_SUFFIXES,
     ArrayReader,
@@ -50,7 +51,8 @@ def default_output_suffix(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG;
+        The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG,
+        or if the file has no coordinate reference system, without which GDAL writes none;
         of ``.asc`` and ``.grd``, which are read only, ``.nc`` for NetCDF of GMT, else ``.tif``.
     """
     suffix = Path(path).suffix.lower()
@@ -58,7 +60,19 @@ def default_output_suffix(path: str | os.PathLike[str]) -> str:
         return ".nc" if Path(path).is_file() and is_netcdf(path) else ".tif"
     if suffix == ".npz":
         return ".npy"
-    return ".tif" if suffix == ".bag" and not _writes_bag() else suffix
+    if suffix == ".bag" and not (_writes_bag() and _has_system(path)):
+        return ".tif"
+    return suffix
+
+
+def _has_system(path: str | os.PathLike[str]) -> bool:
+    """Whether a BAG has a coordinate reference system; a damaged one is told of by its reader."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    with contextlib.suppress(RasterioIOError), _quiet(), rasterio.open(path) as file:
+        return file.crs is not None
+    return True
 
 
 @functools.cache
@@ -96,8 +110,9 @@ def write_map(
     scale : int
         How many times finer the result is.
     strips : iterable of numpy.ndarray, shape (rows, W * scale, B), float32
-        From top to bottom, together (H * scale, W * scale, B); unpacked, heights positive up, NaN
-        where missing. Bands after ``like.channels`` (a standard deviation) keep their sign.
+        From top to bottom, together (H * scale, W * scale, B); metres, heights positive up, NaN
+        where missing; the file gets its own unit. Bands after ``like.channels`` keep their sign,
+        and their numbers unless they are named ``...deviation``.
     bands : sequence of str
         Names of all B bands; needed if B is not ``like.channels``.
     dtype : dtype-like, optional
@@ -172,6 +187,7 @@ class _Output:
         keeps = self.suffix in _PACKED and not (self.floating and like.dtype.kind in "iu")
         self.packing = like.packing if keeps else (1.0, 0.0)
         self.turned = like.positive == "down" and self.suffix != ".bag"
+        self.unit_m = 1.0 if self.suffix == ".bag" else like.unit_m
         self.nodata = self._keep_nodata()
         self.fill = self._choose_fill()
         self.gaps = self.cut = 0
@@ -242,7 +258,8 @@ class _Output:
         if other_kind and self.suffix not in _PACKED and self.floating:
             return None  # such a file cannot say what means missing; NaN needs no saying
         scale, offset = self.packing
-        given = None if like.missing is None else (like.missing - offset) / scale
+        said = like.missing if like.missing is not None or not like.fills else like.fills[0]
+        given = None if said is None else (said - offset) / scale
         own = like.nodata if self.packing == like.packing else None
         kept = given if own is None else own
         return kept if kept is not None and _fits(kept, self.dtype) else None
@@ -264,9 +281,17 @@ class _Output:
             rows += len(strip)
             if strip.ndim != 3 or strip.shape[1:] != self.shape[1:] or rows > self.shape[0]:
                 raise ValueError(f"strips of {self.shape} expected; received {strip.shape}")
-            yield strip
+            yield strip if self.unit_m == 1.0 else self._in_own_unit(strip)
         if rows != self.shape[0]:
             raise ValueError(f"strips must have {self.shape[0]} rows together; received {rows}")
+
+    def measures_depth(self, band: int) -> bool:
+        """Whether a band, from 0, has the unit of the map: its values, or how far they spread."""
+        return band < self.like.channels or self.names[band].endswith("deviation")
+
+    def _in_own_unit(self, strip: np.ndarray) -> np.ndarray:
+        units = [self.unit_m if self.measures_depth(i) else 1.0 for i in range(self.bands)]
+        return (strip / np.array(units)).astype(np.float32)
 
     def encode(self, strip: np.ndarray) -> np.ndarray:
         """Turn physical values (rows, W, B or C) into stored ones."""
@@ -443,8 +468,8 @@ def _place(output: _Output, flip: bool) -> dict[str, Any]:
     if like.transform is None:
         if like.georeferenced:
             raise DataError(
-                f"{output.path}: {like.path} is not evenly spaced, which no GeoTIFF can hold. Name "
-                f"a .nc file."
+                f"{output.path}: {like.path} {like.unplaced}, which no GeoTIFF can hold. Name a "
+                f".nc file."
             )
         return {}
     a, b, c, d, e, f = _refined_transform(like.transform, output.scale)
@@ -488,7 +513,7 @@ def _describe(file: Any, output: _Output) -> None:
         if name:
             file.set_band_description(band, name)
     if like.units:
-        file.units = [like.units] * output.bands
+        file.units = [like.units if output.measures_depth(i) else "" for i in range(output.bands)]
 
 
 def _known_sign(output: _Output) -> str | None:
@@ -777,9 +802,11 @@ def _kept_layout(output: _Output, like: NetcdfReader) -> _Layout:
         for name, variable in source.variables.items()
         if set(variable.dims) <= singles and name != like.name
     }
-    for dim in like.dims:
-        if dim in source.coords:
-            helpers[dim] = _refined_coordinate(source[dim], output.scale)
+    own = [dim for dim in like.dims if dim in source.coords]
+    for axis in dict.fromkeys((*(like.axes or ()), *own)):
+        helpers[axis] = _refined_coordinate(source[axis], output.scale)
+    for name in like.curvilinear or ():
+        helpers[name] = _refined_plane(source[name], output.scale)
     _refine_geotransforms(helpers, like, output.scale)
     _note_dropped(like, set(map(str, source.variables)) - set(map(str, helpers)) - {like.name})
     attrs = dict(source.attrs)
@@ -817,6 +844,17 @@ def _refined_coordinate(coordinate: Any, scale: int) -> Any:
         outward = np.sign(centres[[0, -1]] - centres[[-1, 0]])
         attrs["actual_range"] = np.sort(centres[[0, -1]] + outward * half)
     return xarray.Variable(coordinate.dims, centres, attrs, {"_FillValue": None})
+
+
+def _refined_plane(coordinate: Any, scale: int) -> Any:
+    """Positions of the finer pixels of a curvilinear grid, linear between those of the coarse."""
+    import xarray
+
+    fine = coordinate.values.astype(np.float64)
+    for axis in (0, 1):
+        fine = np.apply_along_axis(refined, axis, fine, scale)
+    attrs = {key: value for key, value in coordinate.attrs.items() if key != "bounds"}
+    return xarray.Variable(coordinate.dims, fine, attrs, {"_FillValue": None})
 
 
 def _refine_geotransforms(helpers: dict[Any, Any], like: MapReader, scale: int) -> None:
@@ -902,7 +940,7 @@ def _axis_attrs(crs: Any) -> tuple[tuple[str, str], tuple[dict[str, str], dict[s
             {"standard_name": "latitude", "units": "degrees_north"},
             {"standard_name": "longitude", "units": "degrees_east"},
         )
-    units = "m" if crs is None or crs.linear_units.startswith("met") else crs.linear_units
+    units = "m" if crs is None else plane_unit_name(crs)
     kind = "projection_{}_coordinate"
     both = tuple({"standard_name": kind.format(axis), "units": units} for axis in "yx")
     return ("y", "x"), (both if crs is not None else ({}, {}))  # type: ignore[return-value]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -20,10 +21,22 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, did_you_mean, not_found
+from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
+from toolbox.io.crs import plane_unit_m
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
+from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
-from toolbox.io.spacing import affine_spacing, archive_spacing, coordinate_spacing, even_step
+from toolbox.io.spacing import (
+    affine_spacing,
+    archive_spacing,
+    coordinate_spacing,
+    coordinate_unit_m,
+    curvilinear_spacing,
+    even_step,
+    in_degrees,
+)
+from toolbox.io.units import UNSAID, metres_per_unit
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -33,6 +46,7 @@ IMAGE_KINDS = ("png", "jpg", "bmp")
 GRID_SUFFIXES = (".asc", ".grd")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
+_COUNTED_VALUES = 2**20
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -59,6 +73,10 @@ class MapReader(ABC):
         Stored value by which the file marks missing pixels.
     missing : float or None
         Unpacked value that means "missing" as well, by the user's word.
+    fills : tuple of float
+        Unpacked values that nobody declares and that certainly mean "missing".
+    unit_m : float
+        Unit of the unpacked values in metres; `read` always gives metres.
     masked : bool
         Whether the file has a mask beside its bands.
     positive : {'up', 'down'}
@@ -73,10 +91,16 @@ class MapReader(ABC):
         Coordinate reference system, in any form rasterio accepts.
     delta_m : (float, float) or None
         Grid spacing in metres (between rows, between columns); None if the file does not say.
+    spacing_remark : str
+        How the spacing was found, where that is not plain.
+    unplaced : str
+        Why there are coordinates but no transform.
     name, units, description : str or None
         Of the variable or band.
     notes : list of str
-        Lines a program should print; writing may add some.
+        Lines a program that writes a map like this one should print; writing may add some.
+    checks : list of str
+        Those of them that any program should print, as they tell how the map is understood.
     """
 
     path: Path
@@ -87,6 +111,8 @@ class MapReader(ABC):
     packing: tuple[float, float] = (1.0, 0.0)
     nodata: float | None = None
     missing: float | None = None
+    fills: tuple[float, ...] = ()
+    unit_m: float = 1.0
     masked: bool = False
     positive: str = "up"
     positive_reason: str = "an image"
@@ -94,10 +120,13 @@ class MapReader(ABC):
     transform: Transform | None = None
     crs: Any = None
     delta_m: tuple[float, float] | None = None
+    spacing_remark: str = ""
+    unplaced: str = "is not evenly spaced"
     name: str | None = None
     units: str | None = None
     description: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    checks: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def georeferenced(self) -> bool:
@@ -113,7 +142,7 @@ class MapReader(ABC):
     @property
     def gappy(self) -> bool:
         """Whether a pixel can be missing at all."""
-        marked = self.nodata is not None or self.missing is not None
+        marked = self.nodata is not None or self.missing is not None or bool(self.fills)
         return marked or self.masked or self.dtype.kind == "f"
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -127,8 +156,15 @@ class MapReader(ABC):
         Returns
         -------
         numpy.ndarray, shape (rows, columns, C), float32
-            Unpacked values, heights positive up; NaN where missing.
+            Unpacked values in metres, heights positive up; NaN where missing.
         """
+        values = self._own_values(rows, columns)
+        if self.unit_m != 1.0:
+            values *= np.float32(self.unit_m)
+        return -values if self.positive == "down" else values
+
+    def _own_values(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read a window (rows, columns, C), float32, in the file's own unit and sign."""
         bounds = [
             part.indices(size) for part, size in zip((rows, columns), self.shape, strict=True)
         ]
@@ -137,10 +173,41 @@ class MapReader(ABC):
         with np.errstate(over="ignore"):  # nodata may be too large for float32
             values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
         values = values.reshape(*values.shape[:2], self.channels)
-        if self.missing is not None:
-            values[values == np.float32(self.missing)] = np.nan
+        for mark in (self.missing, *self.fills):
+            if mark is not None:
+                values[values == np.float32(mark)] = np.nan
         values[~np.isfinite(values)] = np.nan
-        return -values if self.positive == "down" else values
+        return values
+
+    def _settle_unit(self) -> None:
+        """Find the unit of the values, and say so if it is not the metre."""
+        said = str(self.units or "").strip()
+        if self.is_image or said.lower() in UNSAID:
+            return
+        metres = metres_per_unit(said)
+        if metres is None:
+            self.checks.append(
+                f"WARNING: {self.path}: its unit is {said!r}, no unit of length known here; the "
+                f"numbers are taken as metres. Convert the map first if they are not."
+            )
+        elif metres != 1.0:
+            self.unit_m = metres
+            self.checks.append(
+                f"{self.path}: its unit is {said!r}; 1 is {metres:.7g} m, and all lengths said "
+                f"here are metres."
+            )
+
+    def _settle_gaps(self) -> None:
+        """Find undeclared values that mean "missing", in the whole map."""
+        if self.is_image:
+            return
+        census = Census(self.unit_m)
+        rows = max(1, _COUNTED_VALUES // self.shape[1])
+        with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
+            for first in range(0, self.shape[0], rows):
+                census.add(self._own_values(slice(first, first + rows), slice(None)))
+        self.fills, notes = judge(census, str(self.path))
+        self.checks += notes
 
     def close(self) -> None:  # noqa: B027, what is in memory has nothing to close
         """Close the file; the reader is of no use afterwards."""
@@ -163,6 +230,18 @@ class MapReader(ABC):
             found = self.declared_sign or _named_sign(hints, self._sample)
             self.positive, self.positive_reason = found or self._assumed_sign()
             self._doubt_sign(hints)
+        if not self.is_image and self.declared_sign is None and self.positive == "up":
+            self._hint_at_depths(hints)
+
+    def _hint_at_depths(self, hints: Mapping[str, str]) -> None:
+        """Say so if names speak of depths, all values are above 0, and yet they are heights."""
+        named = _speaking(hints, r"depth|bathym|^h$")
+        values = self._sample() if named else np.empty(0)
+        if values.size and (values > 0).all():
+            self.checks.append(
+                f"WARNING: {self.path}: all values sampled are above 0, and {named} may mean "
+                f"depths. If so, say 'positive: down' (predict: --positive down)."
+            )
 
     def _sample(self) -> np.ndarray:
         """Finite values of a few rows, in the file's own sign."""
@@ -183,7 +262,7 @@ class MapReader(ABC):
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
         by_name = self.positive == "down" and not re.search("positive", self.positive_reason)
         if by_name and _mostly_negative(self._sample()):
-            self.notes.append(
+            self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
                 f"values are negative. If they are elevations declare positive up."
             )
@@ -264,7 +343,12 @@ def open_map(
         if 0 in reader.shape:
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
         reader.missing = nodata
+        if reader.spacing_remark and not reader.is_image:
+            reader.checks.append(f"{path}: {reader.spacing_remark}.")
+        reader._settle_unit()
+        reader._settle_gaps()
         reader._settle_sign(positive, hints)
+        reader.notes[:0] = reader.checks
     return reader
 
 
@@ -459,6 +543,10 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
         raise DataError(f"{path}: holds numbers of palette colours. Convert it to grey or RGB.")
     kinds = {"BAG": "bag", "GTiff": "tiff" if identity else "geotiff"}
     plain = "grid" if path.suffix.lower() in GRID_SUFFIXES else kinds["GTiff"]
+    transform = None if identity else tuple(dataset.transform)[:6]
+    spacing, remark = None, ""
+    if transform is not None:
+        spacing, remark = affine_spacing(transform, dataset.crs, dataset.shape)
     return RasterioReader(
         path=path,
         kind=kinds.get(dataset.driver, plain),
@@ -468,10 +556,11 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
         packing=(dataset.scales[first], dataset.offsets[first]),
         nodata=dataset.nodatavals[first],
         masked={flag.name for flag in dataset.mask_flag_enums[first]} == {"per_dataset"},
-        transform=None if identity else tuple(dataset.transform)[:6],
+        transform=transform,
         crs=dataset.crs,
-        delta_m=affine_spacing(dataset),
-        units=dataset.units[first],
+        delta_m=spacing,
+        spacing_remark=remark,
+        units=dataset.units[first] or dataset.tags(bands[0]).get("units"),
         description=dataset.descriptions[first],
         dataset=dataset,
         bands=bands,
@@ -555,6 +644,10 @@ class NetcdfReader(MapReader):
         The variable with its dimensions in the order stored, not loaded.
     dims : (str, str)
         Names of the dimensions of rows and columns.
+    axes : (str, str) or None
+        Names of the coordinates of rows and columns, as a rule those of the dimensions.
+    curvilinear : (str, str) or None
+        Names of coordinates that every pixel has of its own: latitudes or y, longitudes or x.
     gridline : bool
         Whether the first and last coordinate are said to be the ends of the region.
     """
@@ -562,12 +655,14 @@ class NetcdfReader(MapReader):
     dataset: Any
     array: Any
     dims: tuple[str, str]
+    axes: tuple[str, str] | None = None
+    curvilinear: tuple[str, str] | None = None
     gridline: bool = False
 
     @property
     def georeferenced(self) -> bool:
-        """Whether the file has coordinates of rows and columns."""
-        return _located(self.dataset, self.dims)
+        """Whether the file has coordinates of rows and columns, or of every pixel."""
+        return self.axes is not None or self.curvilinear is not None
 
     def close(self) -> None:
         """Close the file."""
@@ -589,6 +684,7 @@ def _open_netcdf(
     with _closing_on_error(dataset.close):
         helpers = _helper_names(dataset)
         names = [name for name in stacks(dataset) if name not in helpers]
+        names = [name for name in names if not in_degrees(dataset[name])] or names
         if variable is None:
             # Who asks for a time means a variable that has one; else one plane is the better guess.
             fitting = [n for n in names if bool(further_axes(dataset[n])) == (time is not None)]
@@ -598,13 +694,6 @@ def _open_netcdf(
         reader = _netcdf_reader(path, dataset, name)
         reader.notes += notes + step + _netcdf_notes(reader)
         return reader, _netcdf_hints(reader)
-
-
-def _rows_first(array: Any) -> Any:
-    """Turn a plane stored as (longitude, latitude) or (x, y) round."""
-    plane = array.squeeze()
-    first = str(plane.dims[0]).lower()
-    return plane.transpose() if first.startswith(("lon", "x", "east")) else plane
 
 
 def _helper_names(dataset: Any) -> set[str]:
@@ -618,31 +707,50 @@ def _helper_names(dataset: Any) -> set[str]:
 
 def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
     array = dataset[name]
-    plane = _rows_first(array)
+    plane = array.squeeze()
     dtype, nodata = _stored_type(array)
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: expected numbers in {name}; received {dtype}.")
     dims = (str(plane.dims[0]), str(plane.dims[1]))
-    located = _located(dataset, dims)
+    found = tuple(axis_of(dataset, array, dim) for dim in dims)
+    if runs_east(dims[0], None if found[0] is None else dataset[found[0]]):
+        dims, found, plane = dims[::-1], found[::-1], plane.transpose()
     coded, attrs = array.encoding, array.attrs
-    return NetcdfReader(
+    reader = NetcdfReader(
         path=path,
         kind="netcdf",
         shape=plane.shape,
         dtype=dtype,
         packing=(float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))),
         nodata=nodata,
-        transform=_coordinate_transform(dataset, dims) if located else None,
-        crs=_netcdf_crs(dataset, array, dims) if located else None,
-        delta_m=coordinate_spacing(plane) if located else None,
         name=name,
         units=attrs.get("units"),
         description=attrs.get("long_name"),
         dataset=dataset,
         array=array,
         dims=dims,
-        gridline=located and _is_gridline(dataset, dims),
     )
+    if found[0] is not None and found[1] is not None:
+        _place_on_axes(reader, (found[0], found[1]))
+    elif (both := curvilinear_of(dataset, array, dims)) is not None:
+        reader.curvilinear = both
+        reader.unplaced = f"has a curvilinear grid ({' and '.join(both)} of every pixel)"
+        reader.crs, _ = system_of_plane(dataset, array, both)
+        reader.delta_m = curvilinear_spacing(dataset[both[0]], dataset[both[1]], dims)
+    return reader
+
+
+def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
+    """Fill in what the coordinates of rows and columns tell."""
+    dataset = reader.dataset
+    reader.axes = axes
+    reader.crs, remark = system_of_plane(dataset, reader.array, axes)
+    if remark:
+        reader.notes.append(f"WARNING: {reader.path}: {remark}")
+    y, x = dataset[axes[0]], dataset[axes[1]]
+    reader.delta_m, reader.spacing_remark = coordinate_spacing(y, x, reader.crs)
+    reader.transform = _coordinate_transform(y, x, reader.crs)
+    reader.gridline = _is_gridline(dataset, axes)
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
@@ -657,31 +765,19 @@ def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
     return dtype, nodata
 
 
-def _located(dataset: Any, dims: tuple[str, str]) -> bool:
-    return all(dim in dataset.coords and dataset[dim].size > 1 for dim in dims)
-
-
-def _coordinate_transform(dataset: Any, dims: tuple[str, str]) -> Transform | None:
-    """Outer edges from coordinates of centres; None where these are not evenly spaced."""
+def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
+    """Outer edges in the unit of the system, from coordinates of centres; None if uneven."""
     steps, starts = [], []
-    for dim in dims:
-        centres = dataset[dim].values.astype(np.float64)
+    for coordinate in (y, x):
+        unit = None if in_degrees(coordinate) else coordinate_unit_m(coordinate, crs)
+        factor = 1.0 if unit is None else unit / (plane_unit_m(crs) or 1.0)
+        centres = coordinate.values.astype(np.float64) * factor
         step = even_step(centres)
         if step is None:
             return None
         steps.append(step)
         starts.append(float(centres[0]) - step / 2)
     return steps[1], 0.0, starts[1], 0.0, steps[0], starts[0]
-
-
-def _netcdf_crs(dataset: Any, array: Any, dims: tuple[str, str]) -> str | None:
-    mapping = {**array.encoding, **array.attrs}.get("grid_mapping", "").split(":")[0]
-    attrs = dataset[mapping].attrs if mapping in dataset.variables else {}
-    for key in ("crs_wkt", "spatial_ref"):
-        if attrs.get(key):
-            return str(attrs[key])
-    degrees = all(str(dataset[dim].attrs.get("units", "")).startswith("degree") for dim in dims)
-    return "EPSG:4326" if degrees and not attrs else None
 
 
 def _is_gridline(dataset: Any, dims: tuple[str, str]) -> bool:
@@ -700,12 +796,15 @@ def _ends_on_nodes(coordinate: Any) -> bool:
 
 def _netcdf_notes(reader: NetcdfReader) -> list[str]:
     uneven = reader.georeferenced and reader.transform is None
+    warned = any("coordinate reference system" in note for note in reader.notes)
     told = {
         f"WARNING: {reader.path}: does not name its coordinate reference system, so a GeoTIFF or "
-        f"BAG made of it has none.": reader.georeferenced and reader.crs is None,
+        f"BAG made of it has none.": reader.georeferenced and reader.crs is None and not warned,
         _no_reference(reader): not reader.georeferenced,
-        f"{reader.path}: {' and '.join(reader.dims)} are not evenly spaced; those of the "
-        f"result are interpolated between them.": uneven,
+        f"{reader.path}: {' and '.join(reader.axes or reader.dims)} are not evenly spaced; those "
+        f"of the result are interpolated between them.": uneven and reader.axes is not None,
+        f"{reader.path}: {reader.unplaced}; that of the result is interpolated. Only a .nc file "
+        f"can hold it.": reader.curvilinear is not None,
         f"{reader.path}: gridline registration (nodes on the ends of the region). The result has "
         f"pixel registration (node_offset = 1) and covers the cells around the nodes, half a "
         f"spacing beyond the outer ones.": reader.gridline,
@@ -777,13 +876,14 @@ def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, st
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [name for name in archive.files if archive[name].ndim == 2]
-            array = archive[_choose_variable(path, names, variable)]
+            name = _choose_variable(path, names, variable)
+            array = archive[name]
             delta_m = archive_spacing(archive)
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a plain .npz archive ({error}).") from None
-    reader, hints = _array_reader(path, "npz", array, variable)
+    reader, _ = _array_reader(path, "npz", array, variable)
     reader.delta_m = delta_m
-    return reader, hints
+    return reader, {"the array's name": name}
 
 
 def _open_pickle(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from toolbox.io.maps import (
     MAP_SUFFIXES,
     MapReader,
     RasterioReader,
+    Transform,
     find_raster,
     open_map,
 )
@@ -35,12 +37,24 @@ class Raster:
     delta_m : (float, float) or None
         Grid spacing in metres (between rows, between columns); None if the file does not say.
     notes : list of str
-        Lines a program should print: where the file contradicts how it was read.
+        Lines a program should print: how the file was understood, and what contradicts it.
+    fname : str
+        The file, for messages.
+    transform : tuple of six floats or None
+        From (column, row) to map coordinates of outer pixel edges, as rasterio has it.
+    crs : object or None
+        Coordinate reference system, in any form rasterio accepts.
+    georeferenced : bool
+        Whether the file says where its pixels lie.
     """
 
     values: np.ndarray
     delta_m: tuple[float, float] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    fname: str = ""
+    transform: Transform | None = None
+    crs: Any = None
+    georeferenced: bool = False
 
 
 def read_raster(
@@ -90,7 +104,15 @@ def read_raster(
         chosen = variable or 1
     with open_map(fname, chosen, nodata, positive, time, group) as reader:
         values = np.squeeze(reader.read(slice(None), slice(None)))
-        raster = Raster(values, reader.delta_m, _notes(reader, variable))
+        raster = Raster(
+            values,
+            reader.delta_m,
+            _notes(reader, variable),
+            os.fspath(fname),
+            reader.transform,
+            reader.crs,
+            reader.georeferenced,
+        )
     if values.ndim != 2:
         raise DataError(f"{fname}: expected one plane (H, W); received shape {values.shape}.")
     if np.isnan(values).all():
@@ -105,7 +127,7 @@ def _rare_last(suffix: str) -> tuple[bool, str]:
 
 
 def _notes(reader: MapReader, variable: str | int | None) -> list[str]:
-    notes = []
+    notes = list(reader.checks)
     if reader.declared_sign is not None and reader.declared_sign[0] != reader.positive:
         sign, reason = reader.declared_sign
         notes.append(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from toolbox.io.crs import degrees_per_unit, plane_unit_m, spacing_on_earth_m
+from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
+
+Spacing = tuple[float, float]
+
 METRES_PER_DEGREE = 111_319.49  # WGS 84, along the equator
+#: From this share on the true spacing counts, rather than that of the projected plane.
+_STRETCH = 0.01
 
 
 def spacing_m(rows_deg: float, columns_deg: float, latitude_deg: float) -> tuple[float, float]:
@@ -17,31 +26,138 @@ def spacing_m(rows_deg: float, columns_deg: float, latitude_deg: float) -> tuple
     )
 
 
-def affine_spacing(dataset: Any) -> tuple[float, float] | None:
-    """Return the spacing of a rasterio dataset (rows, columns), metres; None without a CRS."""
-    matrix = dataset.transform  # a rotated grid has its spacing in both columns of the matrix
-    columns, rows = np.hypot(matrix.a, matrix.d), np.hypot(matrix.b, matrix.e)
-    if dataset.crs is None:
-        return None
-    if dataset.crs.is_geographic:
-        return spacing_m(rows, columns, (dataset.bounds.top + dataset.bounds.bottom) / 2)
-    metres = dataset.crs.linear_units_factor[1]
-    return rows * metres, columns * metres
+def affine_spacing(
+    transform: Sequence[float], crs: Any, shape: tuple[int, int]
+) -> tuple[Spacing | None, str]:
+    """Find the spacing of a grid from its transform.
+
+    Parameters
+    ----------
+    transform : six floats
+        As rasterio has it, in the unit of `crs`; turned and sheared grids too.
+    crs : object or None
+        Coordinate reference system.
+    shape : (int, int)
+        Rows and columns.
+
+    Returns
+    -------
+    spacing : (float, float) or None
+        Metres (rows, columns); None if it can be in degrees as well as in metres.
+    remark : str
+        What a user should know of how it was found; empty if the file says it all.
+    """
+    a, b, c, d, e, f = transform[:6]
+    columns, rows = float(np.hypot(a, d)), float(np.hypot(b, e))
+    middle = shape[1] / 2, shape[0] / 2
+    x, y = a * middle[0] + b * middle[1] + c, d * middle[0] + e * middle[1] + f
+    if (degrees := degrees_per_unit(crs)) is not None:
+        return spacing_m(rows * degrees, columns * degrees, y * degrees), ""
+    if crs is None or (unit := plane_unit_m(crs)) is None:
+        corners = np.abs([c, c + a * shape[1] + b * shape[0], f, f + d * shape[1] + e * shape[0]])
+        if corners[:2].max() <= 360 and corners[2:].max() <= 90:
+            return None, "has no coordinate reference system, and may be in degrees or in metres"
+        return (rows, columns), "has no coordinate reference system; its grid is taken as metres"
+    nominal = rows * unit, columns * unit
+    true = spacing_on_earth_m(crs, (x, y), ((b, e), (a, d)))
+    if true is None or np.allclose(true, nominal, rtol=_STRETCH):
+        return nominal, ""
+    return true, (
+        f"its projection stretches: a pixel of {nominal[0]:.4g} × {nominal[1]:.4g} m is "
+        f"{true[0]:.4g} × {true[1]:.4g} m of ground in the middle of the map"
+    )
 
 
-def coordinate_spacing(array: Any) -> tuple[float, float] | None:
-    """Return the spacing of a DataArray (rows, columns), metres; None without coordinates."""
-    rows, columns = array.squeeze().dims
-    if rows not in array.coords or columns not in array.coords:
+def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
+    """Find the spacing of a grid from its coordinates.
+
+    Parameters
+    ----------
+    y, x : xarray.DataArray
+        Coordinates of rows and columns.
+    crs : object or None
+        Coordinate reference system.
+
+    Returns
+    -------
+    spacing : (float, float) or None
+        Metres (rows, columns); None if the coordinates have another unit.
+    remark : str
+        What a user should know of how it was found; empty if the file says it all.
+    """
+    rows, columns = y.values.astype(np.float64), x.values.astype(np.float64)
+    dy, dx = float(np.median(np.diff(rows))), float(np.median(np.diff(columns)))
+    silent = not y.attrs.get("units") and not x.attrs.get("units")
+    if (in_degrees(y) and in_degrees(x)) or (silent and degrees_per_unit(crs) is not None):
+        return spacing_m(dy, dx, float(rows.mean())), ""
+    if silent and crs is None and _like_degrees(rows, columns):
+        return spacing_m(dy, dx, float(rows.mean())), (
+            f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie far from 0 "
+            f"within ±90 and ±360. Give them an attribute units"
+        )
+    units = coordinate_unit_m(y, crs), coordinate_unit_m(x, crs)
+    if units[0] is None or units[1] is None:
+        said = str(y.attrs.get("units", "")) or str(x.attrs.get("units", ""))
+        return None, f"its coordinates are in {said!r}, which is no unit of length known here"
+    remark = ""
+    if crs is None and silent:
+        remark = f"{y.name} and {x.name} say no unit; they are taken as metres"
+    if (factor := plane_unit_m(crs)) is None:
+        return (abs(dy) * units[0], abs(dx) * units[1]), remark
+    scale_y, scale_x = units[0] / factor, units[1] / factor
+    transform = (dx * scale_x, 0.0, columns[0] * scale_x, 0.0, dy * scale_y, rows[0] * scale_y)
+    return affine_spacing(transform, crs, (rows.size, columns.size))
+
+
+def curvilinear_spacing(y: Any, x: Any, dims: tuple[str, str]) -> Spacing | None:
+    """Return the spacing (rows, columns), metres, in the middle of a curvilinear grid.
+
+    Parameters
+    ----------
+    y, x : xarray.DataArray, shape (h, w) or (w, h)
+        Latitudes and longitudes, or y and x in one unit of length.
+    dims : (str, str)
+        Names of the dimensions of rows and columns.
+    """
+    rows, columns = (c.transpose(*dims).values.astype(np.float64) for c in (y, x))
+    i, j = rows.shape[0] // 2, rows.shape[1] // 2
+    steps = [
+        (rows[k, m] - rows[i, j], (columns[k, m] - columns[i, j] + 180) % 360 - 180)
+        if in_degrees(y)
+        else (rows[k, m] - rows[i, j], columns[k, m] - columns[i, j])
+        for k, m in ((i - 1, j), (i, j - 1))
+    ]
+    if in_degrees(y):
+        lengths = [float(np.hypot(*spacing_m(dy, dx, rows[i, j]))) for dy, dx in steps]
+    elif (unit := coordinate_unit_m(y, None)) is not None:
+        lengths = [float(np.hypot(dy, dx)) * unit for dy, dx in steps]
+    else:
         return None
-    y, x = array[rows].values, array[columns].values
-    dy, dx = float(np.median(np.diff(y))), float(np.median(np.diff(x)))
-    units = str(array[rows].attrs.get("units", "")).lower()
-    plausible_degrees = np.abs(y).max() <= 90 and np.abs(x).max() <= 360 and abs(dy) < 1
-    if units.startswith("degree") or (not units and plausible_degrees):
-        return spacing_m(dy, dx, float(y.mean()))
-    metres = 1000.0 if units in ("km", "kilometre", "kilometres", "kilometer") else 1.0
-    return abs(dy) * metres, abs(dx) * metres
+    return (lengths[0], lengths[1]) if np.isfinite(lengths).all() else None
+
+
+def _like_degrees(rows: np.ndarray, columns: np.ndarray) -> bool:
+    """Tell positions on the globe from a grid of its own, which begins at 0 or lies around it."""
+    far = all(np.abs(c).min() > c.size * abs(c[1] - c[0]) for c in (rows, columns))
+    fits = np.abs(rows).max() <= 90 and np.abs(columns).max() <= 360
+    return bool(far and fits and abs(rows[1] - rows[0]) < 0.1)
+
+
+def in_degrees(coordinate: Any) -> bool:
+    """Whether a coordinate (xarray.DataArray) says that it is a latitude or a longitude."""
+    attrs = coordinate.attrs
+    if units := str(attrs.get("units", "")).strip():
+        return is_degrees(units)
+    names = (coordinate.name, attrs.get("standard_name", ""), attrs.get("long_name", ""))
+    return any(re.match(r"(grid_)?(lat|lon)(itude|gitude)?s?\b", str(n).lower()) for n in names)
+
+
+def coordinate_unit_m(coordinate: Any, crs: Any) -> float | None:
+    """Return the unit of a coordinate that is no angle: its own, else that of the system."""
+    units = str(coordinate.attrs.get("units", "")).strip()
+    if units.lower() in UNSAID:
+        return plane_unit_m(crs) or 1.0
+    return metres_per_unit(units)
 
 
 def archive_spacing(archive: Any) -> tuple[float, float] | None:

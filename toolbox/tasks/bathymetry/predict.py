@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
 import zlib
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
 
 #: Per cent of the input outside the range from which it is worth a warning: not "0.0 %".
 _LEAST_SHARE = 0.05
-_NOT_METRES = r"(km|kilomet|dm|decimet|cm|centimet|mm|millimet|ft|foot|feet|us|fathom)"
 
 
 @dataclasses.dataclass
@@ -148,11 +146,6 @@ class MapPredictor:
         )
         for note in reader.notes:
             print(note)
-        if not reader.is_image and re.match(_NOT_METRES, str(reader.units or ""), re.IGNORECASE):
-            print(
-                f"WARNING: {reader.path}: its unit is {reader.units}, but the network works in "
-                f"metres. Convert the map first, or the result is wrong."
-            )
         if reader.dtype.kind in "iu" and not reader.is_image and self.settings.dtype is None:
             print(
                 f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "

@@ -1,0 +1,158 @@
+"""Whether a low-resolution map is that of the high-resolution one: place, orientation, values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from toolbox.errors import DataError
+from toolbox.io.crs import as_rasterio
+from toolbox.io.raster import Raster
+from toolbox.resample import block_mean
+
+#: Shifts in low-resolution pixels: from the first on a warning, from the second on refused.
+_SHIFTS = (0.1, 0.75)
+#: Correlation of the low-resolution map with block means below which two maps are no pair. Real
+#: surveys of one area agree to 0.9 and more (GEBCO and ETOPO1: 0.98).
+_LEAST_CORRELATION = 0.5
+_TURNS = {
+    "turned upside down": (slice(None, None, -1), slice(None)),
+    "mirrored from left to right": (slice(None), slice(None, None, -1)),
+    "turned by 180 degrees": (slice(None, None, -1), slice(None, None, -1)),
+}
+
+
+def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
+    """Compare two maps that should be a pair.
+
+    Parameters
+    ----------
+    lr, hr : toolbox.io.raster.Raster
+        (h, w) and (h * scale, w * scale), metres.
+    scale : int
+        How many times finer `hr` is.
+    notes : list of str
+        Gets what was done, and what is doubtful.
+
+    Returns
+    -------
+    toolbox.io.raster.Raster
+        `lr`, its rows and columns in the directions of those of `hr`.
+
+    Raises
+    ------
+    DataError
+        If the maps lie apart, or if their values do not belong together.
+    """
+    lr = _oriented(lr, hr, notes)
+    _check_place(lr, hr, notes)
+    _check_values(lr, hr, scale, notes)
+    return lr
+
+
+def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
+    """Turn the low-resolution map if the files say that its rows or columns run the other way."""
+    if lr.transform is None or hr.transform is None:
+        return lr
+    if any(raster.transform[i] for raster in (lr, hr) for i in (1, 3)):
+        return lr  # turned by an angle: its place tells whether both are alike
+    a, b, c, d, e, f = lr.transform
+    rows, columns = lr.values.shape
+    values = lr.values
+    if a * hr.transform[0] < 0:
+        values, a, c = values[:, ::-1], -a, c + a * columns
+    if e * hr.transform[4] < 0:
+        values, e, f = values[::-1], -e, f + e * rows
+    if values is lr.values:
+        return lr
+    notes.append(
+        f"{lr.fname}: its rows or columns run the other way than those of {hr.fname}; it is turned."
+    )
+    return dataclasses.replace(
+        lr, values=np.ascontiguousarray(values), transform=(a, b, c, d, e, f)
+    )
+
+
+def _check_place(lr: Raster, hr: Raster, notes: list[str]) -> None:
+    """Compare the corners, where both files say them."""
+    if lr.transform is None or hr.transform is None:
+        return
+    shift = _shift(lr, hr)
+    ours, theirs = as_rasterio(lr.crs), as_rasterio(hr.crs)
+    if shift > _SHIFTS[1] and (ours is None) == (theirs is None):
+        raise DataError(
+            f"{lr.fname}: lies elsewhere than {hr.fname}: corners differ by up to {shift:.4g} of "
+            f"its pixels ({_extent(lr)} and {_extent(hr)}). Give two maps of the same area in one "
+            f"coordinate reference system, or hr_fname alone."
+        )
+    if shift > _SHIFTS[0]:
+        notes.append(
+            f"WARNING: {lr.fname}: corners differ from those of {hr.fname} by {shift:.2f} of its "
+            f"pixels ({_extent(lr)} and {_extent(hr)})."
+        )
+    elif ours is not None and theirs is not None and ours != theirs:
+        notes.append(
+            f"WARNING: {lr.fname}: another coordinate reference system than {hr.fname}, with the "
+            f"same corners; they are taken as one."
+        )
+
+
+def _corners(raster: Raster) -> np.ndarray:
+    """Return x and y of the four outer corners, (4, 2)."""
+    a, b, c, d, e, f = raster.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    rows, columns = raster.values.shape
+    places = [(0, 0), (columns, 0), (0, rows), (columns, rows)]
+    return np.array([(a * i + b * j + c, d * i + e * j + f) for i, j in places])
+
+
+def _shift(lr: Raster, hr: Raster) -> float:
+    """Return the largest distance of two corners in low-resolution pixels."""
+    a, b, _, d, e, _ = lr.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    apart = np.abs(_corners(lr) - _corners(hr)) / [np.hypot(a, b), np.hypot(d, e)]
+    return float(apart.max())
+
+
+def _extent(raster: Raster) -> str:
+    (left, bottom), (right, top) = _corners(raster).min(0), _corners(raster).max(0)
+    return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
+
+
+def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
+    """Compare the low-resolution map with the block means of the other."""
+    means = block_mean(hr.values[None, ..., None], scale)[0, ..., 0].astype(np.float64)
+    count, rms, bias, correlation = _agreement(lr.values, means)
+    if not count or np.isnan(correlation):
+        return
+    figures = (
+        f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
+        f"and {bias:.4g} m in the mean, correlation {correlation:.2f}"
+    )
+    if correlation < _LEAST_CORRELATION:
+        raise DataError(f"{lr.fname}: {figures}. {_guess(lr.values, means)}")
+    doubtful = abs(bias) > np.nanstd(means) or correlation < 0.9
+    notes.append(f"{'WARNING: ' if doubtful else ''}{lr.fname}: {figures}.")
+
+
+def _agreement(lr: np.ndarray, means: np.ndarray) -> tuple[int, float, float, float]:
+    """Return the number of valid pixels, RMS and mean difference, and correlation; NaN if flat."""
+    valid = np.isfinite(lr) & np.isfinite(means)
+    first, second = lr[valid].astype(np.float64), means[valid]
+    if first.size < 4:
+        return 0, np.nan, np.nan, np.nan
+    difference = first - second
+    spread = first.std() * second.std()
+    covariance = ((first - first.mean()) * (second - second.mean())).mean()
+    correlation = float(covariance / spread) if spread > 1e-12 else np.nan
+    rms = float(np.sqrt(np.square(difference).mean()))
+    return first.size, rms, float(difference.mean()), correlation
+
+
+def _guess(lr: np.ndarray, means: np.ndarray) -> str:
+    """Say what the low-resolution map may be instead."""
+    if _agreement(-lr, means)[3] > _LEAST_CORRELATION:
+        return "Its sign is the other one: write it as the other map has it."
+    for name, index in _TURNS.items():
+        if _agreement(lr[index], means)[3] > _LEAST_CORRELATION:
+            return f"It fits if it is {name}, but no file says so: turn it first."
+    return "Give two maps of the same area, or hr_fname alone."

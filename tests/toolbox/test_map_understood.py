@@ -1,0 +1,561 @@
+"""Maps that say things in unusual ways, or not at all, are understood or refused, aloud."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolbox.errors import DataError
+from toolbox.io.data_array import enlarged_array
+from toolbox.io.map_writers import write_map
+from toolbox.io.maps import open_map
+from toolbox.io.plausible import exact
+from toolbox.io.raster import read_raster
+from toolbox.io.units import metres_per_unit
+
+CAIRNS = (
+    Path(__file__).resolve().parents[3] / "shared/data/bathymetry/cairns_gbr_GA2005_271m_utm55s.tif"
+)
+ALL = slice(None)
+HEIGHTS = np.random.default_rng(0).uniform(-3000, -100, (40, 52)).astype(np.float32)
+SURVEY_FOOT_M = 1200 / 3937
+
+
+@pytest.fixture(scope="module")
+def rasterio():
+    """Rasterio, where it is installed."""
+    return pytest.importorskip("rasterio")
+
+
+@pytest.fixture(scope="module")
+def xarray():
+    """Xarray, where it is installed with a NetCDF-4 engine."""
+    pytest.importorskip("h5netcdf")
+    return pytest.importorskip("xarray")
+
+
+def write_tiff(rasterio, path, values, units=None, **options):
+    """Write one band (H, W) of 50 m × 40 m pixels in UTM unless told otherwise."""
+    settings = {
+        "crs": "EPSG:32655",
+        "transform": rasterio.Affine(50, 0, 1000, 0, -40, 9000),
+        "driver": "GTiff",
+        "count": 1,
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "dtype": values.dtype,
+    } | options
+    with rasterio.open(path, "w", **settings) as file:
+        file.write(values, 1)
+        if units:
+            file.units = [units]
+    return path
+
+
+def enlarge(source, target, scale=2, **options):
+    """Open, enlarge by repetition and write; return what the reader noted."""
+    bands = options.pop("bands", ())
+    with open_map(source, **options) as reader:
+        fine = reader.read(ALL, ALL).repeat(scale, 0).repeat(scale, 1)
+        if bands:
+            fine = np.concatenate([fine, fine / 100, np.ones_like(fine)], axis=2)
+        write_map(target, reader, scale, [fine], bands=bands)
+        return reader.notes
+
+
+# -- Units ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "metres"),
+    [
+        ("m", 1),
+        ("Metres (positive up)", 1),
+        ("m below MSL", 1),
+        ("US survey foot", SURVEY_FOOT_M),
+        ("us-ft", SURVEY_FOOT_M),
+        ("ft", 0.3048),
+        ("Feet", 0.3048),
+        ("fathoms", 1.8288),
+        ("km", 1000),
+        ("degC", None),
+        ("m/s", None),
+        ("9**9**9", None),
+        ("", None),
+    ],
+)
+def test_units_of_length(text, metres):
+    """The many spellings of metres, feet and fathoms; a formula is nothing to be computed."""
+    if metres is None and text == "degC":
+        pytest.importorskip("pint")
+    assert metres_per_unit(text) == (None if metres is None else pytest.approx(metres, rel=1e-12))
+
+
+@pytest.mark.parametrize(("text", "metres"), [("cm", 0.01), ("decimetres", 0.1), ("yard", 0.9144)])
+def test_units_that_pint_knows(text, metres):
+    """Other units of length are those of pint."""
+    pytest.importorskip("pint")
+    assert metres_per_unit(text) == pytest.approx(metres, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("unit", "metres"), [("US survey foot", SURVEY_FOOT_M), ("ft", 0.3048), ("fathom", 1.8288)]
+)
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_units_are_converted_and_come_back(rasterio, xarray, unit, metres, suffix, tmp_path):
+    """Metres inside, and said so; the result has the unit of the file, in which it is compared."""
+    stored = (HEIGHTS / metres).astype(np.float32)
+    source, target = tmp_path / f"m{suffix}", tmp_path / f"out{suffix}"
+    if suffix == ".tif":
+        write_tiff(rasterio, source, stored, unit)
+    else:
+        axes = {"y": 9000 - 40.0 * np.arange(40), "x": 50.0 * np.arange(52)}
+        plane = xarray.DataArray(stored, axes, ("y", "x"), "z", {"units": unit})
+        plane.to_netcdf(source, engine="h5netcdf")
+    raster = read_raster(source)
+    np.testing.assert_allclose(raster.values, HEIGHTS, rtol=1e-6)
+    assert any(f"its unit is '{unit}'; 1 is {metres:.7g} m" in note for note in raster.notes)
+    notes = enlarge(source, target)
+    assert any(f"its unit is '{unit}'" in note for note in notes)
+    if suffix == ".tif":
+        with rasterio.open(target) as file:
+            large, said = file.read(1), file.units[0]
+    else:
+        with xarray.open_dataset(target) as file:
+            large, said = file.z.values, file.z.attrs["units"]
+    assert said == unit
+    np.testing.assert_allclose(large, stored.repeat(2, 0).repeat(2, 1), rtol=1e-6)
+
+
+def test_further_bands_have_the_unit_they_should(rasterio, tmp_path):
+    """A standard deviation is in the unit of the map, a mask has none."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS / np.float32(0.3048), "ft")
+    bands = ("elevation", "standard_deviation", "outside_training_range")
+    enlarge(source, tmp_path / "out.tif", bands=bands)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        height, deviation, mask = file.read()
+        assert (file.units[0], file.units[1], file.units[2] or "") == ("ft", "ft", "")
+    np.testing.assert_allclose(deviation, height / 100, rtol=1e-5)
+    assert (mask == 1).all()
+
+
+def test_whole_fathoms_with_a_fill_and_depths_down(rasterio, tmp_path):
+    """Integers, packing, nodata and sign of a chart in fathoms come back as they were."""
+    depths = np.rint(-HEIGHTS / 1.8288).astype(np.int16)
+    depths[3, 4] = -1
+    source = write_tiff(rasterio, tmp_path / "m.tif", depths, "fathom", nodata=-1)
+    with open_map(source, positive="down") as reader:
+        values = reader.read(ALL, ALL)[..., 0]
+    assert np.isnan(values[3, 4])
+    assert np.nanmax(values) < -50
+    enlarge(source, tmp_path / "out.tif", positive="down")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert (file.dtypes[0], file.nodata) == ("int16", -1)
+        np.testing.assert_array_equal(file.read(1), depths.repeat(2, 0).repeat(2, 1))
+
+
+def test_unknown_unit_is_warned_of(rasterio, tmp_path):
+    """A unit that is no length leaves the numbers as they are, with a warning, in every program."""
+    pytest.importorskip("pint")
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, "dbar")
+    raster = read_raster(source)
+    np.testing.assert_array_equal(raster.values, HEIGHTS)
+    assert any("WARNING" in note and "its unit is 'dbar'" in note for note in raster.notes)
+
+
+def test_vertical_unit_of_the_reference_system(rasterio, tmp_path):
+    """Where no band says its unit, that of the heights of a compound CRS counts."""
+    feet = HEIGHTS / np.float32(SURVEY_FOOT_M)
+    source = write_tiff(rasterio, tmp_path / "m.tif", feet, crs="EPSG:32655+6360")
+    np.testing.assert_allclose(read_raster(source).values, HEIGHTS, rtol=1e-6)
+
+
+def test_arrays_of_xarray_have_units_too(xarray):
+    """`load_model(...).predict` of a DataArray in feet works in metres and gives feet."""
+    plane = xarray.DataArray(HEIGHTS / np.float32(0.3048), dims=("y", "x"), attrs={"units": "ft"})
+    seen = []
+
+    def double(values):
+        seen.append(values)
+        return values.repeat(2, 0).repeat(2, 1)
+
+    large = enlarged_array(plane, 2, double)
+    np.testing.assert_allclose(seen[0], HEIGHTS, rtol=1e-6)
+    np.testing.assert_allclose(large.values, plane.values.repeat(2, 0).repeat(2, 1), rtol=1e-6)
+
+
+# -- Undeclared fills ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fill", [-99999, -32768, 1e20, 9.969209968386869e36, -3.4028235e38, 12345])
+@pytest.mark.parametrize("unit", [None, "ft"])
+def test_certain_fills_are_missing(rasterio, fill, unit, tmp_path):
+    """What no planet has, and is one constant far from the rest, is missing, and said so."""
+    values = HEIGHTS.copy() if unit is None else HEIGHTS / np.float32(0.3048)
+    values[10:14, 20:30] = fill = fill * (4 if unit and abs(fill) < 1e5 else 1)
+    source = write_tiff(rasterio, tmp_path / "m.tif", values, unit)
+    raster = read_raster(source)
+    assert np.isnan(raster.values).sum() == 40
+    assert np.isnan(raster.values[10:14, 20:30]).all()
+    told = [note for note in raster.notes if "taken as missing" in note]
+    assert len(told) == 1
+    assert f"40 pixels are exactly {exact(fill)}," in told[0]
+    enlarge(source, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert np.float32(file.nodata) == np.float32(fill)
+        assert (file.read(1) == np.float32(fill)).sum() == 160
+
+
+def test_two_fills_at_once(tmp_path):
+    """One fill does not hide another."""
+    values = HEIGHTS.copy()
+    values[0, :4], values[1, :5] = -99999, 1e30
+    np.save(tmp_path / "m.npy", values)
+    assert np.isnan(read_raster(tmp_path / "m.npy").values).sum() == 9
+
+
+@pytest.mark.parametrize("fill", [-9999, 9999, 5000])
+def test_doubtful_fills_are_warned_of(fill, tmp_path):
+    """What could be a height stays, with one warning: value, count and the option to give."""
+    values = HEIGHTS.copy()
+    values[10:14, 20:30] = fill
+    np.save(tmp_path / "m.npy", values)
+    raster = read_raster(tmp_path / "m.npy")
+    assert not np.isnan(raster.values).any()
+    warned = [note for note in raster.notes if "WARNING" in note]
+    assert len(warned) == 1
+    assert f"40 pixels are exactly {fill}, far from the others" in warned[0]
+    assert f"nodata: {fill}'" in warned[0]
+    assert f"--nodata {fill})" in warned[0]
+
+
+def test_values_that_no_planet_has(tmp_path):
+    """Centimetres taken for metres are warned of, not taken for fills."""
+    np.save(tmp_path / "m.npy", HEIGHTS * 100)
+    raster = read_raster(tmp_path / "m.npy")
+    assert not np.isnan(raster.values).any()
+    assert any("lie beyond ±12000 m" in note for note in raster.notes)
+
+
+@pytest.mark.parametrize("low", [-10900.0, -3000.0])
+def test_ordinary_maps_are_not_doubted(low, tmp_path):
+    """Deep trenches through -9999, flat shelves and land are no fills."""
+    values = np.rint(np.linspace(low, 4000, 4000)).reshape(50, 80).astype(np.int16)
+    values[0, :30] = 0
+    np.save(tmp_path / "m.npy", values)
+    assert read_raster(tmp_path / "m.npy").notes == []
+
+
+def test_real_grids_are_not_doubted():
+    """None of the real grids has an undeclared fill or an implausible value."""
+    if not CAIRNS.is_file():
+        pytest.skip("the real grids are not on this machine")
+    pytest.importorskip("rasterio")
+    pytest.importorskip("h5netcdf")
+    for path in sorted(CAIRNS.parent.glob("*.*")):
+        if path.suffix in (".tif", ".nc", ".bag"):
+            with open_map(path) as reader:
+                assert not reader.fills
+                assert not [note for note in reader.checks if "pixel" in note], path
+
+
+@pytest.mark.parametrize(
+    "value", [9.969209968386869e36, -3.4e38, -9999.25, 2147483647, 1e20, -9999]
+)
+def test_numbers_can_be_pasted(value, tmp_path):
+    """A printed value, given as nodata, means the very value of the file."""
+    values = HEIGHTS.copy()
+    values[2, 3] = value
+    np.save(tmp_path / "m.npy", values)
+    raster = read_raster(tmp_path / "m.npy", nodata=float(exact(value)))
+    assert np.isnan(raster.values[2, 3])
+    assert np.isnan(raster.values).sum() == 1
+
+
+# -- Place and spacing ---------------------------------------------------------------------------
+
+LOCAL = {
+    "metre": ('LOCAL_CS["Survey grid",UNIT["metre",1]]', 1.0),
+    "foot": ('LOCAL_CS["Plant",UNIT["US survey foot",0.304800609601219]]', SURVEY_FOOT_M),
+    "engineering": (
+        'ENGCRS["Site",EDATUM["peg"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
+        'LENGTHUNIT["metre",1]]',
+        1.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_local_grids(rasterio, xarray, kind, tmp_path):
+    """A system without a place on earth has a unit all the same, in GeoTIFF and NetCDF."""
+    crs, unit = LOCAL[kind]
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=crs)
+    with open_map(source) as reader:
+        assert reader.delta_m == pytest.approx((40 * unit, 50 * unit))
+    for name in ("out.tif", "out.nc"):
+        enlarge(source, tmp_path / name)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.transform[:6] == (25, 0, 1000, 0, -20, 9000)
+    with open_map(tmp_path / "out.nc") as reader:
+        assert reader.delta_m == pytest.approx((20 * unit, 25 * unit))
+        assert reader.transform == pytest.approx((25, 0, 1000, 0, -20, 9000))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5703", "EPSG:4979", "EPSG:32655+6360"])
+def test_no_kind_of_system_ends_in_a_traceback(rasterio, crs, tmp_path):
+    """Geocentric, vertical, three-dimensional and compound systems are read and written."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=crs)
+    enlarge(source, tmp_path / "out.tif")
+    enlarge(source, tmp_path / "out.nc")
+    assert values_of(tmp_path / "out.nc").shape == (80, 104)
+
+
+def values_of(path):
+    """Read a whole map, (H, W)."""
+    with open_map(path) as reader:
+        return reader.read(ALL, ALL)[..., 0]
+
+
+@pytest.mark.parametrize("step", [271.0, 0.5])
+def test_world_file_without_a_system(rasterio, step, tmp_path):
+    """The transform of a world file counts; where it can be degrees, the spacing is not known."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    plain = {"crs": None, "transform": rasterio.Affine.identity()}
+    with pytest.warns(NotGeoreferencedWarning):
+        path = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, **plain)
+    lines = [step, 0, 0, -step, step / 2, 40 * step]
+    (tmp_path / "m.tfw").write_text("".join(f"{value}\n" for value in lines))
+    raster = read_raster(path)
+    assert raster.transform == pytest.approx((step, 0, 0, 0, -step, 40.5 * step))
+    if step == 271:
+        assert raster.delta_m == (271, 271)
+        assert any("taken as metres" in note for note in raster.notes)
+    else:
+        assert raster.delta_m is None
+        assert any("may be in degrees or in metres" in note for note in raster.notes)
+
+
+def test_web_mercator_has_the_spacing_of_the_ground(rasterio, tmp_path):
+    """At 60° north a metre of Web Mercator is half a metre of ground; UTM stays as it is."""
+    north = 8399737.89 + 20 * 100  # the middle row lies at 60°
+    transform = rasterio.Affine(100, 0, 0, 0, -100, north)
+    options = {"crs": "EPSG:3857", "transform": transform}
+    pytest.importorskip("pyproj")
+    raster = read_raster(write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, **options))
+    assert raster.delta_m == pytest.approx((50.04, 50.13), abs=0.02)
+    assert any("its projection stretches" in note for note in raster.notes)
+    plain = read_raster(write_tiff(rasterio, tmp_path / "utm.tif", HEIGHTS))
+    assert (plain.delta_m, plain.notes) == ((40, 50), [])
+
+
+def write_netcdf(xarray, path, dims, coords, variables=None, attrs=None, z_attrs=None):
+    """Write HEIGHTS as z over `dims`; coords: name to (dims, values, attributes)."""
+    dataset = xarray.Dataset({"z": (dims, HEIGHTS, z_attrs or {}), **(variables or {})}, coords)
+    dataset.attrs.update(attrs or {})
+    dataset.to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+LAT, LON = 10 + 0.01 * np.arange(40), 140 + 0.02 * np.arange(52)
+NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
+SYSTEMS = {
+    "epsg_code": ({"epsg_code": "EPSG:4326", "grid_mapping_name": "latitude_longitude"}, 4326),
+    "number": ({"epsg_code": 4269}, 4269),
+    "proj4": ({"proj4": "+proj=longlat +datum=WGS84 +no_defs"}, 4326),
+    "name alone": ({"grid_mapping_name": "latitude_longitude"}, 4326),
+    "ellipsoid": (
+        {
+            "grid_mapping_name": "latitude_longitude",
+            "semi_major_axis": 6378137.0,
+            "inverse_flattening": 298.257223563,
+        },
+        4326,
+    ),
+}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["grid_mapping", "not named"])
+@pytest.mark.parametrize("way", SYSTEMS)
+def test_ways_of_saying_the_system(rasterio, xarray, way, named, tmp_path):
+    """EPSG code, PROJ string and CF's own words become the system of a GeoTIFF."""
+    attrs, code = SYSTEMS[way]
+    if way == "ellipsoid":
+        pytest.importorskip("pyproj")
+    source = write_netcdf(
+        xarray,
+        tmp_path / "m.nc",
+        ("lat", "lon"),
+        {"lat": ("lat", LAT, NORTH), "lon": ("lon", LON, EAST)},
+        {"crs": ((), np.int32(0), attrs)},
+        z_attrs={"grid_mapping": "crs"} if named else None,
+    )
+    notes = enlarge(source, tmp_path / "out.tif")
+    assert not [note for note in notes if "coordinate reference system" in note]
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs.to_epsg() == code
+
+
+def test_projection_by_cf_parameters(rasterio, xarray, tmp_path):
+    """UTM said with CF's parameters is UTM: the transverse Mercator of that meridian."""
+    pyproj = pytest.importorskip("pyproj")
+    attrs = {
+        key: value for key, value in pyproj.CRS.from_epsg(32755).to_cf().items() if key != "crs_wkt"
+    }
+    x, y = 5e5 + 50.0 * np.arange(52), 8e6 - 40.0 * np.arange(40)
+    source = write_netcdf(
+        xarray,
+        tmp_path / "m.nc",
+        ("y", "x"),
+        {"y": ("y", y, {"units": "m"}), "x": ("x", x, {"units": "m"})},
+        {"utm": ((), np.int32(0), attrs)},
+        z_attrs={"grid_mapping": "utm"},
+    )
+    enlarge(source, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        found = pyproj.CRS.from_wkt(file.crs.to_wkt())
+        assert file.transform[:6] == pytest.approx((25, 0, 5e5 - 25, 0, -20, 8e6 + 20))
+    turn = pyproj.Transformer.from_crs(found, 32755, always_xy=True)
+    assert turn.transform(6e5, 8.1e6) == pytest.approx((6e5, 8.1e6), abs=0.01)
+
+
+def test_a_system_that_is_not_understood_is_said_to_be_so(xarray, tmp_path):
+    """The file names a system, so it is untrue that it does not; what it names is quoted."""
+    pytest.importorskip("rasterio")
+    source = write_netcdf(
+        xarray,
+        tmp_path / "m.nc",
+        ("y", "x"),
+        {"y": ("y", 40.0 * np.arange(40)), "x": ("x", 50.0 * np.arange(52))},
+        {"crs": ((), np.int32(0), {"crs_wkt": "the harbour's own"})},
+        z_attrs={"grid_mapping": "crs"},
+    )
+    with open_map(source) as reader:
+        told = [note for note in reader.notes if "coordinate reference system" in note]
+    assert len(told) == 1
+    assert 'its grid mapping crs ("the harbour\'s own")' in told[0]
+
+
+@pytest.mark.parametrize(("unit", "metres"), [("km", 1000.0), ("ft", 0.3048), ("m", 1.0)])
+def test_units_of_axes(rasterio, xarray, unit, metres, tmp_path):
+    """Pixels of a GeoTIFF are in the unit of its system, whatever unit the coordinates have."""
+    wkt = rasterio.crs.CRS.from_epsg(32755).to_wkt()
+    x, y = 5e5 + 125.0 * np.arange(52), 8e6 - 250.0 * np.arange(40)
+    source = write_netcdf(
+        xarray,
+        tmp_path / "m.nc",
+        ("y", "x"),
+        {"y": ("y", y / metres, {"units": unit}), "x": ("x", x / metres, {"units": unit})},
+        {"crs": ((), np.int32(0), {"crs_wkt": wkt})},
+        z_attrs={"grid_mapping": "crs"},
+    )
+    assert read_raster(source).delta_m == pytest.approx((250, 125))
+    enlarge(source, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        expected = (62.5, 0, 5e5 - 62.5, 0, -125, 8e6 + 125)
+        assert file.transform[:6] == pytest.approx(expected, rel=1e-9)
+    enlarge(source, tmp_path / "out.nc")
+    with xarray.open_dataset(tmp_path / "out.nc") as file:
+        assert file.x.attrs["units"] == unit
+        assert float(file.x[0]) * metres == pytest.approx(5e5 - 31.25)
+
+
+@pytest.mark.parametrize("said", ["coordinates", "standard_name"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_coordinates_of_other_names(rasterio, xarray, said, turned, tmp_path):
+    """elevation(LINES, COLUMNS) with lat(LINES) and lon(COLUMNS) keeps its place and its names."""
+    if said == "standard_name":
+        pytest.importorskip("cf_xarray")
+    names = ("lat", "lon") if said == "coordinates" else ("breite", "laenge")
+    attrs = [dict(NORTH, standard_name="latitude"), dict(EAST, standard_name="longitude")]
+    dims = ("COLUMNS", "LINES") if turned else ("LINES", "COLUMNS")
+    axes = {
+        names[0]: ("LINES", LAT, attrs[0]),
+        names[1]: ("COLUMNS", LON, attrs[1]),
+    }
+    path = tmp_path / "m.nc"
+    plane = HEIGHTS.T if turned else HEIGHTS
+    dataset = xarray.Dataset({"elevation": (dims, plane)}, axes)
+    if said == "standard_name":
+        dataset = dataset.reset_coords()
+    dataset.to_netcdf(path, engine="h5netcdf")
+    with open_map(path) as reader:
+        assert reader.delta_m == pytest.approx((1113.19, 2191.2), rel=1e-3)
+        np.testing.assert_array_equal(reader.read(ALL, ALL)[..., 0], HEIGHTS)
+    enlarge(path, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs.to_epsg() == 4326
+        expected = (0.01, 0, 139.99, 0, -0.005, 10.395)
+        assert file.transform[:6] == pytest.approx(expected, abs=1e-9)
+    enlarge(path, tmp_path / "out.nc")
+    with xarray.open_dataset(tmp_path / "out.nc") as file:
+        assert file.elevation.dims == dims
+        np.testing.assert_allclose(file[names[0]].values[:2], [9.9975, 10.0025])
+        assert file[names[0]].dims == ("LINES",)
+
+
+def test_curvilinear_grid(xarray, tmp_path):
+    """Positions of every pixel are kept in NetCDF; a GeoTIFF is refused with the reason."""
+    lat, lon = np.meshgrid(LAT, LON, indexing="ij")
+    lat, lon = lat + 0.05 * (lon - 140), lon - 0.05 * (lat - 10)
+    path = tmp_path / "m.nc"
+    xarray.Dataset(
+        {"z": (("j", "i"), HEIGHTS)},
+        {"lat": (("j", "i"), lat, NORTH), "lon": (("j", "i"), lon, EAST)},
+    ).to_netcdf(path, engine="h5netcdf")
+    with open_map(path) as reader:
+        assert reader.georeferenced
+        assert reader.delta_m == pytest.approx((1114.5, 2193.8), rel=1e-3)
+        with pytest.raises(
+            DataError, match=r"has a curvilinear grid \(lat and lon of every pixel\)"
+        ):
+            write_map(tmp_path / "out.tif", reader, 2, [])
+    enlarge(path, tmp_path / "out.nc")
+    with xarray.open_dataset(tmp_path / "out.nc") as file:
+        assert file.z.shape == file.lat.shape == (80, 104)
+        means = file.lat.values.reshape(40, 2, 52, 2).mean((1, 3))
+        np.testing.assert_allclose(means, lat, atol=1e-9)
+        assert file.z.encoding["coordinates"].split() == ["lat", "lon"]
+
+
+@pytest.mark.parametrize("step", [0.5, 0.01])
+@pytest.mark.parametrize("start", [0.0, -0.2])
+def test_a_flume_is_not_the_globe(xarray, step, start, tmp_path):
+    """Coordinates y and x without a unit are metres, and the program says so."""
+    axes = {
+        "y": ("y", start + step * np.arange(40)),
+        "x": ("x", start + step * np.arange(52)),
+    }
+    source = write_netcdf(xarray, tmp_path / "m.nc", ("y", "x"), axes)
+    raster = read_raster(source)
+    assert raster.delta_m == pytest.approx((step, step))
+    assert any("y and x say no unit; they are taken as metres" in n for n in raster.notes)
+
+
+@pytest.mark.parametrize("names", [("lat", "lon"), ("latitude", "longitude")])
+def test_degrees_by_name_alone(xarray, names, tmp_path):
+    """Latitude and longitude are degrees even if they say no unit."""
+    axes = {names[0]: (names[0], LAT), names[1]: (names[1], LON)}
+    source = write_netcdf(xarray, tmp_path / "m.nc", names, axes)
+    raster = read_raster(source)
+    assert raster.delta_m == pytest.approx((1113.19, 2191.2), rel=1e-3)
+    assert raster.crs == "EPSG:4326"
+
+
+# -- Sign ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["h", "bathymetry", "depth"])
+@pytest.mark.parametrize("suffix", [".nc", ".npz"])
+def test_positive_depths_get_the_hint(xarray, name, suffix, tmp_path):
+    """Names that may mean depths, over values above 0, are told of where heights are taken."""
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".nc":
+        xarray.Dataset({name: (("a", "b"), -HEIGHTS)}).to_netcdf(path, engine="h5netcdf")
+    else:
+        np.savez(path, **{name: -HEIGHTS})
+    assert any("may mean depths" in note for note in read_raster(path).notes)
+    with open_map(path) as reader:
+        hinted = any("may mean depths" in note for note in reader.notes)
+        assert reader.positive == "down" if name == "depth" else hinted
+    assert not [n for n in read_raster(path, positive="down").notes if "may mean" in n]

@@ -1,0 +1,81 @@
+"""Units of length as files spell them: what a unit is in metres, and what it is not."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from toolbox.errors import MissingLibraryError
+
+#: Texts that say nothing about a unit.
+UNSAID = ("", "none", "unknown", "unspecified", "n/a", "na", "-", "1", "unitless")
+_METRES = ("m", "metre", "metres", "meter", "meters")
+_FOOT, _SURVEY_FOOT = 0.3048, 1200 / 3937
+#: What surveyors write, in metres: pint does not know half of it, and has a fathom of its own.
+_SURVEYORS = {
+    **dict.fromkeys(("ft", "foot", "feet", "international foot", "international feet"), _FOOT),
+    **dict.fromkeys(("us survey foot", "us survey feet", "survey foot", "us foot"), _SURVEY_FOOT),
+    **dict.fromkeys(("us ft", "ftus", "ft us", "foot us", "sft"), _SURVEY_FOOT),
+    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
+    **dict.fromkeys(("fathom", "fathoms", "fath", "fth", "fm", "ftm"), 6 * _FOOT),
+}
+#: What may follow a unit: its sign or the level from which it counts.
+_REMARK = re.compile(
+    r"\s*(?:[(\[,;].*|\b(?:positive|above|below|relative|referred|re|wrt|from|under|over)\b.*)$"
+)
+
+
+@functools.cache
+def metres_per_unit(text: str) -> float | None:
+    """Return what a unit of length is in metres.
+
+    Parameters
+    ----------
+    text : str
+        As a file spells it: ``m``, ``US survey foot``, ``fathoms``, ``km``, ``m (positive up)``.
+
+    Returns
+    -------
+    float or None
+        None if it is no known unit of length.
+
+    Raises
+    ------
+    MissingLibraryError
+        If only pint could know the unit, and it is not installed.
+    """
+    unit = _REMARK.sub("", text.strip()).strip()
+    name = re.sub(r"[\s_-]+", " ", unit.lower()).rstrip(".")
+    if name in _METRES:
+        return 1.0
+    if name in _SURVEYORS:
+        return _SURVEYORS[name]
+    if not re.fullmatch(r"[^\W\d]{1,30}", unit):  # formulas are nothing to be computed
+        return None
+    for spelling in (unit, unit.lower()):
+        try:
+            return float(_registry().Quantity(1, spelling).m_as("m"))
+        except AttributeError:  # pint's UndefinedUnitError
+            continue
+        except (TypeError, ValueError):  # pint's DimensionalityError is the first
+            return None
+    return None
+
+
+@functools.cache
+def _registry() -> Any:
+    try:
+        import pint
+    except ImportError:
+        raise MissingLibraryError(
+            "units other than metres, feet, fathoms and km need pint. Run: pip install "
+            "'sr-toolbox[geo]' (or pip install pint)."
+        ) from None
+    return pint.UnitRegistry(cache_folder=None)
+
+
+def is_degrees(text: str) -> bool:
+    """Whether a unit is degrees of latitude or longitude."""
+    sides = r"(_?[neswt]|_north|_east|_true|\b)"
+    return bool(re.match(rf"(decimal |arc_?)?deg(ree)?s?{sides}", text.lower()))
