@@ -55,7 +55,7 @@ def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
     """Turn the low-resolution map if the files say that its rows or columns run the other way."""
     if lr.transform is None or hr.transform is None:
         return lr
-    if any(raster.transform[i] for raster in (lr, hr) for i in (1, 3)):
+    if any((*lr.transform[1:4:2], *hr.transform[1:4:2])):
         return lr  # turned by an angle: its place tells whether both are alike
     a, b, c, d, e, f = lr.transform
     rows, columns = lr.values.shape

@@ -321,9 +321,8 @@ def test_world_file_without_a_system(rasterio, step, tmp_path):
     """The transform of a world file counts; where it can be degrees, the spacing is not known."""
     from rasterio.errors import NotGeoreferencedWarning
 
-    plain = {"crs": None, "transform": rasterio.Affine.identity()}
     with pytest.warns(NotGeoreferencedWarning):
-        path = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, **plain)
+        path = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=None, transform=None)
     lines = [step, 0, 0, -step, step / 2, 40 * step]
     (tmp_path / "m.tfw").write_text("".join(f"{value}\n" for value in lines))
     raster = read_raster(path)

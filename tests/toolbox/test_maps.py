@@ -187,8 +187,9 @@ def test_real_geotiffs(rasterio, name, tmp_path):
 def test_real_netcdf(xarray, tmp_path):
     """The GMT grid keeps its name, attributes, gaps, chunks, and the ends of its region."""
     source, target = grid(PACIFIC), tmp_path / "out.nc"
-    [note] = enlarge(source, target, 2, rows=101)
-    assert "does not name its coordinate reference system" in note
+    unit, system = enlarge(source, target, 2, rows=101)
+    assert "y and x say no unit; they are taken as degrees" in unit
+    assert "does not name its coordinate reference system" in system
     with xarray.open_dataset(source) as old, xarray.open_dataset(target) as new:
         assert (new.z.dims, new.z.dtype, new.z.shape) == (("y", "x"), np.float32, (1600, 2000))
         assert np.isnan(new.z.values).sum() == 4 * np.isnan(old.z.values).sum()

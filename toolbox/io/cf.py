@@ -60,7 +60,7 @@ def curvilinear_of(dataset: Any, array: Any, dims: tuple[str, str]) -> tuple[str
 
 def runs_east(name: str, coordinate: Any = None) -> bool:
     """Whether an axis of that name, or with that coordinate, counts columns."""
-    if coordinate is None:
+    if coordinate is None or re.match("lat|lon", name, re.IGNORECASE):
         return name.lower().startswith(("lon", "x", "east"))
     attrs = {key: str(value).lower() for key, value in coordinate.attrs.items()}
     if (axis := attrs.get("axis", "")) in ("x", "y"):

@@ -94,11 +94,12 @@ def spacing_on_earth_m(
     if geod is None or not (np.isfinite(east).all() and np.isfinite(north).all()):
         return None
     area = system.area_of_use
-    if area is not None and not area.south - 1 <= north[0] <= area.north + 1:
-        return None
-    around = area is None or area.west > area.east  # across the antimeridian
-    if not around and not area.west - 10 <= east[0] <= area.east + 10:
-        return None
+    if area is not None:
+        # An area whose west is beyond its east lies across the antimeridian.
+        across = area.west > area.east
+        inside = across or area.west - 10 <= east[0] <= area.east + 10
+        if not inside or not area.south - 1 <= north[0] <= area.north + 1:
+            return None
     lengths = geod.inv(east[1::2], north[1::2], east[2::2], north[2::2])[2]
     return float(lengths[0]), float(lengths[1])
 
