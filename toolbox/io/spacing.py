@@ -92,8 +92,8 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
         return spacing_m(dy, dx, float(rows.mean())), ""
     if silent and crs is None and _like_degrees(rows, columns):
         return spacing_m(dy, dx, float(rows.mean())), (
-            f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie far from 0 "
-            f"within ±90 and ±360. Give them an attribute units"
+            f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie within "
+            f"±90 and ±360 and do not begin at 0. Give them an attribute units"
         )
     units = coordinate_unit_m(y, crs), coordinate_unit_m(x, crs)
     if units[0] is None or units[1] is None:
@@ -138,7 +138,7 @@ def curvilinear_spacing(y: Any, x: Any, dims: tuple[str, str]) -> Spacing | None
 
 def _like_degrees(rows: np.ndarray, columns: np.ndarray) -> bool:
     """Tell positions on the globe from a grid of its own, which begins at 0 or lies around it."""
-    far = all(np.abs(c).min() > c.size * abs(c[1] - c[0]) for c in (rows, columns))
+    far = any(np.abs(c).min() > c.size * abs(c[1] - c[0]) for c in (rows, columns))
     fits = np.abs(rows).max() <= 90 and np.abs(columns).max() <= 360
     return bool(far and fits and abs(rows[1] - rows[0]) < 0.1)
 
