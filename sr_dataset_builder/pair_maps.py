@@ -16,6 +16,7 @@ _SHIFTS = (0.1, 0.75)
 #: Correlation of the low-resolution map with block means below which two maps are no pair. Real
 #: surveys of one area agree to 0.9 and more (GEBCO and ETOPO1: 0.98).
 _LEAST_CORRELATION = 0.5
+_GOOD = 0.9
 _TURNS = {
     "turned upside down": (slice(None, None, -1), slice(None)),
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
@@ -128,9 +129,11 @@ def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
         f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
         f"and {bias:.4g} m in the mean, correlation {correlation:.2f}"
     )
-    if correlation < _LEAST_CORRELATION:
-        raise DataError(f"{lr.fname}: {figures}. {_guess(lr.values, means)}")
-    doubtful = abs(bias) > np.nanstd(means) or correlation < 0.9
+    better = _better(lr.values, means, rms)
+    if better or correlation < _LEAST_CORRELATION:
+        cure = better or "Give two maps of the same area, or hr_fname alone."
+        raise DataError(f"{lr.fname}: {figures}. {cure}")
+    doubtful = abs(bias) > np.nanstd(means) or correlation < _GOOD
     notes.append(f"{'WARNING: ' if doubtful else ''}{lr.fname}: {figures}.")
 
 
@@ -148,11 +151,16 @@ def _agreement(lr: np.ndarray, means: np.ndarray) -> tuple[int, float, float, fl
     return first.size, rms, float(difference.mean()), correlation
 
 
-def _guess(lr: np.ndarray, means: np.ndarray) -> str:
-    """Say what the low-resolution map may be instead."""
-    if _agreement(-lr, means)[3] > _LEAST_CORRELATION:
+def _better(lr: np.ndarray, means: np.ndarray, rms: float) -> str:
+    """Say what makes the low-resolution map fit, if it does not as it is; else nothing."""
+
+    def fits(values: np.ndarray) -> bool:
+        _, turned, bias, correlation = _agreement(values, means)
+        return correlation > _GOOD and abs(bias) < np.nanstd(means) and turned < rms / 2
+
+    if fits(-lr):
         return "Its sign is the other one: write it as the other map has it."
     for name, index in _TURNS.items():
-        if _agreement(lr[index], means)[3] > _LEAST_CORRELATION:
+        if fits(lr[index]):
             return f"It fits if it is {name}, but no file says so: turn it first."
-    return "Give two maps of the same area, or hr_fname alone."
+    return ""
