@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from toolbox.spectrum import Spacing, high_frequency_energy, power_spectrum, rad
 from toolbox.style import Style
 from toolbox.task import Source, TestResult, check_shape
 from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
+from toolbox.tasks.bathymetry.fidelity import Fidelity
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
 from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
@@ -112,8 +113,9 @@ class MapTest:
     def evaluate(self, compare: bool) -> TestResult:
         """Super-resolve, measure; with baselines and pictures if `compare`."""
         self.predictions = {"sr": self._super_resolved(self.run.resolver)}
+        plain = baselines(self.lr, self.run.scale)
         if compare:
-            self.predictions |= {**baselines(self.lr, self.run.scale), **self._pixel_stage()}
+            self.predictions |= {**plain, **self._pixel_stage()}
         self.tables = {
             name: self.evaluator.measure(self.hr, imgs) for name, imgs in self.predictions.items()
         }
@@ -123,6 +125,14 @@ class MapTest:
             "data_range_m": self.run.normalizer.data_range,
             **summarize(self.hr, self.predictions, self.tables, self.slopes),
         }
+        self.fidelity = Fidelity(
+            self.hr,
+            plain["back_projection"],
+            self.predictions,
+            self._spacing_m(),
+            self.run.scale,
+        )
+        self.summary["terrain"] = self.fidelity.summary(slope_groups(self.slopes))
         if not compare:
             return TestResult(self.summary, "", {}, self._draw)
         self.summary["high_frequency_energy"] = self._energy()
@@ -201,6 +211,9 @@ class MapTest:
         per_image = pd.DataFrame(columns)
         write_table(per_image, folder / "test_results.csv")
         _describe(per_image, folder / "test_results_describe.csv")
+        terrain = self.fidelity.per_image()
+        terrain.insert(0, "index", self.numbers)
+        write_table(terrain, folder / "terrain.csv")
         for name, chosen in slope_groups(self.slopes).items():
             _describe(per_image[chosen], folder / f"test_resultsslope{name}_describe.csv")
         return per_image
@@ -295,8 +308,36 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if shares:
         said = "energy above the low-resolution Nyquist, of the truth's"
         lines.append(f"{said}: {', '.join(shares)}")
+    lines += _terrain_lines(summary["terrain"], methods)
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         lines.append(
             "WARNING: super-resolution is no better than bicubic here; do not use this network."
         )
     return "\n".join(lines)
+
+
+def _terrain_lines(terrain: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
+    """Tabulate what each method made of the detail and the landforms of all images."""
+    columns = {
+        "improved_share": ("improved", 100),
+        "omitted_share": ("omitted", 100),
+        "hallucinated_share": ("invented", 100),
+        "slope_rmse": ("slope", 1),
+        "aspect_error_deg": ("aspect", 1),
+        "line_error_m": ("lines", 1),
+    }
+
+    def figure(value: float | None, factor: int) -> str:
+        return f"{'-':>10}" if value is None else f"{factor * value:>10.4g}"
+
+    return [
+        f"\ndetail of more than {terrain['noise_limit_m']:.3g} m (noise of the truth), per cent of "
+        f"its pixels; errors of slope (m/m), aspect (degrees), ridge and channel lines (m)",
+        " " * 19 + f"{'method':<16}" + "".join(f"{name:>10}" for name, _ in columns.values()),
+        *(
+            " " * 19
+            + f"{method:<16}"
+            + "".join(figure(terrain["all"][method][k], f) for k, (_, f) in columns.items())
+            for method in methods
+        ),
+    ]

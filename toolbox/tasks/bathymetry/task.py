@@ -29,12 +29,14 @@ class Bathymetry(Task):
         return MapTest(run, source, split, self.style).evaluate(compare)
 
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return the errors of super-resolution over all images and in each slope class."""
+        """Return the figures of super-resolution over all images and in each slope class."""
         from toolbox.tasks.bathymetry.evaluate import COLUMNS
+        from toolbox.tasks.bathymetry.fidelity import FIGURES
         from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
         groups = [("all",), *(("slope_classes", class_name(*limits)) for limits in SLOPE_CLASSES)]
-        return [(*group, "sr", column) for group in groups for column in COLUMNS.values()]
+        terrain = [("terrain", *group, "sr", figure) for group in groups for figure in FIGURES]
+        return [(*g, "sr", column) for g in groups for column in COLUMNS.values()] + terrain
 
     def predictor(self, run: Run) -> FilePredictor:
         """Return what enlarges maps and keeps their geodata."""

@@ -1,0 +1,112 @@
+"""Figures of detail and of landforms for every method, over all images and by slope class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toolbox.spectrum import Spacing
+from toolbox.tasks.bathymetry.detail import (
+    DETAIL,
+    detail_figures,
+    detail_table,
+    noise_limit_m,
+)
+from toolbox.tasks.bathymetry.landforms import (
+    LANDFORMS,
+    landform_figures,
+    landform_table,
+)
+
+#: Keys of a method in the summary.
+FIGURES = (*DETAIL, *LANDFORMS)
+#: Distances between lines count up to so many pixels of the input.
+_FAR_PIXELS = 2
+
+
+class Fidelity:
+    """What each method does to detail and landforms.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray, shape (N, H, W, C)
+        High-resolution maps, metres.
+    plain : numpy.ndarray, shape (N, H, W, C)
+        Back-projected bicubic maps.
+    predictions : dict of str to numpy.ndarray
+        Maps by method.
+    delta_m : float or (float, float) or None
+        Grid spacing of the truth, metres; without it, or with several channels, there are no
+        figures of landforms.
+    scale : int
+        How many times finer the truth is than the input.
+
+    Attributes
+    ----------
+    limit_m : float
+        Difference, metres, that exceeds the noise of the truth.
+    tables : dict of str to pandas.DataFrame
+        Counts and sums of each image, by method.
+    """
+
+    def __init__(
+        self,
+        truth: np.ndarray,
+        plain: np.ndarray,
+        predictions: Mapping[str, np.ndarray],
+        delta_m: Spacing | None,
+        scale: int,
+    ) -> None:
+        self.limit_m = noise_limit_m(truth)
+        self.delta_m = delta_m if truth.shape[3] == 1 else None
+        self.far_m = _FAR_PIXELS * scale * float(np.max(delta_m or 1.0))
+        self.tables = {name: self._table(truth, plain, imgs) for name, imgs in predictions.items()}
+
+    def _table(self, truth: np.ndarray, plain: np.ndarray, imgs: np.ndarray) -> pd.DataFrame:
+        detail = detail_table(truth, plain, imgs, self.limit_m)
+        if self.delta_m is None:
+            return detail
+        forms = landform_table(truth[..., 0], imgs[..., 0], self.delta_m, self.far_m)
+        return pd.concat([detail, forms], axis=1)
+
+    def summary(self, groups: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Pool the figures.
+
+        Parameters
+        ----------
+        groups : dict of str to numpy.ndarray, shape (N,), bool
+            Images of each slope class.
+
+        Returns
+        -------
+        dict
+            ``noise_limit_m``, then ``all`` and ``slope_classes`` with `FIGURES` of each method;
+            None where there is nothing to measure.
+        """
+        every = np.ones(len(next(iter(self.tables.values()))), bool)
+        return {
+            "noise_limit_m": self.limit_m,
+            "all": self._pooled(every),
+            "slope_classes": {name: self._pooled(chosen) for name, chosen in groups.items()},
+        }
+
+    def _pooled(self, chosen: np.ndarray) -> dict[str, Any]:
+        found = {}
+        for name, table in self.tables.items():
+            figures = self._figures(table[chosen].sum().to_frame().T).iloc[0]
+            found[name] = {key: None if np.isnan(v) else float(v) for key, v in figures.items()}
+        return found
+
+    def _figures(self, table: pd.DataFrame) -> pd.DataFrame:
+        forms = pd.DataFrame(np.nan, table.index, list(LANDFORMS))
+        if self.delta_m is not None:
+            forms = landform_figures(table)
+        return pd.concat([detail_figures(table), forms], axis=1)
+
+    def per_image(self) -> pd.DataFrame:
+        """Return the figures of every image: a column ``METHOD_FIGURE`` for each."""
+        tables = [self._figures(t).add_prefix(f"{name}_") for name, t in self.tables.items()]
+        return pd.concat(tables, axis=1)
