@@ -103,7 +103,7 @@ def test_testing_writes_the_manuals_files(run):
     expected = {"test_results.csv", "test_results_describe.csv", "data_SR.pkl"}
     expected |= {f"test_resultsslope{name}_describe.csv" for name in CLASSES}
     expected |= {"test_result_0-3.png", "test_result_4-5.png", "summary.json"}
-    expected |= {"summary.png", "spectrum.png", "report.html"}
+    expected |= {"summary.png", "spectrum.png", "report.html", "terrain.csv"}
     assert {path.name for path in result_dir(run).iterdir()} == expected
 
 
@@ -118,6 +118,17 @@ def test_summary_has_every_figure(run):
             assert set(group[method]) == set(MEASURES)
             if group["n"]:
                 assert all(math.isfinite(group[method][measure]) for measure in MEASURES)
+
+
+def test_summary_tells_what_was_added_left_out_and_invented(run):
+    """The three shares of every method add up to 1; back-projection omits everything."""
+    terrain = json.loads((result_dir(run) / "summary.json").read_text())["terrain"]
+    assert set(terrain["slope_classes"]) == set(CLASSES)
+    for method, figures in terrain["all"].items():
+        shares = [figures[f"{kind}_share"] for kind in ("improved", "omitted", "hallucinated")]
+        assert sum(shares) == pytest.approx(1), method
+        assert figures["slope_rmse"] > 0
+    assert terrain["all"]["back_projection"]["omitted_share"] == 1
 
 
 def patches_of(folder, split):

@@ -335,7 +335,6 @@ def _shares_chart(summary: Mapping[str, Any]) -> Chart:
             left += shares
         ax.set(xlabel="% of the pixels with detail", xlim=(0, 100))
         ax.invert_yaxis()
-        ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
 
     return chart(
         draw,
