@@ -6,7 +6,8 @@ Every map is cut into blocks, and whole blocks go to training, validation and te
 `sr_dataset_builder.dataset`. Patches that touch blocks of one kind only are taken at random places,
 off the grid of the coarse pixels too, and from the map averaged over 2 × 2, 3 × 3, ... pixels
 besides: the same sea floor seen by a coarser survey, dealt out by the same blocks. A region may
-be held out as a whole for the test.
+be held out as a whole for the test. Of many small maps, ``hr_fname: tiles/*.tif``, whole ones go to
+training, validation and test instead of blocks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,9 +43,12 @@ Side = Annotated[Count, Field(ge=3)]
 
 
 class RegionParams(MapParams):
-    """One map, and how many patches are taken from it."""
+    """One map, or many small ones, and how many patches are taken from each."""
 
     hr_fname: str
+    groups: str | None = None
+    keep: dict[str, list[str | int]] = Field(default_factory=dict)
+    leave_out: list[str | int] = Field(default_factory=list)
     patches: Count = 2000
     coarsen: tuple[Annotated[Count, Field(le=16)], ...] = Field((1,), min_length=1)
     block: Annotated[Count, Field(ge=2)] = 2
@@ -56,6 +60,14 @@ class RegionParams(MapParams):
         if len(set(value)) < len(value):
             raise ValueError("must not name a coarsening twice")
         return value
+
+    @model_validator(mode="after")
+    def _groups_are_of_many(self) -> RegionParams:
+        if self.groups is None and (self.keep or self.leave_out):
+            raise ValueError("keep and leave_out choose from a table: set groups.")
+        if self.groups is not None and not _is_pattern(self.hr_fname):
+            raise ValueError("groups is for many maps: write hr_fname with *, as in tiles/*.tif.")
+        return self
 
 
 class RegionsParams(Settings):
@@ -79,6 +91,16 @@ class RegionsParams(Settings):
         return self
 
 
+def _is_pattern(fname: str) -> bool:
+    return any(sign in fname for sign in "*?[")
+
+
+def _matching(pattern: str) -> list[Path]:
+    parts = Path(pattern).parts
+    first = next(i for i, part in enumerate(parts) if _is_pattern(part))
+    return sorted(Path(*parts[:first]).glob(str(Path(*parts[first:]))))
+
+
 class Region:
     """One map, ready to give patches.
 
@@ -93,14 +115,18 @@ class Region:
 
     Attributes
     ----------
+    split : str or None
+        The split that gets the whole map; None if its blocks are dealt out.
     values : numpy.ndarray, shape (H, W), float32
         Elevation in metres, gaps mended, NaN where still missing.
     delta_m : (float, float)
         Grid spacing in metres.
     """
 
-    def __init__(self, name: str, params: RegionParams, common: RegionsParams) -> None:
-        self.name, self.params, self.common = name, params, common
+    def __init__(
+        self, name: str, params: RegionParams, common: RegionsParams, split: str | None = None
+    ) -> None:
+        self.name, self.params, self.common, self.split = name, params, common, split
         self.notes: list[str] = []
         raster = read_map(params.hr_fname, params, self.notes)
         self.values = raster.values
@@ -134,6 +160,10 @@ class Region:
         if self.params.held_out:
             chosen = corners[(corners % size == 0).all(axis=1)]
             return {"test": self._cut(values, chosen, size)}
+        if self.split is not None:
+            count = min(len(corners), round(self.params.patches / factor))
+            picked = rng.choice(len(corners), count, replace=False)
+            return {self.split: self._cut(values, corners[np.sort(picked)], size)} if count else {}
         places = {
             split: corners[self._inside(split, corners * factor, np.multiply(size, factor))]
             for split in SPLITS
@@ -221,14 +251,16 @@ class _Collector:
         self.ranges: list[Validity] = []
         self.counts: dict[str, dict[str, int]] = {}
 
-    def add(self, name: str, split: str, hr: np.ndarray, delta_m: tuple[float, float]) -> None:
-        """Take in patches (N, H, W, 1), metres, with a spacing of `delta_m`."""
+    def add(
+        self, name: str, label: str, split: str, hr: np.ndarray, delta_m: tuple[float, float]
+    ) -> None:
+        """Take in patches (N, H, W, 1), metres, with a spacing of `delta_m`, of one map."""
         lr = block_mean(hr, self.scale)
         coarse = (delta_m[0] * self.scale, delta_m[1] * self.scale)
         self.hr[split].append(hr)
         for kind, imgs, delta in (("LR", lr, coarse), ("HR", hr, delta_m)):
             table = feature_table(imgs, delta, normalized_column=False)
-            self.tables.setdefault((split, kind), []).append(table.assign(region=name))
+            self.tables.setdefault((split, kind), []).append(table.assign(region=label))
         if split == "train":
             self.ranges.append(measure_validity(lr, coarse))
         counts = self.counts.setdefault(name, {})
@@ -279,18 +311,18 @@ def build(params: RegionsParams, where: str) -> None:
     refuse_data_set(params.save_dir, where, params.overwrite)
     collector = _Collector(params.scale)
     spacings = []
-    jobs = [(n, name) for n, name in enumerate(params.regions)]
-    for number, name in progress(jobs, "regions"):
-        region = Region(name, params.regions[name], params)
+    for job in progress(_jobs(params), "regions"):
+        region = Region(job.label, job.params, params, job.split)
         print("".join(f"{note}\n" for note in region.notes), end="")
-        factors = [1] if region.params.held_out else region.params.coarsen
-        if not region.params.held_out:
-            region.deal(np.random.default_rng([params.seed, number]))
+        whole = region.params.held_out or job.split == "test"
+        factors = [1] if whole else region.params.coarsen
+        if not whole and job.split is None:
+            region.deal(np.random.default_rng(job.seed))
         for factor in factors:
-            rng = np.random.default_rng([params.seed, number, factor])
+            rng = np.random.default_rng([*job.seed, factor])
             delta = (region.delta_m[0] * factor, region.delta_m[1] * factor)
             for split, hr in region.sample(rng, factor).items():
-                collector.add(name, split, hr, delta)
+                collector.add(job.name, job.label, split, hr, delta)
                 spacings += [delta] if split == "test" else []
     _refuse_empty(collector, where)
     validity = collector.validity()
@@ -310,6 +342,75 @@ def build(params: RegionsParams, where: str) -> None:
     for name, counts in collector.counts.items():
         print(f"{name:>16}: {', '.join(f'{n} {split}' for split, n in counts.items())}")
     print(f"written to {params.save_dir}")
+
+
+class _Job(NamedTuple):
+    """One map of a region: its name in tables, and the split that gets it whole."""
+
+    name: str
+    label: str
+    params: RegionParams
+    split: str | None
+    seed: list[int]
+
+
+def _jobs(params: RegionsParams) -> list[_Job]:
+    jobs = []
+    for number, (name, region) in enumerate(params.regions.items()):
+        if not _is_pattern(region.hr_fname):
+            jobs.append(_Job(name, name, region, None, [params.seed, number]))
+            continue
+        rng = np.random.default_rng([params.seed, number])
+        for index, (path, split) in enumerate(_dealt_maps(name, region, params, rng).items()):
+            own = region.model_copy(update={"hr_fname": str(path)})
+            label = f"{name}/{path.stem}"
+            jobs.append(_Job(name, label, own, split, [params.seed, number, index]))
+    return jobs
+
+
+def _dealt_maps(
+    name: str, region: RegionParams, params: RegionsParams, rng: np.random.Generator
+) -> dict[Path, str]:
+    """Deal whole maps to the splits; those of one group go together."""
+    paths = _matching(region.hr_fname)
+    if not paths:
+        raise DataError(f"{name}: no file is called {region.hr_fname}. Correct hr_fname.")
+    groups = dict(zip(paths, range(len(paths)), strict=True))
+    if region.groups is not None:
+        groups = _grouped(name, region, paths)
+    names = sorted(set(groups.values()), key=str)
+    if region.held_out:
+        return dict.fromkeys(groups, "test")
+    validation = max(1, round(len(names) * params.validation_size))
+    test = max(1, round(len(names) * params.test_size)) if params.test_size else 0
+    if len(names) - validation - test < 1:
+        raise DataError(
+            f"{name}: {len(names)} groups of maps are too few for training, validation and test. "
+            f"Name more maps, or one map for each region."
+        )
+    splits = np.repeat(SPLITS, [len(names) - validation - test, validation, test])
+    dealt = dict(zip(names, rng.permutation(splits).tolist(), strict=True))
+    return {path: dealt[group] for path, group in groups.items()}
+
+
+def _grouped(name: str, region: RegionParams, paths: list[Path]) -> dict[Path, Any]:
+    """Return the groups that a table (columns file, group) gives to the maps that are kept."""
+    fname = str(region.groups)
+    try:
+        table = pd.read_csv(fname)
+        table = table.drop_duplicates("file").set_index("file")
+        for column, wanted in region.keep.items():
+            table = table[table[column].isin(wanted)]
+        table = table[~table["group"].isin(region.leave_out)]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{name}: {fname} is no table with the columns file and group ({error}). Correct "
+            f"groups or keep."
+        ) from None
+    found = {path: table.at[path.name, "group"] for path in paths if path.name in table.index}
+    if not found:
+        raise DataError(f"{name}: {fname} names none of {region.hr_fname}. Correct groups or keep.")
+    return found
 
 
 def _refuse_empty(collector: _Collector, where: str) -> None:
