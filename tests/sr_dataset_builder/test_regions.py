@@ -582,6 +582,83 @@ def test_an_error_leaves_the_former_data_set(workshop, sample):
     assert workshop.snapshot(workshop.folder / "sampled") == before
 
 
+# -- Many small maps -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiles(workshop):
+    """Write twelve small maps, 0 to 11, that differ by 1000 m, two of each group; a table too."""
+    folder = workshop.folder / "tiles"
+    folder.mkdir()
+    names = [f"t{i:02d}.npy" for i in range(12)]
+    rows = [f"{name},{i // 2},{'weak' if i == 11 else 'train'}" for i, name in enumerate(names)]
+    (folder / "groups.csv").write_text("\n".join(["file,group,use", *rows]))
+    for i, name in enumerate(names):
+        np.save(folder / name, -1000.0 * i - np.arange(40 * 48.0).reshape(40, 48) / 4)
+    return folder
+
+
+def of_tiles(folder, **options):
+    """Return the region of these maps."""
+    return {"small": (None, {"hr_fname": str(folder / "*.npy"), "patches": 8, **options})}
+
+
+def test_whole_maps_go_to_the_splits(workshop, sample, tiles, images):
+    """Every map is in one split; the table names each, and the record counts them together."""
+    assert sample(of_tiles(tiles)).code == 0
+    seen = {split: set(table_of(workshop, split)["region"]) for split in SPLITS}
+    assert [len(seen[split]) for split in SPLITS] == [10, 1, 1]
+    assert set.union(*seen.values()) == {f"small/t{i:02d}" for i in range(12)}
+    assert record_of(workshop)["pairs"] == {"small": {"train": 80, "validation": 8, "test": 8}}
+    assert images("train").shape == (80, SIZE, SIZE)
+
+
+def test_maps_of_a_group_go_together(workshop, sample, tiles):
+    """The table's groups are dealt; maps that it does not keep are left out."""
+    options = {"groups": str(tiles / "groups.csv"), "keep": {"use": ["train"]}, "leave_out": [0]}
+    assert sample(of_tiles(tiles, **options)).code == 0
+    groups = {}
+    for split in SPLITS:
+        names = set(table_of(workshop, split)["region"])
+        groups[split] = {int(name.removeprefix("small/t")) // 2 for name in names}
+        assert "small/t11" not in names
+    assert sorted(group for found in groups.values() for group in found) == [1, 2, 3, 4, 5]
+
+
+def test_coarser_surveys_of_small_maps(workshop, sample, tiles):
+    """A map that is too small for a coarsening gives what it can."""
+    assert sample(of_tiles(tiles, coarsen=[1, 2, 3])).code == 0
+    assert record_of(workshop)["pairs"]["small"] == {"train": 120, "validation": 12, "test": 8}
+
+
+def test_small_maps_may_be_held_out(workshop, sample, tiles):
+    """Side by side, each of them, for the test alone."""
+    assert sample({"a": NUMBERED, **of_tiles(tiles, held_out=True)}, test_size=0).code == 0
+    assert record_of(workshop)["pairs"]["small"] == {"test": 12 * 2 * 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hr_fname": "nowhere/*.npy"}, ("small: no file is called nowhere/*.npy",)),
+        ({"groups": "nowhere.csv"}, ("small: nowhere.csv is no table",)),
+        ({"keep": {"use": ["train"]}}, ("set groups",)),
+        ({"hr_fname": "a.npy", "groups": "g.csv"}, ("write hr_fname with *",)),
+    ],
+)
+def test_mistakes_about_many_maps(workshop, sample, tiles, options, words):
+    """One line each."""
+    sample(of_tiles(tiles, **options)).refused(*words)
+
+
+def test_a_table_that_fits_nothing(sample, tiles):
+    """Columns and values are those of the table."""
+    groups = {"groups": str(tiles / "groups.csv")}
+    sample(of_tiles(tiles, **groups, keep={"class": [1]})).refused("is no table", "'class'")
+    sample(of_tiles(tiles, **groups, keep={"use": ["none"]})).refused("names none of")
+    sample(of_tiles(tiles, **groups, leave_out=[0, 1, 2, 3])).refused("2 groups", "too few")
+
+
 # -- Use -------------------------------------------------------------------------------------------
 
 
