@@ -1,105 +1,33 @@
-"""S-102 cells of the editions 2.0 to 3.0: depths, gaps, places, signs, coverages; BAG beside them.
+"""S-102 cells of the editions 2.0 to 3.0: depths, gaps, places, signs, coverages, damage."""
 
-The cells are written here as the standard lays them out: IHO S-102, Bathymetric Surface Product
-Specification, editions 2.0.0 (2019), 2.1.0, 2.2.0 and 3.0.0, clause 10 and the annex on the HDF5
-encoding, with S-100 part 10c. Names and types of the attributes were compared with what NOAA's
-s100py 2.0.1 writes, and places and values of edition 2 with what GDAL 3.10 reads.
-"""
+import sys
 
-
+import h5py
 import numpy as np
 import pytest
+import yaml
+from s102_cells import (
+    COLUMNS,
+    DEGREES,
+    DEPTHS,
+    EDITIONS,
+    FILL,
+    ONE,
+    ROWS,
+    UTM,
+    uncertainties,
+    write_group_f,
+    write_s102,
+)
 
+from sr_dataset_builder import regions, resize
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.map_writers import default_output_suffix, write_map
 from toolbox.io.maps import MAP_SUFFIXES, open_map
 from toolbox.io.raster import read_raster
 from toolbox.io.s102 import is_other_hdf5
 
-h5py = pytest.importorskip("h5py")
 rasterio = pytest.importorskip("rasterio")
-
-ROWS, COLUMNS, FILL = 5, 7, 1_000_000.0
-#: Positive down, row 0 the southernmost, one gap and one drying height.
-DEPTHS = 20 + np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS) / 4
-DEPTHS[1, 2], DEPTHS[4, 6] = np.nan, -1.5
-UNCERTAINTIES = 0.5 + np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS) / 100
-UNCERTAINTIES[1, 2] = np.nan
-#: EPSG code, centre of the south-western node, spacing: x first.
-UTM = (32618, (580_000.0, 4_500_000.0), (8.0, 4.0))
-DEGREES = (4326, (-74.05, 40.6), (0.0001, 0.0002))
-EDITIONS = ("2.0", "2.1", "2.2", "3.0")
-ONE = "BathymetryCoverage.01"
-
-
-def write_s102(path, edition="3.0", place=UTM, coverages=1, depths=DEPTHS, fields=2):
-    """Write a cell; every further coverage is 10 m deeper and twice as coarse."""
-    code, (x, y), (dx, dy) = place
-    axes = ["Longitude", "Latitude"] if code == 4326 else ["Easting", "Northing"]
-    with h5py.File(path, "w") as file:
-        file.attrs["productSpecification"] = f"INT.IHO.S-102.{edition}" + ".0" * (edition == "3.0")
-        file.attrs["issueDate"] = "20240301"
-        write_root(file, edition, code)
-        write_group_f(file, fields)
-        container = file.create_group("BathymetryCoverage")
-        container["axisNames"] = np.array(axes, h5py.string_dtype())
-        container.attrs["dataCodingFormat"] = enum(2 if edition in ("2.0", "3.0") else 9)
-        container.attrs["dimension"] = np.uint8(2)
-        container.attrs["numInstances"] = np.uint8(coverages)
-        container.attrs["sequencingRule.type"] = enum(1)
-        container.attrs["sequencingRule.scanDirection"] = ", ".join(axes)
-        if edition == "3.0":
-            container.attrs["dataOffsetCode"] = enum(5)
-        for number in range(coverages):
-            coverage = container.create_group(f"BathymetryCoverage.{number + 1:02}")
-            coverage.attrs["gridOriginLongitude"] = np.float64(x)
-            coverage.attrs["gridOriginLatitude"] = np.float64(y)
-            coverage.attrs["gridSpacingLongitudinal"] = np.float64(dx * 2**number)
-            coverage.attrs["gridSpacingLatitudinal"] = np.float64(dy * 2**number)
-            coverage.attrs["numPointsLongitudinal"] = np.uint32(depths.shape[1])
-            coverage.attrs["numPointsLatitudinal"] = np.uint32(depths.shape[0])
-            coverage.attrs["startSequence"] = "0,0"
-            coverage.attrs["numGRP"] = np.uint8(1)
-            records = np.zeros(depths.shape, [("depth", "<f4"), ("uncertainty", "<f4")][:fields])
-            records["depth"] = np.nan_to_num(depths + 10 * number, nan=FILL)
-            if fields == 2:
-                records["uncertainty"] = np.nan_to_num(UNCERTAINTIES, nan=FILL)
-            group = coverage.create_group("Group_001")
-            group.create_dataset("values", data=records, chunks=(2, 3), compression="gzip")
-        if edition in ("2.2", "3.0"):
-            named = "QualityOfSurvey" if edition == "2.2" else "QualityOfBathymetryCoverage"
-            file.create_group(named).attrs["dataCodingFormat"] = enum(9)
-    return path
-
-
-def enum(number):
-    """Return a number of an HDF5 enumeration, as the standard wants it."""
-    kind = h5py.enum_dtype({"one": 1, "two": 2, "five": 5, "nine": 9}, basetype="u1")
-    return np.array(number, kind)
-
-
-def write_root(file, edition, code):
-    """Write what says the systems: of the plane before edition 2.2 in two attributes."""
-    if edition in ("2.0", "2.1"):
-        file.attrs["horizontalDatumReference"] = np.bytes_("EPSG")
-        file.attrs["horizontalDatumValue"] = np.int16(code) if code < 2**15 else np.int32(code)
-        return
-    file.attrs["horizontalCRS"] = np.int32(code)
-    file.attrs["verticalCS"] = np.int32(6498)
-    file.attrs["verticalDatum"] = np.uint16(12)
-
-
-def write_group_f(file, fields=2, fill="1000000", unit="metres"):
-    """Write what every field means."""
-    names = ("code", "name", "uom.name", "fillValue", "datatype", "lower", "upper", "closure")
-    rows = [
-        ("depth", "depth", unit, fill, "H5T_FLOAT", "-12000", "12000", "closedInterval"),
-        ("uncertainty", "uncertainty", unit, fill, "H5T_FLOAT", "0", "", "geSemiInterval"),
-    ]
-    kind = np.dtype([(name, h5py.string_dtype()) for name in names])
-    group = file.require_group("Group_F")
-    group["BathymetryCoverage"] = np.array(rows[:fields], kind)
-    group["featureCode"] = np.array(["BathymetryCoverage"], h5py.string_dtype())
 
 
 def edited(path, place=f"BathymetryCoverage/{ONE}", **attributes):
@@ -236,10 +164,11 @@ def test_other_kinds_of_result(tmp_path):
 def test_uncertainty_on_request(tmp_path):
     """It is read as it is, and another field is refused by name."""
     path = write_s102(tmp_path / "cell.hdf5")
+    expected = np.where(np.isnan(DEPTHS), np.nan, uncertainties(DEPTHS))
     with open_map(path, "uncertainty") as reader:
-        np.testing.assert_array_equal(whole(reader), UNCERTAINTIES)
+        np.testing.assert_array_equal(whole(reader), expected)
         assert (reader.positive, reader.declared_sign) == ("up", None)
-    np.testing.assert_array_equal(read_raster(path, "uncertainty").values, UNCERTAINTIES)
+    np.testing.assert_array_equal(read_raster(path, "uncertainty").values, expected)
     with pytest.raises(DataError, match="one of depth, uncertainty; received 'height'"):
         open_map(path, "height")
     bare = write_s102(tmp_path / "bare.s102", fields=1)  # uncertainty is optional in edition 3
@@ -328,6 +257,49 @@ def test_the_builder_says_what_the_cell_declares(tmp_path):
     raster = read_raster(write_s102(tmp_path / "cell.h5"))
     np.testing.assert_array_equal(raster.values, DEPTHS)
     assert any("say 'positive: down'" in note for note in raster.notes)
+
+
+# -- programs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sea_floor():
+    """Make heights of 160 × 200 nodes, row 0 the southernmost."""
+    r, c = np.mgrid[:160, :200]
+    return np.round(-900 + 60 * np.sin(r / 9) + 45 * np.cos(c / 7) + r - c / 2).astype(np.float32)
+
+
+def test_the_builders_take_a_coverage(workshop, sea_floor, capsys):
+    """Data set, regions and resize give what they give for the plain array, spacing included."""
+    place = (32618, UTM[1], (30.0, 20.0))
+    cell = write_s102(workshop.folder / "cell.h5", place=place, coverages=2, depths=-sea_floor)
+    np.save(workshop.folder / "plain.npy", sea_floor)
+    chosen = {"positive": "down", "group": ONE}
+    built = []
+    for fname, options in (("plain.npy", {"delta_hr_m": [20.0, 30.0]}), ("cell.h5", chosen)):
+        given = {"hr_fname": str(workshop.folder / fname), **options}
+        result = workshop.build(overwrite=True, **given)
+        assert result.code == 0, result.err
+        files = workshop.snapshot(workshop.folder / "built")
+        built.append({name: files[name] for name in files if name.endswith(".pkl")})
+        folder = workshop.folder / f"sampled_{fname}"
+        content = {
+            "scale": 4,
+            "lr_img_shape": [4, 4],
+            "save_dir": str(folder),
+            "regions": {"a": {**given, "patches": 40}},
+        }
+        (workshop.folder / "regions.yml").write_text(yaml.safe_dump(content))
+        assert regions.main([str(workshop.folder / "regions.yml")]) == 0
+        files = workshop.snapshot(folder)
+        built[-1] |= {f"regions {n}": files[n] for n in files if n.endswith((".pkl", ".csv"))}
+    assert built[0] == built[1]
+    refused = workshop.build(hr_fname=str(cell), overwrite=True)
+    refused.refused("holds its depths in the coverages", f"{ONE} (200 × 160", "'group: ...'")
+    assert resize.main([str(cell), "--group", ONE, "--scale", "2"]) == 0
+    assert "say 'positive: down'" in capsys.readouterr().out
+    small = workshop.read_pickle(workshop.folder / "cell_LR.pkl")
+    np.testing.assert_allclose(small, -sea_floor.reshape(80, 2, 100, 2).mean((1, 3)), rtol=1e-6)
 
 
 # -- coverages -----------------------------------------------------------------------------------
@@ -522,26 +494,20 @@ def test_torn_values_are_said(tmp_path):
         open_map(path)
 
 
-def test_bytes_turned_one_by_one_end_in_a_line(tmp_path):
-    """Damage of any place is a DataError or harmless, never a traceback."""
+def test_a_cell_that_ends_early(tmp_path):
+    """Wherever the download broke off, one line says so."""
     sound = write_s102(tmp_path / "cell.h5").read_bytes()
-    rng = np.random.default_rng(0)
-    path = tmp_path / "damaged.h5"
-    for _ in range(150):
-        content = bytearray(sound)
-        for place in rng.integers(0, len(sound), 20):
-            content[place] ^= 1 << rng.integers(8)
-        path.write_bytes(content)
-        try:
-            with open_map(path) as reader:
-                whole(reader)
-        except DataError as error:
-            assert "\n" not in str(error)
+    path = tmp_path / "torn.h5"
+    for size in range(0, len(sound), 997):
+        path.write_bytes(sound[:size])
+        with pytest.raises(DataError, match="cannot be read as S-102") as caught:
+            open_map(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_without_the_libraries(tmp_path, monkeypatch):
     """One line says what to install."""
     path = write_s102(tmp_path / "cell.h5")
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingLibraryError, match=r"needs h5py and rasterio.*sr-toolbox\[geo\]"):
         open_map(path)
