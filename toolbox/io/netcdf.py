@@ -136,7 +136,7 @@ def _opened(path: Path, group: str | None = None) -> Any:
     options = {"decode_times": False, "decode_timedelta": False}
     try:
         return xarray.open_dataset(path, **options, **({"group": group} if group else {}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last for what is compressed
         raise unreadable(path, "NetCDF", error) from None
 
 
