@@ -379,7 +379,7 @@ CONTAINER = "BathymetryCoverage"
         (CONTAINER, {"sequencingRule__type": np.uint8(2)}, r"sequencingRule\.type 2, scanDir"),
         (None, {"startSequence": "0,4"}, "from '0,4'"),
         (None, {"startSequence": "south"}, "from 'south'"),
-        (CONTAINER, {"dataOffsetCode": np.uint8(6)}, "dataOffsetCode must be 5 .* received .*6"),
+        (CONTAINER, {"dataOffsetCode": np.uint8(6)}, "dataOffsetCode must be 5 .* received 6\\."),
         (None, {"numPointsLatitudinal": np.uint32(6)}, r"7 × 6 nodes .*but holds 7 × 5\. .*again"),
         (None, {"numPointsLongitudinal": None}, "numPointsLongitudinal; received none"),
         (None, {"gridOriginLatitude": None}, "a number as gridOriginLatitude; received none"),

@@ -121,9 +121,11 @@ def open_s102(
 
 def is_other_hdf5(path: str | os.PathLike[str]) -> bool:
     """Whether a file is sound HDF5 of another kind, such as weights; a torn one may be S-102."""
-    h5py = _library(Path(path))
-    with contextlib.suppress(*_TORN), h5py.File(path, "r") as file:
-        return not _product(file).startswith("INT.IHO.S-102.")
+    with contextlib.suppress(ImportError, *_TORN):
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            return not _product(file).startswith("INT.IHO.S-102.")
     return False
 
 
@@ -186,7 +188,9 @@ def _said(name: str, *places: Any) -> Any:
         if value is None or getattr(value, "shape", ()) is None or not np.size(value):
             continue
         first = np.ravel(value)[0]
-        return _text(first) if isinstance(first, bytes | str) else first
+        if isinstance(first, bytes | str):
+            return _text(first)
+        return first.item() if isinstance(first, np.generic) else first
     return None
 
 
