@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +44,7 @@ Transform = tuple[float, float, float, float, float, float]
 SAMPLE_PREFIX = "sample:"
 IMAGE_KINDS = ("png", "jpg", "bmp")
 GRID_SUFFIXES = (".asc", ".grd")
+S102_SUFFIXES = (".h5", ".hdf5", ".s102")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
 _COUNTED_VALUES = 2**20
@@ -60,7 +61,8 @@ class MapReader(ABC):
         The file.
     kind : str
         ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
-        ``'netcdf'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or ``'bmp'``.
+        ``'netcdf'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
+        ``'bmp'``.
     shape : (int, int)
         Rows and columns.
     channels : int
@@ -127,6 +129,9 @@ class MapReader(ABC):
     description: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     checks: list[str] = dataclasses.field(default_factory=list)
+
+    #: Whether a sign is doubted by the values even if it is declared.
+    _doubts_declared: ClassVar[bool] = False
 
     @property
     def georeferenced(self) -> bool:
@@ -260,8 +265,8 @@ class MapReader(ABC):
         return "up", "assumed, as the file does not say"
 
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
-        by_name = self.positive == "down" and not re.search("positive", self.positive_reason)
-        if by_name and _mostly_negative(self._sample()):
+        certain = re.search("positive", self.positive_reason) and not self._doubts_declared
+        if self.positive == "down" and not certain and _mostly_negative(self._sample()):
             self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
                 f"values are negative. If they are elevations declare positive up."
@@ -290,12 +295,12 @@ def open_map(
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either),
-        ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or ``sample:NAME.npz``
-        inside Matplotlib.
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
+        .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or
+        ``sample:NAME.npz`` inside Matplotlib.
     variable : str or int, optional
-        Variable of a NetCDF or npz file, or band number of a GeoTIFF; detected if there is only
-        one candidate.
+        Variable of a NetCDF or npz file, band number of a GeoTIFF, or ``uncertainty`` of S-102;
+        detected if there is only one candidate.
     nodata : float, optional
         Unpacked value that means "missing", besides the file's own, NaN and infinities.
     positive : {'up', 'down'}, optional
@@ -304,7 +309,7 @@ def open_map(
         Step of the axis that a NetCDF variable has besides rows and columns: its number from 1,
         or its date or value.
     group : str, optional
-        Group of a NetCDF file.
+        Group of a NetCDF file, or coverage of S-102.
 
     Returns
     -------
@@ -332,7 +337,7 @@ def open_map(
             f"Expected one of {', '.join(sorted(_OPENERS))}."
         )
     chosen = None if variable is None else str(variable)
-    if opener in (_open_netcdf, _open_grid):
+    if opener in (_open_netcdf, _open_grid, _open_s102):
         opener = functools.partial(opener, time=time, group=group)
     else:
         _refuse_steps(found, time, group)
@@ -369,7 +374,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
+def choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     """Return the variable asked for, or the only one there is.
 
     Raises
@@ -389,7 +394,8 @@ def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     )
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path, error: Exception) -> DataError:
+    """Return the error for pixels that cannot be read, though the file could be opened."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"{path}: pixels cannot be read, perhaps it is damaged ({first}).")
 
@@ -477,7 +483,7 @@ class RasterioReader(MapReader):
         try:
             stored = self.dataset.read(bands, window=window, masked=not opaque)
         except RasterioIOError as error:
-            raise _damaged(self.path, error) from None
+            raise damaged(self.path, error) from None
         values = np.ma.filled(stored.astype(np.float64), np.nan)
         scales = [self.dataset.scales[band - 1] for band in bands]
         offsets = [self.dataset.offsets[band - 1] for band in bands]
@@ -629,6 +635,18 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
     return hints | {key: text for key, text in spoken.items() if text}
 
 
+# -- S-102 ---------------------------------------------------------------------------------------
+
+
+def _open_s102(
+    path: Path, variable: str | None, time: str | None = None, group: str | None = None
+) -> tuple[MapReader, dict[str, str]]:
+    from toolbox.io.s102 import open_s102  # built on this module
+
+    _refuse_steps(path, time, None)
+    return open_s102(path, variable, group)
+
+
 # -- NetCDF --------------------------------------------------------------------------------------
 
 
@@ -674,7 +692,7 @@ class NetcdfReader(MapReader):
         try:
             return self.array.isel(window).transpose(*self.dims).values
         except OSError as error:
-            raise _damaged(self.path, error) from None
+            raise damaged(self.path, error) from None
 
 
 def _open_netcdf(
@@ -689,7 +707,7 @@ def _open_netcdf(
             # Who asks for a time means a variable that has one; else one plane is the better guess.
             fitting = [n for n in names if bool(further_axes(dataset[n])) == (time is not None)]
             names = fitting or names
-        name = _choose_variable(path, names, variable)
+        name = choose_variable(path, names, variable)
         dataset, step = one_step(path, dataset, name, time)
         reader = _netcdf_reader(path, dataset, name)
         reader.notes += notes + step + _netcdf_notes(reader)
@@ -876,7 +894,7 @@ def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, st
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [name for name in archive.files if archive[name].ndim == 2]
-            name = _choose_variable(path, names, variable)
+            name = choose_variable(path, names, variable)
             array = archive[name]
             delta_m = archive_spacing(archive)
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
@@ -914,6 +932,7 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".asc": _open_rasterio,
     ".grd": _open_grid,
     ".nc": _open_netcdf,
+    **dict.fromkeys(S102_SUFFIXES, _open_s102),
     ".npy": _open_npy,
     ".npz": _open_npz,
     ".pkl": _open_pickle,

@@ -13,7 +13,7 @@ from toolbox.io.content import content_of, unreadable
 
 #: Names of axes that lie in the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
-_CHOOSE = "Choose one with --group, or in a settings file with 'group: ...'."
+CHOOSE_GROUP = "Choose one with --group, or in a settings file with 'group: ...'."
 
 
 def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
@@ -52,7 +52,8 @@ def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
     if len(holding) > 1:
         dataset.close()
         raise DataError(
-            f"{path}: holds its planes in the groups {', '.join(holding)}; received none. {_CHOOSE}"
+            f"{path}: holds its planes in the groups {', '.join(holding)}; received none. "
+            f"{CHOOSE_GROUP}"
         )
     return _group(path, dataset, names, holding[0]), [f"{path}: the group {holding[0]} is read."]
 
