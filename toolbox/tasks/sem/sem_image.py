@@ -256,6 +256,7 @@ def _frame_numbers(pages: Any, notes: list[str]) -> list[int]:
     """Return the places of the pages that are like the first one."""
     first = pages.first
     kind = (first.shape, first.dtype, first.photometric)
+    pages.useframes = False  # OME: a frame borrows its tags of the first page
     all_pages = [pages[number] for number in range(len(pages))]
     same = [(page.shape, page.dtype, page.photometric) == kind for page in all_pages]
     left = [number + 1 for number, is_same in enumerate(same) if not is_same]
