@@ -234,7 +234,7 @@ class _Opened(NamedTuple):
     """What notes need of a `SEMStack`, without its pixels."""
 
     path: Path
-    count: int
+    frames: int
     notes: Mapping[str, str]
 
 
@@ -450,9 +450,9 @@ class SEMFrames:
 
     def _note_pages(self, opened: Sequence[_Opened]) -> None:
         """Say what became of the pages of stacks."""
-        several = [file for file in opened if file.count > 1]
+        several = [file for file in opened if file.frames > 1]
         if several:
-            total = sum(file.count for file in several)
+            total = sum(file.frames for file in several)
             self.notes.append(
                 f"{several[0].path}: is a stack; {len(several)} of {len(opened)} files are, of "
                 f"{total} pages in all. {_DONE[self.stacks]}"

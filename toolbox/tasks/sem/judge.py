@@ -239,7 +239,7 @@ def _enlarged(low: np.ndarray, scale: int) -> np.ndarray:
 
 def _part_of(path: Path, part: tuple[slice, slice]) -> np.ndarray:
     """Read a part of a picture of the same field, float32."""
-    pixels = read_sem_image(path).pixels
+    pixels = read_sem_image(path, None).pixels
     height, width = (side.stop for side in part)
     if pixels.shape[0] < height or pixels.shape[1] < width:
         raise DataError(
