@@ -82,6 +82,16 @@ def test_compressed_frames_are_read(dtype, tmp_path):
     np.testing.assert_array_equal(all_frames(path), stack)
 
 
+def test_a_compressed_picture_with_other_pages(tmp_path):
+    """What lies behind a compressed picture, whether it can be decoded or not, is left out."""
+    first, path = frames(1, np.uint8)[0], tmp_path / "a.tif"
+    others = [Image.fromarray(np.ones((7, 9), kind)) for kind in (np.float32, np.int32)]
+    Image.fromarray(first).save(path, compression="tiff_lzw", save_all=True, append_images=others)
+    stack = open_sem_stack(path)
+    np.testing.assert_array_equal(all_frames(path), first[None])
+    assert stack.notes["pages"].startswith("of its 3 pages, pages 2, 3 are left out")
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_white_may_be_zero(compression, dtype, tmp_path):

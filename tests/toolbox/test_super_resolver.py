@@ -272,6 +272,15 @@ def test_windows_in_tiles_equal_the_whole(name):
         check_tiles(model, lr, 8, **options)
 
 
+def test_windows_that_take_too_much_memory_are_blended(monkeypatch):
+    """Where tiles would be too large to be exact, they are faded inside their outermost pixels."""
+    monkeypatch.setattr("toolbox.inference.super_resolver._LAYER_BYTES", 2**16)
+    tiling = resolver("edgeformer", params={"window": 8}).tiling((500, 400), gaps=False)
+    assert tiling.blend
+    assert 0 < tiling.trim <= tiling.halo // 2
+    assert {part.window.start % 8 for part in tiling.rows()} == {0}
+
+
 @pytest.mark.parametrize(
     ("window", "size", "self_ensemble"), [(8, (150, 171), False), (6, (101, 133), True)]
 )

@@ -285,7 +285,7 @@ def _open_tiff(path: Path) -> SEMStack:
             # ImageJ writes more than 4 GB so: one page stands for all, its pixels lie in a row.
             numbers = [0] * int(said)
             decode = functools.partial(_decode_row, path, main.dataoffsets[0])
-        elif main.compression in _PLAIN_COMPRESSIONS and _is_plain(main):
+        elif all(_is_plain(pages[number]) for number in numbers):
             decode = functools.partial(_decode_page, path, numbers)
         else:
             inverted = main.photometric == _WHITE_IS_ZERO and main.dtype == np.uint16
@@ -339,11 +339,12 @@ def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str
     left = [number for number, is_same in enumerate(same) if not is_same]
     notes = {}
     if left:
+        which = ", ".join(str(number + 1) for number in left)
+        which = f"page {which} is" if len(left) == 1 else f"pages {which} are"
         notes["pages"] = (
-            f"of its {len(pages)} pages, page {', '.join(str(n + 1) for n in left)} is left out, "
-            f"as it is of another kind than page {same.index(True) + 1} "
-            f"({_kind(pages[left[0]])}, not {_kind(main)}). Save it as a file of its own if it is "
-            f"the picture."
+            f"of its {len(pages)} pages, {which} left out, of another kind than page "
+            f"{same.index(True) + 1} ({_kind(pages[left[0]])}, not {_kind(main)}). Save such a "
+            f"page as a file of its own if it is the picture."
         )
     return [number for number, is_same in enumerate(same) if is_same], notes
 
@@ -383,6 +384,8 @@ class _Decoded:
 
     @functools.cached_property
     def _images(self) -> Sequence[np.ndarray]:
+        if self.numbers == [0]:  # whatever else there is
+            return [_decode(self.path)]
         cv2 = _quiet_opencv()
         content = np.fromfile(self.path, np.uint8)
         try:
@@ -396,7 +399,9 @@ class _Decoded:
 
 
 def _is_plain(page: Any) -> bool:
-    """Tell whether the colours of a page are made those of OpenCV by `_as_channels`."""
+    """Tell whether tifffile alone reads a page, and `_as_channels` knows its colours."""
+    if page.compression not in _PLAIN_COMPRESSIONS:
+        return False
     bits = set(np.ravel(page.bitspersample).tolist())
     known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
     return known and bits in ({8}, {16}) and page.imagedepth == 1
