@@ -21,7 +21,8 @@ Content = dict[str, Any]
 
 #: Lines that differ between two sound runs, or tell no more than the values do.
 _CHATTER = re.compile(
-    r"in \d+\.\d+ s|^difference between|pairs from|^epoch |^ *\d+/\d+|^reading |^written |loss"
+    r"in \d+\.\d+ s|^difference between|pairs from|^epoch |^ *\d+/\d+|^reading |^written |loss|"
+    r"^Model: |params: "
 )
 
 
@@ -102,11 +103,16 @@ def array(path: Path) -> Content:
 
 
 def tiff(path: Path) -> Content:
-    """Read all pages with tifffile."""
+    """Read all pages with tifffile, or the first with Pillow if tifffile cannot decompress."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        return {str(n): page.asarray() for n, page in enumerate(file.pages)}
+        try:
+            return {str(n): page.asarray() for n, page in enumerate(file.pages)}
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+    return png(path)
 
 
 def png(path: Path) -> Content:

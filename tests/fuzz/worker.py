@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import gc
 import json
 import os
 import pickle
@@ -117,6 +118,18 @@ def _native_output() -> Iterator[list[str]]:
             lines += stream.read().decode("utf-8", "replace").splitlines()
 
 
+@contextlib.contextmanager
+def _unraisable() -> Iterator[list[str]]:
+    """Collect what is raised where nobody can catch it, as objects are thrown away."""
+    found: list[str] = []
+    former = sys.unraisablehook
+    sys.unraisablehook = lambda args: found.append(f"{args.exc_value!r} in {args.object!r}")
+    try:
+        yield found
+    finally:
+        sys.unraisablehook = former
+
+
 def _peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
@@ -132,21 +145,25 @@ def _run(step: seeds.Step) -> tuple[Result, list[str]]:
     """
     before, peak = _snapshot(step.folder), _peak_gigabytes()
     try:
-        with _native_output() as native, _bounded():
+        with _native_output() as native, _bounded(), _unraisable() as ignored:
             result = step.run()
+            gc.collect()
     except (Exception, HangError) as error:
         frames = traceback.extract_tb(error.__traceback__)[-3:]
         where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
         return Result(1, "", ""), [f"traceback {type(error).__name__}: {error} ({where})"]
     result.out += "".join(f"printed past Python: {line}\n" for line in native)
-    wrong = []
+    wrong = [f"Python would print a traceback: {line}" for line in ignored]
     if _peak_gigabytes() - peak > GIGABYTES:
         wrong.append(f"took {_peak_gigabytes() - peak:.1f} GB of memory")
     if "Traceback" in result.out + result.err:
         wrong.append("a traceback was printed")
+    if any(word in result.err for word in ("Warning: ", "Exception ignored")):
+        wrong.append(f"Python's own words were printed: {result.messages[0]}")
     if result.code != 0 and len(result.messages) != 1:
         wrong.append(f"{len(result.messages)} lines of error: {result.messages[:3]}")
-    return result, wrong + _disturbed(step, before, result.code != 0)
+    wrong += _disturbed(step, before, result.code != 0)
+    return result, [*wrong, *result.messages[-1:]] if wrong else []
 
 
 def _disturbed(step: seeds.Step, before: dict[str, bytes], refused: bool) -> list[str]:
