@@ -134,7 +134,7 @@ def armed(canary: str) -> list[bytes]:
         [array, _Call(subprocess.call, ["touch", canary])],
         {"data": _Call(exec, f"open({canary!r}, 'w')")},
     ]
-    made = [pickle.dumps(call, protocol) for protocol, call in zip((0, 2, 4, 5), calls, strict=True)]
+    made = [pickle.dumps(call, n) for n, call in zip((0, 2, 4, 5), calls, strict=True)]
     # By the opcodes INST and OBJ, by an extension, and behind a sound array.
     made.append(f"(S'{command}'\niposix\nsystem\n.".encode())
     made.append(b"(cposix\nsystem\nV" + command.encode() + b"\no.")
@@ -142,7 +142,20 @@ def armed(canary: str) -> list[bytes]:
     made.append(b"cnumpy.f2py.capi_maps\ngetinit\n(V" + command.encode() + b"\ntR.")
     made.append(b"cnumpy\nload\n(V" + canary.encode() + b"\ntR.")
     made.append(b"cnumpy\nndarray.__class__\n(tR.")
-    return made
+    return made + _bombs()
+
+
+def _bombs() -> list[bytes]:
+    """Return pickles of a few bytes that ask for all memory, or for ever."""
+    laughs = [0.0] * 10
+    for _ in range(12):
+        laughs = [laughs] * 10
+    itself: list[object] = []
+    itself.append(itself)
+    deep = b"\x80\x04" + b"(" * 9000 + b"K\x01" + b"l" * 9000 + b"."
+    memo = b"\x80\x04Nr\xff\xff\xff\xff."
+    large = b"\x80\x05\x8e" + (2**40).to_bytes(8, "little") + b"x."
+    return [pickle.dumps(laughs), pickle.dumps(itself), deep, memo, large]
 
 
 def opcode_changed(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
@@ -159,12 +172,13 @@ def opcode_changed(rng: np.random.Generator, data: bytes, other: bytes) -> bytes
 # -- Settings --------------------------------------------------------------------------------------
 
 #: What a person, an editor or a foe may write instead of a value.
-_VALUES = (
-    *("", "~", "[]", "{}", "true", "no", "None", "0", "-1", "1e400", "-.inf", ".nan", "0x7fffffff"),
-    *("1e18", "99999999999999999999", "1.5", "'4'", "12:30:45", "2021-13-45", "[1, [2, [3]]]"),
-    *("{a: {b: {c: 1}}}", "*missing", "&a [*a]", "!!binary aGVsbG8=", "!!set {a, b}", "!!float x"),
-    *("深さ", "\"\\ud800\"", '"C:\\Users\\me"', "'unclosed", "[1, 2", "|\n  text\n  more", "!unknown 3"),
-    *("!!python/tuple [1, 2]", "!!timestamp 2001-01-01", "? [a]\n: b", "\x07", "!!int 1_000", "- 1"),
+_VALUES = tuple(
+    r"""
+| ~ | [] | {} | true | no | None | 0 | -1 | 1e400 | -.inf | .nan | 0x7fffffff | 1e18 | 1.5 | '4'
+| 99999999999999999999 | 12:30:45 | 2021-13-45 | [1, [2, [3]]] | {a: {b: {c: 1}}} | *missing | - 1
+| &a [*a] | !!binary aGVsbG8= | !!set {a, b} | !!float x | 深さ | "\ud800" | "C:\Users\me" | 'open
+| [1, 2 | !unknown 3 | !!python/tuple [1, 2] | !!timestamp 2001-01-01 | !!int 1_000 | @ | "\a"
+""".replace("\n", " ").split(" | ")
 )
 _ARMED = (
     "!!python/object/apply:os.system ['touch {canary}']",

@@ -145,8 +145,15 @@ def text(path: Path) -> Content:
 
 
 _READERS = {
-    **{".tif": raster, ".nc": netcdf, ".npy": array, ".npz": array, ".pkl": array},
-    **{".png": png, ".h5": hdf5, ".yml": text, ".json": text},
+    ".tif": raster,
+    ".nc": netcdf,
+    ".npy": array,
+    ".npz": array,
+    ".pkl": array,
+    ".png": png,
+    ".h5": hdf5,
+    ".yml": text,
+    ".json": text,
 }
 
 

@@ -31,21 +31,29 @@ SEM_RUN = {
     "model": "simplesrnet",
     "simplesrnet": {"filters": 4, "num_layers": 2},
     "sem": {"patch_size": 32, "repeats": 2},
-    **{"batch_size": 3, "loss": "mae", "metrics": "psnr", "monitor_metric": "val_psnr", **QUICK},
+    "batch_size": 3,
+    "loss": "mae",
+    "metrics": "psnr",
+    "monitor_metric": "val_psnr",
+    **QUICK,
 }
 PHOTO_RUN = {
     "source": "photo",
     "photo": {"lr_crop": 16, "shares": [4, 1, 1], "validation_crops": 1},
     "model": "edsr_light",
     "edsr_light": {"filters": 4, "num_residual_blocks": 1},
-    **{"optimizer": "sgd", "batch_size": 2, **QUICK},
+    "optimizer": "sgd",
+    "batch_size": 2,
+    **QUICK,
 }
 SIMULATION = {
     "frame_shape": [64, 128],
     "pixel_nm": 0.8,
     "lines": {"pitch_nm": [30, 34], "cd_nm": [13, 18], "sigma_nm": 0.4, "xi_nm": 10, "alpha": 0.5},
     "noise": {"peak_counts": 60, "high_frames": 32, "drift_px": 0.2, "pair_offset_px": 2},
-    **{"train": {"count": 3}, "validation": {"count": 1}, "test": {"count": 1}},
+    "train": {"count": 3},
+    "validation": {"count": 1},
+    "test": {"count": 1},
 }
 
 Program = Callable[[list[str]], int]

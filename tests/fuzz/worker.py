@@ -297,7 +297,7 @@ def _misread_settings(step: seeds.Step, said: Any) -> str:
 def _follows(used: Any, said: Any) -> bool:
     if isinstance(said, dict) and isinstance(used, dict):
         return all(_follows(used.get(key), value) for key, value in said.items())
-    return said in (None, "None") or used == said or str(used) == str(said) or used == {"name": said}
+    return said in (None, "None") or used in (said, {"name": said}) or str(used) == str(said)
 
 
 # -- All of them -----------------------------------------------------------------------------------

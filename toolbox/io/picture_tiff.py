@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import struct
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,9 +48,10 @@ class _Doubts(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note the first doubt."""
-        note = _ONE_NOTE.format(record.getMessage().splitlines()[0])
         if record.thread == self._thread and not self._notes:
-            self._notes.append(note)
+            words = record.getMessage().splitlines()[0]
+            inner = re.search(r"Error\(['\"](.*)['\"]\)", words)
+            self._notes.append(_ONE_NOTE.format(inner[1] if inner else words))
 
 
 @contextlib.contextmanager
@@ -80,7 +82,7 @@ def check_deflated(page: tifffile.TiffPage) -> None:
         return
     handle = page.parent.filehandle
     for content, *_ in handle.read_segments(page.dataoffsets, page.databytecounts, lock=None):
-        if content:
+        if isinstance(content, bytes):
             zlib.decompress(content)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import pickle
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.nesting import expanded_size
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -107,7 +109,8 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
     if not isinstance(content, (np.ndarray, list, tuple)):
         raise DataError(f"{path}: expected an array of numbers; received {type(content).__name__}.")
     try:
-        if _count(content, {}) > os.path.getsize(path):
+        # Everything in an honest pickle took a byte at least.
+        if expanded_size(content) > Path(path).stat().st_size:
             raise ValueError("a list that holds itself, or the same list over and over")
         array = np.asarray(content)
         if array.dtype == object:
@@ -122,19 +125,6 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
             f"of {array.dtype}."
         )
     return array
-
-
-def _count(content: Any, known: dict[int, float]) -> float:
-    """Count what a list holds, lists inside it followed; infinite if it holds itself.
-
-    Everything in an honest pickle took a byte at least.
-    """
-    if not isinstance(content, (list, tuple)):
-        return 1
-    if id(content) not in known:
-        known[id(content)] = np.inf
-        known[id(content)] = sum(_count(item, known) for item in content)
-    return known[id(content)]
 
 
 def save_array(array: np.ndarray, path: str | os.PathLike[str]) -> None:
