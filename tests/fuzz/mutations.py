@@ -190,6 +190,9 @@ _ARMED = (
 _BOMB = "".join(
     f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9) if n else 'x, x, x'}]\n" for n in range(9)
 )
+_MERGED = "m0: &m0 {a: 1, b: 2, c: 3}\n" + "".join(
+    f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}\n" for n in range(1, 10)
+)
 
 
 def _lines(data: bytes) -> list[str]:
@@ -222,7 +225,12 @@ def lines_moved(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 def nested(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
     """Add a bomb of anchors, or thousands of brackets."""
     deep = int(10 ** rng.uniform(2, 4.5))
-    ways = [_BOMB, f"deep: {'[' * deep}{']' * deep}\n", f"deep: {'{a: ' * deep}1{'}' * deep}\n"]
+    ways = [
+        _BOMB,
+        _MERGED,
+        f"deep: {'[' * deep}{']' * deep}\n",
+        f"deep: {'{a: ' * deep}1{'}' * deep}\n",
+    ]
     ways += ["<<: {epochs: 3}\n", "self: &s {s: *s}\n", "? {a: 1}\n: 2\n", "1: 2\n"]
     return data + b"\n" + ways[int(rng.integers(len(ways)))].encode()
 
