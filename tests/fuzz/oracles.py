@@ -22,7 +22,7 @@ Content = dict[str, Any]
 #: Lines that differ between two sound runs, or tell no more than the values do.
 _CHATTER = re.compile(
     r"in \d+\.\d+ s|^difference between|pairs from|^epoch |^ *\d+/\d+|^reading |^written |loss|"
-    r"^Model: |params: "
+    r"^Model: |params: |^[│┃┏┡├└]"
 )
 
 
