@@ -620,6 +620,21 @@ def test_a_wrong_checksum_is_damage(tmp_path, bits):
     refused(path, "damaged or cut short")
 
 
+@pytest.mark.parametrize("code", [256, 257])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_no_pixels(tmp_path, code, bits):
+    """A width or height of 0 is damage, not a picture to be enlarged."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(bits, 1, (40, 30))[..., 0], photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags[code]
+        place, size = tag.valueoffset, tag.valuebytecount
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    refused(path, "damaged")
+
+
 def test_a_library_logs_nothing_beside_the_error(tmp_path, capsys):
     """Seventeen samples a pixel: Pillow logs that it cannot decode them, besides raising so."""
     path = tmp_path / "a.tif"

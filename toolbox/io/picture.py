@@ -275,6 +275,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _check_size(path: Path, size: tuple[int, int], largest: int) -> None:
     width, height = size
+    if width < 1 or height < 1:
+        raise DataError(f"{path}: says that it has {width} x {height} pixels. Is it damaged?")
     if width * height > largest:
         raise DataError(
             f"{path}: has {width} x {height} = {width * height} pixels; at most {largest} are "
