@@ -186,6 +186,19 @@ def reported(result):
     return float(words[1]), float(words[4])
 
 
+def test_nothing_is_left_of_a_map_whose_middle_is_damaged(workshop, check_refused, xarray):
+    """Work on strips that were sound is not kept: going on with it would end there again."""
+    path = workshop.folder / "m.nc"
+    noise = np.random.default_rng(0).normal(-1000, 50, (120, 90)).astype(np.float32)
+    data = xarray.Dataset({"z": (("y", "x"), noise)})
+    options = {"z": {"zlib": True, "chunksizes": (20, 90)}}
+    data.to_netcdf(path, engine="h5netcdf", encoding=options)
+    content = bytearray(path.read_bytes())
+    content[-8000:-7000] = bytes(1000)
+    path.write_bytes(content)
+    check_refused(("m.nc: pixels cannot be read",), path, *TILE)
+
+
 # -- Where it is written, from where it is started -------------------------------------------------
 
 

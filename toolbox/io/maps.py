@@ -11,7 +11,6 @@ import functools
 import os
 import re
 import warnings
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError, did_you_mean, not_found
+from toolbox.errors import (
+    DataError,
+    MissingLibraryError,
+    ToolboxError,
+    did_you_mean,
+    not_found,
+)
+from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import plane_unit_m
@@ -48,6 +54,8 @@ S102_SUFFIXES = (".h5", ".hdf5", ".s102")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
 _COUNTED_VALUES = 2**20
+#: Squares of larger values are infinite in float32.
+_LARGEST = 1e18
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -161,9 +169,11 @@ class MapReader(ABC):
         Returns
         -------
         numpy.ndarray, shape (rows, columns, C), float32
-            Unpacked values in metres, heights positive up; NaN where missing.
+            Unpacked values in metres, heights positive up; NaN where missing, infinite, or so
+            large that squares are infinite in float32.
         """
         values = self._own_values(rows, columns)
+        values[np.abs(values) > _LARGEST] = np.nan
         if self.unit_m != 1.0:
             values *= np.float32(self.unit_m)
         return -values if self.positive == "down" else values
@@ -175,7 +185,8 @@ class MapReader(ABC):
         ]
         if any(step != 1 for _, _, step in bounds):
             raise ValueError(f"a window has no steps; received {rows}, {columns}")
-        with np.errstate(over="ignore"):  # nodata may be too large for float32
+        # What means missing may be too large for float32, and a NaN of any kind.
+        with np.errstate(over="ignore", invalid="ignore"):
             values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
         values = values.reshape(*values.shape[:2], self.channels)
         for mark in (self.missing, *self.fills):
@@ -206,13 +217,21 @@ class MapReader(ABC):
         """Find undeclared values that mean "missing", in the whole map."""
         if self.is_image:
             return
-        census = Census(self.unit_m)
+        census, huge = Census(self.unit_m), 0
         rows = max(1, _COUNTED_VALUES // self.shape[1])
         with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
             for first in range(0, self.shape[0], rows):
-                census.add(self._own_values(slice(first, first + rows), slice(None)))
+                values = self._own_values(slice(first, first + rows), slice(None))
+                census.add(values)
+                huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
         self.fills, notes = judge(census, str(self.path))
         self.checks += notes
+        huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
+        if huge > 0:
+            self.checks.append(
+                f"WARNING: {self.path}: {huge} pixels lie beyond ±{_LARGEST:g} and are taken as "
+                f"missing. Is the file damaged?"
+            )
 
     def close(self) -> None:  # noqa: B027, what is in memory has nothing to close
         """Close the file; the reader is of no use afterwards."""
@@ -398,6 +417,15 @@ def damaged(path: Path, error: Exception) -> DataError:
     """Return the error for pixels that cannot be read, though the file could be opened."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"{path}: pixels cannot be read, perhaps it is damaged ({first}).")
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what HDF5 says of coordinates and attributes that it cannot read into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise unreadable(path, "NetCDF", error) from None
 
 
 # -- Sign ----------------------------------------------------------------------------------------
@@ -691,15 +719,22 @@ class NetcdfReader(MapReader):
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
             return self.array.isel(window).transpose(*self.dims).values
+<<<<<<< HEAD
         except OSError as error:
             raise damaged(self.path, error) from None
+=======
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file raises anything, such as RuntimeError
+            raise _damaged(self.path, error) from None
+>>>>>>> files-f2
 
 
 def _open_netcdf(
     path: Path, variable: str | None, time: str | None = None, group: str | None = None
 ) -> tuple[MapReader, dict[str, str]]:
     dataset, notes = open_netcdf(path, group)
-    with _closing_on_error(dataset.close):
+    with _closing_on_error(dataset.close), _one_line(path):
         helpers = _helper_names(dataset)
         names = [name for name in stacks(dataset) if name not in helpers]
         names = [name for name in names if not in_degrees(dataset[name])] or names
@@ -883,11 +918,7 @@ def _array_reader(
 
 
 def _open_npy(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a plain .npy array ({error}).") from None
-    return _array_reader(path, "npy", array, variable)
+    return _array_reader(path, "npy", mapped_array(path), variable)
 
 
 def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
@@ -897,8 +928,10 @@ def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, st
             name = choose_variable(path, names, variable)
             array = archive[name]
             delta_m = archive_spacing(archive)
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a plain .npz archive ({error}).") from None
+    except (ToolboxError, MemoryError):
+        raise
+    except Exception as error:  # a damaged archive raises anything, such as zlib's own error
+        raise damaged_archive(path, ".npz archive", error) from None
     reader, _ = _array_reader(path, "npz", array, variable)
     reader.delta_m = delta_m
     return reader, {"the array's name": name}

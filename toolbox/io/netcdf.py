@@ -135,9 +135,30 @@ def _opened(path: Path, group: str | None = None) -> Any:
         ) from None
     options = {"decode_times": False, "decode_timedelta": False}
     try:
+        _visit(path)
         return xarray.open_dataset(path, **options, **({"group": group} if group else {}))
+<<<<<<< HEAD
     except (OSError, ValueError, TypeError) as error:  # the last one by SciPy
+=======
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises anything, such as KeyError
+>>>>>>> files-f2
         raise unreadable(path, "NetCDF", error) from None
+
+
+def _visit(path: Path) -> None:
+    """Look once at everything in an HDF5 file.
+
+    What h5netcdf cannot read it throws away half made, and Python prints a traceback of that.
+    """
+    content = content_of(path)
+    if content is not None and content.what == "HDF5":
+        import h5py
+
+        with h5py.File(path, "r") as stored:
+            stored.attrs.get("_nc3_strict")  # the first that h5netcdf asks for
+            stored.visit(lambda name: None)
 
 
 # -- Groups --------------------------------------------------------------------------------------
