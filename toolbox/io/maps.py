@@ -719,15 +719,10 @@ class NetcdfReader(MapReader):
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
             return self.array.isel(window).transpose(*self.dims).values
-<<<<<<< HEAD
-        except OSError as error:
-            raise damaged(self.path, error) from None
-=======
         except MemoryError:
             raise
         except Exception as error:  # a damaged file raises anything, such as RuntimeError
-            raise _damaged(self.path, error) from None
->>>>>>> files-f2
+            raise damaged(self.path, error) from None
 
 
 def _open_netcdf(

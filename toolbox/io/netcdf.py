@@ -137,13 +137,9 @@ def _opened(path: Path, group: str | None = None) -> Any:
     try:
         _visit(path)
         return xarray.open_dataset(path, **options, **({"group": group} if group else {}))
-<<<<<<< HEAD
-    except (OSError, ValueError, TypeError) as error:  # the last one by SciPy
-=======
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # a damaged file raises anything, such as KeyError
->>>>>>> files-f2
         raise unreadable(path, "NetCDF", error) from None
 
 
