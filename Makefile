@@ -9,7 +9,7 @@ PHASES := examples/surgical_phase
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo photo pix2pix phases test test-kill check format clean
+.PHONY: help demo photo pix2pix phases test test-kill test-fuzz check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
 test-kill: $(VENV)/developing  ## kill training runs and downscale at KILLS=20 random moments
 	KILLS=$(or $(KILLS),20) $(BIN)/python -m pytest tests/sr_trainer/test_trainer_kill.py \
 		tests/sr_dataset_builder/test_downscale.py -k kill
+
+test-fuzz: $(VENV)/developing  ## take FUZZ_FILES=300 damaged files through the programs
+	FUZZ_FILES=$(or $(FUZZ_FILES),300) $(BIN)/python -m pytest tests/fuzz -m fuzz
 
 check: $(VENV)/developing  ## lint, format and type checks
 	$(BIN)/ruff check .

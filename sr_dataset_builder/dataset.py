@@ -304,8 +304,9 @@ class Dataset:
         lr_kept: Blocks = []
         hr_kept: Blocks = []
         for lr, hr in zip(lr_blocks, hr_blocks, strict=True):
-            # A sum is NaN or infinite exactly if something in it is, and needs no mask in memory.
-            whole = np.isfinite(lr.sum(axis=(1, 2)) + hr.sum(axis=(1, 2)))
+            # A sum is NaN or infinite if something in it is, and needs no mask in memory.
+            with np.errstate(over="ignore", invalid="ignore"):
+                whole = np.isfinite(lr.sum(axis=(1, 2)) + hr.sum(axis=(1, 2)))
             if whole.any():
                 lr_kept.append(lr if whole.all() else lr[whole])
                 hr_kept.append(hr if whole.all() else hr[whole])

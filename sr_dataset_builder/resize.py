@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--method", default="area", choices=METHODS)
     parser.add_argument("--variable", help="variable of a NetCDF or npz file, band of a GeoTIFF")
     parser.add_argument("--time", help="step of a further axis of a NetCDF file")
-    parser.add_argument("--group", help="group of a NetCDF file")
+    parser.add_argument("--group", help="group of a NetCDF file, coverage of S-102")
     args = parser.parse_args(arguments)
     if args.scale < 1:
         parser.error(f"--scale must be 1 or more; received {args.scale}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.io.atomic import check_writable
+from toolbox.io.s102 import is_other_hdf5
 from toolbox.predict_settings import refuse_foreign_options
 from toolbox.run import Run
 
@@ -76,7 +77,7 @@ class Predictor:
 
     def _files_in(self, path: Path, output: Path) -> list[Path]:
         """Return the files of a folder and of those in it, but no former results."""
-        return sorted(
+        found = sorted(
             p
             for p in path.rglob("*")
             if p.suffix.lower() in self.files.suffixes
@@ -84,6 +85,13 @@ class Predictor:
             and p.is_file()
             and not (output != path and p.is_relative_to(output))
         )
+        hdf5 = [p for p in found if p.suffix.lower() in (".h5", ".hdf5")]
+        others = [p for p in hdf5 if is_other_hdf5(p)]
+        if others:
+            names = ", ".join(p.relative_to(path).as_posix() for p in others[:3])
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            print(f"not taken, as they are HDF5 but no S-102: {names}{more}")
+        return [p for p in found if p not in others]
 
     def _predict_folder(self, root: Path, files: list[Path], folder: Path) -> list[Path]:
         done, failed = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import re
 from collections.abc import Hashable, Iterable
@@ -14,7 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from toolbox.errors import ConfigError, did_you_mean, not_found
 from toolbox.io.atomic import replacing
+from toolbox.nesting import expanded_size
 
+_MOST_VALUES = 100_000
 _PLAIN_PATH = "In double quotes a backslash begins a code; write a path in single quotes, or with /"
 
 
@@ -113,9 +116,17 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
             f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."
         )
     try:
-        return {key: _none(value) for key, value in content.items()}
+        size = expanded_size(content)
     except RecursionError:
-        raise ConfigError(f"{fname}: an anchor refers to itself. Mend that line.") from None
+        size = math.inf
+    if size == math.inf:
+        raise ConfigError(f"{fname}: an anchor refers to itself. Mend that line.")
+    if size > _MOST_VALUES:
+        raise ConfigError(
+            f"{fname}: its anchors make {size:.3g} values of it; expected at most {_MOST_VALUES}. "
+            f"Name an anchor less often."
+        )
+    return {key: _none(value) for key, value in content.items()}
 
 
 def _has_backslash(error: yaml.MarkedYAMLError, text: str) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from toolbox.augment import Augmenter
 
 Pair = tuple[np.ndarray, np.ndarray]
+#: Squares of larger values are infinite in float32.
+_LARGEST = 1e18
 
 
 def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -31,7 +33,7 @@ def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> 
     Raises
     ------
     DataError
-        If none is left; `what` names them.
+        If none is left, or a value is too large to be squared; `what` names them.
     """
     whole = complete_pairs(x, y)
     if not whole.any():
@@ -39,7 +41,14 @@ def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> 
             f"all {len(whole)} {what} hold a missing pixel (NaN or infinity). Build the data set "
             f"from another region."
         )
-    return (x, y) if whole.all() else (x[whole], y[whole])
+    kept = (x, y) if whole.all() else (x[whole], y[whole])
+    largest = max(max(float(part.max()), -float(part.min())) for part in kept)
+    if largest > _LARGEST:
+        raise DataError(
+            f"the {what} hold a value as large as {largest:.6g}, of which no network can learn. If "
+            f"it means missing, replace it by NaN; else the file is damaged: build it again."
+        )
+    return kept
 
 
 class Spec(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from toolbox.errors import DataError, not_found
-from toolbox.io.array_files import writing_images
+from toolbox.io.array_files import mapped_array, writing_images
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
 
@@ -44,10 +44,7 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
         If the file is missing, not a stack of images, empty, or holds nothing but NaN.
     """
     if Path(path).suffix == ".npy" and Path(path).is_file():
-        try:
-            imgs: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a plain .npy array ({error}).") from None
+        imgs = mapped_array(path)
     else:
         imgs = load_array(path)
     if imgs.dtype.kind not in "iuf":

@@ -277,3 +277,12 @@ def test_save_records_how_the_data_were_made(workshop):
     assert record["blocks"] == {"train": 8, "validation": 1, "test": 1}
     low, high = record["train_range_m"]
     assert (low, high) == (dataset.y_train.min(), dataset.y_train.max())
+
+
+def test_images_with_values_beyond_all_computing_are_left_out():
+    """Sums that overflow warn of nothing: such an image is no training image."""
+    imgs = np.full((1, 3, 4, 4), -1000, np.float32)
+    imgs[0, 1] = 3e38
+    [[lr], [hr]] = Dataset.rm_nan(imgs, imgs)
+    assert lr.shape == hr.shape == (2, 4, 4)
+    assert (lr == -1000).all()

@@ -8,6 +8,11 @@ import pytest
 
 from toolbox.training.run_folder import RUN_FILES
 
+#: A few bytes that would be thousands of millions of values.
+BOMB = "b0: &b0 [x, x, x]\n" + "".join(
+    f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -159,7 +164,11 @@ def test_bad_setting_is_refused(workshop, changes, words):
         (b"model: *espcn\n", ("line 1", "undefined alias")),
         (b"model: espcn\n", ("data_dir is missing", "'data_dir: ...'")),
         (b"data_dir: .\n", ("model is missing", "'model: ...'")),
+        (BOMB.encode(), ("its anchors make 1.31e+09 values", "Name an anchor less often")),
+        ((BOMB + "epochs: *b9\n").encode(), ("its anchors make", "Name an anchor less often")),
+        (b"epochs: &a [1, *a]\n", ("refers to itself",)),
     ],
+    ids=lambda value: str(value)[:30],
 )
 def test_bad_yaml_is_refused(workshop, content, words):
     """A file that is no list of settings is refused with its name and the line."""
@@ -548,3 +557,23 @@ def test_bad_command_line_ends_with_the_usage(workshop, arguments):
     assert result.err.startswith("usage: ")
     assert "error: " in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("value", [3e36, -1e19])
+def test_values_that_cannot_be_squared_keep_the_former_run(workshop, split, value):
+    """Damaged patches with such a value are refused before the former run is replaced."""
+
+    def spoil(imgs):
+        imgs[1, 2, 3] = value
+        return imgs
+
+    workshop.own_patches()
+    workshop.edit_pickle(workshop.data_dir / split / "data_HR.pkl", spoil)
+    config = workshop.config()
+    former = config.with_suffix("")
+    former.mkdir()
+    (former / "weights_best.h5").write_bytes(b"a former run")
+    before = workshop.snapshot()
+    workshop.run(config, "train", "--overwrite").refused("a value as large as", "NaN")
+    assert workshop.snapshot() == before

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from s102_cells import write_s102
 
 from toolbox.inference import work_file
 from toolbox.inference.super_resolver import SuperResolver
@@ -183,6 +184,19 @@ def reported(result):
     [line] = [line for line in result.out.splitlines() if line.startswith(DONE)]
     words = line.removeprefix(DONE).replace(",", "").split()
     return float(words[1]), float(words[4])
+
+
+def test_nothing_is_left_of_a_map_whose_middle_is_damaged(workshop, check_refused, xarray):
+    """Work on strips that were sound is not kept: going on with it would end there again."""
+    path = workshop.folder / "m.nc"
+    noise = np.random.default_rng(0).normal(-1000, 50, (120, 90)).astype(np.float32)
+    data = xarray.Dataset({"z": (("y", "x"), noise)})
+    options = {"z": {"zlib": True, "chunksizes": (20, 90)}}
+    data.to_netcdf(path, engine="h5netcdf", encoding=options)
+    content = bytearray(path.read_bytes())
+    content[-8000:-7000] = bytes(1000)
+    path.write_bytes(content)
+    check_refused(("m.nc: pixels cannot be read",), path, *TILE)
 
 
 # -- Where it is written, from where it is started -------------------------------------------------
@@ -492,6 +506,26 @@ def test_real_bag_keeps_its_uncertainty(rasterio, workshop, predict):
     with rasterio.open(path) as old, rasterio.open(workshop.folder / "navo_x4.bag") as new:
         before, after = (file.read(2, masked=True) for file in (old, new))
     np.testing.assert_array_equal(after.filled(-1), before.filled(-1).repeat(4, 0).repeat(4, 1))
+
+
+def test_s102_cells(rasterio, workshop, predict, check_refused):
+    """A coverage becomes a GeoTIFF of depths, north up; without a choice nothing is done."""
+    depths = -sea_floor()
+    depths[3:6, 4:9] = np.nan
+    place = (32755, (285_000.0, 8_275_000.0), (50.0, 50.0))
+    path = write_s102(workshop.folder / "cell.h5", place=place, coverages=2, depths=depths)
+    words = ("holds its depths in the coverages", f"{W} × {H} pixels of 100 × 100 m", "--group")
+    check_refused(words, path)
+    result = predict(path, "--group", "BathymetryCoverage.01")
+    assert "positive down (declared by verticalCS '6498, positive down')" in result.out
+    np.save(workshop.folder / "plain.npy", -depths)
+    predict(workshop.folder / "plain.npy")
+    with rasterio.open(workshop.folder / "cell_x4.tif") as new:
+        assert new.bounds == (284_975, 8_274_975, 284_975 + 50 * W, 8_274_975 + 50 * H)
+        assert (new.crs.to_epsg(), new.nodata, new.transform.e) == (32755, 1e6, -12.5)
+        assert new.tags(1)["positive"] == "down"
+        stored = new.read(1, masked=True).filled(np.nan)
+    np.testing.assert_array_equal(stored[::-1], -np.load(workshop.folder / "plain_x4.npy"))
 
 
 def test_gappy_multibeam_keeps_its_geodata(xarray, workshop, predict):
@@ -840,6 +874,49 @@ def test_a_folder_of_maps(workshop, predict, maps, output):
     results = workshop.folder / (output or "maps_x4")
     assert sorted(path.name for path in results.iterdir()) == ["a.npy", "c.pkl"]
     assert workshop.snapshot(maps) == before
+
+
+def test_a_folder_of_cells_and_weights(workshop, finished, predict):
+    """HDF5 that is no S-102 is named and left alone; a torn cell is no such file."""
+    folder = workshop.folder / "maps"
+    (folder / "run").mkdir(parents=True)
+    write_s102(folder / "cell.h5", depths=-sea_floor())
+    for number in range(4):
+        shutil.copy(finished / "weights_best.h5", folder / "run" / f"{number}.h5")
+    result = predict(folder)
+    said = "not taken, as they are HDF5 but no S-102: run/0.h5, run/1.h5, run/2.h5 and 1 more"
+    assert said in result.out
+    names = sorted(path.name for path in (workshop.folder / "maps_x4").rglob("*.*"))
+    assert names == ["cell.tif"]
+    (folder / "torn.h5").write_bytes((folder / "cell.h5").read_bytes()[:3000])
+    result = workshop.run(finished, "predict", folder, "--overwrite")
+    result.refused("1 of 2 files could not be enlarged: torn.h5")
+    assert "cannot be read as S-102" in result.out
+
+
+def test_a_bag_without_a_system_in_a_folder(rasterio, workshop, predict):
+    """GDAL writes no BAG without one, so its result is a GeoTIFF; the other stays a BAG."""
+    folder = workshop.folder / "maps"
+    folder.mkdir()
+    both = np.stack([sea_floor(), np.full((H, W), 0.5, np.float32)])
+    options = {"nodata": 1e6, "transform": rasterio.Affine(50, 0, 285e3, 0, -50, 8275e3)}
+    tiff = write_tiff(rasterio, workshop.folder / "both.tif", both, **options)
+    for name in ("bare.bag", "known.bag"):
+        pytest.importorskip("rasterio.shutil").copy(tiff, folder / name, driver="BAG")
+    told = (folder / "bare.bag").read_bytes()
+    named = rb"<gmd:referenceSystemInfo>.*?</gmd:referenceSystemInfo>"
+    bare = re.sub(named, lambda found: b" " * len(found[0]), told, flags=re.DOTALL)
+    assert bare != told
+    (folder / "bare.bag").write_bytes(bare)
+    result = predict(folder)
+    assert "has a transform but no coordinate reference system" in result.out
+    results = workshop.folder / "maps_x4"
+    assert sorted(path.name for path in results.iterdir()) == ["bare.tif", "known.bag"]
+    with rasterio.open(results / "bare.tif") as new, rasterio.open(results / "known.bag") as known:
+        assert new.bounds == known.bounds
+        # GDAL calls the plane of a TIFF of points "unnamed".
+        assert new.crs is None or not (new.crs.is_projected or new.crs.is_geographic)
+        np.testing.assert_array_equal(new.read(1), known.read(1))
 
 
 def test_one_bad_file_does_not_stop_the_others(workshop, finished, maps):

@@ -22,7 +22,13 @@ from toolbox.tasks.sem import report as sem_report
 from toolbox.tasks.sem.denoise import noise_of
 from toolbox.tasks.sem.evaluate import METHODS
 from toolbox.tasks.sem.metrology import find_lines
-from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
+from toolbox.tasks.sem.pixel_size import PixelSize
+from toolbox.tasks.sem.sem_image import (
+    open_sem_stack,
+    read_sem_image,
+    write_sem_image,
+    write_sem_stack,
+)
 from toolbox.tasks.sem.source import SEMSource
 from toolbox.training.checkpoint import load_checkpoint
 
@@ -548,6 +554,34 @@ def test_real_discs(shop):
     assert {path: path.stat().st_mtime_ns for path in SPHERES.rglob("*")} == before
 
 
+def test_stacks_are_trained_on_and_judged(own):
+    """Every page of a stack takes part, by its name, and unequal stacks are refused."""
+    for split, name in (("train", 1), ("validation", 1), ("test", 2)):
+        low = own.data_dir / split / "low" / f"line_000{name}.tif"
+        image = read_sem_image(low)
+        pages = [image.pixels, np.minimum(image.pixels, 250), np.maximum(image.pixels, 2)]
+        write_sem_stack(low, pages, 3, PixelSize("", image.pixel_nm))
+    keep_pictures(own.data_dir, 2)
+    settings = {**QUICK, "epochs": 1, "metrology": {"pictures": 0}}
+    out = done(own, "train", **settings)
+    assert "train/low/line_0001.tif: is a stack; 1 of 12 files are, of 3 pages in all. Every" in out
+    log = own.folder / "run"
+    names = ["line_0001.tif#1", "line_0001.tif#2", "line_0001.tif#3", "line_0002.tif"]
+    pairs = pd.read_csv(log / "pairs.csv")
+    assert pairs["low_file"].to_list()[:4] == names
+    assert pairs["split"].to_list() == ["train"] * 8 + ["validation"] * 4
+    assert "line_0002.tif: is a stack" in done(own, "test", **settings)
+    judged = pd.read_csv(log / "test_result" / "pictures.csv")["name"].unique().tolist()
+    assert judged == ["line_0001.tif", *(f"line_0002.tif#{n}" for n in (1, 2, 3))]
+    restored = {path.name for path in (log / "test_result" / "restored").iterdir()}
+    assert restored == {"line_0001.tif", *(f"line_0002#{n}.tif" for n in (1, 2, 3))}
+    high = own.data_dir / "train" / "high" / "line_0001.tif"
+    write_sem_stack(high, [read_sem_image(high).pixels] * 2, 2)
+    own.run(configure(own, "other.yml", **settings), "train").refused(
+        "line_0001.tif has 3 pages but", "line_0001.tif has 2", "sem.stacks: mean"
+    )
+
+
 def test_the_loss_of_lines_on_maps(workshop):
     """On maps cdloss finds no line and is refused; its simple form needs none."""
     changes = {"loss": {"mae": 1, "cdloss": 0.1}, "metrics": "psnr", "epochs": 1}
@@ -584,6 +618,53 @@ def test_predict_restores_pictures(shop, finished, data, kind):
     # Two convolutions of 3 × 3 see two pixels beyond the crop of the test.
     difference = (part.astype(int) - tested)[2:-2, 2:-2]
     assert np.abs(difference).max() <= 1
+
+
+def test_predict_restores_stacks(shop, finished, data):
+    """All pages come back, as single pictures would, with the colours and sizes of the file."""
+    pages = [read_sem_image(data / "test" / "low" / f"line_000{n}.tif").pixels for n in (1, 2, 3)]
+    folder = shop.folder / "pictures"
+    write_sem_stack(folder / "a.tif", pages, 3, PixelSize("", 2.0, 3.0), white_is_zero=True)
+    tag = "0\r\n\r\nAP_PIXEL_SIZE\r\nPixel Size = 3 nm\r\nAP_WIDTH\r\nWidth = 0.192 \xb5m\r\n"
+    extra = [(34118, "B", len(tag), tag.encode("cp1252"), True)]
+    for name in "bc":
+        tifffile.imwrite(folder / f"{name}.tif", pages[1], metadata=None, extratags=extra)
+    deep = np.stack(pages[:2]).astype(np.uint16) * 257
+    options = {"imagej": True, "resolution": (0.5, 0.5), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(folder / "d.tif", deep, photometric="minisblack", **options)
+    write_sem_stack(folder / "e.tif", deep[:1], white_is_zero=True)
+    result = shop.run(finished, "predict", folder)
+    assert result.code == 0, result.err
+    found = shop.folder / "pictures_x1"
+    stack = open_sem_stack(found / "a.tif")
+    assert (stack.count, stack.size.x_nm, stack.size.y_nm) == (3, 2.0, 3.0)
+    assert stack.white_is_zero
+    single = read_sem_image(found / "b.tif")
+    np.testing.assert_array_equal(stack.image(1).pixels, single.pixels)
+    assert not np.array_equal(stack.image(2).pixels, single.pixels)
+    assert single.pixel_nm == 1.5
+    both = open_sem_stack(found / "d.tif")
+    assert (both.count, both.size.x_nm, both.image().bits) == (2, 2.0, 16)
+    # Whatever white is stored as, the same picture is seen.
+    np.testing.assert_array_equal(read_sem_image(found / "e.tif").pixels, both.image().pixels)
+    with tifffile.TiffFile(found / "e.tif") as file:
+        assert file.pages.first.photometric == 0
+    lines = result.out.splitlines()
+    assert any(
+        line.startswith(f"{found / 'a.tif'}: 3 frames, 128 × 64 pixels of") for line in lines
+    )
+    doubts = [line for line in lines if "but it is 3 nm by AP_PIXEL_SIZE" in line]
+    assert [line.partition(":")[2].partition(":")[0] for line in doubts] == [f" {folder / 'b.tif'}"]
+    assert sum("2 nm wide but 3 nm high" in line for line in lines) == 1
+    assert sum("a pixel is 2 nm, by ImageJ." in line for line in lines) == 1
+
+    target = shop.folder / "stated.tif"
+    result = shop.run(finished, "predict", folder / "b.tif", "--pixel-nm", "0.8", "-o", target)
+    assert "a pixel is taken to be 0.8 nm, by pixel_nm; but it is 1.5 nm by AP_WIDTH" in result.out
+    assert read_sem_image(target).pixel_nm == 0.8
+    shop.run(finished, "predict", folder / "a.tif", "-o", shop.folder / "a.png").refused(
+        "a.png: holds one picture; received 3 frames", "ends in .tif or .tiff"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1058,6 +1058,63 @@ def test_damage_found_while_reading(rasterio, xarray, suffix, tmp_path):
         reader.read(ALL, ALL)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".nc"])
+@pytest.mark.parametrize("step", [7, 11])
+def test_damage_of_every_part_is_one_line(xarray, suffix, step, tmp_path):
+    """Bytes overwritten all over a file: it is read or refused, whatever its library raises."""
+    values = HEIGHTS[:12, :15]
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".nc":
+        axes = np.arange(12) / 100, np.arange(15) / 100
+        write_netcdf(xarray, path, values, *axes, {}, encoding={"zlib": True})
+    else:
+        {".npy": np.save, ".npz": np.savez_compressed}[suffix](path, values)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, min(len(whole), 900), step):
+        content = whole[:place] + b"\xff\x27(\0" + whole[place + 4 :]
+        path.write_bytes(content[: len(whole)])
+        try:
+            with open_map(path) as reader:
+                reader.read(ALL, ALL)
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("place", ["a type", "a number of dimensions"])
+def test_a_damaged_classic_netcdf(xarray, place, tmp_path):
+    """SciPy raises KeyError and IndexError about the head of a classic file."""
+    path = tmp_path / "m.nc"
+    data = xarray.Dataset(
+        {"z": (("y", "x"), HEIGHTS)}, {"y": np.arange(40.0), "x": np.arange(50.0)}
+    )
+    data.to_netcdf(path, engine="scipy")
+    content = bytearray(path.read_bytes())
+    where = content.index(b"z\0\0\0") + (16 if place == "a type" else 4)
+    content[where : where + 4] = b"\x7f\0\0\x63"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"m\.nc: cannot be read as NetCDF.*damaged"):
+        open_map(path)
+
+
+@pytest.mark.parametrize(("value", "count"), [(3e38, 3), (-2e18, 2)])
+def test_values_beyond_all_computing_are_missing_aloud(value, count, tmp_path):
+    """Their squares are infinite in float32; they differ, so no undeclared fill explains them."""
+    values = HEIGHTS.copy()
+    for number in range(count):
+        values[number, 2 * number] = value / (1 + number / 10)
+    np.save(tmp_path / "m.npy", values)
+    with open_map(tmp_path / "m.npy") as reader:
+        read = reader.read(ALL, ALL)[..., 0]
+        notes = "\n".join(reader.notes)
+    gaps = np.abs(values) > 1e18
+    assert gaps.sum() == count
+    assert same(read, np.where(gaps, np.nan, values))
+    assert re.search(rf"WARNING.*{count} pixels lie beyond ±1e\+18.*taken as missing", notes)
+
+
 def test_default_suffix():
     """The result is of the kind of the input, wherever that kind can be written."""
     assert [default_output_suffix(f"a{s}") for s in (".TIF", ".nc", ".jpg")] == [

@@ -243,7 +243,7 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>404: please log in</body></html>"
         (b'<?xml version="1.0"?><ServiceException>', "it is an XML text"),
         (b'{"error": "token"}', "it is a JSON text"),
         (b"", "it is empty"),
-        (gzip.compress(b"CDF"), r"it is a compressed file\. Unpack it first\."),
+        (gzip.compress(b"CDF", mtime=0), r"it is a compressed file\. Unpack it first\."),
         (b"%PDF-1.7", "it is a PDF document"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS, not the file. Run git lfs pull"),
     ],

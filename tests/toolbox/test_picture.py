@@ -580,6 +580,74 @@ def test_deep_and_cut_short(tmp_path, suffix):
     refused(path, "damaged")
 
 
+def tiff_with_tag(path, code, kind, **options):
+    """Write a TIFF in which the type of one tag is one that there is not; return the pixels."""
+    pixels = noise(8, 1, (40, 30))[..., 0]
+    tifffile.imwrite(path, pixels, photometric="minisblack", metadata=None, **options)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.tags[code].offset
+    content = bytearray(path.read_bytes())
+    content[place + 2 : place + 4] = struct.pack("<H", kind)
+    path.write_bytes(content)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("code", "options"), [(317, {"compression": "zlib", "predictor": True}), (305, {})]
+)
+def test_a_tag_that_cannot_be_read_is_said(tmp_path, code, options):
+    """Without its predictor a picture is another one, so what the library logs is a note."""
+    path = tmp_path / "a.tif"
+    tiff_with_tag(path, code, 77, **options)
+    [note] = [note for note in read_picture(path).notes if "doubts" in note]
+    assert f"TiffTag {code} " in note
+    assert "perhaps it is damaged" in note
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_wrong_checksum_is_damage(tmp_path, bits):
+    """Pixels compressed by Deflate are held against their checksum, which libtiff does not."""
+    path = tmp_path / "a.tif"
+    pixels = noise(bits, 1, (40, 30))[..., 0]
+    tifffile.imwrite(path, pixels, compression="zlib", photometric="minisblack")
+    assert np.array_equal(read_picture(path).pixels[..., 0], pixels)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        end = page.dataoffsets[0] + page.databytecounts[0]
+    content = bytearray(path.read_bytes())
+    content[end - 1] ^= 1
+    path.write_bytes(content)
+    refused(path, "damaged or cut short")
+
+
+@pytest.mark.parametrize("code", [256, 257])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_no_pixels(tmp_path, code, bits):
+    """A width or height of 0 is damage, not a picture to be enlarged."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(bits, 1, (40, 30))[..., 0], photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags[code]
+        place, size = tag.valueoffset, tag.valuebytecount
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    refused(path, "damaged")
+
+
+def test_a_library_logs_nothing_beside_the_error(tmp_path, capsys):
+    """Seventeen samples a pixel: Pillow logs that it cannot decode them, besides raising so."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(8, 1, (40, 30))[..., 0], photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.tags[277].valueoffset
+    content[place : place + 2] = struct.pack("<H", 17)
+    path.write_bytes(content)
+    refused(path, "damaged")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.uint32])
 def test_maps_are_no_pictures(tmp_path, kind):
     """Values without a white and a black are refused."""

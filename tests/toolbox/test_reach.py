@@ -9,7 +9,7 @@ from networks import IMAGING, attends_in_windows, has_reach, network
 
 from toolbox.model.edge_attention import EdgeStrength
 from toolbox.model.layer import Conv2DSubPixel, Resize
-from toolbox.model.reach import Footprint, footprint
+from toolbox.model.reach import Footprint, aligned_halo, footprint
 from toolbox.model.window_attention import WindowAttention
 from toolbox.registry import MODELS
 
@@ -103,6 +103,18 @@ def test_windows_have_no_halo(name):
     net = generator(name, 1, params={"window": 8})
     heads = max(layer.heads for layer in net.layers if isinstance(layer, WindowAttention))
     assert footprint(net) == Footprint(None, heads * 8**2)
+
+
+def test_windows_have_a_halo_in_step():
+    """Where tiles keep the windows, every attention looks as far as its window at most."""
+    conv, norm = layers.Conv2D(6, 3, padding="same"), layers.LayerNormalization()
+    attentions = [conv, norm, WindowAttention(1, 5), layers.Conv2D(6, 1), WindowAttention(2, 4, 2)]
+    assert aligned_halo(of_layers(*attentions)) == 1 + 4 + 3
+    halved = [layers.MaxPooling2D(2), layers.Conv2D(6, 1), WindowAttention(1, 5)]
+    assert aligned_halo(of_layers(*halved)) is None
+    image = keras.Input((8, 8, 2))
+    assert aligned_halo(keras.Model(image, layers.LayerNormalization(axis=(1, 2))(image))) is None
+    assert aligned_halo(of_layers(layers.GroupNormalization(1))) is None
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -192,3 +192,61 @@ def test_missing_file_is_named(tmp_path):
     """The message names the file."""
     with pytest.raises(DataError, match=r"none\.pkl: no such file"):
         load_array(tmp_path / "none.pkl")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04\x95" + b"\xff" * 8 + b"N.",  # a frame longer than any file: OverflowError
+        b"\x80\x04Nr\xff\xff\xff\xff.",  # a memo that C's unpickler makes 64 GB large
+        b"\x80\x05\x8e" + (2**60).to_bytes(8, "little") + b"x.",
+        b"\x80\x02(K\x01",
+        b"\x80\x02K\x01K\x02s.",
+        b"cnumpy\ndtype\n(V|\xff\ntR.",
+        b"\x80\x02K\x01Q.",
+    ],
+)
+def test_whatever_a_damaged_pickle_raises_is_one_line(content, tmp_path):
+    """The kinds of errors that Python raises about damaged pickles are not counted on."""
+    path = tmp_path / "data.pkl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.pkl: ") as caught:
+        load_array(path)
+    assert "\n" not in str(caught.value)
+
+
+def bomb():
+    """Return a list of a few hundred bytes that holds 10**12 numbers."""
+    content = [1.0] * 10
+    for _ in range(11):
+        content = [content] * 10
+    return content
+
+
+def endless():
+    """Return a list that holds itself."""
+    content = [1.0]
+    content.append(content)
+    return content
+
+
+@pytest.mark.parametrize("make", [bomb, endless])
+def test_lists_that_expand_without_end_are_refused(make, tmp_path):
+    """They are counted before NumPy makes them an array."""
+    with pytest.raises(DataError, match="images of one size"):
+        load_array(write(make(), tmp_path / "data.pkl"))
+
+
+def test_a_list_nested_deeply_is_refused(tmp_path):
+    """Neither Python nor NumPy follows it to its end."""
+    path = tmp_path / "data.pkl"
+    path.write_bytes(b"\x80\x04" + b"(" * 9000 + b"K\x01" + b"l" * 9000 + b".")
+    with pytest.raises(DataError, match="images of one size"):
+        load_array(path)
+
+
+def test_a_list_of_equal_lists_is_still_an_array(tmp_path):
+    """Sharing that an honest list has, as of one row, is no bomb."""
+    row = [1.0, 2.0, 3.0]
+    loaded = load_array(write([row, row, IMGS[0, 0, :3, 0].tolist()], tmp_path / "data.pkl"))
+    assert loaded.shape == (3, 3)

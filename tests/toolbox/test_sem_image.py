@@ -9,7 +9,12 @@ from PIL import Image
 
 from toolbox.errors import DataError
 from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, pixel_sizes
-from toolbox.tasks.sem.sem_image import read_sem_image, read_sem_stack, write_sem_image
+from toolbox.tasks.sem.sem_image import (
+    open_sem_stack,
+    read_sem_image,
+    write_sem_image,
+    write_sem_stack,
+)
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "microscope_tags"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="files of microscopes are not here")
@@ -20,10 +25,16 @@ def frames(count=3, dtype=np.uint16, shape=(20, 32)):
     return np.random.default_rng(0).integers(0, top, (count, *shape)).astype(dtype)
 
 
+def all_frames(path):
+    stack = open_sem_stack(path)
+    return np.stack([stack.image(page).pixels for page in range(stack.count)])
+
+
 def size_of(path):
-    """Return what a file says about its pixels, and what a user is told."""
-    stack = read_sem_stack(path)
-    return (None if stack.size is None else stack.size.x_nm), " ".join(stack.notes)
+    """Return what a file says about its pixels, and of what a user is warned."""
+    stack = open_sem_stack(path)
+    warnings = [text for kind, text in stack.notes.items() if kind != "size"]
+    return (None if stack.size is None else stack.size.x_nm), " ".join(warnings)
 
 
 def write_tag(path, code, text, columns=2048):
@@ -53,9 +64,9 @@ def test_all_frames_are_read(options, dtype, tmp_path):
     """Whoever wrote a stack, each of its pages is a frame, and their mean can be had."""
     stack = frames(dtype=dtype)
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
-    found = read_sem_stack(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found.frames, stack)
-    assert (found.frames.dtype, found.notes) == (dtype, ())
+    found = all_frames(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, stack)
+    assert (found.dtype, open_sem_stack(tmp_path / "a.tif").notes) == (dtype, {})
     np.testing.assert_array_equal(read_sem_image(tmp_path / "a.tif", 2).pixels, stack[2])
     mean = read_sem_image(tmp_path / "a.tif", None).pixels
     np.testing.assert_array_equal(mean, np.rint(stack.mean(axis=0)).astype(dtype))
@@ -68,7 +79,17 @@ def test_compressed_frames_are_read(dtype, tmp_path):
     first, *others = [Image.fromarray(frame) for frame in stack]
     path = tmp_path / "a.tif"
     first.save(path, compression="tiff_lzw", save_all=True, append_images=others)
-    np.testing.assert_array_equal(read_sem_stack(path).frames, stack)
+    np.testing.assert_array_equal(all_frames(path), stack)
+
+
+def test_a_compressed_picture_with_other_pages(tmp_path):
+    """What lies behind a compressed picture, whether it can be decoded or not, is left out."""
+    first, path = frames(1, np.uint8)[0], tmp_path / "a.tif"
+    others = [Image.fromarray(np.ones((7, 9), kind)) for kind in (np.float32, np.int32)]
+    Image.fromarray(first).save(path, compression="tiff_lzw", save_all=True, append_images=others)
+    stack = open_sem_stack(path)
+    np.testing.assert_array_equal(all_frames(path), first[None])
+    assert stack.notes["pages"].startswith("of its 3 pages, pages 2, 3 are left out")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -77,7 +98,7 @@ def test_white_may_be_zero(compression, dtype, tmp_path):
     """In a TIFF whose 0 is white, bright pixels are the small numbers, in every frame."""
     stack, options = frames(2, dtype), {"compression": compression, "metadata": None}
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="miniswhite", **options)
-    found = read_sem_stack(tmp_path / "a.tif").frames
+    found = all_frames(tmp_path / "a.tif")
     np.testing.assert_array_equal(found, np.iinfo(dtype).max - stack)
 
 
@@ -96,30 +117,45 @@ def test_pages_of_another_kind_are_said(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for page in (*frames(2), frames(1, shape=(5, 8))[0]):
             file.write(page, photometric="minisblack", metadata=None)
-    stack = read_sem_stack(tmp_path / "a.tif")
-    assert len(stack.frames) == 2
-    assert stack.notes[0].startswith("of its 3 pages, page 3 is left out")
-    assert "5 × 8 of uint16, not 20 × 32 of uint16" in stack.notes[0]
+    stack = open_sem_stack(tmp_path / "a.tif")
+    assert (stack.count, stack.pages) == (2, 3)
+    assert stack.notes["pages"].startswith("of its 3 pages, page 3 is left out")
+    assert "5 × 8 of uint16, not 20 × 32 of uint16" in stack.notes["pages"]
 
 
 def test_a_stack_that_was_cut_short_is_refused(tmp_path):
     """Wherever a stack ends too early, no frame is lost in silence."""
-    write_sem_image(tmp_path / "whole.tif", frames(dtype=np.uint8))
+    write_sem_stack(tmp_path / "whole.tif", frames(dtype=np.uint8), 3)
     content = (tmp_path / "whole.tif").read_bytes()
     for size in range(300, len(content) - 1, 97):
         (tmp_path / "torn.tif").write_bytes(content[:size])
         with pytest.raises(DataError, match=r"torn\.tif: cannot be read as an image"):
-            read_sem_stack(tmp_path / "torn.tif")
+            open_sem_stack(tmp_path / "torn.tif")
 
 
 def test_stacks_are_written(tmp_path):
     """A TIFF holds a stack with its pixels of two sizes; a PNG is refused one."""
-    write_sem_image(tmp_path / "a.tif", frames(4), 2.0, 3.0)
-    found = read_sem_stack(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found.frames, frames(4))
-    assert found.size[1:] == (2.0, 3.0)
-    with pytest.raises(DataError, match=r"in a TIFF \(N, H, W\) too; received \(4, 20, 32\)"):
-        write_sem_image(tmp_path / "a.png", frames(4))
+    size = PixelSize("x", 2.0, 3.0)
+    write_sem_stack(tmp_path / "a.tif", iter(frames(4)), 4, size)
+    np.testing.assert_array_equal(all_frames(tmp_path / "a.tif"), frames(4))
+    assert open_sem_stack(tmp_path / "a.tif").size[1:] == (2.0, 3.0)
+    with pytest.raises(DataError, match=r"a\.png: holds one picture; received 4 frames"):
+        write_sem_stack(tmp_path / "a.png", frames(4), 4)
+    with pytest.raises(DataError, match=r"pixels must be \(H, W\) .*received \(4, 20, 32\)"):
+        write_sem_image(tmp_path / "b.tif", frames(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_stays_zero(dtype, tmp_path):
+    """A stack that is written as it came looks the same in any viewer: no inversion."""
+    write_sem_stack(tmp_path / "a.tif", frames(2, dtype), 2, white_is_zero=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert [page.photometric for page in file.pages] == [0, 0]
+        stored = np.stack([page.asarray() for page in file.pages])
+    np.testing.assert_array_equal(stored, np.iinfo(dtype).max - frames(2, dtype))
+    np.testing.assert_array_equal(all_frames(tmp_path / "a.tif"), frames(2, dtype))
+    assert open_sem_stack(tmp_path / "a.tif").white_is_zero
 
 
 # -- Size of a pixel ---------------------------------------------------------------------------
@@ -204,11 +240,12 @@ def test_pixel_size_beside_the_picture(name, content, pixel_nm, said, tmp_path):
 
 def test_nothing_is_chosen_from_nothing():
     """Without a source there is no size; of several the first counts."""
-    assert choose_size([]) == (None, [])
+    assert choose_size([]) == (None, {})
     sizes = [PixelSize("one", 1.0), PixelSize("two", 1.005), PixelSize("three", 2.0)]
     chosen, notes = choose_size(sizes)
     assert chosen == sizes[0]
-    assert "1 nm, by one; but it is 2 nm by three. State pixel_nm" in notes[0]
+    assert "1 nm, by one; but it is 2 nm by three. State pixel_nm" in notes["sizes"]
+    assert choose_size(sizes[1:2])[1] == {"size": "a pixel is 1.005 nm, by two."}
 
 
 @needs_real
@@ -227,12 +264,15 @@ def test_real_files(name, columns, pixel_nm, y_nm):
     size, notes = choose_size(pixel_sizes(REAL / name, columns))
     assert size.x_nm == pytest.approx(pixel_nm, rel=1e-4)
     assert size.y_nm == (None if y_nm is None else pytest.approx(y_nm, rel=1e-4))
-    assert bool(notes) == (y_nm is not None and y_nm != pixel_nm)
+    assert ("not square" in notes) == (y_nm is not None and y_nm != pixel_nm)
+    assert "sizes" not in notes
+    assert notes["size"].endswith(f", by {size.source}.")
 
 
 @needs_real
 def test_real_preview():
     """The 16-bit page behind an Olympus preview is named, as is a stack of real numbers."""
-    assert "101 × 112 of uint16" in read_sem_stack(REAL / "olympus_SIS.tif").notes[0]
+    stack = open_sem_stack(REAL / "olympus_SIS.tif")
+    assert "101 × 112 of uint16" in stack.notes["pages"]
     with pytest.raises(DataError, match=r"expected pixels of 8 or 16 bits.*received float32"):
-        read_sem_stack(REAL / "test_loading_image_saved_with_imageJ_stack.tif")
+        open_sem_stack(REAL / "test_loading_image_saved_with_imageJ_stack.tif")

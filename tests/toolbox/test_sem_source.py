@@ -16,7 +16,7 @@ from toolbox.opencv import cv2
 from toolbox.registry import SOURCES
 from toolbox.tasks.sem.alignment import CACHE_NAME
 from toolbox.tasks.sem.frames import SEMFrames, pair_files
-from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image, write_sem_stack
 from toolbox.tasks.sem.source import SPLITS, SEMPatchDataset, SEMSource
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
@@ -384,6 +384,165 @@ def test_larger_high_pictures(tmp_path):
         assert np.abs(small - low).mean() < 2
     data = dataset((tmp_path / "low", tmp_path / "high"), scale=2, batch_size=3)
     assert [imgs.shape for imgs in data.batch(0)] == [(3, 24, 24, 1), (3, 48, 48, 1)]
+
+
+# -- Stacks ------------------------------------------------------------------------------------
+
+
+def stack_of(path, pages):
+    """Replace a picture by a stack of it and others; `pages` are what is added to the first."""
+    first = read_sem_image(path).pixels
+    frames = [first, *pages]
+    write_sem_stack(path, frames, len(frames))
+
+
+def stacked(folders, kinds=("low",)):
+    """Make stacks of the second and the fourth pair: three and two pages, each moved on its own."""
+    for kind, folder, sign in (("low", folders[0], 0), ("high", folders[1], -1)):
+        if kind in kinds:
+            for number, drifts in ((2, (1, 2)), (4, (3,))):
+                path = next(folder.glob(f"*_{number:03}.tif"))
+                moved = [cut(scene(number), sign * SHIFT[0], sign * SHIFT[1] + d) for d in drifts]
+                stack_of(path, moved)
+    return folders
+
+
+def test_every_page_is_a_frame(folders):
+    """Pages of a low stack get the high picture, each with its own shift; one note says so."""
+    frames = SEMFrames(*stacked(folders))
+    names = ["_001.tif", *(f"_002.tif#{n}" for n in (1, 2, 3)), "_003.tif", "_004.tif#1"]
+    assert [files.name for files in frames.files] == [*names, "_004.tif#2", "_005.tif"]
+    drifts = [0, 0, 1, 2, 0, 0, 3, 0]
+    found = [shift[:2] for shift in frames.shifts]
+    assert found == [pytest.approx((SHIFT[0], SHIFT[1] + d), abs=0.1) for d in drifts]
+    assert [note for note in frames.notes if "stack" in note] == frames.notes
+    assert (
+        "noisy_002.tif: is a stack; 2 of 10 files are, of 5 pages in all. Every page is a frame"
+        in (frames.notes[0])
+    )
+    rows = frames.report()
+    assert rows[3]["low_file"] == "noisy_002.tif#3"
+    assert {row["low_duplicate_of"] + row["high_duplicate_of"] for row in rows} == {""}
+    frame = frames.frame(3)
+    assert (frame.name, frame.label) == ("_002.tif#3", "noisy_002.tif#3")
+    assert np.abs(frame.low - frame.high).std() < 5
+    again = SEMFrames(*folders, in_memory=False)
+    assert (again.shifts, again.checksum) == (frames.shifts, frames.checksum)
+    assert all(same(again.crop(n), frames.crop(n)) for n in range(len(frames)))
+
+
+def test_pages_of_two_stacks_are_paired_by_number(folders):
+    """Where both drift alike, page 3 fits page 3 as page 1 fits page 1."""
+    frames = SEMFrames(*stacked(folders, ("low", "high")))
+    assert len(frames) == 8
+    assert [shift[:2] for shift in frames.shifts] == [pytest.approx(SHIFT, abs=0.1)] * 8
+    assert frames.report()[3]["high_file"] == "clean_002.tif#3"
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 2), (1, 2), (2, 5)])
+def test_unequal_stacks_are_refused(folders, low, high):
+    """One line with both numbers; the mean of either is accepted."""
+    for folder, count in zip(folders, (low, high), strict=True):
+        path = next(folder.glob("*_003.tif"))
+        stack_of(path, [cut(scene(3))] * (count - 1))
+    words = (
+        rf"noisy_003\.tif has {low} pages but .*clean_003\.tif has {high}; they must have as many"
+    )
+    with pytest.raises(DataError, match=words):
+        SEMFrames(*folders)
+    assert len(SEMFrames(*folders, stacks="mean")) == 5
+    with pytest.raises(ConfigError, match="stacks must be one of frames, mean; received 'sum'"):
+        SEMFrames(*folders, stacks="sum")
+
+
+def test_stacks_are_averaged_on_request(folders):
+    """The mean of the pages is one picture, and the note says so; shifts are measured anew."""
+    first = SEMFrames(*stacked(folders))
+    pages = [cut(scene(2), 0, d).astype(float) for d in (0, 1, 2)]
+    for in_memory in (True, False):
+        frames = SEMFrames(*folders, stacks="mean", in_memory=in_memory)
+        assert [files.name for files in frames.files] == [f"_{n:03}.tif" for n in range(1, 6)]
+        assert "The pages of each are averaged into one picture" in frames.notes[0]
+        rows, columns = frames.regions[1]
+        np.testing.assert_array_equal(
+            frames.crop(1).low, np.rint(np.mean(pages, axis=0))[rows, columns]
+        )
+        assert frames.shifts[1].dx == pytest.approx(SHIFT[1] + 1, abs=0.2)
+    assert SEMFrames(*folders).shifts == first.shifts
+
+
+def test_stacks_of_a_source(tmp_path):
+    """Shares deal whole files; a section may ask for the mean; copies in other splits are found."""
+    stacked(write_pairs(tmp_path / "train"))
+    source = SEMSource(str(tmp_path), shares=(3, 1, 1), patch_size=24)
+    assert [len(source.open(split)) for split in SPLITS] == [5, 2, 1]
+    assert sum("stack" in note for note in source.notes) == 2
+    assert [row["name"] for row in source.report()][5:7] == ["_004.tif#1", "_004.tif#2"]
+    mean = SEMSource(str(tmp_path), shares=(3, 1, 1), patch_size=24, stacks="mean")
+    assert [len(mean.open(split)) for split in SPLITS] == [3, 1, 1]
+    copy = shutil.copytree(tmp_path / "train", tmp_path / "validation")
+    leaky = SEMSource(str(tmp_path), patch_size=24)
+    leaky.open("train")
+    assert any("10 pictures of train are in validation too" in note for note in leaky.notes)
+    assert copy.is_dir()
+
+
+@pytest.mark.parametrize("factor", [1, 200])
+def test_white_may_be_zero_in_training(tmp_path, factor):
+    """Pairs stored with white as 0, one of them or both, are the pairs that they show."""
+    plain = write_pairs(tmp_path / "plain", 3, factor=factor)
+    white = write_pairs(tmp_path / "white", 3, factor=factor)
+    for path in (*white[0].iterdir(), next(white[1].iterdir())):
+        write_sem_stack(path, [read_sem_image(path).pixels], white_is_zero=True)
+        with tifffile.TiffFile(path) as file:
+            assert file.pages.first.photometric == 0
+    one, two = SEMFrames(*plain), SEMFrames(*white)
+    assert one.checksum == two.checksum
+    assert all(same(one.crop(n), two.crop(n)) for n in range(3))
+
+
+# -- What files say of their pixels ------------------------------------------------------------
+
+
+def tagged(folder, text, code=34118):
+    """Write the pictures of a folder again, with a tag of a maker."""
+    for path in folder.iterdir():
+        content = text.encode("cp1252")
+        extra = [(code, "B", len(content), content, True)]
+        tifffile.imwrite(path, read_sem_image(path).pixels, metadata=None, extratags=extra)
+
+
+def test_doubts_of_sizes_are_told_once(tmp_path):
+    """Ten files that contradict themselves give one line, in one split and in the next."""
+    width = "AP_WIDTH\r\nWidth = 0.12 \xb5m\r\n"
+    for split in ("train", "validation"):
+        for folder in write_pairs(tmp_path / split, first=1 if split == "train" else 6):
+            tagged(folder, f"0\r\n\r\nAP_PIXEL_SIZE\r\nPixel Size = 3 nm\r\n{width}")
+    source = SEMSource(str(tmp_path), patch_size=24)
+    for split in ("train", "validation"):
+        source.open(split)
+    assert source.pixel_nm == 1.5
+    assert len(source.notes) == 1
+    assert "noisy_001.tif and 9 more: a pixel is taken to be 1.5 nm, by AP_WIDTH" in source.notes[0]
+    assert "but it is 3 nm by AP_PIXEL_SIZE. State pixel_nm" in source.notes[0]
+    stated = SEMSource(str(tmp_path), patch_size=24, pixel_nm=1.5)
+    stated.open("train")
+    assert stated.notes == []
+
+
+def test_the_source_of_a_size_is_told(folders):
+    """A size that only one tag gives is no warning, but who gave it is said."""
+    root = folders[0].parent
+    for folder in folders:
+        tagged(folder, "[Scan]\r\nPixelWidth=2e-09\r\nPixelHeight=4e-09\r\n", 34682)
+    source = SEMSource(str(root), train_low_dir="low", train_high_dir="high", patch_size=24)
+    source.open("train")
+    size, square = source.notes
+    assert (
+        size == f"{folders[0] / 'noisy_001.tif'} and 9 more: a pixel is 2 nm, by PixelWidth of FEI."
+    )
+    assert square.startswith("WARNING: ")
+    assert "a pixel is 2 nm wide but 4 nm high, by PixelWidth of FEI" in square
 
 
 # -- Batches -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from networks import IMAGING, has_reach, small
+from networks import IMAGING, attends_in_windows, has_reach, small
 from networks import network as small_network
 
 from toolbox import pretrained
@@ -260,10 +260,33 @@ def test_windowed_networks_are_blended(name):
     assert np.sqrt(np.mean((tiled - whole) ** 2)) < 0.2 * np.sqrt(np.mean((whole - bicubic) ** 2))
 
 
-@pytest.mark.parametrize("self_ensemble", [False, True])
-@pytest.mark.parametrize(("window", "size"), [(8, (150, 171)), (6, (101, 133))])
+@pytest.mark.parametrize("name", [n for n in IMAGING if attends_in_windows(n)])
+def test_windows_in_tiles_equal_the_whole(name):
+    """With gaps, projected and enlarged, attention gives the numbers of one piece."""
+    model = resolver(name, "local_mean_3", bicubic_skip=True)
+    for lr, options in (
+        (sea_floor(78, 71), {"lr_consistency": "project"}),
+        (with_gaps(sea_floor(105, 98)), {}),
+    ):
+        parts = model.tiling(lr.shape[:2], 8, gaps=not options).rows()
+        assert len({part.window.start for part in parts}) > 1
+        check_tiles(model, lr, 8, **options)
+
+
+def test_windows_that_take_too_much_memory_are_blended(monkeypatch):
+    """Where tiles would be too large to be exact, they are faded inside their outermost pixels."""
+    monkeypatch.setattr("toolbox.inference.super_resolver._LAYER_BYTES", 2**16)
+    tiling = resolver("edgeformer", params={"window": 8}).tiling((500, 400), gaps=False)
+    assert tiling.blend
+    assert 0 < tiling.trim <= tiling.halo // 2
+    assert {part.window.start % 8 for part in tiling.rows()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("window", "size", "self_ensemble"), [(8, (150, 171), False), (6, (101, 133), True)]
+)
 def test_tiles_keep_the_windows_of_attention(window, size, self_ensemble):
-    """Tiles start at multiples of a window, from both ends, so that seams are hardly there.
+    """Tiles start at multiples of a window, from both ends, and give the numbers of one piece.
 
     With tiles that start anywhere the seams are higher than what the network adds.
     """
@@ -281,8 +304,8 @@ def test_tiles_keep_the_windows_of_attention(window, size, self_ensemble):
         assert not np.any(np.array(ends) % window)
     lr = sea_floor(*size)
     whole = model.enhancer(self_ensemble)(lr)
-    seams = model.predict(lr, tile=41, self_ensemble=self_ensemble) - whole
-    assert np.abs(seams).max() < 0.05 * (whole - lr).std()
+    assert (whole - lr).std() > 1000 * allowed(model, whole)
+    check_tiles(model, lr, 41, self_ensemble=self_ensemble)
 
 
 def test_patch_normalisers_keep_the_windows_of_attention():

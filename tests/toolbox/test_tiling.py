@@ -215,7 +215,7 @@ def test_blending_keeps_gaps():
     np.testing.assert_array_equal(blended, repeated(lr))
 
 
-@pytest.mark.parametrize("spoilt", [1, 3])
+@pytest.mark.parametrize("spoilt", [1, 3, 6])
 @pytest.mark.parametrize("shape", [(64, 64), (37, 90), (9, 41)])
 def test_trimmed_margins_count_nothing(shape, spoilt):
     """What is wrong in the outermost pixels of a window is not seen, but those of the map are."""

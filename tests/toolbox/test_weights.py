@@ -1,5 +1,7 @@
 """Weights files: written whole, read in the layouts of Keras 3 and Keras 2, refused clearly."""
 
+import contextlib
+import re
 import shutil
 from pathlib import Path
 
@@ -257,3 +259,32 @@ def test_keras2_layout_with_a_missing_group_is_refused(tmp_path):
         del stored[model.layers[1].name]
     with pytest.raises(WeightsError, match=r"weights\.h5"):
         load_weights(BUILDERS["espcn"](), path)
+
+
+@pytest.mark.parametrize("writer", [save_weights, write_keras2_layout])
+def test_damage_anywhere_is_one_line(writer, tmp_path):
+    """Bytes of the tree of groups overwritten, whatever h5py raises about it."""
+    path = tmp_path / "weights.h5"
+    writer(BUILDERS["espcn"](), path)
+    whole = path.read_bytes()
+    for place in [m.start() for m in re.finditer(b"SNOD|TREE|HEAP", whole)]:
+        path.write_bytes(whole[:place] + bytes(4) + whole[place + 4 :])
+        with contextlib.suppress(WeightsError):  # not every group is needed
+            load_weights(BUILDERS["espcn"](), path)
+    place = whole.index(b"TREE")
+    path.write_bytes(whole[:place] + bytes(4) + whole[place + 4 :])
+    with pytest.raises(WeightsError, match=r"weights\.h5") as caught:
+        load_weights(BUILDERS["espcn"](), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+    """Their results would be missing pixels everywhere."""
+    model = BUILDERS["espcn"]()
+    weights = model.get_weights()
+    weights[0].flat[3] = value
+    model.set_weights(weights)
+    save_weights(model, tmp_path / "weights.h5")
+    with pytest.raises(WeightsError, match=r"weights\.h5: layer .* not finite"):
+        load_weights(BUILDERS["espcn"](), tmp_path / "weights.h5")

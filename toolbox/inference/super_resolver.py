@@ -18,7 +18,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.inference.tiling import Tiling
 from toolbox.io.plausible import exact
 from toolbox.model.physical import physical_model
-from toolbox.model.reach import footprint
+from toolbox.model.reach import aligned_halo, footprint
 from toolbox.normalizer import Normalizer
 from toolbox.pretrained import FOLDER
 from toolbox.progress import progress
@@ -82,6 +82,7 @@ class SuperResolver:
         self._forward = [_compiled(member) for member in members]
         self._footprint = footprint(networks[0])
         self._multiple = int(networks[0].multiple)
+        self._aligned_halo = aligned_halo(networks[0]) if self._footprint.halo is None else None
 
     @property
     def is_pretrained(self) -> bool:
@@ -125,9 +126,11 @@ class SuperResolver:
         """
         look, values = self._look(project), 4 * self._footprint.values
         blend = self.reach is None
-        # Attention errs at the margin of a tile, where windows are cut, and little inside.
-        attends = blend and self._multiple > 1
-        halo = look * (2 if attends or (gaps and not blend) else 1)
+        halo, trim = look * (2 if gaps and not blend else 1), 0
+        aligned = self.normalizer.look(self._aligned_halo)
+        if aligned is not None:
+            # Beyond this margin attention gives the numbers of one piece.
+            halo = trim = aligned + (2 * _ROUNDS if project else 0) + (look if gaps else 0)
         if self.normalizer.patchwise:
             # Its mean is that of a training patch, so a window is as large as one.
             side = min(self.config.get("input_shape", (16, 16))[:2])
@@ -138,15 +141,15 @@ class SuperResolver:
             return Tiling(shape, self.scale, tile, halo, True, step)
         if tile is None:
             side = int(np.sqrt(_LAYER_BYTES / values))
-            tile = max(side - 2 * halo, halo, 32)
+            tile = max(side - 2 * halo, halo + trim, 32)
             if (tile + 2 * halo) ** 2 * values > _LIMIT * _LAYER_BYTES:
                 # A very deep network: what lies far away counts little, and memory more.
                 halo, blend = min(halo, max(_BLEND_HALO, side // 3)), True
+                trim = min(trim, halo // 2)
                 tile = max(side - 2 * halo, halo)
             # A row of tiles is in memory as a whole.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
-        trim = halo // 2 if attends else 0
         return Tiling(shape, self.scale, tile, halo, blend, self._multiple, trim)
 
     def enhancer(

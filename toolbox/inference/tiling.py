@@ -61,7 +61,7 @@ class Tiling:
         Windows start at multiples of so many pixels, from either end of the map: for a network
         that pools, with tile and halo multiples of it too.
     trim : int
-        Outermost pixels of a window that count nothing in a blend, fewer than the halo.
+        Outermost pixels of a window that count nothing in a blend, at most the halo.
     """
 
     shape: tuple[int, int]

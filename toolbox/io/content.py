@@ -26,7 +26,12 @@ class Content(NamedTuple):
 
 _KNOWN = (
     Content(rb"CDF[\x01\x02\x05]", "NetCDF", _RENAME, (".nc", ".grd")),
-    Content(rb"\x89HDF\r\n\x1a\n", "HDF5", _RENAME, (".nc", ".grd", ".bag")),
+    Content(
+        rb"\x89HDF\r\n\x1a\n",
+        "HDF5",
+        _RENAME,
+        (".nc", ".grd", ".bag", ".h5", ".hdf5", ".s102"),
+    ),
     Content(rb"(II[*+]\x00|MM\x00[*+])", "a TIFF", _RENAME, (".tif", ".tiff")),
     Content(rb"\x89PNG", "a PNG picture", _RENAME, (".png",)),
     Content(rb"\xff\xd8\xff", "a JPEG picture", _RENAME, (".jpg", ".jpeg")),

@@ -22,6 +22,7 @@ from toolbox.io.content import is_netcdf
 from toolbox.io.crs import plane_unit_name
 from toolbox.io.maps import (
     GRID_SUFFIXES,
+    S102_SUFFIXES,
     ArrayReader,
     MapReader,
     NetcdfReader,
@@ -53,9 +54,12 @@ def default_output_suffix(path: str | os.PathLike[str]) -> str:
     str
         The same suffix; ``.npy`` for ``.npz``; ``.tif`` for ``.bag`` if this GDAL writes no BAG,
         or if the file has no coordinate reference system, without which GDAL writes none;
-        of ``.asc`` and ``.grd``, which are read only, ``.nc`` for NetCDF of GMT, else ``.tif``.
+        of ``.asc`` and ``.grd``, which are read only, ``.nc`` for NetCDF of GMT, else ``.tif``;
+        ``.tif`` for S-102, which is read only too.
     """
     suffix = Path(path).suffix.lower()
+    if suffix in S102_SUFFIXES:
+        return ".tif"
     if suffix in GRID_SUFFIXES:
         return ".nc" if Path(path).is_file() and is_netcdf(path) else ".tif"
     if suffix == ".npz":

@@ -11,16 +11,22 @@ import functools
 import os
 import re
 import warnings
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from toolbox.errors import DataError, MissingLibraryError, did_you_mean, not_found
+from toolbox.errors import (
+    DataError,
+    MissingLibraryError,
+    ToolboxError,
+    did_you_mean,
+    not_found,
+)
+from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import plane_unit_m
@@ -44,9 +50,12 @@ Transform = tuple[float, float, float, float, float, float]
 SAMPLE_PREFIX = "sample:"
 IMAGE_KINDS = ("png", "jpg", "bmp")
 GRID_SUFFIXES = (".asc", ".grd")
+S102_SUFFIXES = (".h5", ".hdf5", ".s102")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
 _COUNTED_VALUES = 2**20
+#: Squares of larger values are infinite in float32.
+_LARGEST = 1e18
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -60,7 +69,8 @@ class MapReader(ABC):
         The file.
     kind : str
         ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
-        ``'netcdf'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or ``'bmp'``.
+        ``'netcdf'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
+        ``'bmp'``.
     shape : (int, int)
         Rows and columns.
     channels : int
@@ -128,6 +138,9 @@ class MapReader(ABC):
     notes: list[str] = dataclasses.field(default_factory=list)
     checks: list[str] = dataclasses.field(default_factory=list)
 
+    #: Whether a sign is doubted by the values even if it is declared.
+    _doubts_declared: ClassVar[bool] = False
+
     @property
     def georeferenced(self) -> bool:
         """Whether the file says where its pixels lie."""
@@ -156,9 +169,11 @@ class MapReader(ABC):
         Returns
         -------
         numpy.ndarray, shape (rows, columns, C), float32
-            Unpacked values in metres, heights positive up; NaN where missing.
+            Unpacked values in metres, heights positive up; NaN where missing, infinite, or so
+            large that squares are infinite in float32.
         """
         values = self._own_values(rows, columns)
+        values[np.abs(values) > _LARGEST] = np.nan
         if self.unit_m != 1.0:
             values *= np.float32(self.unit_m)
         return -values if self.positive == "down" else values
@@ -170,7 +185,8 @@ class MapReader(ABC):
         ]
         if any(step != 1 for _, _, step in bounds):
             raise ValueError(f"a window has no steps; received {rows}, {columns}")
-        with np.errstate(over="ignore"):  # nodata may be too large for float32
+        # What means missing may be too large for float32, and a NaN of any kind.
+        with np.errstate(over="ignore", invalid="ignore"):
             values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
         values = values.reshape(*values.shape[:2], self.channels)
         for mark in (self.missing, *self.fills):
@@ -201,13 +217,21 @@ class MapReader(ABC):
         """Find undeclared values that mean "missing", in the whole map."""
         if self.is_image:
             return
-        census = Census(self.unit_m)
+        census, huge = Census(self.unit_m), 0
         rows = max(1, _COUNTED_VALUES // self.shape[1])
         with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
             for first in range(0, self.shape[0], rows):
-                census.add(self._own_values(slice(first, first + rows), slice(None)))
+                values = self._own_values(slice(first, first + rows), slice(None))
+                census.add(values)
+                huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
         self.fills, notes = judge(census, str(self.path))
         self.checks += notes
+        huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
+        if huge > 0:
+            self.checks.append(
+                f"WARNING: {self.path}: {huge} pixels lie beyond ±{_LARGEST:g} and are taken as "
+                f"missing. Is the file damaged?"
+            )
 
     def close(self) -> None:  # noqa: B027, what is in memory has nothing to close
         """Close the file; the reader is of no use afterwards."""
@@ -260,8 +284,8 @@ class MapReader(ABC):
         return "up", "assumed, as the file does not say"
 
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
-        by_name = self.positive == "down" and not re.search("positive", self.positive_reason)
-        if by_name and _mostly_negative(self._sample()):
+        certain = re.search("positive", self.positive_reason) and not self._doubts_declared
+        if self.positive == "down" and not certain and _mostly_negative(self._sample()):
             self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
                 f"values are negative. If they are elevations declare positive up."
@@ -290,12 +314,12 @@ def open_map(
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either),
-        ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or ``sample:NAME.npz``
-        inside Matplotlib.
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
+        .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or
+        ``sample:NAME.npz`` inside Matplotlib.
     variable : str or int, optional
-        Variable of a NetCDF or npz file, or band number of a GeoTIFF; detected if there is only
-        one candidate.
+        Variable of a NetCDF or npz file, band number of a GeoTIFF, or ``uncertainty`` of S-102;
+        detected if there is only one candidate.
     nodata : float, optional
         Unpacked value that means "missing", besides the file's own, NaN and infinities.
     positive : {'up', 'down'}, optional
@@ -304,7 +328,7 @@ def open_map(
         Step of the axis that a NetCDF variable has besides rows and columns: its number from 1,
         or its date or value.
     group : str, optional
-        Group of a NetCDF file.
+        Group of a NetCDF file, or coverage of S-102.
 
     Returns
     -------
@@ -332,7 +356,7 @@ def open_map(
             f"Expected one of {', '.join(sorted(_OPENERS))}."
         )
     chosen = None if variable is None else str(variable)
-    if opener in (_open_netcdf, _open_grid):
+    if opener in (_open_netcdf, _open_grid, _open_s102):
         opener = functools.partial(opener, time=time, group=group)
     else:
         _refuse_steps(found, time, group)
@@ -369,7 +393,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
+def choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     """Return the variable asked for, or the only one there is.
 
     Raises
@@ -389,9 +413,19 @@ def _choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     )
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path, error: Exception) -> DataError:
+    """Return the error for pixels that cannot be read, though the file could be opened."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"{path}: pixels cannot be read, perhaps it is damaged ({first}).")
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what HDF5 says of coordinates and attributes that it cannot read into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise unreadable(path, "NetCDF", error) from None
 
 
 # -- Sign ----------------------------------------------------------------------------------------
@@ -477,7 +511,7 @@ class RasterioReader(MapReader):
         try:
             stored = self.dataset.read(bands, window=window, masked=not opaque)
         except RasterioIOError as error:
-            raise _damaged(self.path, error) from None
+            raise damaged(self.path, error) from None
         values = np.ma.filled(stored.astype(np.float64), np.nan)
         scales = [self.dataset.scales[band - 1] for band in bands]
         offsets = [self.dataset.offsets[band - 1] for band in bands]
@@ -629,6 +663,18 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
     return hints | {key: text for key, text in spoken.items() if text}
 
 
+# -- S-102 ---------------------------------------------------------------------------------------
+
+
+def _open_s102(
+    path: Path, variable: str | None, time: str | None = None, group: str | None = None
+) -> tuple[MapReader, dict[str, str]]:
+    from toolbox.io.s102 import open_s102  # built on this module
+
+    _refuse_steps(path, time, None)
+    return open_s102(path, variable, group)
+
+
 # -- NetCDF --------------------------------------------------------------------------------------
 
 
@@ -673,15 +719,17 @@ class NetcdfReader(MapReader):
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
             return self.array.isel(window).transpose(*self.dims).values
-        except OSError as error:
-            raise _damaged(self.path, error) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file raises anything, such as RuntimeError
+            raise damaged(self.path, error) from None
 
 
 def _open_netcdf(
     path: Path, variable: str | None, time: str | None = None, group: str | None = None
 ) -> tuple[MapReader, dict[str, str]]:
     dataset, notes = open_netcdf(path, group)
-    with _closing_on_error(dataset.close):
+    with _closing_on_error(dataset.close), _one_line(path):
         helpers = _helper_names(dataset)
         names = [name for name in stacks(dataset) if name not in helpers]
         names = [name for name in names if not in_degrees(dataset[name])] or names
@@ -689,7 +737,7 @@ def _open_netcdf(
             # Who asks for a time means a variable that has one; else one plane is the better guess.
             fitting = [n for n in names if bool(further_axes(dataset[n])) == (time is not None)]
             names = fitting or names
-        name = _choose_variable(path, names, variable)
+        name = choose_variable(path, names, variable)
         dataset, step = one_step(path, dataset, name, time)
         reader = _netcdf_reader(path, dataset, name)
         reader.notes += notes + step + _netcdf_notes(reader)
@@ -865,22 +913,20 @@ def _array_reader(
 
 
 def _open_npy(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a plain .npy array ({error}).") from None
-    return _array_reader(path, "npy", array, variable)
+    return _array_reader(path, "npy", mapped_array(path), variable)
 
 
 def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, str]]:
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [name for name in archive.files if archive[name].ndim == 2]
-            name = _choose_variable(path, names, variable)
+            name = choose_variable(path, names, variable)
             array = archive[name]
             delta_m = archive_spacing(archive)
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a plain .npz archive ({error}).") from None
+    except (ToolboxError, MemoryError):
+        raise
+    except Exception as error:  # a damaged archive raises anything, such as zlib's own error
+        raise damaged_archive(path, ".npz archive", error) from None
     reader, _ = _array_reader(path, "npz", array, variable)
     reader.delta_m = delta_m
     return reader, {"the array's name": name}
@@ -914,6 +960,7 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".asc": _open_rasterio,
     ".grd": _open_grid,
     ".nc": _open_netcdf,
+    **dict.fromkeys(S102_SUFFIXES, _open_s102),
     ".npy": _open_npy,
     ".npz": _open_npz,
     ".pkl": _open_pickle,

@@ -13,7 +13,7 @@ from toolbox.io.content import content_of, unreadable
 
 #: Names of axes that lie in the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
-_CHOOSE = "Choose one with --group, or in a settings file with 'group: ...'."
+CHOOSE_GROUP = "Choose one with --group, or in a settings file with 'group: ...'."
 
 
 def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
@@ -52,7 +52,8 @@ def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
     if len(holding) > 1:
         dataset.close()
         raise DataError(
-            f"{path}: holds its planes in the groups {', '.join(holding)}; received none. {_CHOOSE}"
+            f"{path}: holds its planes in the groups {', '.join(holding)}; received none. "
+            f"{CHOOSE_GROUP}"
         )
     return _group(path, dataset, names, holding[0]), [f"{path}: the group {holding[0]} is read."]
 
@@ -134,9 +135,26 @@ def _opened(path: Path, group: str | None = None) -> Any:
         ) from None
     options = {"decode_times": False, "decode_timedelta": False}
     try:
+        _visit(path)
         return xarray.open_dataset(path, **options, **({"group": group} if group else {}))
-    except (OSError, ValueError, TypeError) as error:  # the last one by SciPy
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises anything, such as KeyError
         raise unreadable(path, "NetCDF", error) from None
+
+
+def _visit(path: Path) -> None:
+    """Look once at everything in an HDF5 file.
+
+    What h5netcdf cannot read it throws away half made, and Python prints a traceback of that.
+    """
+    content = content_of(path)
+    if content is not None and content.what == "HDF5":
+        import h5py
+
+        with h5py.File(path, "r") as stored:
+            stored.attrs.get("_nc3_strict")  # the first that h5netcdf asks for
+            stored.visit(lambda name: None)
 
 
 # -- Groups --------------------------------------------------------------------------------------

@@ -27,7 +27,14 @@ from toolbox.io.picture_exif import (
     read_tags,
     sound_dpi,
 )
-from toolbox.io.picture_tiff import TIFF_HEADS, deep_samples, is_deep, note_left_out
+from toolbox.io.picture_tiff import (
+    TIFF_HEADS,
+    check_deflated,
+    deep_samples,
+    doubts_noted,
+    is_deep,
+    note_left_out,
+)
 from toolbox.io.picture_writers import check_picture, picture_suffix, write_picture
 
 __all__ = [
@@ -194,7 +201,7 @@ def _tags(image: Image.Image) -> Image.Exif:
 
 def _read_tiff(path: Path, largest: int) -> Picture:
     notes: list[str] = []
-    with path.open("rb") as stream, tifffile.TiffFile(stream) as file:
+    with doubts_noted(notes), path.open("rb") as stream, tifffile.TiffFile(stream) as file:
         page = file.pages.first
         _check_size(path, (page.imagewidth, page.imagelength), largest)
         _note_frames(len(file.pages), "page", notes)
@@ -202,6 +209,7 @@ def _read_tiff(path: Path, largest: int) -> Picture:
         icc = page.tags.valueof(34675)
         if is_deep(path, page):
             return _picture(*deep_samples(path, page, notes), icc, exif, None, notes)
+        check_deflated(page)
     with _opened(path) as image:
         with quiet_pillow():
             image.load()
@@ -267,6 +275,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _check_size(path: Path, size: tuple[int, int], largest: int) -> None:
     width, height = size
+    if width < 1 or height < 1:
+        raise DataError(f"{path}: says that it has {width} x {height} pixels. Is it damaged?")
     if width * height > largest:
         raise DataError(
             f"{path}: has {width} x {height} = {width * height} pixels; at most {largest} are "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import warnings
@@ -10,6 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from PIL import ExifTags, Image
+
+# Without a handler Python would print what Pillow logs besides the error that it raises.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TAG = ExifTags.Base
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import re
 import struct
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +24,7 @@ TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _UNTYPED = 1, 4
+_DEFLATED = (8, 32946)
 _UNSPECIFIED, _MULTIPLIED, _UNMULTIPLIED = 0, 1, 2
 _CLASSIC_BYTES = 4_000_000_000
 _DEFLATE_LEVEL = 4
@@ -32,6 +36,54 @@ _Entry = tuple[int, bytes]
 
 # Without a handler Python would print what tifffile logs besides the error that it raises.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+_ONE_NOTE = "a TIFF library doubts the file, perhaps it is damaged: {}"
+
+
+class _Doubts(logging.Handler):
+    """Keeps what tifffile logs in the thread that made this."""
+
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._notes, self._thread = notes, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note the first doubt."""
+        if record.thread == self._thread and not self._notes:
+            words = record.getMessage().splitlines()[0]
+            inner = re.search(r"Error\(['\"](.*)['\"]\)", words)
+            self._notes.append(_ONE_NOTE.format(inner[1] if inner else words))
+
+
+@contextlib.contextmanager
+def doubts_noted(notes: list[str]) -> Iterator[None]:
+    """Add a note if tifffile doubts a file that is read within this block.
+
+    It reads on, without the tag that it could not read, e.g. as if nothing were compressed.
+    """
+    own: list[str] = []
+    doubts, logger = _Doubts(own), logging.getLogger("tifffile")
+    logger.addHandler(doubts)
+    try:
+        yield
+    finally:
+        logger.removeHandler(doubts)
+        notes += own
+
+
+def check_deflated(page: tifffile.TiffPage) -> None:
+    """Hold that a page compressed by Deflate agrees with its checksums, which libtiff leaves out.
+
+    Raises
+    ------
+    zlib.error
+        If it does not.
+    """
+    if page.compression not in _DEFLATED:
+        return
+    handle = page.parent.filehandle
+    for content, *_ in handle.read_segments(page.dataoffsets, page.databytecounts, lock=None):
+        if isinstance(content, bytes):
+            zlib.decompress(content)
 
 
 def is_deep(path: Path, page: tifffile.TiffPage) -> bool:

@@ -1,4 +1,4 @@
-"""Whole maps in: GeoTIFF, BAG, NetCDF, grids, .npy, .npz and .pkl become metres with NaN gaps.
+"""Whole maps in, as metres with NaN gaps: GeoTIFF, BAG, S-102, NetCDF, grids and arrays.
 
 The files are read by :mod:`toolbox.io.maps`.
 """
@@ -70,18 +70,21 @@ def read_raster(
     Parameters
     ----------
     fname : path-like
-        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.npy .npz
-        .pkl`` (NumPy), or ``sample:NAME.npz`` for an elevation model that ships inside Matplotlib.
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
+        .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), or ``sample:NAME.npz`` for an elevation
+        model that ships inside Matplotlib.
     variable : str or int, optional
         Variable of a NetCDF or npz file, detected if there is only one candidate, or band number
-        of a GeoTIFF or BAG, by default 1. Files that hold one array have none to choose.
+        of a GeoTIFF or BAG, by default 1, or ``uncertainty`` of S-102. Files that
+        hold one array have none to choose.
     nodata : float, optional
         Value that means "missing", besides the file's own and NaN.
     positive : {'up', 'down'}
         Whether the file counts heights (elevation) or depths upwards from zero. If the file
         declares the other, `positive` holds and the notes say so.
     time, group : str, optional
-        Step of a further axis, and group, of a NetCDF file; see `toolbox.io.maps.open_map`.
+        Step of a further axis, and group, of a NetCDF file; coverage of S-102; see
+        `toolbox.io.maps.open_map`.
 
     Returns
     -------

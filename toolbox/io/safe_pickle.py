@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import pickle
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.nesting import expanded_size
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -44,7 +46,9 @@ class _ForbiddenError(Exception):
     """The pickle names something that is not a plain array."""
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python: that in C reserves memory by numbers in the file."""
+
     allowed = _numpy_reconstructors()
 
     def find_class(self, module: str, name: str) -> Any:
@@ -82,17 +86,17 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
             f"{path}: expected a pickle of plain NumPy arrays; received {error}, which is never "
             f"executed. Save the array itself with pickle.dump(array, file)."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-    ) as error:
+    except OSError:
+        raise
+    except MemoryError:
         raise DataError(
-            f"{path}: not a readable pickle, perhaps damaged ({type(error).__name__}: {error})."
+            f"{path}: asks for more memory than there is. It is too large for this machine, or "
+            f"damaged."
+        ) from None
+    except Exception as error:  # a damaged pickle raises anything, such as OverflowError
+        words = " ".join(str(error).split())
+        raise DataError(
+            f"{path}: not a readable pickle, perhaps damaged ({type(error).__name__}: {words})."
         ) from None
     return _as_array(content, path)
 
@@ -105,10 +109,13 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
     if not isinstance(content, (np.ndarray, list, tuple)):
         raise DataError(f"{path}: expected an array of numbers; received {type(content).__name__}.")
     try:
+        # Everything in an honest pickle took a byte at least.
+        if expanded_size(content) > Path(path).stat().st_size:
+            raise ValueError("a list that holds itself, or the same list over and over")
         array = np.asarray(content)
         if array.dtype == object:
             array = np.stack([np.asarray(item) for item in array])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise DataError(
             f"{path}: expected images of one size; received arrays of several."
         ) from None

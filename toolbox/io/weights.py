@@ -92,14 +92,23 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
             root = stored.get("model_weights", stored)
             legacy = "layer_names" in root.attrs
             found = _legacy_rows(root) if legacy else _keras3_rows(model, stored)
-    except (OSError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable HDF5 file ({error}).") from None
+    except Exception as error:  # a damaged file raises anything, such as RuntimeError
+        words = " ".join(str(error).split())
+        raise WeightsError(f"{path}: not a readable HDF5 file ({words}).") from None
     _compare(_model_rows(model), found, path)
     try:
         _load(model, path, ".h5" if legacy else ".weights.h5")
-    except (ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+    except MemoryError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: does not fit {type(model).__name__} ({first}).") from None
+    for layer in _layers(model):
+        if not all(np.isfinite(values).all() for values in layer.get_weights()):
+            raise WeightsError(
+                f"{path}: layer {layer.name} holds numbers that are not finite. The file is "
+                f"damaged, or its training went astray; use another, such as weights_best.h5."
+            )
 
 
 def _load(model: keras.Model, path: str | os.PathLike[str], ending: str) -> None:

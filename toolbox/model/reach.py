@@ -77,13 +77,38 @@ def footprint(network: keras.Model) -> Footprint:
     -------
     Footprint
     """
+    return _footprint(network, aligned=False)
+
+
+def aligned_halo(network: keras.Model) -> int | None:
+    """Return how far a network looks in tiles that start at multiples of the windows in it.
+
+    Then attention has the windows of the whole image, and a pixel sees the rest of its window at
+    most: the halo is bounded by the number of layers, as that of convolutions is.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As of `footprint`.
+
+    Returns
+    -------
+    int or None
+        As `Footprint.halo`.
+    """
+    return _footprint(network, aligned=True).halo
+
+
+def _footprint(network: keras.Model, aligned: bool) -> Footprint:
     known: dict[int, Reach | None] = {id(x): Reach(0.0, 1) for x in network.inputs}
     sizes: list[int] = [1]
-    end = _reach(network.outputs[0], known, sizes)
+    end = _reach(network.outputs[0], known, sizes, aligned)
     return Footprint(None if end is None else math.ceil(end.pixels), max(sizes))
 
 
-def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Reach | None:
+def _reach(
+    tensor: Any, known: dict[int, Reach | None], sizes: list[int], aligned: bool
+) -> Reach | None:
     """Follow the layers back from a tensor; each is visited once."""
     pending = [tensor]
     while pending:
@@ -98,7 +123,7 @@ def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Rea
             pending.extend(missing)
             continue
         sources = [known[id(x)] for x in node.input_tensors]
-        known[id(current)] = end = _after(history.operation, sources, sizes)
+        known[id(current)] = end = _after(history.operation, sources, sizes, aligned)
         # Behind a layer that is not known here nothing is known but the channels.
         density = end.density if end else 1
         sizes.append(math.ceil(int(current.shape[-1] or 1) * density**2))
@@ -108,7 +133,9 @@ def _reach(tensor: Any, known: dict[int, Reach | None], sizes: list[int]) -> Rea
     return known[id(tensor)]
 
 
-def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach | None:
+def _after(
+    layer: Any, sources: list[Reach | None], sizes: list[int], aligned: bool
+) -> Reach | None:
     """Return what the result of a layer depends on, None if that is not known."""
     if any(source is None for source in sources):
         return None
@@ -118,7 +145,7 @@ def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach |
     )
     if isinstance(layer, keras.Model):
         known: dict[int, Reach | None] = {id(x): before for x in layer.inputs}
-        return _reach(layer.outputs[0], known, sizes)
+        return _reach(layer.outputs[0], known, sizes, aligned)
     if isinstance(layer, _POINTWISE):
         return before
     if isinstance(layer, layers.Conv2DTranspose):
@@ -144,4 +171,9 @@ def _after(layer: Any, sources: list[Reach | None], sizes: list[int]) -> Reach |
     if isinstance(layer, Resize) and not layer.margin:
         margin = len(phase_taps(layer.scale, layer.method)) // 2
         return Reach(before.pixels + margin / before.density, before.density * layer.scale)
+    if aligned and isinstance(layer, WindowAttention) and before.density == 1:
+        return Reach(before.pixels + layer.window - 1, 1)
+    if aligned and isinstance(layer, layers.LayerNormalization):
+        over_channels = layer.axis in (-1, [-1], (-1,))
+        return before if over_channels else None
     return None

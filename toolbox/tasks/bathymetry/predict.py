@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ class Figures:
         self.high = max(self.high, float(np.fmax.reduce(sr, axis=None)))
         if outside is not None:
             self.outside += int((outside[::scale, ::scale] == 1).sum())
+
+
+@contextlib.contextmanager
+def _removed_on(error: type[Exception], work: WorkFile) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        work.remove()
+        raise
 
 
 def _channels(count: int) -> str:
@@ -228,7 +237,8 @@ class MapPredictor:
             work.append(strip, dataclasses.asdict(figures))
 
         # A strip is measured and written while the network is at work on the next.
-        with bar, ThreadPoolExecutor(1) as writer:
+        # Of a damaged file nothing is kept: going on would end there again.
+        with _removed_on(DataError, work), bar, ThreadPoolExecutor(1) as writer:
             pending, first = None, work.rows // resolver.scale
             for strip in tiling.strips(reader.read, enhance, work.pieces, bar.update):
                 rows = slice(first, first + len(strip) // resolver.scale)

@@ -24,11 +24,13 @@ class MapOptions(Settings):
     hillshade: bool = Field(False, description="write a shaded relief RESULT_hillshade.png")
     cog: bool = Field(False, description="write a cloud-optimised GeoTIFF: tiles and overviews")
     dtype: DTypes | None = Field(None, description="type of the values; default that of the input")
-    variable: Variable = Field(None, description="variable of a NetCDF file, band of a GeoTIFF")
+    variable: Variable = Field(
+        None, description="variable of a NetCDF or S-102 file, band of a GeoTIFF"
+    )
     time: Step = Field(
         None, description="step of a further axis of a NetCDF file: number from 1, or its date"
     )
-    group: str | None = Field(None, description="group of a NetCDF file")
+    group: str | None = Field(None, description="group of a NetCDF file, coverage of S-102")
     nodata: Float | None = Field(None, description="a further value that means missing")
     positive: Literal["up", "down"] | None = Field(
         None, description="whether the file counts heights (up) or depths (down); default detected"

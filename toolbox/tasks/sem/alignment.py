@@ -69,11 +69,35 @@ class PairFiles(NamedTuple):
         What the names of the two files have in common, their last characters.
     low, high : pathlib.Path
         The files.
+    low_page, high_page : int or None
+        Which frames of them, from 0; None for the only one, or the mean of all.
     """
 
     name: str
     low: Path
     high: Path
+    low_page: int | None = None
+    high_page: int | None = None
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """The two files."""
+        return self.low, self.high
+
+    @property
+    def pages(self) -> tuple[int | None, int | None]:
+        """The frames of the two files."""
+        return self.low_page, self.high_page
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Names of the two pictures, as `page_label`."""
+        return page_label(self.low.name, self.low_page), page_label(self.high.name, self.high_page)
+
+
+def page_label(name: str, page: int | None) -> str:
+    """Return the name of a file, for a page of it with its number from 1: ``a.tif#3``."""
+    return name if page is None else f"{name}#{page + 1}"
 
 
 class AlignedPair(NamedTuple):
@@ -325,12 +349,15 @@ class ShiftCache:
 
     def _key(self, files: PairFiles) -> str:
         # Two folders up, as the names in train/low and validation/low may be the same.
-        low, high = ("/".join(path.parts[-3:]) for path in (files.low, files.high))
+        low, high = (
+            page_label("/".join(path.parts[-3:]), page)
+            for path, page in zip(files.paths, files.pages, strict=True)
+        )
         return f"{low} | {high} | {self._settings}"
 
 
 def _stamp(files: PairFiles) -> list[int]:
-    found = [path.stat() for path in (files.low, files.high)]
+    found = [path.stat() for path in files.paths]
     return [number for stat in found for number in (stat.st_size, stat.st_mtime_ns)]
 
 
@@ -382,7 +409,9 @@ def file_digest(path: str | os.PathLike[str]) -> bytes:
     return hashlib.sha256(Path(path).read_bytes()).digest()
 
 
-def check_file(path: str | os.PathLike[str], pixels: np.ndarray) -> FileCheck:
+def check_file(
+    path: str | os.PathLike[str], pixels: np.ndarray, digest: bytes | None = None
+) -> FileCheck:
     """Check the file of a picture.
 
     Parameters
@@ -391,11 +420,13 @@ def check_file(path: str | os.PathLike[str], pixels: np.ndarray) -> FileCheck:
         The file.
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
         Its counts, as they were read.
+    digest : bytes, optional
+        `file_digest` of it, if that is known.
     """
     bar = data_bar_rows(pixels)
     picture = pixels[: len(pixels) - bar]
     ends = (picture == 0) | (picture == np.iinfo(picture.dtype).max)
-    return FileCheck(file_digest(path), float(ends.mean()), bar)
+    return FileCheck(digest or file_digest(path), float(ends.mean()), bar)
 
 
 def alignment_report(
@@ -413,21 +444,23 @@ def alignment_report(
     Returns
     -------
     list of dict
-        Per pair ``name``, ``low_file``, ``high_file``, ``dy_px``, ``dx_px``, ``rms_before``,
-        ``rms_after``, ``aligned``, and for low and high each ``*_duplicate_of`` (another file of
-        that folder with the same bytes, or ''), ``*_saturated`` (share of pixels at either end of
-        the range, without the data bar) and ``*_data_bar_px``.
+        Per pair ``name``, ``low_file``, ``high_file`` (as `page_label`), ``dy_px``, ``dx_px``,
+        ``rms_before``, ``rms_after``, ``aligned``, and for low and high each ``*_duplicate_of``
+        (another file of that folder with the same bytes, or ''), ``*_saturated`` (share of pixels
+        at either end of the range, without the data bar) and ``*_data_bar_px``.
     """
-    seen: dict[str, dict[bytes, str]] = {"low": {}, "high": {}}
+    seen: dict[tuple[str, bytes, int | None], str] = {}
     rows = []
     for number, (files, shift) in enumerate(progress(pairs, "checking pairs", delay=2)):
-        row = {"name": files.name, "low_file": files.low.name, "high_file": files.high.name}
+        low, high = files.labels
+        row = {"name": files.name, "low_file": low, "high_file": high}
         row |= {"dy_px": shift.dy, "dx_px": shift.dx, "rms_before": shift.rms_before}
         row |= {"rms_after": shift.rms_after, "aligned": shift.aligned}
         found = checks[number] if checks is not None else _checks(files)
-        for kind, path, check in zip(("low", "high"), files[1:], found, strict=True):
-            first = seen[kind].setdefault(check.digest, path.name)
-            row[f"{kind}_duplicate_of"] = "" if first == path.name else first
+        both = zip(("low", "high"), files.labels, files.pages, found, strict=True)
+        for kind, label, page, check in both:
+            first = seen.setdefault((kind, check.digest, page), label)
+            row[f"{kind}_duplicate_of"] = "" if first == label else first
             row[f"{kind}_saturated"] = check.saturated
             row[f"{kind}_data_bar_px"] = check.data_bar_px
         rows.append(row)
@@ -435,5 +468,8 @@ def alignment_report(
 
 
 def _checks(files: PairFiles) -> tuple[FileCheck, FileCheck]:
-    low, high = (check_file(path, read_sem_image(path).pixels) for path in files[1:])
+    low, high = (
+        check_file(path, read_sem_image(path, page).pixels)
+        for path, page in zip(files.paths, files.pages, strict=True)
+    )
     return low, high

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import statistics
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -29,20 +30,36 @@ from toolbox.tasks.sem.alignment import (
     apply_shift,
     check_file,
     estimate_shift,
+    file_digest,
+    page_label,
     valid_region,
 )
-from toolbox.tasks.sem.sem_image import SUFFIXES, SEMImage, read_sem_image
+from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
+from toolbox.tasks.sem.sem_image import (
+    SUFFIXES,
+    SEMImage,
+    SEMStack,
+    note_line,
+    open_sem_stack,
+    read_sem_image,
+)
 
 Align = Literal["high", "low", "none"]
+Stacks = Literal["frames", "mean"]
 #: Pixels beyond a crop that are moved with it: there the spline has forgotten the cut (0.27^16).
 _MARGIN = 16
 #: Crops that are kept when they are read on demand.
 _REMEMBERED = 32
 _NAMED = 5
+_KINDS = ("low", "high")
+#: What becomes of the pages of stacks.
+_DONE: dict[str, str] = {
+    "frames": "Every page is a frame, paired with the high picture or its page of that number; "
+    "sem.stacks: mean would average them.",
+    "mean": "The pages of each are averaged into one picture (sem.stacks: mean).",
+}
 #: Share of clipped pixels from which a high picture is worth a note.
 _SATURATED = 0.01
-#: Sizes of pixels that differ by less are the same: they are rounded in the tags.
-PIXEL_TOLERANCE = 0.01
 
 
 def pair_files(
@@ -139,6 +156,42 @@ def _refuse_single(
             )
 
 
+def pairs_of_pages(files: PairFiles, low: SEMStack, high: SEMStack) -> list[PairFiles]:
+    """Pair every frame of a low file with the high picture, or with the frame of its number.
+
+    Parameters
+    ----------
+    files : PairFiles
+        The two files.
+    low, high : SEMStack
+        They, opened.
+
+    Returns
+    -------
+    list of PairFiles
+        One pair if both have one frame; else one a frame, with names such as ``_001.tif#3``.
+
+    Raises
+    ------
+    DataError
+        If the high file has another number of frames than the low one, and more than one.
+    """
+    if high.count not in (1, low.count):
+        raise DataError(
+            f"{files.low} has {low.count} pages but {files.high} has {high.count}; they must have "
+            f"as many, or the high one 1. Mend the files, or average their pages with sem.stacks: "
+            f"mean."
+        )
+    if low.count == 1:
+        return [files]
+    return [
+        PairFiles(
+            page_label(files.name, page), *files.paths, page, page if high.count > 1 else None
+        )
+        for page in range(low.count)
+    ]
+
+
 def some_names(names: Sequence[str]) -> str:
     """Return the first names of many, and how many there are more."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -152,9 +205,11 @@ class SEMFrame:
     Attributes
     ----------
     name : str
-        Last characters of the two file names.
+        Last characters of the two file names, in a stack with the page, such as ``_001.tif#3``.
     path : pathlib.Path
         File of the low picture.
+    label : str
+        Its name, with the page too.
     low : numpy.ndarray, shape (h, w), float32
         Counts.
     high : numpy.ndarray, shape (h * scale, w * scale), float32
@@ -168,10 +223,19 @@ class SEMFrame:
 
     name: str
     path: Path
+    label: str
     low: np.ndarray
     high: np.ndarray
     valid: Region
     offset_px: tuple[float, float]
+
+
+class _Opened(NamedTuple):
+    """What notes need of a `SEMStack`, without its pixels."""
+
+    path: Path
+    frames: int
+    notes: Mapping[str, str]
 
 
 class Crop(NamedTuple):
@@ -206,11 +270,19 @@ class SEMFrames:
         Keep the crops, rather than read them again on demand.
     cache_dir : path-like, optional
         Where the shifts are remembered; default `high_dir`.
+    stacks : {'frames', 'mean'}
+        What pages of a file are: pictures, see `pairs_of_pages`, or to be averaged into one.
+    untold : collection of str
+        Kinds and texts of `SEMStack.notes` that are not to be noted.
 
     Attributes
     ----------
     files : list of PairFiles
-        The pairs.
+        The pairs, one a frame.
+    told : list of str
+        Texts of `SEMStack.notes` that were noted.
+    size_note : str or None
+        Who says what size a pixel has, where that is neither certain nor in doubt.
     shifts : list of Shift
         What is applied to the moved picture, low pixels.
     regions : list of (slice, slice)
@@ -250,11 +322,16 @@ class SEMFrames:
         in_memory: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
         pairs: Collection[str] | None = None,
+        stacks: Stacks = "frames",
+        untold: Collection[str] = (),
     ) -> None:
-        if align not in get_args(Align):
-            raise ConfigError(
-                f"align must be one of {', '.join(get_args(Align))}; received {align!r}. Mend it."
-            )
+        for name, value, kinds in (("align", align, Align), ("stacks", stacks, Stacks)):
+            if value not in get_args(kinds):
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(get_args(kinds))}; received {value!r}. "
+                    f"Mend it."
+                )
+        self.stacks = stacks
         self.files = pair_files(low_dir, high_dir, file_prefix, suffix_len, pairs)
         self.scale, self.align, self.max_shift = int(scale), align, float(max_shift)
         self.notes: list[str] = []
@@ -262,7 +339,9 @@ class SEMFrames:
         self._sizes: list[tuple[Path, float]] = []
         self.checks: list[tuple[FileCheck, FileCheck]] = []
         self.checksum = 0
-        self._read_all(keep=in_memory)
+        opened = self._read_all(keep=in_memory)
+        self._note_pages(opened)
+        self.told = self._note_files(opened, untold)
         height = self._found_bar() if data_bar_height == "auto" else data_bar_height
         self.data_bar_height = self._checked_bar(int(height))
         self.pixel_nm = self._common_pixel_nm()
@@ -305,11 +384,12 @@ class SEMFrames:
     def frame(self, number: int) -> SEMFrame:
         """Return a frame for measurements."""
         crop, (rows, columns) = self.crop(number), self.regions[number]
-        shift = self.shifts[number]
+        files, shift = self.files[number], self.shifts[number]
         dy, dx = (shift.dy, shift.dx) if self.align == "low" else (0.0, 0.0)
         return SEMFrame(
-            self.files[number].name,
-            self.files[number].low,
+            files.name,
+            files.low,
+            files.labels[0],
             np.asarray(crop.low, np.float32),
             np.asarray(crop.high, np.float32),
             (rows, columns),
@@ -323,22 +403,37 @@ class SEMFrames:
 
     # -- Reading ---------------------------------------------------------------------------------
 
-    def _read_all(self, keep: bool) -> None:
+    def _read_all(self, keep: bool) -> list[_Opened]:
+        """Read every frame once; return the files as they were opened, low and high in turn."""
         first: list[tuple[Path, SEMImage]] = []
+        opened: list[_Opened] = []
+        found: list[PairFiles] = []
         for files in progress(self.files, "reading pairs", delay=2):
-            images = [read_sem_image(path) for path in (files.low, files.high)]
-            first = first or list(zip(files[1:], images, strict=True))
-            self._check_pair(files, images)
-            for path, image, (other, reference) in zip(files[1:], images, first, strict=True):
-                _check_same(path, image, other, reference)
-            self._observe(files, images)
-            self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
+            stacks = [open_sem_stack(path) for path in files.paths]
+            digests = [file_digest(path) for path in files.paths]
+            # A high picture that many pages share is decoded once.
+            readers = [functools.lru_cache(1)(stack.image) for stack in stacks]
+            pages = pairs_of_pages(files, *stacks) if self.stacks == "frames" else [files]
+            for pair in pages:
+                images = [read(page) for read, page in zip(readers, pair.pages, strict=True)]
+                first = first or list(zip(files.paths, images, strict=True))
+                self._check_pair(files, images)
+                for path, image, other in zip(files.paths, images, first, strict=True):
+                    _check_same(path, image, *other)
+                self._observe(files, images, digests)
+                self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
+            opened += [_Opened(stack.path, stack.count, stack.notes) for stack in stacks]
+            found += pages
+        self.files = found
         self.bits = first[0][1].bits
         self._shape = first[0][1].pixels.shape
+        return opened
 
-    def _observe(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
+    def _observe(
+        self, files: PairFiles, images: Sequence[SEMImage], digests: Sequence[bytes]
+    ) -> None:
         """Note down what is needed of a pair besides its pixels."""
-        for path, image in zip(files[1:], images, strict=True):
+        for path, image in zip(files.paths, images, strict=True):
             self.checksum = zlib.crc32(image.pixels.data, self.checksum)
             if image.was_colour and not self.notes:
                 self.notes.append(
@@ -348,9 +443,36 @@ class SEMFrames:
                 fine = image.pixel_nm / (self.scale if path is files.low else 1)
                 self._sizes.append((path, fine))
         low, high = (
-            check_file(path, image.pixels) for path, image in zip(files[1:], images, strict=True)
+            check_file(path, image.pixels, digest)
+            for path, image, digest in zip(files.paths, images, digests, strict=True)
         )
         self.checks.append((low, high))
+
+    def _note_pages(self, opened: Sequence[_Opened]) -> None:
+        """Say what became of the pages of stacks."""
+        several = [file for file in opened if file.frames > 1]
+        if several:
+            total = sum(file.frames for file in several)
+            self.notes.append(
+                f"{several[0].path}: is a stack; {len(several)} of {len(opened)} files are, of "
+                f"{total} pages in all. {_DONE[self.stacks]}"
+            )
+
+    def _note_files(self, opened: Sequence[_Opened], untold: Collection[str]) -> list[str]:
+        """Say once what several files have in common; return what was said, without the files."""
+        kinds: dict[str, list[_Opened]] = {}
+        for file in opened:
+            for kind, text in file.notes.items():
+                if kind not in untold and text not in untold:
+                    kinds.setdefault(kind, []).append(file)
+        texts = {kind: files[0].notes[kind] for kind, files in kinds.items()}
+        lines = {
+            kind: note_line([file.path for file in kinds[kind]], kind, text)
+            for kind, text in texts.items()
+        }
+        self.size_note = lines.pop("size", None)
+        self.notes += lines.values()
+        return list(texts.values())
 
     def _check_pair(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
         low, high = images
@@ -371,7 +493,7 @@ class SEMFrames:
         )
         high = math.ceil(fine / self.scale)
         if abs(low - high) > 1:
-            folders = [path.parent for path in self.files[0][1:]]
+            folders = [path.parent for path in self.files[0].paths]
             raise ConfigError(
                 f"data_bar_height must be a number of rows where auto finds two: {low} in "
                 f"{folders[0]}, {high} in {folders[1]}; received 'auto'. Write the number."
@@ -405,7 +527,10 @@ class SEMFrames:
         pixels = self._pixels[number] if self._pixels else None
         if pixels is None:
             files = self.files[number]
-            low, high = (read_sem_image(path).pixels for path in (files.low, files.high))
+            low, high = (
+                read_sem_image(path, page).pixels
+                for path, page in zip(files.paths, files.pages, strict=True)
+            )
             pixels = Crop(low, high)
         rows = self._shape[0] - self.data_bar_height
         return Crop(pixels.low[:rows], pixels.high[: rows * self.scale])
@@ -420,6 +545,8 @@ class SEMFrames:
             "scale": self.scale,
             "max_shift": self.max_shift,
             "data_bar_height": self.data_bar_height,
+            # Nothing is said of frames, so that older caches count.
+            **({"stacks": self.stacks} if self.stacks != "frames" else {}),
         }
         cache = ShiftCache(cache_dir, settings)
         shifts = []
@@ -455,18 +582,20 @@ class SEMFrames:
 
     def _note_odd(self) -> None:
         """Name copies within a folder, and high pictures that are clipped."""
-        rows = self.report()
-        for kind, folder in (("low", self.files[0].low), ("high", self.files[0].high)):
-            copies = [row[f"{kind}_file"] for row in rows if row[f"{kind}_duplicate_of"]]
+        # By name, as the pages of a low stack may share a high picture.
+        both = {kind: {row[f"{kind}_file"]: row for row in self.report()} for kind in _KINDS}
+        for kind, folder in zip(_KINDS, self.files[0].paths, strict=True):
+            copies = [name for name, row in both[kind].items() if row[f"{kind}_duplicate_of"]]
             if copies:
                 self.notes.append(
-                    f"WARNING: {folder.parent}: {len(copies)} of {len(self)} pictures are copies "
-                    f"of others, byte by byte: {some_names(copies)}. Remove them."
+                    f"WARNING: {folder.parent}: {len(copies)} of {len(both[kind])} pictures are "
+                    f"copies of others, byte by byte: {some_names(copies)}. Remove them."
                 )
-        clipped = [row["high_file"] for row in rows if row["high_saturated"] > _SATURATED]
+        high = both["high"]
+        clipped = [name for name, row in high.items() if row["high_saturated"] > _SATURATED]
         if clipped:
             self.notes.append(
-                f"WARNING: {self.files[0].high.parent}: in {len(clipped)} of {len(self)} pictures "
+                f"WARNING: {self.files[0].high.parent}: in {len(clipped)} of {len(high)} pictures "
                 f"more than {_SATURATED:.0%} of the pixels are at an end of the range, where "
                 f"edges are cut off: {some_names(clipped)}. Lower the contrast of the microscope."
             )

@@ -118,7 +118,7 @@ class SemTest:
             known = self._known(frame)
             turn = self._turned
             picture = Picture(
-                name=frame.path.name,
+                name=frame.label,
                 group=groups.get(frame.path.stem, MAIN_GROUP),
                 high=turn(frame.high),
                 images={name: turn(images[name]) for name in METHODS if name in images},
@@ -149,7 +149,7 @@ class SemTest:
     def _known(self, frame: SEMFrame) -> Picture:
         """Return what a simulation knows of a picture: true edges, no noise, averages."""
         empty = np.empty((0, 0))
-        known = Picture(frame.path.name, empty, {})
+        known = Picture(frame.label, empty, {})
         # What is recorded lies in the coordinates of the low picture as it was taken.
         if self.run.scale != 1 or self.settings.lines == "horizontal":
             return known
@@ -204,7 +204,7 @@ class SemTest:
         kind = np.uint8 if high <= 255 else np.uint16
         for picture in pictures:
             grey = np.clip(np.rint(self._turned(picture.images["restored"])), low, high)
-            path = folder / f"{Path(picture.name).stem}.tif"
+            path = folder / _restored_name(picture.name)
             if path.exists():  # pictures that differ by their ending alone
                 path = folder / f"{picture.name}.tif"
             write_sem_image(path, grey.astype(kind), self.pixel_nm)
@@ -215,6 +215,12 @@ _REFERENCES = {
     "roughness and edges: the true edges, else those of the long exposure",
     "discs": "diameters in the long exposure, by the same criterion",
 }
+
+
+def _restored_name(name: str) -> str:
+    """Return the file of a restored picture, also of a page: of a.png#3 it is a#3.tif."""
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}{''.join(ending.partition('#')[1:])}.tif"
 
 
 def _means(quality: pd.DataFrame) -> dict[str, Any]:
@@ -233,7 +239,7 @@ def _enlarged(low: np.ndarray, scale: int) -> np.ndarray:
 
 def _part_of(path: Path, part: tuple[slice, slice]) -> np.ndarray:
     """Read a part of a picture of the same field, float32."""
-    pixels = read_sem_image(path).pixels
+    pixels = read_sem_image(path, None).pixels
     height, width = (side.stop for side in part)
     if pixels.shape[0] < height or pixels.shape[1] < width:
         raise DataError(

@@ -63,8 +63,8 @@ class PixelSize(NamedTuple):
     y_nm: float | None = None
 
 
-def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, list[str]]:
-    """Take the first of several sources, and say where they disagree.
+def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, dict[str, str]]:
+    """Take the first of several sources, and say which, and where they disagree.
 
     Parameters
     ----------
@@ -73,22 +73,24 @@ def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, list[str]
 
     Returns
     -------
-    (PixelSize or None, list of str)
-        The one taken; warnings of others that differ by more than 1 %, and of a pixel that is not
-        as high as it is wide.
+    (PixelSize or None, dict)
+        The one taken; by kind, ``size``: who said it, if not this program; ``sizes``: instead,
+        others that differ by more than 1 %; ``not square``: a pixel is not as high as it is wide.
     """
     if not sizes:
-        return None, []
-    chosen, notes = sizes[0], []
+        return None, {}
+    chosen, notes = sizes[0], {}
     others = [size for size in sizes[1:] if _differ(size.x_nm, chosen.x_nm)]
     if others:
         said = ", ".join(f"{size.x_nm:.4g} nm by {size.source}" for size in others)
-        notes.append(
-            f"a pixel is taken to be {chosen.x_nm:.4g} nm, by {chosen.source}; but it is {said}. "
-            f"State pixel_nm if the first is wrong."
+        notes["sizes"] = (
+            f"a pixel is taken to be {chosen.x_nm:.4g} nm, by {chosen.source}; but it is "
+            f"{said}. State pixel_nm if the first is wrong."
         )
+    elif chosen.source != _OWN:
+        notes["size"] = f"a pixel is {chosen.x_nm:.4g} nm, by {chosen.source}."
     if chosen.y_nm is not None and _differ(chosen.y_nm, chosen.x_nm):
-        notes.append(
+        notes["not square"] = (
             f"a pixel is {chosen.x_nm:.4g} nm wide but {chosen.y_nm:.4g} nm high, by "
             f"{chosen.source}; lengths are measured with the width. Resample the picture to square "
             f"pixels if its lines are not vertical."
@@ -129,7 +131,7 @@ def pixel_sizes(path: str | os.PathLike[str], columns: int) -> list[PixelSize]:
     return sorted(sizes, key=lambda size: size.source == _BY_RESOLUTION)
 
 
-_BY_RESOLUTION = "the resolution of the TIFF"
+_OWN, _BY_RESOLUTION = "its description", "the resolution of the TIFF"
 
 
 def _in_tiff(path: Path, columns: int) -> list[PixelSize]:
@@ -183,7 +185,7 @@ def is_size(value: Any) -> bool:
 
 def _own(description: Any) -> list[PixelSize]:
     content = json.loads(description)
-    return _size("its description", content.get("pixel_nm"), content.get("pixel_y_nm"))
+    return _size(_OWN, content.get("pixel_nm"), content.get("pixel_y_nm"))
 
 
 def _ome(text: Any) -> list[PixelSize]:

@@ -1,17 +1,28 @@
-"""Restoring SEM pictures: grey value type, pixel size and data bar are kept."""
+"""Restoring SEM pictures: frames, grey value type, pixel size and data bar are kept."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from toolbox.errors import ConfigError, DataError
+from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
-from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image, write_sem_image
+from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
+from toolbox.tasks.sem.sem_image import (
+    SUFFIXES,
+    SEMStack,
+    check_target,
+    note_line,
+    open_sem_stack,
+    write_sem_stack,
+)
 
 #: Grey values may exceed the range of the training by so much.
 _ABOVE = 1.05
@@ -20,8 +31,9 @@ _ABOVE = 1.05
 class SemPredictor:
     """Restores SEM pictures with an opened run: a `toolbox.task.FilePredictor`.
 
-    The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) and keeps the pixel
-    size, from the tags of FEI and Zeiss microscopes too. The data bar is copied.
+    The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) with as many frames;
+    a TIFF keeps the pixel size, from the tags of microscopes too, and whether white is 0. The data
+    bar is copied. One frame at a time is in memory, but for compressions other than deflate.
 
     Parameters
     ----------
@@ -34,6 +46,7 @@ class SemPredictor:
 
     def __init__(self, run: Run) -> None:
         self.run, self.settings, self.resolver = run, run.predict, run.resolver
+        self._told: set[str] = set()
 
     def check(self) -> None:
         """Refuse a mistake in the settings, once for all files."""
@@ -60,27 +73,67 @@ class SemPredictor:
                 f"trained on SEM pictures."
             )
         start = time.perf_counter()
-        image = read_sem_image(path)
-        scale, top = self.resolver.scale, 2**image.bits - 1
-        rows = image.pixels.shape[0] - self._data_bar(image.pixels)
-        self._check_range(path, int(image.pixels[:rows].max()), top)
+        stack = open_sem_stack(path)
+        check_target(target, stack.count)
+        size = self._size(stack)
+        last = np.empty((0, 0), np.uint8)
+
+        def restored() -> Iterator[np.ndarray]:
+            nonlocal last
+            warned = False
+            for number in progress(range(stack.count), "restoring", unit="frame", delay=2):
+                pixels = stack.image(number).pixels
+                rows = len(pixels) - self._data_bar(pixels)
+                top = int(np.iinfo(pixels.dtype).max)
+                warned = warned or self._check_range(path, int(pixels[:rows].max()), top)
+                last = self._restored(pixels, rows)
+                yield last
+
+        write_sem_stack(target, restored(), stack.count, size, stack.white_is_zero)
+        known = "pixel size not known" if size is None else f"{size.x_nm:.4g} nm per pixel"
+        if size is not None and target.suffix.lower() == ".png":
+            known += " (a PNG cannot keep that)"
+        of = f" of {stack.pages} pages" if stack.pages > stack.count else ""
+        frames = f"{stack.count} frames{of}, " if stack.pages > 1 else ""
+        print(
+            f"{target}: {frames}{last.shape[1]} × {last.shape[0]} pixels of {8 * last.itemsize} "
+            f"bits, {known}, in {time.perf_counter() - start:.1f} s"
+        )
+
+    def _restored(self, pixels: np.ndarray, rows: int) -> np.ndarray:
+        """Restore the upper rows of a frame and copy its data bar below them."""
+        scale, top = self.resolver.scale, np.iinfo(pixels.dtype).max
         restored = self.resolver.predict(
-            image.pixels[:rows].astype(np.float32),
+            pixels[:rows].astype(np.float32),
             self.settings.tile,
             self.settings.self_ensemble,
             self.settings.lr_consistency,
         )
-        result = np.rint(np.clip(restored, 0, top)).astype(image.pixels.dtype)
-        bar = image.pixels[rows:].repeat(scale, axis=0).repeat(scale, axis=1)
-        size = None if image.pixel_nm is None else image.pixel_nm / scale
-        write_sem_image(target, np.concatenate([result, bar]), size)
-        known = "pixel size not known" if size is None else f"{size:.4g} nm per pixel"
-        if size is not None and target.suffix.lower() == ".png":
-            known += " (a PNG cannot keep that)"
-        print(
-            f"{target}: {result.shape[1]} × {len(result) + len(bar)} pixels of {image.bits} bits, "
-            f"{known}, in {time.perf_counter() - start:.1f} s"
-        )
+        result = np.rint(np.clip(restored, 0, top)).astype(pixels.dtype)
+        return np.concatenate([result, pixels[rows:].repeat(scale, axis=0).repeat(scale, axis=1)])
+
+    def _size(self, stack: SEMStack) -> PixelSize | None:
+        """Return the size of a pixel of the result, and say what is to be known of the file.
+
+        Every kind of note is printed once for all files.
+        """
+        notes, own, stated = dict(stack.notes), stack.size, self.settings.pixel_nm
+        if stated is not None:
+            notes = {kind: text for kind, text in notes.items() if kind not in ("size", "sizes")}
+            if own is not None and not math.isclose(own.x_nm, stated, rel_tol=PIXEL_TOLERANCE):
+                notes["sizes"] = (
+                    f"a pixel is taken to be {stated:g} nm, by pixel_nm; but it is "
+                    f"{own.x_nm:.4g} nm by {own.source}."
+                )
+            ratio = 1.0 if own is None or own.y_nm is None else own.y_nm / own.x_nm
+            own = PixelSize("pixel_nm", stated, ratio * stated)
+        for kind in notes.keys() - self._told:
+            print(note_line([stack.path], kind, notes[kind]))
+        self._told |= notes.keys()
+        if own is None:
+            return None
+        scale = self.resolver.scale
+        return PixelSize(own.source, own.x_nm / scale, own.y_nm and own.y_nm / scale)
 
     def _data_bar(self, pixels: np.ndarray) -> int:
         """Return the number of rows at the bottom that are no picture, as in the training."""
@@ -89,16 +142,18 @@ class SemPredictor:
         rows = data_bar_rows(pixels) if height == "auto" else int(height)
         return rows if rows < len(pixels) else 0
 
-    def _check_range(self, path: Path, largest: int, top: int) -> None:
-        """Warn of a picture whose grey values mean something else than those of the training.
+    def _check_range(self, path: Path, largest: int, top: int) -> bool:
+        """Warn, or not, of a picture whose grey values mean something else than in the training.
 
         `top` is what its type can hold: 12 bits in a file of 16 are as the training had them.
         """
         normalizer = self.resolver.normalizer
         low, high = normalizer.data_min, normalizer.data_min + normalizer.data_range
-        if largest > _ABOVE * high or top < 0.5 * high:
-            print(
-                f"WARNING: {path}: its grey values go up to {largest} of {top}, but the network "
-                f"was trained on {low:g} to {high:g}. Convert the picture to that range, or the "
-                f"result is wrong."
-            )
+        if largest <= _ABOVE * high and top >= 0.5 * high:
+            return False
+        print(
+            f"WARNING: {path}: its grey values go up to {largest} of {top}, but the network was "
+            f"trained on {low:g} to {high:g}. Convert the picture to that range, or the result is "
+            f"wrong."
+        )
+        return True

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import json
+import math
 import os
 import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,8 @@ _PLAIN_COMPRESSIONS = (1, 8, 32773, 32946)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 #: Share of coloured pixels from which a picture is one in colour (frame and logo of KRISS: 0.008).
 _COLOUR_SHARE = 0.05
+#: Larger TIFFs need offsets of 64 bits.
+_CLASSIC_BYTES = 4_000_000_000
 _UNREADABLE = "{path}: cannot be read as an image. Is the file damaged?"
 
 
@@ -41,63 +47,76 @@ class SEMImage(NamedTuple):
         8 or 16, those of the stored type.
     was_colour : bool
         Whether the grey was mixed from channels that differ, in more than a drawn frame or logo.
-    size : PixelSize or None
-        The same width with the height and who says so.
     """
 
     pixels: np.ndarray
     pixel_nm: float | None
     bits: int
     was_colour: bool = False
-    size: PixelSize | None = None
 
 
-class SEMStack(NamedTuple):
-    """The frames of a file; most have one.
+@dataclasses.dataclass(frozen=True)
+class SEMStack:
+    """The frames of a file, read one at a time; most files have one.
 
     Attributes
     ----------
-    frames : numpy.ndarray, shape (N, H, W), uint8 or uint16
-        Grey counts.
+    path : pathlib.Path
+        The file.
+    decode : callable
+        From the number of a frame, from 0, to its samples: black 0, channels as OpenCV has them.
+    count : int
+        Number of frames.
+    pages : int
+        Pages of the file, those that are no frames included.
     size : PixelSize or None
         Size of a pixel and who says so.
-    was_colour : bool
-        As of `SEMImage`.
-    notes : tuple of str
-        What a user should know of the file, without its name.
+    white_is_zero : bool
+        Whether the file stores white as 0; counts that are read here are those of black 0.
+    notes : dict
+        By kind, what a user should know of the file, without its name: ``size``, ``sizes``,
+        ``not square``, ``pages``, ``missing``.
     """
 
-    frames: np.ndarray
+    path: Path
+    decode: Callable[[int], np.ndarray]
+    count: int = 1
+    pages: int = 1
     size: PixelSize | None = None
-    was_colour: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def bits(self) -> int:
-        """8 or 16, those of the stored type."""
-        return 8 * int(self.frames.itemsize)
+    white_is_zero: bool = False
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def image(self, page: int | None = 0) -> SEMImage:
-        """Return one frame, or for None the mean of all, rounded to counts."""
-        if page is None and len(self.frames) > 1:
-            mean = self.frames.mean(axis=0, dtype=np.float64)
-            pixels = np.rint(mean).astype(self.frames.dtype)
-        else:
-            pixels = self.frames[page or 0]
+        """Return one frame, from 0, or for None the mean of all, rounded to counts."""
+        if page is None and self.count > 1:
+            first = self.image()
+            total = first.pixels.astype(np.float64)
+            for number in range(1, self.count):
+                total += self.image(number).pixels
+            mean = np.rint(total / self.count).astype(first.pixels.dtype)
+            return first._replace(pixels=mean)
+        grey, was_colour = _grey(self.decode(page or 0))
         pixel_nm = None if self.size is None else self.size.x_nm
-        return SEMImage(pixels, pixel_nm, self.bits, self.was_colour, self.size)
+        pixels = np.ascontiguousarray(grey)
+        return SEMImage(pixels, pixel_nm, 8 * pixels.itemsize, was_colour)
+
+
+def note_line(paths: Sequence[Path], kind: str, text: str) -> str:
+    """Return the line of a program about what `SEMStack.notes` says of the first of some files."""
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{'' if kind == 'size' else 'WARNING: '}{paths[0]}{others}: {text}"
 
 
 def read_sem_image(path: str | os.PathLike[str], page: int | None = 0) -> SEMImage:
     """Read one frame of a file, the first unless told otherwise, or with None the mean of all.
 
-    The rest as of `read_sem_stack`.
+    The rest as of `open_sem_stack`.
     """
-    return read_sem_stack(path).image(page)
+    return open_sem_stack(path).image(page)
 
 
-def read_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
-    """Read a TIFF, PNG, JPEG or BMP picture of 8 or 16 bits, and all frames of a TIFF.
+def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
+    """Open a TIFF, PNG, JPEG or BMP picture of 8 or 16 bits, or the frames of a TIFF.
 
     Colour pictures with equal channels, as microscopes save them, are taken as grey; others are
     mixed by the weights of luminance (0.299 red, 0.587 green, 0.114 blue). Transparency is
@@ -120,83 +139,117 @@ def read_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
         If the file is missing, empty, damaged, or holds numbers other than 8 or 16 bits.
     """
     path = Path(path)
-    content = _content(path)
-    notes: list[str] = []
     # Some microscopes give a TIFF another ending, or another kind of file that of a TIFF.
-    is_tiff = content[:4].tobytes() in TIFF_HEADS
-    images = _tiff_frames(path, content, notes) if is_tiff else [_decode(path, content)]
-    greys = [_grey(image) for image in images]
-    size, doubts = choose_size(pixel_sizes(path, images[0].shape[1]))
-    return SEMStack(
-        np.stack([np.ascontiguousarray(grey) for grey, _ in greys]),
-        size,
-        any(was_colour for _, was_colour in greys),
-        (*notes, *doubts),
-    )
+    if _head(path) in TIFF_HEADS:
+        return _open_tiff(path)
+    image = _decode(path)
+    size, notes = choose_size(pixel_sizes(path, image.shape[1]))
+    return SEMStack(path, lambda _: image, size=size, notes=notes)
 
 
 def write_sem_image(
-    path: str | os.PathLike[str],
-    pixels: np.ndarray,
-    pixel_nm: float | None = None,
-    pixel_y_nm: float | None = None,
+    path: str | os.PathLike[str], pixels: np.ndarray, pixel_nm: float | None = None
 ) -> None:
-    """Write a grey picture, or a stack, without loss; the file appears whole or not at all.
+    """Write a grey picture without loss; the file appears whole or not at all.
 
     Parameters
     ----------
     path : path-like
         ``.tif``, ``.tiff`` or ``.png``.
-    pixels : numpy.ndarray, shape (H, W), or for a TIFF (N, H, W), uint8 or uint16
+    pixels : numpy.ndarray, shape (H, W), uint8 or uint16
         Counts; the type is kept.
     pixel_nm : float, optional
         Size of a pixel in nm. A TIFF keeps it, as JSON in its description and as its resolution;
         a PNG has no place for it.
-    pixel_y_nm : float, optional
-        Its height, if that is another one.
 
     Raises
     ------
     DataError
         If the picture is of another shape or type, or the ending is none of these.
     """
+    size = None if pixel_nm is None else PixelSize("pixel_nm", pixel_nm)
+    write_sem_stack(path, [pixels], size=size)
+
+
+def write_sem_stack(
+    path: str | os.PathLike[str],
+    frames: Iterable[np.ndarray],
+    count: int = 1,
+    size: PixelSize | None = None,
+    white_is_zero: bool = False,
+) -> None:
+    """Write frames as the pages of one file, each as soon as it is there.
+
+    Parameters
+    ----------
+    path : path-like
+        As of `write_sem_image`; several frames need a TIFF.
+    frames : iterable of numpy.ndarray, shape (H, W), uint8 or uint16
+        Counts, black 0.
+    count : int
+        Their number.
+    size : PixelSize, optional
+        Size of a pixel.
+    white_is_zero : bool
+        Store white as 0 in a TIFF, as the file did from which the frames come.
+
+    Raises
+    ------
+    DataError
+        As `write_sem_image`, and if the frames are several and the file is a PNG.
+    """
     final = Path(path)
-    if final.suffix.lower() not in _WRITTEN:
+    check_target(final, count)
+    if size is not None and not is_size(size.x_nm):
+        raise DataError(f"{final}: pixel_nm must be above 0; received {size.x_nm!r}. Mend it.")
+    checked = (_checked(final, pixels) for pixels in frames)
+    with replacing(final) as beside:
+        if final.suffix.lower() in _TIFF:
+            _write_tiff(beside, checked, count, size, white_is_zero)
+        else:
+            _write_png(beside, next(checked))
+
+
+def check_target(path: Path, count: int) -> None:
+    """Refuse a file that cannot hold so many frames."""
+    suffix = path.suffix.lower()
+    if suffix not in _WRITTEN:
         raise DataError(
-            f"{final}: ending must be one of {', '.join(_WRITTEN)}; received {final.suffix!r}. "
+            f"{path}: ending must be one of {', '.join(_WRITTEN)}; received {path.suffix!r}. "
             f"Name such a file."
         )
-    is_tiff = final.suffix.lower() in _TIFF
-    fits = pixels.ndim == 2 or (pixels.ndim == 3 and is_tiff)
-    if not fits or not pixels.size or pixels.dtype not in (np.uint8, np.uint16):
+    if count > 1 and suffix not in _TIFF:
         raise DataError(
-            f"{final}: pixels must be (H, W) of uint8 or uint16, in a TIFF (N, H, W) too; "
-            f"received {pixels.shape} of {pixels.dtype}. Round and clip them first."
+            f"{path}: holds one picture; received {count} frames. Name a file that ends in "
+            f"{' or '.join(_TIFF)}."
         )
-    if pixel_nm is not None and not is_size(pixel_nm):
-        raise DataError(f"{final}: pixel_nm must be above 0; received {pixel_nm!r}. Mend it.")
-    with replacing(final) as beside:
-        if is_tiff:
-            _write_tiff(beside, pixels, pixel_nm, pixel_y_nm)
-        else:
-            _write_png(beside, pixels)
 
 
-def _content(path: Path) -> np.ndarray:
+def _checked(path: Path, pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{path}: pixels must be (H, W) of uint8 or uint16; received {pixels.shape} of "
+            f"{pixels.dtype}. Round and clip them first."
+        )
+    return pixels
+
+
+def _head(path: Path) -> bytes:
     try:
-        content = np.fromfile(path, np.uint8)
+        with path.open("rb") as file:
+            head = file.read(4)
     except FileNotFoundError:
         raise DataError(f"{not_found(path, 'file')}. Mend the path.") from None
-    if not content.size:
+    if not head:
         raise DataError(f"{path}: is empty. Copy it again from where it comes.")
-    return content
+    return head
 
 
-def _decode(path: Path, content: np.ndarray) -> np.ndarray:
+def _decode(path: Path) -> np.ndarray:
     """Return the only picture of a file, channels as OpenCV has them."""
     cv2 = _quiet_opencv()
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
         image = None
     if image is None:
@@ -216,74 +269,139 @@ def _check_type(path: Path, dtype: np.dtype) -> None:
 # -- TIFF ----------------------------------------------------------------------------------------
 
 
-def _tiff_frames(path: Path, content: np.ndarray, notes: list[str]) -> list[np.ndarray]:
-    """Return the frames of a TIFF, black 0, channels as OpenCV has them."""
+def _open_tiff(path: Path) -> SEMStack:
+    """Find the frames of a TIFF, and what it says of them."""
+    with _reading(path) as file:
+        # One by one, and before anything else: a series would stand in for tags of later pages.
+        pages = [file.pages[number] for number in range(len(file.pages))]
+        main = next((page for page in pages if not page.is_reduced), pages[0])
+        _check_type(path, np.dtype(main.dtype or "V"))
+        if _is_cut_short(file, pages):
+            raise DataError(_UNREADABLE.format(path=path))
+        numbers, notes = _frame_numbers(pages, main)
+        said = (file.imagej_metadata or {}).get("images", 1)
+        decode: Callable[[int], np.ndarray]
+        if len(pages) == 1 and file.is_imagej and file.series[0].is_truncated:
+            # ImageJ writes more than 4 GB so: one page stands for all, its pixels lie in a row.
+            numbers = [0] * int(said)
+            decode = functools.partial(_decode_row, path, main.dataoffsets[0])
+        elif all(_is_plain(pages[number]) for number in numbers):
+            decode = functools.partial(_decode_page, path, numbers)
+        else:
+            inverted = main.photometric == _WHITE_IS_ZERO and main.dtype == np.uint16
+            decode = _Decoded(path, numbers, len(pages), inverted)
+        if isinstance(said, int) and said > len(numbers):
+            notes["missing"] = (
+                f"its description tells of {said} images, but it holds {len(numbers)}. Save it "
+                f"again if some are missing."
+            )
+        white_is_zero = main.photometric == _WHITE_IS_ZERO
+        columns = int(main.imagewidth)
+    size, doubts = choose_size(pixel_sizes(path, columns))
+    count, total = len(numbers), max(len(pages), len(numbers))
+    return SEMStack(path, decode, count, total, size, white_is_zero, {**notes, **doubts})
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """Open a TIFF; whatever its reader raises is a damaged file."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
-            first = file.pages.first
-            _check_type(path, np.dtype(first.dtype or "V"))
-            if _is_cut_short(file):
-                raise DataError(_UNREADABLE.format(path=path))
-            if file.series and file.series[0].is_truncated:  # ImageJ: one page stands for all
-                frames = _as_channels(first, file.series[0].asarray())
-                return list(frames.reshape(-1, *first.shape))
-            numbers = _frame_numbers(file.pages, notes)
-            _note_missing(file, len(numbers), notes)
-            if first.compression in _PLAIN_COMPRESSIONS and _is_plain(first):
-                return [_as_channels(first, file.pages[n].asarray()) for n in numbers]
-            decoded = _decode_pages(path, content, len(file.pages))
-            inverted = first.photometric == _WHITE_IS_ZERO and first.dtype == np.uint16
-            # OpenCV heeds the colours of 8 bits only.
-            return [~decoded[n] if inverted else decoded[n] for n in numbers]
+            yield file
     except DataError:
         raise
-    except Exception:  # a damaged file raises whatever its reader meets
+    except Exception:
         raise DataError(_UNREADABLE.format(path=path)) from None
 
 
-def _is_cut_short(file: Any) -> bool:
-    """Tell whether the last page that was found names another one, which is not there."""
+def _is_cut_short(file: Any, pages: Sequence[Any]) -> bool:
+    """Tell whether the file ends before its pixels do, or names a page that is not there."""
     layout, handle = file.tiff, file.filehandle
-    handle.seek(file.pages[len(file.pages) - 1].offset)
+    ends = [
+        start + length
+        for page in pages
+        for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ]
+    if max(ends, default=0) > handle.size:
+        return True
+    handle.seek(pages[-1].offset)
     [count] = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
     handle.seek(count * layout.tagsize, 1)
     return any(handle.read(layout.offsetsize))
 
 
-def _frame_numbers(pages: Any, notes: list[str]) -> list[int]:
-    """Return the places of the pages that are like the first one."""
-    first = pages.first
-    kind = (first.shape, first.dtype, first.photometric)
-    all_pages = [pages[number] for number in range(len(pages))]
-    same = [(page.shape, page.dtype, page.photometric) == kind for page in all_pages]
-    left = [number + 1 for number, is_same in enumerate(same) if not is_same]
+def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str, str]]:
+    """Return the places of the pages that are like the main one, and a note about others."""
+    kind = (main.shape, main.dtype, main.photometric)
+    same = [(page.shape, page.dtype, page.photometric) == kind for page in pages]
+    left = [number for number, is_same in enumerate(same) if not is_same]
+    notes = {}
     if left:
-        other = all_pages[left[0] - 1]
-        notes.append(
-            f"of its {len(same)} pages, page {', '.join(map(str, left))} is left out, as it is of "
-            f"another kind than page 1 ({_kind(other)}, not {_kind(first)}). Save it as a file of "
-            f"its own if it is the picture."
+        which = ", ".join(str(number + 1) for number in left)
+        which = f"page {which} is" if len(left) == 1 else f"pages {which} are"
+        notes["pages"] = (
+            f"of its {len(pages)} pages, {which} left out, of another kind than page "
+            f"{same.index(True) + 1} ({_kind(pages[left[0]])}, not {_kind(main)}). Save such a "
+            f"page as a file of its own if it is the picture."
         )
-    return [number for number, is_same in enumerate(same) if is_same]
+    return [number for number, is_same in enumerate(same) if is_same], notes
 
 
 def _kind(page: Any) -> str:
     return f"{' × '.join(map(str, page.shape))} of {page.dtype}"
 
 
-def _note_missing(file: Any, count: int, notes: list[str]) -> None:
-    said = (file.imagej_metadata or {}).get("images", 1)
-    if isinstance(said, int) and said > count:
-        notes.append(
-            f"its description tells of {said} images, but it holds {count}. Save it again if some "
-            f"are missing."
-        )
+def _decode_page(path: Path, numbers: Sequence[int], frame: int) -> np.ndarray:
+    """Read one page with tifffile."""
+    with _reading(path) as file:
+        page = file.pages[numbers[frame]]
+        return _as_channels(page, page.asarray())
+
+
+def _decode_row(path: Path, start: int, frame: int) -> np.ndarray:
+    """Read one of the frames that lie behind one another without pages."""
+    with _reading(path) as file:
+        page = file.pages.first
+        dtype = np.dtype(file.byteorder + page.dtype.char)
+        count = math.prod(page.shape)
+        offset = start + frame * count * dtype.itemsize
+        samples = np.fromfile(path, dtype, count, offset=offset)
+        return _as_channels(page, samples.reshape(page.shape))
+
+
+class _Decoded:
+    """Frames whose compression only OpenCV undoes, all pages at once when one is asked for."""
+
+    def __init__(self, path: Path, numbers: Sequence[int], pages: int, inverted: bool) -> None:
+        self.path, self.numbers, self.pages, self.inverted = path, numbers, pages, inverted
+
+    def __call__(self, frame: int) -> np.ndarray:
+        image = self._images[self.numbers[frame]]
+        # OpenCV heeds the colours of 8 bits only.
+        return ~image if self.inverted else image
+
+    @functools.cached_property
+    def _images(self) -> Sequence[np.ndarray]:
+        if self.numbers == [0]:  # whatever else there is
+            return [_decode(self.path)]
+        cv2 = _quiet_opencv()
+        content = np.fromfile(self.path, np.uint8)
+        try:
+            images: Sequence[np.ndarray] = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)[1]
+        except cv2.error:
+            images = ()
+        if len(images) != self.pages:
+            raise DataError(_UNREADABLE.format(path=self.path))
+        _check_type(self.path, images[0].dtype)
+        return images
 
 
 def _is_plain(page: Any) -> bool:
-    """Tell whether the colours of a page are made those of OpenCV by `_as_channels`."""
+    """Tell whether tifffile alone reads a page, and `_as_channels` knows its colours."""
+    if page.compression not in _PLAIN_COMPRESSIONS:
+        return False
     bits = set(np.ravel(page.bitspersample).tolist())
     known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
     return known and bits in ({8}, {16}) and page.imagedepth == 1
@@ -302,19 +420,6 @@ def _as_channels(page: Any, samples: np.ndarray) -> np.ndarray:
     if page.photometric == _RGB:
         return samples[..., 2::-1]
     return samples
-
-
-def _decode_pages(path: Path, content: np.ndarray, count: int) -> list[np.ndarray]:
-    """Undo a compression that tifffile cannot undo alone, page by page."""
-    cv2 = _quiet_opencv()
-    try:
-        _, images = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        images = ()
-    if len(images) != count:
-        raise DataError(_UNREADABLE.format(path=path))
-    _check_type(path, images[0].dtype)
-    return list(images)
 
 
 @functools.cache
@@ -341,21 +446,33 @@ def _grey(image: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def _write_tiff(
-    path: Path, pixels: np.ndarray, pixel_nm: float | None, pixel_y_nm: float | None
+    path: Path,
+    frames: Iterable[np.ndarray],
+    count: int,
+    size: PixelSize | None,
+    white_is_zero: bool,
 ) -> None:
     import tifffile
 
-    options: dict[str, Any] = {}
-    if pixel_nm is not None:
-        size = {"pixel_nm": float(pixel_nm)}
-        if pixel_y_nm is not None and pixel_y_nm != pixel_nm:
-            size["pixel_y_nm"] = float(pixel_y_nm)
-        options["description"] = json.dumps(size)
-        per_cm = (1e7 / pixel_nm, 1e7 / (pixel_y_nm or pixel_nm))
-        options |= {"resolution": per_cm, "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(
-        path, pixels, photometric="minisblack", metadata=None, software="sr-toolbox", **options
-    )
+    options: dict[str, Any] = {"metadata": None, "software": "sr-toolbox"}
+    options["photometric"] = "miniswhite" if white_is_zero else "minisblack"
+    if size is not None:
+        y_nm = size.y_nm or size.x_nm
+        content = {"pixel_nm": float(size.x_nm)}
+        if y_nm != size.x_nm:
+            content["pixel_y_nm"] = float(y_nm)
+        options["description"] = json.dumps(content)
+        options["resolution"] = (1e7 / size.x_nm, 1e7 / y_nm)
+        options["resolutionunit"] = "CENTIMETER"
+    writer = None
+    try:
+        for frame in frames:
+            if writer is None:
+                writer = tifffile.TiffWriter(path, bigtiff=count * frame.nbytes > _CLASSIC_BYTES)
+            writer.write(~frame if white_is_zero else frame, **options)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Section ``metrology`` of the settings: how a test on SEM pictures measures them."""
+"""Settings that only SEM pictures have: section ``metrology`` of a test, options of ``predict``."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ class MetrologyParams(Settings):
     tolerance_nm: Annotated[Float, Field(gt=0)] = 0.5
     gaussian_px: Annotated[Float, Field(gt=0, le=20)] | None = None
     pictures: Annotated[Int, Field(ge=0)] = 3
+
+
+class SemOptions(Settings):
+    """Settings of ``predict`` that only SEM pictures have."""
+
+    pixel_nm: Annotated[Float, Field(gt=0)] | None = Field(
+        None,
+        description="SEM pictures: size of a pixel of the input in nm; default what the file says",
+    )

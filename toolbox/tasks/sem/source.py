@@ -24,14 +24,15 @@ from toolbox.normalizer import SymmetricNormalizer
 from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
 from toolbox.tasks.sem.frames import (
-    PIXEL_TOLERANCE,
     Align,
     SEMFrame,
     SEMFrames,
+    Stacks,
     pair_files,
     some_names,
 )
-from toolbox.tasks.sem.sem_image import SUFFIXES, read_sem_image
+from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
+from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
@@ -112,7 +113,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         Side of a low patch in pixels.
     scale, file_prefix, suffix_len, central_crop_height, central_crop_width, data_bar_height
         See `toolbox.tasks.sem.frames.SEMFrames`.
-    align, max_shift, in_memory, cache_dir, pairs
+    align, max_shift, in_memory, cache_dir, pairs, stacks
         See there. Of frames that are moved in memory a pixel takes 4 bytes.
     horizontal_flip : bool
         Mirror half of the training patches left-right.
@@ -179,6 +180,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         norm_range: tuple[float, float] | None = None,
         augmenter: Augmenter | None = None,
         pairs: Collection[str] | None = None,
+        stacks: Stacks = "frames",
         workers: int = 2,
         frames: SEMFrames | None = None,
         patches: Pair | None = None,
@@ -201,6 +203,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
             in_memory=in_memory,
             cache_dir=cache_dir,
             pairs=pairs,
+            stacks=stacks,
         )
         _check_patch(self.frames, patch_size)
         self.patch_size, self.repeats = patch_size, repeats
@@ -294,7 +297,7 @@ class SEMSource(Source):
         in these shares, e.g. [7, 1, 4]; the other folders are not read.
     patch_size, file_prefix, suffix_len, central_crop_height, central_crop_width
         See `SEMPatchDataset`.
-    data_bar_height, align, max_shift, repeats, horizontal_flip, in_memory, cache_dir
+    data_bar_height, align, max_shift, repeats, horizontal_flip, in_memory, cache_dir, stacks
         See there.
     pixel_nm : float, optional
         Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
@@ -342,6 +345,7 @@ class SEMSource(Source):
         in_memory: bool = True,
         cache_dir: str | None = None,
         pixel_nm: Size | None = None,
+        stacks: Stacks = "frames",
     ) -> None:
         super().__init__(data_dir, sr_scale or 1)
         if not self.data_dir.is_dir():
@@ -367,6 +371,7 @@ class SEMSource(Source):
             "cache_dir": cache_dir,
             "file_prefix": file_prefix,
             "suffix_len": suffix_len,
+            "stacks": stacks,
         }
         self._opened: dict[str, SEMFrames] = {}
         self._digests: dict[str, dict[bytes, Path]] = {}
@@ -399,7 +404,9 @@ class SEMSource(Source):
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
         """Lines a program should print, about what was opened so far."""
-        return [note for frames in self._opened.values() for note in frames.notes]
+        opened = self._opened.values()
+        sizes = [frames.size_note for frames in opened if frames.size_note is not None]
+        return sizes[:1] + [note for frames in opened for note in frames.notes]
 
     @property
     def norm_range(self) -> tuple[float, float]:  # type: ignore[override]
@@ -418,8 +425,10 @@ class SEMSource(Source):
         if self._opened:
             opened = [frames.pixel_nm for frames in self._opened.values()]
             return next((size for size in opened if size is not None), None)
-        low, high = (read_sem_image(path).pixel_nm for path in self._any_pair())
-        return high if high is not None or low is None else low / (self.sr_scale or 1)
+        low, high = (open_sem_stack(path).size for path in self._any_pair())
+        if high is not None or low is None:
+            return None if high is None else high.x_nm
+        return low.x_nm / (self.sr_scale or 1)
 
     def pixel_nm_of(self, split: str) -> float | None:
         """Return the size of a high pixel in nm in the pictures of a split; None if not known.
@@ -477,7 +486,10 @@ class SEMSource(Source):
         if split not in self._opened:
             low_dir, high_dir = self._folders[self._folder_of(split)]
             pairs = self._dealt(split)
-            frames = SEMFrames(low_dir, high_dir, pairs=pairs, **self._options)
+            untold = {text for other in self._opened.values() for text in other.told}
+            if self._stated_pixel_nm() is not None:
+                untold |= {"size", "sizes"}
+            frames = SEMFrames(low_dir, high_dir, pairs=pairs, untold=untold, **self._options)
             self._refuse_other_depth(frames)
             self._note_other_pixel_size(frames)
             self._note_leaks(split, frames)
@@ -514,7 +526,7 @@ class SEMSource(Source):
         own = {
             check.digest: path
             for files, checks in zip(frames.files, frames.checks, strict=True)
-            for path, check in zip(files[1:], checks, strict=True)
+            for path, check in zip(files.paths, checks, strict=True)
         }
         self._digests[split] = own
         # Those that are open have been compared with this one when they were opened.
@@ -545,7 +557,7 @@ class SEMSource(Source):
         except ConfigError:  # no share: that matters only to those who ask for the split
             return []
         pairs = pair_files(*self._folders["train"], *self._pairing, dealt)
-        return [path for files in pairs for path in files[1:]]
+        return [path for files in pairs for path in files.paths]
 
     def report(self) -> list[dict[str, Any]]:
         """Return `toolbox.tasks.sem.alignment.alignment_report` of what was opened so far."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from toolbox.errors import ConfigError
 from toolbox.style import Style
 from toolbox.task import FilePredictor, Source, Task, TestResult
-from toolbox.tasks.sem.settings import MetrologyParams
+from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
     from toolbox.run import Run
@@ -35,6 +35,7 @@ class Sem(Task):
     sources: ClassVar = {"sem": "toolbox.tasks.sem.source:SEMSource"}
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
+    predict_options = SemOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm",)
     run_files = ("pairs.csv",)
