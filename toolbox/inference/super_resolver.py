@@ -105,6 +105,7 @@ class SuperResolver:
         tile: int | None = None,
         gaps: bool = True,
         project: bool = False,
+        around: int = 0,
     ) -> Tiling:
         """Choose how a map is cut into tiles.
 
@@ -119,18 +120,20 @@ class SuperResolver:
             looks.
         project : bool
             Whether the result is made consistent with the input.
+        around : int
+            Low-resolution pixels that what is made of the result looks at, around each pixel.
 
         Returns
         -------
         toolbox.inference.tiling.Tiling
         """
-        look, values = self._look(project), 4 * self._footprint.values
+        look, values = self._look(project) + around, 4 * self._footprint.values
         blend = self.reach is None
         halo, trim = look * (2 if gaps and not blend else 1), 0
         aligned = self.normalizer.look(self._aligned_halo)
         if aligned is not None:
             # Beyond this margin attention gives the numbers of one piece.
-            halo = trim = aligned + (2 * _ROUNDS if project else 0) + (look if gaps else 0)
+            halo = trim = aligned + around + (2 * _ROUNDS if project else 0) + (look if gaps else 0)
         if self.normalizer.patchwise:
             # Its mean is that of a training patch, so a window is as large as one.
             side = min(self.config.get("input_shape", (16, 16))[:2])

@@ -40,6 +40,11 @@ _PACKED = (".tif", ".tiff", ".nc")  # these can say scale, offset and nodata
 _PICTURES = {".png": ("u1", "u2"), ".jpg": ("u1",), ".jpeg": ("u1",), ".bmp": ("u1",)}
 _FOREIGN_TAGS = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "GEOLOCATION", "RPC")
 
+#: Names of the bands that hold the ends of an interval around the first band.
+LIMITS = ("lower", "upper")
+#: Names of what a BAG takes for its uncertainty.
+UNCERTAINTIES = ("standard_deviation", "interval_half_width")
+
 
 def default_output_suffix(path: str | os.PathLike[str]) -> str:
     """Suffix of the result where the user names none: that of the input, if it can be written.
@@ -115,8 +120,9 @@ def write_map(
         How many times finer the result is.
     strips : iterable of numpy.ndarray, shape (rows, W * scale, B), float32
         From top to bottom, together (H * scale, W * scale, B); metres, heights positive up, NaN
-        where missing; the file gets its own unit. Bands after ``like.channels`` keep their sign,
-        and their numbers unless they are named ``...deviation``.
+        where missing; the file gets its own unit and sign. Bands after ``like.channels`` keep
+        their sign, and their numbers unless they are named ``...deviation`` or ``...width``; those
+        of `LIMITS` are heights too.
     bands : sequence of str
         Names of all B bands; needed if B is not ``like.channels``.
     dtype : dtype-like, optional
@@ -285,17 +291,25 @@ class _Output:
             rows += len(strip)
             if strip.ndim != 3 or strip.shape[1:] != self.shape[1:] or rows > self.shape[0]:
                 raise ValueError(f"strips of {self.shape} expected; received {strip.shape}")
-            yield strip if self.unit_m == 1.0 else self._in_own_unit(strip)
+            yield self._in_own_terms(strip)
         if rows != self.shape[0]:
             raise ValueError(f"strips must have {self.shape[0]} rows together; received {rows}")
 
     def measures_depth(self, band: int) -> bool:
         """Whether a band, from 0, has the unit of the map: its values, or how far they spread."""
-        return band < self.like.channels or self.names[band].endswith("deviation")
+        own = band < self.like.channels or self.names[band] in LIMITS
+        return own or self.names[band].endswith(("deviation", "width"))
 
-    def _in_own_unit(self, strip: np.ndarray) -> np.ndarray:
-        units = [self.unit_m if self.measures_depth(i) else 1.0 for i in range(self.bands)]
-        return (strip / np.array(units)).astype(np.float32)
+    def _in_own_terms(self, strip: np.ndarray) -> np.ndarray:
+        """Turn metres into the file's unit, and the ends of intervals into its sign."""
+        if self.unit_m != 1.0:
+            units = [self.unit_m if self.measures_depth(i) else 1.0 for i in range(self.bands)]
+            strip = (strip / np.array(units)).astype(np.float32)
+        if self.turned and set(LIMITS) <= set(self.names):
+            low, high = (self.names.index(name) for name in LIMITS)
+            strip = strip.copy()
+            strip[..., [low, high]] = -strip[..., [high, low]]
+        return strip
 
     def encode(self, strip: np.ndarray) -> np.ndarray:
         """Turn physical values (rows, W, B or C) into stored ones."""
@@ -642,7 +656,7 @@ def _check_bag(output: _Output) -> None:
             f"{output.bands} bands. Name a .tif file."
         )
     if output.bands == 2:
-        if output.names[1] != "standard_deviation":
+        if output.names[1] not in UNCERTAINTIES:
             raise DataError(
                 f"{output.path}: the second band of a BAG must be 'standard_deviation', its "
                 f"uncertainty; received {output.names[1]!r}. Name a .tif file."

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from toolbox.data_generator import complete_pairs, without_gaps
-from toolbox.errors import DataError
+from toolbox.errors import ConfigError, DataError
 from toolbox.evaluator import MEASURES, Evaluator, baselines, pooled
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.tables import write_table
@@ -23,6 +23,7 @@ from toolbox.run import Run
 from toolbox.spectrum import Spacing, high_frequency_energy, power_spectrum, radial_spectrum
 from toolbox.style import Style
 from toolbox.task import Source, TestResult, check_shape
+from toolbox.tasks.bathymetry.calibration import IntervalTest, intervals_of
 from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
 from toolbox.tasks.bathymetry.fidelity import Fidelity
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
@@ -136,6 +137,10 @@ class MapTest:
         if not compare:
             return TestResult(self.summary, "", {}, self._draw)
         self.summary["high_frequency_energy"] = self._energy()
+        self.intervals = self._interval_test()
+        if self.intervals is not None:
+            groups = slope_groups(self.slopes), self._regions()
+            self.summary["intervals"] = self.intervals.summary(*groups)
         return TestResult(self.summary, summary_text(self.summary), {}, self._draw)
 
     def _super_resolved(self, resolver: Any) -> np.ndarray:
@@ -161,6 +166,26 @@ class MapTest:
         if not isinstance(self.source, PatchSource):
             return None
         return self.source.slopes(self.split)[self.numbers]
+
+    def _interval_test(self) -> IntervalTest | None:
+        """Judge the intervals of a network of maps, if they can be calibrated."""
+        if self.hr.shape[3] != 1 or not isinstance(self.source, PatchSource):
+            return None
+        try:
+            intervals = intervals_of(self.run, self.source)
+        except ConfigError as error:
+            print(f"intervals are not judged: {error}")
+            return None
+        sr = self.predictions["sr"]
+        return IntervalTest(intervals, self.lr[..., 0], self.hr[..., 0], sr[..., 0])
+
+    def _regions(self) -> dict[str, np.ndarray]:
+        """Return which images belong to each map of a data set of several."""
+        names = self.source.regions(self.split) if isinstance(self.source, PatchSource) else None
+        if names is None:
+            return {}
+        chosen = names[self.numbers]
+        return {str(name): chosen == name for name in np.unique(chosen)}
 
     @functools.cached_property
     def _spectra(self) -> dict[str, np.ndarray]:
@@ -309,11 +334,31 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         said = "energy above the low-resolution Nyquist, of the truth's"
         lines.append(f"{said}: {', '.join(shares)}")
     lines += _terrain_lines(summary["terrain"], methods)
+    if "intervals" in summary:
+        lines += _interval_lines(summary["intervals"])
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         lines.append(
             "WARNING: super-resolution is no better than bicubic here; do not use this network."
         )
     return "\n".join(lines)
+
+
+def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
+    """Tabulate what the intervals are worth, by slope class and by region."""
+    groups = {"all": intervals["all"], **intervals["slope_classes"], **intervals["regions"]}
+    width = max(10, *(len(name) for name in groups))
+    return [
+        f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",
+        f"{'':>{width}} {'n':>6}{'coverage':>11}{'mean width':>13}{'score (m)':>12}"
+        f"{'calibration error':>20}",
+        *(
+            f"{name:>{width}} {row['n']:6d}{100 * row['coverage']:9.1f} %"
+            f"{row['mean_width_m']:11.3f} m{row['interval_score_m']:12.3f}"
+            f"{row['calibration_error']:20.4f}"
+            for name, row in groups.items()
+            if row["n"]
+        ),
+    ]
 
 
 def _terrain_lines(terrain: Mapping[str, Any], methods: Sequence[str]) -> list[str]:

@@ -17,12 +17,20 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
-from toolbox.io.map_writers import check_output, default_output_suffix, write_map
+from toolbox.io.map_writers import (
+    LIMITS,
+    UNCERTAINTIES,
+    check_output,
+    default_output_suffix,
+    write_map,
+)
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
-from toolbox.resample import block_mean
+from toolbox.resample import block_mean, fill_gaps
 from toolbox.run import Run
+from toolbox.tasks.bathymetry.calibration import intervals_of
+from toolbox.tasks.bathymetry.intervals import REACH, Intervals
 from toolbox.tasks.bathymetry.prediction_report import PredictionReport
 from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
 
@@ -104,7 +112,7 @@ class MapPredictor:
 
     def check(self) -> None:
         """Refuse a mistake in the settings, once for all files."""
-        self._enhancer((1.0, 1.0) if self.settings.range_mask else None)
+        self._enhancer((1.0, 1.0) if self.settings.range_mask else None, True)
 
     def suffix(self, path: Path) -> str:
         """Return the ending of the result: that of the input, if it can be written."""
@@ -118,7 +126,7 @@ class MapPredictor:
             self._check(reader)
             said = len(reader.notes)
             start = time.perf_counter()
-            names = tuple(self._bands())
+            names = tuple(self._bands(target))
             bands = names if len(names) > reader.channels else ()
             scale = self.resolver.scale
             check_output(target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog)
@@ -173,12 +181,14 @@ class MapPredictor:
         what = "to grey" if reader.kind in IMAGE_KINDS else "to an array (H, W) of one channel"
         return f"Convert it {what}, or use another network."
 
-    def _bands(self) -> list[str]:
+    def _bands(self, target: Path) -> list[str]:
         s = self.settings
         count = self.resolver.channels
         names = ["elevation"] if count == 1 else [f"channel_{i}" for i in range(1, count + 1)]
         if s.standard_deviation:
             names += ["standard_deviation"] if count == 1 else [f"{n}_deviation" for n in names]
+        if s.interval is not None:
+            names += list(LIMITS if target.suffix.lower() != ".bag" else UNCERTAINTIES[1:])
         return names + (["outside_training_range"] if s.range_mask else [])
 
     def _spacing(self, reader: MapReader) -> tuple[float, float] | None:
@@ -188,10 +198,51 @@ class MapPredictor:
         # Without a range the mask is refused, whatever the spacing.
         return reader.delta_m or (self.validity.delta_lr_m if self.validity else (1.0, 1.0))
 
-    def _enhancer(self, spacing: tuple[float, float] | None) -> Callable[[np.ndarray], np.ndarray]:
+    def _interval(self) -> tuple[Intervals, float] | None:
+        """Return the calibration and the half-width in spreads; None without an interval."""
+        s = self.settings
+        if s.interval is None:
+            return None
+        if s.self_ensemble or len(self.resolver.weights) > 1 or s.lr_consistency == "project":
+            raise ConfigError(
+                "interval is calibrated for the network's own result; received it with "
+                "self_ensemble, several weights or lr_consistency: project. Leave these out."
+            )
+        intervals = intervals_of(self.run)
+        return intervals, intervals.multiple(s.interval)
+
+    def _with_interval(
+        self, enhance: Callable[[np.ndarray], np.ndarray], ends: bool
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what enlarges a window and adds its interval: both ends, or half the width."""
+        found = self._interval()
+        if found is None:
+            return enhance
+        intervals, multiple = found
+
+        def with_interval(lr: np.ndarray) -> np.ndarray:
+            missing = np.isnan(lr).any(axis=2)
+            filled = lr
+            if missing.any() and not missing.all():
+                filled = fill_gaps(lr, max(REACH, self.resolver.reach or 0))
+            large = enhance(filled)
+            sr = large[..., :1]
+            half = multiple * intervals.spread(filled[None, ..., 0], sr[None, ..., 0])[0, ..., None]
+            bands = [sr - half, sr + half] if ends else [half]
+            result = np.concatenate([large, *bands], axis=2, dtype=np.float32)
+            result[repeated(missing, self.resolver.scale)] = np.nan
+            return result
+
+        return with_interval
+
+    def _enhancer(
+        self, spacing: tuple[float, float] | None, ends: bool
+    ) -> Callable[[np.ndarray], np.ndarray]:
         """Return what enlarges a window; with a spacing, a band more: outside the range, or not."""
         s, validity = self.settings, self.validity
-        enhance = self.resolver.enhancer(s.self_ensemble, s.standard_deviation, s.lr_consistency)
+        enhance = self._with_interval(
+            self.resolver.enhancer(s.self_ensemble, s.standard_deviation, s.lr_consistency), ends
+        )
         if spacing is None:
             return enhance
         if validity is None:
@@ -215,10 +266,11 @@ class MapPredictor:
         """Fill the work file, or what is missing of it."""
         s, resolver = self.settings, self.resolver
         project = s.lr_consistency == "project"
-        tiling = resolver.tiling(reader.shape, s.tile, reader.gappy, project)
-        enhance = self._enhancer(self._spacing(reader))
+        around = 0 if s.interval is None else REACH
+        tiling = resolver.tiling(reader.shape, s.tile, reader.gappy, project, around)
+        enhance = self._enhancer(self._spacing(reader), target.suffix.lower() != ".bag")
         h, w = reader.shape
-        shape = (h * resolver.scale, w * resolver.scale, len(self._bands()))
+        shape = (h * resolver.scale, w * resolver.scale, len(self._bands(target)))
         work = WorkFile(target, shape, self._job(reader, tiling))
         locks.callback(work.release)
         figures = Figures(**work.figures)

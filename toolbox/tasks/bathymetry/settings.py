@@ -24,6 +24,12 @@ class MapOptions(Settings):
     hillshade: bool = Field(False, description="write a shaded relief RESULT_hillshade.png")
     cog: bool = Field(False, description="write a cloud-optimised GeoTIFF: tiles and overviews")
     dtype: DTypes | None = Field(None, description="type of the values; default that of the input")
+    interval: Float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="add the ends of intervals that hold this share of the truth, e.g. 0.9",
+    )
     variable: Variable = Field(
         None, description="variable of a NetCDF or S-102 file, band of a GeoTIFF"
     )

@@ -107,6 +107,15 @@ class PatchSource(Source):
         """Write pickled images as ``.npy``, so that several processes share one copy in memory."""
         map_images(self.data_dir)
 
+    def regions(self, split: str) -> np.ndarray | None:
+        """Return the map that each HR image of a split was cut from; None if it is one for all."""
+        csv = self.loader.file(split, "HR").with_suffix(".csv")
+        if not csv.is_file():
+            return None
+        table = pd.read_csv(csv)
+        known = "region" in table and len(table) == len(self.split(split)[1])
+        return table["region"].to_numpy(str) if known else None
+
     def slopes(self, split: str) -> np.ndarray:
         """Return the mean slope gradient of every HR image of a split, (N,), m/m.
 

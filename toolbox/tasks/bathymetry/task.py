@@ -20,7 +20,7 @@ class Bathymetry(Task):
     sources: ClassVar = {"patches": "toolbox.tasks.bathymetry.source:PatchSource"}
     style = Style("m", "terrain")
     predict_options = MapOptions
-    run_files = ("validity.json",)
+    run_files = ("validity.json", "intervals.json")
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
         """Judge a run in metres; see `toolbox.tasks.bathymetry.evaluate`."""

@@ -1,0 +1,278 @@
+"""Calibrated intervals: how far the truth may lie from an enlarged map, pixel by pixel.
+
+Split conformal prediction [1]_ with a normalised score: the absolute error is divided by a spread
+that is known at prediction time, and the quantiles of that ratio on validation images widen it to
+an interval. The spread is a product of powers of three lengths that add up to 1, so
+it serves errors of decimetres and of hundreds of metres alike:
+
+- how far the result is from bicubic, RMS over the pixels around;
+- how rough the input is, RMS of what its mean of 3 × 3 pixels leaves;
+- how far the result, averaged back, is from the input: a network that contradicts what was
+  measured contradicts itself.
+
+References
+----------
+.. [1] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), Distribution-Free Predictive Inference
+   for Regression, Journal of the American Statistical Association 113, 1094-1111.
+.. [2] Koenker and Bassett (1978), Regression Quantiles, Econometrica 46, 33-50.
+.. [3] Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+   Journal of the American Statistical Association 102, 359-378, equation 43.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from toolbox.errors import DataError
+from toolbox.io.atomic import replacing
+from toolbox.resample import block_mean, enlarge
+
+FILE_NAME = "intervals.json"
+#: Levels at which the quantiles are kept.
+LEVELS = (*(number / 20 for number in range(1, 20)), 0.98, 0.99)
+#: Low-resolution pixels around a pixel that its spread depends on.
+REACH = 4
+#: The quantile of the errors to which the spread is fitted.
+_FITTED = 0.9
+#: Lengths below are as good as this one, metres.
+_LEAST_M = 1e-3
+_ROUNDS, _PIXELS, _CHUNK = 50, 100_000, 256
+
+
+def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
+    """Measure the three lengths from which the spread is made.
+
+    Parameters
+    ----------
+    lr : numpy.ndarray, shape (N, h, w)
+        The input, metres, without gaps.
+    sr : numpy.ndarray, shape (N, H, W)
+        The network's result, metres.
+
+    Returns
+    -------
+    numpy.ndarray, shape (3, N, H, W), float32
+        Metres, at least 0.001: distance to bicubic, roughness of the input, contradiction of the
+        input.
+    """
+    scale = sr.shape[1] // lr.shape[1]
+    detail = sr - enlarge(lr[..., None], scale)[..., 0]
+    rough = lr - _mean(lr, 3)
+    contrary = block_mean(sr[..., None], scale)[..., 0] - lr
+    coarse = [_rms(rough, 5), _rms(contrary, 3)]
+    fine = [part.repeat(scale, 1).repeat(scale, 2) for part in coarse]
+    return np.maximum(np.stack([_rms(detail, 2 * scale + 1), *fine]), np.float32(_LEAST_M))
+
+
+def _mean(imgs: np.ndarray, size: int) -> np.ndarray:
+    found: np.ndarray = ndimage.uniform_filter(imgs, (0, size, size), mode="nearest")
+    return found
+
+
+def _rms(imgs: np.ndarray, size: int) -> np.ndarray:
+    # Running sums of squares may fall a little below 0.
+    return np.sqrt(np.maximum(_mean(np.square(imgs), size), 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """A calibration.
+
+    Attributes
+    ----------
+    powers : tuple of three floats
+        Exponents of the lengths.
+    factor : float
+        Constant factor of the spread.
+    levels, quantiles : tuple of float
+        Share of the errors, and the multiple of the spread that it does not exceed.
+    images : int
+        Validation images that were calibrated on.
+    weights : int
+        CRC-32 of the file of weights whose results were calibrated.
+    """
+
+    powers: tuple[float, ...]
+    factor: float
+    levels: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    images: int
+    weights: int = 0
+
+    def spread(self, lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
+        """Return the spread of each pixel, metres, (N, H, W); arguments as in `spread_lengths`."""
+        logs = np.log(spread_lengths(lr, sr))
+        powers = np.array(self.powers, logs.dtype)
+        return self.factor * np.exp(np.tensordot(powers, logs, axes=1))
+
+    def multiple(self, level: float) -> float:
+        """Return the half-width of an interval in spreads.
+
+        Raises
+        ------
+        DataError
+            If the level was not calibrated.
+        """
+        low, high = self.levels[0], self.levels[-1]
+        if not low <= level <= high:
+            raise DataError(
+                f"interval must be between {low:g} and {high:g}, the levels that were calibrated; "
+                f"received {level:g}."
+            )
+        return float(np.interp(level, self.levels, self.quantiles))
+
+
+def calibrate(
+    lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, weights: int = 0, seed: int = 0
+) -> Intervals:
+    """Fit the spread on one half of some images, and the quantiles on the other.
+
+    Parameters
+    ----------
+    lr : numpy.ndarray, shape (N, h, w)
+        Inputs that the network was not trained on, metres, without gaps.
+    hr, sr : numpy.ndarray, shape (N, H, W)
+        Truth and results.
+    weights : int
+        CRC-32 of the file of weights, to be kept.
+    seed : int
+        Decides which images are in which half, and which pixels are fitted.
+
+    Returns
+    -------
+    Intervals
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two images.
+    """
+    if len(lr) < 2:
+        raise DataError(f"intervals need two validation images or more; received {len(lr)}.")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(lr))
+    first, second = order[::2], order[1::2]
+    powers, factor = _fit(lr[first], hr[first], sr[first], rng)
+    found = Intervals(powers, factor, (), (), len(lr), weights)
+    ratios = np.concatenate(
+        [
+            (np.abs(sr[part] - hr[part]) / found.spread(lr[part], sr[part])).ravel()
+            for part in np.array_split(second, -(-len(second) // _CHUNK))
+        ]
+    )
+    quantiles = np.quantile(ratios, LEVELS)
+    return dataclasses.replace(
+        found, levels=LEVELS, quantiles=tuple(float(quantile) for quantile in quantiles)
+    )
+
+
+def _fit(
+    lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, rng: np.random.Generator
+) -> tuple[tuple[float, ...], float]:
+    """Regress the 90th percentile of the logarithm of the error on those of the lengths [2]_."""
+    share = max(1, _PIXELS // len(lr))
+    pixels = rng.integers(0, sr[0].size, (len(lr), min(share, sr[0].size)))
+    logs, errors = [], []
+    for start in range(0, len(lr), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        lengths = spread_lengths(lr[part], sr[part]).reshape(3, len(lr[part]), -1)
+        logs.append(np.log(np.take_along_axis(lengths, pixels[part][None], 2)).reshape(3, -1))
+        error = np.abs(sr[part] - hr[part]).reshape(len(lr[part]), -1)
+        errors.append(np.take_along_axis(error, pixels[part], 1).ravel())
+    x = np.concatenate(logs, axis=1).T.astype(np.float64)
+    y = np.log(np.maximum(np.concatenate(errors), _LEAST_M).astype(np.float64))
+    # In ratios to the first length the powers add up to 1: ten times the relief, ten times the
+    # width.
+    ratios = np.column_stack([x[:, 1:] - x[:, :1], np.ones(len(x))])
+    second, third, constant = _quantile_regression(ratios, y - x[:, 0], _FITTED).tolist()
+    return (1 - second - third, second, third), float(np.exp(constant))
+
+
+def _quantile_regression(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
+    """Return weights whose linear form a share of `y` does not exceed, by reweighted squares."""
+    ridge = 1e-6 * len(x) * np.eye(x.shape[1])
+    weights = np.linalg.lstsq(x, y, rcond=None)[0]
+    for _ in range(_ROUNDS):
+        rest = y - x @ weights
+        pull = np.where(rest > 0, share, 1 - share) / np.maximum(np.abs(rest), 1e-3)
+        pulled = (x * pull[:, None]).T
+        weights = np.linalg.solve(pulled @ x + ridge, pulled @ y)
+    return np.asarray(weights)
+
+
+# -- What intervals are worth --------------------------------------------------------------------
+
+
+def interval_score_m(error: np.ndarray, half: np.ndarray, level: float) -> float:
+    """Return the mean interval score, metres: width, and 2 / (1 - level) of what lies outside [3]_.
+
+    Parameters
+    ----------
+    error, half : numpy.ndarray
+        Error and half-width of the interval, metres.
+    level : float
+        Share that the interval should hold.
+    """
+    outside = np.maximum(np.abs(error) - half, 0)
+    return float(np.mean(2 * half + 2 / (1 - level) * outside))
+
+
+def calibration_error(ratios: np.ndarray, intervals: Intervals) -> float:
+    """Return the mean absolute difference of coverage and level over all levels up to 0.95.
+
+    Parameters
+    ----------
+    ratios : numpy.ndarray
+        Absolute errors in spreads.
+    intervals : Intervals
+        The calibration.
+    """
+    pairs = [(p, q) for p, q in zip(intervals.levels, intervals.quantiles, strict=True) if p < 0.96]
+    return float(np.mean([abs(float((ratios <= q).mean()) - p) for p, q in pairs]))
+
+
+# -- Files ---------------------------------------------------------------------------------------
+
+
+def intervals_text(intervals: Intervals) -> str:
+    """Return what ``intervals.json`` holds."""
+    return json.dumps(dataclasses.asdict(intervals), indent=2) + "\n"
+
+
+def save_intervals(intervals: Intervals, folder: str | os.PathLike[str]) -> None:
+    """Write ``intervals.json`` into `folder`."""
+    with replacing(Path(folder, FILE_NAME)) as beside:
+        beside.write_text(intervals_text(intervals), "utf-8")
+
+
+def load_intervals(folder: str | os.PathLike[str]) -> Intervals | None:
+    """Read ``intervals.json`` of a run; None without.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    path = Path(folder, FILE_NAME)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        powers, levels, quantiles = (
+            tuple(map(float, content[key])) for key in ("powers", "levels", "quantiles")
+        )
+        images, weights = (int(content[key]) for key in ("images", "weights"))
+        found = Intervals(powers, float(content["factor"]), levels, quantiles, images, weights)
+        if len(found.powers) != 3 or len(found.levels) != len(found.quantiles) or not found.levels:
+            raise ValueError("lists of other lengths")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: is no calibration of intervals ({error}). Remove it and run test again."
+        ) from None
+    return found
