@@ -99,7 +99,10 @@ class IntervalTest:
         self.half = intervals.multiple(LEVEL)
 
     def figures(self, chosen: np.ndarray) -> dict[str, float | int | None]:
-        """Return number of images, coverage, mean width, interval score and calibration error.
+        """Return number of images, coverage, mean width, interval scores and calibration error.
+
+        ``constant_score_m`` is the score of the constant width that is best for these very images,
+        which nobody can know beforehand: the quantile of their errors.
 
         Parameters
         ----------
@@ -107,7 +110,10 @@ class IntervalTest:
             The images.
         """
         count = int(chosen.sum())
-        names = ("coverage", "mean_width_m", "interval_score_m", "calibration_error")
+        names = (
+            *("coverage", "mean_width_m", "interval_score_m", "constant_score_m"),
+            "calibration_error",
+        )
         if not count:
             return {"n": 0, **dict.fromkeys(names)}
         error, half = np.abs(self.error[chosen]), self.half * self.spread[chosen]
@@ -115,6 +121,7 @@ class IntervalTest:
             float((error <= half).mean()),
             float(2 * half.mean(dtype=np.float64)),
             interval_score_m(error, half, LEVEL),
+            interval_score_m(error, np.quantile(error, LEVEL), LEVEL),
             calibration_error(error / self.spread[chosen], self.intervals),
         )
         return {"n": count, **dict(zip(names, values, strict=True))}

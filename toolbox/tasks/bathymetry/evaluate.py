@@ -350,11 +350,11 @@ def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
     return [
         f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",
         f"{'':>{width}} {'n':>6}{'coverage':>11}{'mean width':>13}{'score (m)':>12}"
-        f"{'calibration error':>20}",
+        f"{'best constant':>15}{'calibration error':>20}",
         *(
             f"{name:>{width}} {row['n']:6d}{100 * row['coverage']:9.1f} %"
             f"{row['mean_width_m']:11.3f} m{row['interval_score_m']:12.3f}"
-            f"{row['calibration_error']:20.4f}"
+            f"{row['constant_score_m']:15.3f}{row['calibration_error']:20.4f}"
             for name, row in groups.items()
             if row["n"]
         ),

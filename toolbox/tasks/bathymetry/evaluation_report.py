@@ -127,6 +127,7 @@ def map_test_page(
     )
     page.section("What was added, left out and invented", *_detail(summary))
     page.section("Landforms", *_landforms(summary))
+    page.section("Intervals", *_intervals(summary))
     for name, file in pictures.items():
         heading, caption = _CAPTIONS.get(name, (name, ""))
         page.section(heading, Chart(file.read_bytes(), caption or name, caption, dpi=_DPI))
@@ -363,6 +364,71 @@ def _landforms(summary: Mapping[str, Any]) -> Iterator[Block | None]:
         "truth's slope; RMSE of the Laplacian; mean distance between ridge and channel lines of "
         "the truth and of the method. Small is good.",
         quiet=True,
+    )
+
+
+def _intervals(summary: Mapping[str, Any]) -> Iterator[Block | None]:
+    """Show whether intervals hold the share of the truth that they should."""
+    found = summary.get("intervals")
+    if not found:
+        return
+    level = 100 * found["level"]
+    groups = {
+        "all": found["all"],
+        **{f"slope {_readable(name)} m/m": row for name, row in found["slope_classes"].items()},
+        **found["regions"],
+    }
+    yield _reliability_chart(found)
+    yield Table(
+        [
+            Column(("test images",)),
+            Column(("number",)),
+            Column(("coverage",), "%"),
+            Column(("mean width",), "m"),
+            Column(("interval", "score"), "m"),
+            Column(("score of the best", "constant width"), "m"),
+            Column(("calibration", "error")),
+        ],
+        [
+            TableRow(
+                name,
+                [
+                    Cell(str(row["n"])),
+                    Cell(f"{100 * row['coverage']:.1f}"),
+                    Cell(f"{row['mean_width_m']:.3f}"),
+                    Cell(f"{row['interval_score_m']:.3f}"),
+                    Cell(f"{row['constant_score_m']:.3f}"),
+                    Cell(f"{row['calibration_error']:.4f}"),
+                ],
+                own=name == "all",
+            )
+            for name, row in groups.items()
+            if row["n"]
+        ],
+    )
+    yield Text(
+        f"Intervals that should hold {level:g} % of the truth, calibrated on "
+        f"{found['images_calibrated_on']} validation images; predict --interval writes them. The "
+        f"interval score (Gneiting and Raftery 2007) is the width and a fine for what lies "
+        f"outside; the best constant width is fitted to these very images. The calibration error "
+        f"is the mean difference of coverage and level. Small is good.",
+        quiet=True,
+    )
+
+
+def _reliability_chart(found: Mapping[str, Any]) -> Chart:
+    """Chart the coverage of every level."""
+    levels, shares = (100 * np.array(column) for column in zip(*found["reliability"], strict=True))
+
+    def draw(ax: Axes) -> None:
+        ax.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="as it should")
+        ax.plot(levels, shares, marker=".", label="test images")
+        ax.set(xlabel="level of the interval (%)", ylabel="truth inside (%)")
+
+    return chart(
+        draw,
+        "Share of the truth inside intervals of every level",
+        "Reliability: below the dashed line intervals are too narrow, above it too wide.",
     )
 
 

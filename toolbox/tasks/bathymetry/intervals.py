@@ -209,13 +209,15 @@ def _quantile_regression(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarr
 # -- What intervals are worth --------------------------------------------------------------------
 
 
-def interval_score_m(error: np.ndarray, half: np.ndarray, level: float) -> float:
+def interval_score_m(error: np.ndarray, half: np.ndarray | np.floating, level: float) -> float:
     """Return the mean interval score, metres: width, and 2 / (1 - level) of what lies outside [3]_.
 
     Parameters
     ----------
-    error, half : numpy.ndarray
-        Error and half-width of the interval, metres.
+    error : numpy.ndarray
+        Metres.
+    half : numpy.ndarray or float
+        Half-width of the interval, metres.
     level : float
         Share that the interval should hold.
     """
