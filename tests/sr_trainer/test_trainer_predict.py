@@ -614,6 +614,26 @@ def test_several_weights_and_their_spread(rasterio, workshop, finished, predict,
     assert np.isnan(spread).sum() == 16
 
 
+def test_an_interval_is_two_bands(rasterio, workshop, finished, predict, tif):
+    """Both ends lie around the result; the calibration is kept, and tiles leave no seam."""
+    result = predict(tif, "--interval", "0.9")
+    assert "intervals calibrated on" in result.out
+    assert (finished / "intervals.json").is_file()
+    (mean, lower, upper), names = bands_of(rasterio, workshop.folder / "map_x4.tif")
+    assert names == ("elevation", "lower", "upper")
+    inside = np.isfinite(mean)
+    assert (lower[inside] < mean[inside]).all()
+    np.testing.assert_allclose(upper - mean, mean - lower, rtol=1e-3, atol=1e-3)
+    assert np.isnan([lower, upper]).sum(axis=(1, 2)).tolist() == [16, 16]
+    result = predict(tif, "--interval", "0.5", *TILE, "-o", workshop.folder / "half.tif")
+    assert "calibrated on" not in result.out
+    (_, low, high), _ = bands_of(rasterio, workshop.folder / "half.tif")
+    assert np.nanmean(high - low) < np.nanmean(upper - lower)
+    predict(tif, "--interval", "0.5", "-o", workshop.folder / "whole.tif")
+    (_, whole, _), _ = bands_of(rasterio, workshop.folder / "whole.tif")
+    np.testing.assert_allclose(low, whole, rtol=1e-4, atol=0.01)
+
+
 def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     """The mask is 1 on what is deeper than the training data and missing in the gap."""
     result = predict(tif, "--range-mask")
@@ -827,6 +847,9 @@ def test_a_bad_section_is_one_line(workshop, finished, npy, section, words):
         (("--lr-consistency", "both"), ("lr_consistency must be", "'both'")),
         (("--nodata", "none"), ("nodata must be", "'none'")),
         (("--standard-deviation",), ("standard_deviation must come with", "self_ensemble")),
+        (("--interval", "1.5"), ("interval must be", "1.5")),
+        (("--interval", "0.9", "--self-ensemble"), ("interval is calibrated", "self_ensemble")),
+        (("--interval", "0.995"), ("interval must be between 0.05 and 0.99", "0.995")),
         (("--variable", "depth"), ("map.npy", "no variables", "'depth'")),
         (("--weights", "missing.h5"), ("missing.h5",)),
     ],

@@ -139,6 +139,28 @@ def test_further_bands_have_the_unit_they_should(rasterio, tmp_path):
     assert (mask == 1).all()
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_ends_of_an_interval_have_unit_and_sign_of_the_file(rasterio, xarray, suffix, tmp_path):
+    """Of a chart of depths in feet, the lower number is that of the shallower end."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", -HEIGHTS / np.float32(0.3048), "ft")
+    bands = ("elevation", "lower", "upper")
+    with open_map(source, positive="down") as reader:
+        fine = reader.read(ALL, ALL).repeat(2, 0).repeat(2, 1)
+        strip = np.concatenate([fine, fine - 3.048, fine + 6.096], axis=2)
+        write_map(tmp_path / f"out{suffix}", reader, 2, [strip], bands=bands)
+    if suffix == ".tif":
+        with rasterio.open(tmp_path / "out.tif") as file:
+            depth, lower, upper = file.read()
+            assert file.units == ("ft", "ft", "ft")
+    else:
+        with xarray.open_dataset(tmp_path / "out.nc") as file:
+            names = [name for name in file.data_vars if file[name].ndim == 2]
+            depth, lower, upper = (file[name].values for name in names)
+    assert depth.min() > 0
+    np.testing.assert_allclose(depth - lower, 20, rtol=1e-3)
+    np.testing.assert_allclose(upper - depth, 10, rtol=1e-3)
+
+
 def test_whole_fathoms_with_a_fill_and_depths_down(rasterio, tmp_path):
     """Integers, packing, nodata and sign of a chart in fathoms come back as they were."""
     depths = np.rint(-HEIGHTS / 1.8288).astype(np.int16)
