@@ -616,6 +616,7 @@ def test_several_weights_and_their_spread(rasterio, workshop, finished, predict,
 
 def test_an_interval_is_two_bands(rasterio, workshop, finished, predict, tif):
     """Both ends lie around the result; the calibration is kept, and tiles leave no seam."""
+    (finished / "intervals.json").unlink(missing_ok=True)
     result = predict(tif, "--interval", "0.9")
     assert "intervals calibrated on" in result.out
     assert (finished / "intervals.json").is_file()
