@@ -137,17 +137,9 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{path}: expected tensors by name, alone or as {', '.join(_NESTED)}; received "
             f"{error}. Save the weights alone: torch.save(network.state_dict(), file)."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        OverflowError,
-        RuntimeError,
-    ) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises anything, such as struct.error
         raise DataError(
             f"{path}: not a readable file of torch.save, perhaps damaged "
             f"({type(error).__name__}: {error})."
