@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import pickle
 import zipfile
 from collections import OrderedDict
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -137,7 +136,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{path}: expected tensors by name, alone or as {', '.join(_NESTED)}; received "
             f"{error}. Save the weights alone: torch.save(network.state_dict(), file)."
         ) from None
-    except (OSError, MemoryError):
+    except OSError:
         raise
     except Exception as error:  # a damaged file raises anything, such as struct.error
         raise DataError(
