@@ -140,7 +140,15 @@ class Source(ABC):
         seed : int
             Seed of everything that is drawn.
         """
-        return DataGenerator(*self.split(split), norm_func, batch_size, augmenter, seed)
+        x, y = self.split(split)
+        batches = DataGenerator(x, y, norm_func, batch_size, augmenter, seed)
+        if left_out := len(x) - batches.num_imgs:
+            note = (
+                f"{left_out} of {len(x)} pairs for {split} hold a missing pixel (NaN or infinity) "
+                f"and are left out."
+            )
+            self.notes = [*self.notes, note]
+        return batches
 
     @classmethod
     def like(cls, source: Source, gives: str) -> Self:

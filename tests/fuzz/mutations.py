@@ -206,7 +206,8 @@ def _joined(lines: list[str]) -> bytes:
 def value_changed(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
     """Give a key a value of another type or size."""
     lines = _lines(data)
-    keyed = [n for n, line in enumerate(lines) if re.match(r"\s*[\w.]+:", line)]
+    # A training may last as long as its epochs say.
+    keyed = [n for n, line in enumerate(lines) if re.match(r"\s*(?!epochs)[\w.]+:", line)]
     number = keyed[int(rng.integers(len(keyed)))]
     lines[number] = lines[number].split(":")[0] + ": " + _VALUES[int(rng.integers(len(_VALUES)))]
     return _joined(lines)

@@ -270,9 +270,9 @@ def _misread_map(path: Path, content: oracles.Content) -> str:
 
 def _misread_picture(step: seeds.Step, path: Path, content: oracles.Content) -> str:
     if step.name == "predict sem":
-        from toolbox.tasks.sem.sem_image import read_sem_stack
+        from toolbox.tasks.sem.sem_image import read_sem_image
 
-        own = read_sem_stack(path).frames[0]
+        own = read_sem_image(path).pixels
     else:
         from toolbox.io.picture import read_picture
 

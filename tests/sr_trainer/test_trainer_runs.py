@@ -244,6 +244,8 @@ def test_pairs_with_nan_are_left_out(workshop, name):
     trained = workshop.run(config, "train")
     assert trained.code == 0, trained.err
     assert "2/2" in trained.err  # 9 complete pairs in batches of 4
+    assert "3 of 12 pairs for train hold a missing pixel (NaN or infinity)" in trained.out
+    assert "pairs for validation" not in trained.out
     assert workshop.run(config, "test").code == 0
     folder = workshop.folder / "run" / "test_result"
     table = pd.read_csv(folder / "test_results.csv")

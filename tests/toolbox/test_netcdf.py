@@ -274,3 +274,18 @@ def test_a_torn_netcdf_is_no_other_kind(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cannot be read as NetCDF.*Is the file damaged\?$"):
         open_map(path)
+
+
+def test_text_with_nul_characters_can_be_written_again(tmp_path):
+    """A damaged classic file may hold them in attributes; HDF5, of which results are, may not."""
+    xarray = pytest.importorskip("xarray")
+    data = xarray.Dataset({"z": (("y", "x"), np.ones((4, 5), np.float32), {"comment": "a_b_c"})})
+    data.attrs["title"] = "t_u"
+    path = tmp_path / "m.nc"
+    data.to_netcdf(path, engine="scipy")
+    path.write_bytes(path.read_bytes().replace(b"a_b_c", b"a\0b\0c").replace(b"t_u", b"t\0u"))
+    with open_map(path) as reader:
+        write_map(tmp_path / "o.nc", reader, 1, [reader.read(slice(None), slice(None))])
+    with xarray.open_dataset(tmp_path / "o.nc") as written:
+        assert written["z"].attrs["comment"] == "abc"
+        assert written.attrs["title"] == "tu"

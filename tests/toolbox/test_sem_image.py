@@ -133,6 +133,42 @@ def test_a_stack_that_was_cut_short_is_refused(tmp_path):
             open_sem_stack(tmp_path / "torn.tif")
 
 
+def test_damaged_compression_is_refused(tmp_path):
+    """OpenCV decodes LZW whose middle is damaged in silence; here it is an error."""
+    path = tmp_path / "a.tif"
+    grey = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(grey).save(path, compression="tiff_lzw")
+    np.testing.assert_array_equal(read_sem_image(path).pixels, grey)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        start, length = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+    content[start + length // 2 : start + length // 2 + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read as an image\. Is the file damaged"):
+        read_sem_image(path)
+
+
+def test_tags_that_cannot_be_read_are_said(tmp_path):
+    """Without its predictor a picture has other pixels: one note tells that a tag is damaged."""
+    path = tmp_path / "a.tif"
+    grey = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    tifffile.imwrite(path, grey, compression="zlib", predictor=True)
+    assert "tags" not in open_sem_stack(path).notes
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["Predictor"].offset
+    content = bytearray(path.read_bytes())
+    content[place + 2 : place + 4] = b"\x63\x00"  # no data type
+    path.write_bytes(content)
+    assert "perhaps it is damaged" in open_sem_stack(path).notes["tags"]
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (7, 1)])
+def test_narrow_pictures_stay_pictures(shape, tmp_path):
+    """One row or column is a picture too."""
+    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, np.uint8), photometric="minisblack")
+    assert read_sem_image(tmp_path / "a.tif").pixels.shape == shape
+
+
 def test_stacks_are_written(tmp_path):
     """A TIFF holds a stack with its pixels of two sizes; a PNG is refused one."""
     size = PixelSize("x", 2.0, 3.0)

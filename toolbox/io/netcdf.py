@@ -136,11 +136,32 @@ def _opened(path: Path, group: str | None = None) -> Any:
     options = {"decode_times": False, "decode_timedelta": False}
     try:
         _visit(path)
-        return xarray.open_dataset(path, **options, **({"group": group} if group else {}))
+        dataset = xarray.open_dataset(path, **options, **({"group": group} if group else {}))
+        _without_nul(dataset)
+        return dataset
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # a damaged file raises anything, such as KeyError
         raise unreadable(path, "NetCDF", error) from None
+
+
+def _without_nul(dataset: Any) -> None:
+    """Leave NUL characters out of the attributes: no file of HDF5 can hold them.
+
+    Raises
+    ------
+    ValueError
+        If a name holds one.
+    """
+    for name in (*dataset.variables, *dataset.sizes):
+        if "\0" in str(name):
+            raise ValueError(f"a name holds a NUL character: {name!r}")
+    for attrs in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
+        for key, value in list(attrs.items()):
+            if "\0" in key or (isinstance(value, str) and "\0" in value):
+                clean = value.replace("\0", "") if isinstance(value, str) else value
+                del attrs[key]
+                attrs[key.replace("\0", "") or "unnamed"] = clean
 
 
 def _visit(path: Path) -> None:

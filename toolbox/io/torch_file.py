@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import pickle
 import zipfile
 from collections import OrderedDict
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -137,17 +136,9 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{path}: expected tensors by name, alone or as {', '.join(_NESTED)}; received "
             f"{error}. Save the weights alone: torch.save(network.state_dict(), file)."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        OverflowError,
-        RuntimeError,
-    ) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file raises anything, such as struct.error
         raise DataError(
             f"{path}: not a readable file of torch.save, perhaps damaged "
             f"({type(error).__name__}: {error})."

@@ -17,7 +17,8 @@ import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
-from toolbox.io.picture_tiff import TIFF_HEADS
+from toolbox.io.picture_exif import quiet_pillow
+from toolbox.io.picture_tiff import TIFF_HEADS, doubts_noted
 from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, is_size, pixel_sizes
 
 #: Endings of the pictures that `read_sem_image` reads, in any case.
@@ -75,7 +76,7 @@ class SEMStack:
         Whether the file stores white as 0; counts that are read here are those of black 0.
     notes : dict
         By kind, what a user should know of the file, without its name: ``size``, ``sizes``,
-        ``not square``, ``pages``, ``missing``.
+        ``not square``, ``pages``, ``missing``, ``tags``.
     """
 
     path: Path
@@ -271,12 +272,13 @@ def _check_type(path: Path, dtype: np.dtype) -> None:
 
 def _open_tiff(path: Path) -> SEMStack:
     """Find the frames of a TIFF, and what it says of them."""
-    with _reading(path) as file:
+    tags: list[str] = []
+    with doubts_noted(tags), _reading(path) as file:
         # One by one, and before anything else: a series would stand in for tags of later pages.
         pages = [file.pages[number] for number in range(len(file.pages))]
         main = next((page for page in pages if not page.is_reduced), pages[0])
         _check_type(path, np.dtype(main.dtype or "V"))
-        if _is_cut_short(file, pages):
+        if len(main.shape) < 2 or 0 in main.shape or _is_cut_short(file, pages):
             raise DataError(_UNREADABLE.format(path=path))
         numbers, notes = _frame_numbers(pages, main)
         said = (file.imagej_metadata or {}).get("images", 1)
@@ -297,6 +299,8 @@ def _open_tiff(path: Path) -> SEMStack:
             )
         white_is_zero = main.photometric == _WHITE_IS_ZERO
         columns = int(main.imagewidth)
+    if tags:
+        notes["tags"] = f"{tags[0]}."
     size, doubts = choose_size(pixel_sizes(path, columns))
     count, total = len(numbers), max(len(pages), len(numbers))
     return SEMStack(path, decode, count, total, size, white_is_zero, {**notes, **doubts})
@@ -384,6 +388,7 @@ class _Decoded:
 
     @functools.cached_property
     def _images(self) -> Sequence[np.ndarray]:
+        _check_compressed(self.path, self.numbers)
         if self.numbers == [0]:  # whatever else there is
             return [_decode(self.path)]
         cv2 = _quiet_opencv()
@@ -396,6 +401,19 @@ class _Decoded:
             raise DataError(_UNREADABLE.format(path=self.path))
         _check_type(self.path, images[0].dtype)
         return images
+
+
+def _check_compressed(path: Path, numbers: Sequence[int]) -> None:
+    """Refuse what OpenCV decodes in silence although its compression is damaged."""
+    from PIL import Image, UnidentifiedImageError
+
+    with quiet_pillow(), contextlib.suppress(UnidentifiedImageError), Image.open(path) as file:
+        for number in numbers:
+            try:
+                file.seek(number)
+                file.load()
+            except Exception:
+                raise DataError(_UNREADABLE.format(path=path)) from None
 
 
 def _is_plain(page: Any) -> bool:
