@@ -11,6 +11,7 @@ import numpy as np
 
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
+from toolbox.resample import local_mean
 from toolbox.tasks.bathymetry.terrain import Spacing, slope
 
 FILE_NAME = "validity.json"
@@ -33,11 +34,15 @@ class Validity:
         exceed.
     delta_lr_m : (float, float)
         That spacing (between rows, between columns), metres.
+    roughness_m : float or None
+        Distance from the mean of 3 × 3 pixels, metres, that 99.9 % of the pixels do not exceed;
+        None in runs of earlier versions.
     """
 
     depth_m: tuple[float, float]
     slope: float
     delta_lr_m: tuple[float, float]
+    roughness_m: float | None = None
 
     def outside(self, lr: np.ndarray, delta_lr_m: Spacing) -> np.ndarray:
         """Tell where a map leaves the range.
@@ -82,7 +87,16 @@ def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
     parts = [slope(lr[i : i + _CHUNK, ..., 0], delta_lr_m) for i in range(0, len(lr), _CHUNK)]
     slopes = np.concatenate([part[np.isfinite(part)] for part in parts])
     steep = float(np.quantile(slopes, 1 - _BEYOND)) if len(slopes) else float("inf")
-    return Validity(depth_m, steep, (float(pair[0]), float(pair[1])))
+    return Validity(depth_m, steep, (float(pair[0]), float(pair[1])), _roughness_m(lr))
+
+
+def _roughness_m(lr: np.ndarray) -> float | None:
+    rough = [
+        np.abs(lr[i : i + _CHUNK] - local_mean(lr[i : i + _CHUNK], 3))
+        for i in range(0, len(lr), _CHUNK)
+    ]
+    values = np.concatenate([part[np.isfinite(part)] for part in rough])
+    return float(np.quantile(values, 1 - _BEYOND)) if len(values) else None
 
 
 def validity_text(validity: Validity) -> str:
@@ -123,8 +137,12 @@ def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Val
                 return None
             content = content["validity"]
         (low, high), (rows, columns) = content["depth_m"], content["delta_lr_m"]
+        rough = content.get("roughness_m")
         return Validity(
-            (float(low), float(high)), float(content["slope"]), (float(rows), float(columns))
+            (float(low), float(high)),
+            float(content["slope"]),
+            (float(rows), float(columns)),
+            None if rough is None else float(rough),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: not a range of validity ({error}). Remove the file.") from None

@@ -1,0 +1,720 @@
+"""What a map says about its own making: enlarged, striped, terraced, noisy, rounded (NumPy).
+
+A map is looked at in square windows. `take_survey` reads them and keeps a few hundred numbers of
+each; the `judge_...` functions make findings of those. Nothing needs the truth: the yardstick is
+that relief is self-affine, so that its power spectral density falls as a power of the frequency
+[1]_, and that what people do to maps breaks this law in ways of their own:
+
+- interpolation leaves no energy above the Nyquist frequency of the grid that it started from, and
+  none at all at multiples of that grid's sampling frequency, where every kernel that keeps
+  constants is zero [2]_, [3]_;
+- tracks of ships put energy of fine scales into one direction;
+- contour lines turned into a grid gather depths at multiples of a step, as a circular mean
+  shows [4]_;
+- white noise has the same power at all frequencies, and rounding to a step s that of a variance
+  of s² / 12 [5]_.
+
+The limits below were chosen on half of 150 tiles of the GEBCO grid and tried on the other half;
+``docs/inspect.md`` has the rates.
+
+References
+----------
+.. [1] Turcotte (1997), Fractals and Chaos in Geology and Geophysics, 2nd ed., Cambridge.
+.. [2] Keys (1981), Cubic Convolution Interpolation for Digital Image Processing, IEEE Transactions
+   on Acoustics, Speech, and Signal Processing 29 (6), 1153-1160.
+.. [3] Gallagher (2005), Detection of Linear and Cubic Interpolation in JPEG Compressed Images,
+   Canadian Conference on Computer and Robot Vision, 65-72.
+.. [4] Mardia and Jupp (2000), Directional Statistics, Wiley.
+.. [5] Bennett (1948), Spectra of Quantized Signals, Bell System Technical Journal 27, 446-472.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+
+from toolbox.resample import fill_gaps, local_mean
+from toolbox.spectrum import power_spectrum, radial_spectrum
+from toolbox.tasks.bathymetry.detail import noise_sigma_m, rounding_step_m
+from toolbox.tasks.bathymetry.terrain import slope, spacing_text
+from toolbox.tasks.bathymetry.validity import Validity
+
+Grade = Literal["fine", "note", "warning"]
+#: Reads rows and columns of a map, metres, NaN missing: (rows, columns, C).
+Read = Callable[[slice, slice], np.ndarray]
+
+#: Sides of the windows in pixels: the first that the map and its gaps leave room for.
+SIDES = (128, 64, 32)
+#: Enlargements that are told apart.
+FACTORS = (2, 3, 4, 6, 8)
+#: Steps of contour lines, metres.
+CONTOURS_M = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0, 250.0, 500.0, 1000.0)
+#: Windows that a survey reads at most along each axis.
+MOST = 32
+#: Share of a window that may be missing, and is filled.
+_GAP = 0.02
+#: Directions of the spectrum, degrees apart, and the band that is counted, cycles per pixel.
+_DEGREES, _FINE = 5, (0.1, 0.45)
+#: Depths, slopes and roughnesses kept of each window.
+_KEPT = 256
+#: Decades of power that a window must have lost to count as interpolated.
+LOST = 1.25
+#: Depth of the notches, decades, by which an enlargement is told; of k = 2 one side is seen only.
+_NOTCH = {2: 0.6}
+_ANY_NOTCH = 0.5
+#: log10 of the power in one direction ÷ that 15° to 25° beside it.
+_STRIPE = (0.27, 0.35)
+#: Mean cosine of depths at the step of contour lines, and at half of it.
+_TERRACE = (0.08, 0.12)
+_ROUNDED = 0.95
+#: Power at 0.4-0.5 ÷ at 0.2-0.3 cycles per pixel (1 for noise), and noise ÷ relief.
+_FLAT, _NOISY = 0.3, 0.025
+#: Share of equal neighbours from which rounding hides the fine relief of a window.
+_EVEN = 0.5
+#: Share of the windows without which stripes are not looked for.
+_FEW = 0.25
+#: Shares of the windows that are worth a note, and a warning.
+_SOME, _MANY = 0.15, 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name : str
+        What: ``enlarged before``.
+    grade : {'fine', 'note', 'warning'}
+        How bad it is for a network that adds detail.
+    figure : str
+        What was measured, with its unit.
+    advice : str
+        What to do; nothing if it is fine.
+    windows : numpy.ndarray of bool, optional
+        In which windows of the survey it was found.
+    """
+
+    name: str
+    grade: Grade
+    figure: str
+    advice: str = ""
+    windows: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What was measured in the windows of a map; n windows of `side` pixels.
+
+    Attributes
+    ----------
+    side : int
+        Side of a window, pixels.
+    shape : (int, int)
+        Rows and columns of the map.
+    places : numpy.ndarray, shape (n, 2), int
+        First row and column of each window.
+    missing : float
+        Share of missing pixels in all windows that were read, used or not.
+    depths : numpy.ndarray, shape (n, d)
+        A sample of each window, metres.
+    radial : numpy.ndarray, shape (n, side / 2)
+        `toolbox.spectrum.radial_spectrum` for a spacing of 1: m² per (cycle/pixel)², at
+        k / side cycles per pixel for k = 1, 2, ...
+    axial : numpy.ndarray, shape (n, side / 2)
+        Mean log10 of the power at each frequency along the rows, and along the columns.
+    directions : numpy.ndarray, shape (n, 36)
+        Power of the fine scales by direction, 1 on average.
+    even : numpy.ndarray, shape (n,)
+        Share of neighbours that have the same value.
+    noise_m : numpy.ndarray, shape (n,)
+        `noise_sigma_m`, metres.
+    relief_m : numpy.ndarray, shape (n,)
+        Standard deviation, metres.
+    slopes : numpy.ndarray, shape (n, d)
+        A sample, m/m; per pixel if the spacing is not known.
+    rough_m : numpy.ndarray, shape (n, d)
+        A sample of |depth - mean of 3 × 3 pixels|, metres.
+    concentration : numpy.ndarray, shape (n, 2, len(CONTOURS_M))
+        Mean cos(2π depth / step) and mean cos(4π depth / step): both 1 if all depths are
+        multiples of the step, about 0 if none is preferred; NaN if the window has less relief
+        than three steps.
+    """
+
+    side: int
+    shape: tuple[int, int]
+    places: np.ndarray
+    missing: float
+    depths: np.ndarray
+    radial: np.ndarray
+    axial: np.ndarray
+    directions: np.ndarray
+    even: np.ndarray
+    noise_m: np.ndarray
+    relief_m: np.ndarray
+    slopes: np.ndarray
+    rough_m: np.ndarray
+    concentration: np.ndarray
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """Frequencies of `radial` and `axial`, cycles per pixel."""
+        return np.arange(1, self.side // 2 + 1) / self.side
+
+    @property
+    def step_m(self) -> float:
+        """Step to which the depths are rounded, metres; 0 for none."""
+        return rounding_step_m(self.depths)
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+def take_survey(
+    read: Read,
+    shape: tuple[int, int],
+    delta_m: tuple[float, float] | None = None,
+    most: int = MOST,
+    tell: Callable[[int], object] = lambda count: None,
+) -> Survey | None:
+    """Measure a map in windows spread over it, a band of rows at a time.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows, columns)`` returns metres (rows, columns, C), NaN missing; the first channel
+        counts.
+    shape : (int, int)
+        Rows and columns of the map.
+    delta_m : (float, float), optional
+        Grid spacing (between rows, between columns), metres.
+    most : int
+        Windows along each axis at most; a larger map is sampled.
+    tell : callable
+        Called with the number of windows after each band.
+
+    Returns
+    -------
+    Survey or None
+        None if no window of 32 pixels is complete to 2 % and has any relief.
+    """
+    for side in SIDES:
+        if min(shape) < side or (min(shape) < 2 * side and side != SIDES[-1]):
+            continue
+        survey = _survey_of(read, shape, side, delta_m or (1.0, 1.0), most, tell)
+        if survey is not None:
+            return survey
+    return None
+
+
+def _survey_of(
+    read: Read,
+    shape: tuple[int, int],
+    side: int,
+    delta_m: tuple[float, float],
+    most: int,
+    tell: Callable[[int], object],
+) -> Survey | None:
+    places, measured, missing, count, seen = [], [], 0.0, 0, 0
+    for row, column, z in _windows(read, shape, side, most, tell):
+        gaps = float(np.isnan(z).mean())
+        missing, count = missing + gaps, count + 1
+        seen += gaps < 1
+        if gaps > _GAP:
+            continue
+        z = fill_gaps(z[..., None], side)[..., 0] if gaps else z
+        if np.ptp(z) > 0:
+            places.append((row, column))
+            measured.append(_measured(z.astype(np.float64), delta_m))
+    # Where gaps leave few windows, smaller ones see more of the map.
+    if not places or (len(places) < max(4, seen / 10) and side > SIDES[-1]):
+        return None
+    columns = {name: np.array([part[name] for part in measured]) for name in measured[0]}
+    return Survey(side, shape, np.array(places), missing / count, **columns)
+
+
+def _windows(
+    read: Read, shape: tuple[int, int], side: int, most: int, tell: Callable[[int], object]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Give the windows band by band: memory is that of `side` rows."""
+    firsts = [np.linspace(0, n - side, min(most, -(-n // side))).astype(int) for n in shape]
+    for row in firsts[0]:
+        band = read(slice(int(row), int(row) + side), slice(0, shape[1]))
+        for column in firsts[1]:
+            yield int(row), int(column), band[:, column : column + side, 0]
+        tell(len(firsts[1]))
+
+
+def _measured(z: np.ndarray, delta_m: tuple[float, float]) -> dict[str, np.ndarray | float]:
+    """Return what `Survey` keeps of a window (side, side) without gaps."""
+    power = power_spectrum(z[None, ..., None])
+    # Of a window that is a plane but for rounding nothing is left.
+    power = np.maximum(power, 1e-12 * max(float(power.max()), 1e-6))
+    low, high = np.percentile(z, [5, 95])
+    steps = np.array(CONTOURS_M)
+    angles = 2 * np.pi * z.ravel()[:: max(1, z.size // 4096), None] / steps
+    concentration = np.stack([np.cos(angles).mean(axis=0), np.cos(2 * angles).mean(axis=0)])
+    equal = [float((np.diff(z, axis=axis) == 0).mean()) for axis in (0, 1)]
+    return {
+        "depths": _some(z),
+        "radial": radial_spectrum(power, 1.0)[1],
+        "axial": _axial(power),
+        "directions": _directions(power),
+        "even": sum(equal) / 2,
+        "noise_m": noise_sigma_m(z[None]),
+        "relief_m": float(z.std()),
+        "slopes": _some(slope(z, delta_m)),
+        "rough_m": _some(np.abs(z - local_mean(z, 3))),
+        "concentration": np.where(high - low >= 3 * steps, concentration, np.nan),
+    }
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """Return `_KEPT` values spread over a window."""
+    return values.ravel()[np.linspace(0, values.size - 1, _KEPT).astype(int)]
+
+
+def _axial(power: np.ndarray) -> np.ndarray:
+    """Mean log10 power at each frequency along rows and along columns, zero left out."""
+    half = len(power) // 2
+    logs = np.log10(power)
+    return (logs[1:, 1 : half + 1].mean(axis=0) + logs[1 : half + 1, 1:].mean(axis=1)) / 2
+
+
+def _directions(power: np.ndarray) -> np.ndarray:
+    """Power of the fine scales by direction, relative to the mean of each annulus."""
+    side = len(power)
+    fy, fx = np.meshgrid(*(np.fft.fftfreq(side),) * 2, indexing="ij")
+    annulus = np.floor(np.hypot(fy, fx) * side + 0.5).astype(int)
+    relative = power / (np.bincount(annulus.ravel(), power.ravel()) / np.bincount(annulus.ravel()))[
+        annulus
+    ]
+    band = (annulus >= _FINE[0] * side) & (annulus <= _FINE[1] * side)
+    count = 180 // _DEGREES
+    which = np.floor(np.degrees(np.arctan2(fy, fx)) / _DEGREES + 0.5).astype(int)[band] % count
+    return np.bincount(which, relative[band], count) / np.bincount(which, minlength=count)
+
+
+# --- figures of windows ---------------------------------------------------------------------
+
+
+def energy_lost(survey: Survey) -> np.ndarray:
+    """Decades of power that are missing above the Nyquist frequency of a coarser grid.
+
+    A power law is fitted between a quarter and 0.8 of f_N / k, its exponent held between -2 and
+    -4.5, and compared with what lies between 1.6 and 2.4 f_N / k, where an interpolated map has
+    the zero of its kernel. The power of the rounding is subtracted first.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, len(FACTORS))
+        log10(expected ÷ found) for each k; NaN where rounding would hide it: less than five times
+        its power is expected.
+    """
+    f, floor = survey.frequency, survey.step_m**2 / 12
+    x, y = np.log10(f), np.log10(_above(survey.radial, floor))
+    lost = np.full((len(y), len(FACTORS)), np.nan)
+    for column, k in enumerate(FACTORS):
+        limit = 0.5 / k
+        low = (f >= max(limit / 4, 1.5 / survey.side)) & (f <= 0.8 * limit)
+        high = (f >= 1.6 * limit) & (f <= min(2.4 * limit, 0.5))
+        if low.sum() < 3:
+            continue
+        centred = x[low] - x[low].mean()
+        exponent = np.clip(y[:, low] @ centred / (centred @ centred), -4.5, -2)
+        expected = y[:, low].mean(axis=1) + exponent * (x[high].mean() - x[low].mean())
+        seen = expected > np.log10(5 * floor) if floor else np.ones(len(y), bool)
+        lost[:, column] = np.where(seen, expected - y[:, high].mean(axis=1), np.nan)
+    return lost
+
+
+def _above(power: np.ndarray, floor: float) -> np.ndarray:
+    """Subtract the power of the rounding; what it hides becomes a tenth of it."""
+    return np.maximum(power - floor, 0.1 * floor + 1e-12)
+
+
+def notch_depth(survey: Survey) -> np.ndarray:
+    """Decades by which the power dips at the sampling frequency 1 / k of a coarser grid.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, len(FACTORS))
+        Mean log10 power at 0.7 and 1.3 of the frequency (of k = 2, at 0.75) less that at it.
+    """
+    side, last = survey.side, survey.side // 2
+
+    def level(position: float, k: int) -> np.ndarray:
+        half = max(1, side // (16 * k))
+        low, high = max(1, int(position - half)), min(last, int(position + half))
+        return survey.axial[:, low - 1 : high].mean(axis=1)
+
+    depth = []
+    for k in FACTORS:
+        at = round(side / k)
+        beside = (0.75,) if 1.3 * at >= last else (0.7, 1.3)
+        around = sum(level(share * at, k) for share in beside) / len(beside)
+        depth.append(around - level(at, k))
+    return np.stack(depth, axis=1)
+
+
+def cutoff(survey: Survey, windows: np.ndarray) -> float | None:
+    """Return the frequency, cycles per pixel, above which windows have lost their energy.
+
+    It is the lowest one at which the mean spectrum (of the logarithms) lies a decade below the
+    power law of the lower half of all lower frequencies, and stays below it to the end.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of the map.
+    windows : numpy.ndarray of bool, shape (n,)
+        Which of its windows count.
+    """
+    if not windows.any():
+        return None
+    f = survey.frequency
+    y = np.log10(_above(survey.radial[windows], survey.step_m**2 / 12)).mean(axis=0)
+    missing = np.array([_law(f, y, f[i] / 2)[i] - y[i] for i in range(len(f))])
+    lost = (missing > 1) & (f > 6 / survey.side)
+    return float(f[np.flatnonzero(lost)[0]]) if lost.any() else None
+
+
+def _law(f: np.ndarray, y: np.ndarray, limit: float) -> np.ndarray:
+    """Power law through log10 powers `y` below a frequency, at all frequencies `f`."""
+    low = f <= max(limit, f[2])
+    x = np.log10(f)
+    centred = x[low] - x[low].mean()
+    exponent = np.clip(y[low] @ centred / (centred @ centred), -4.5, -2)
+    law: np.ndarray = y[low].mean() + exponent * (x - x[low].mean())
+    return law
+
+
+def mean_spectrum(survey: Survey, windows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    """Return the frequencies, the mean spectrum of windows and its power law, for a chart.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray, numpy.ndarray), each shape (side / 2,)
+        Cycles per pixel; the geometric mean over the windows, m² per (cycle/pixel)²; and the law
+        fitted to the lower quarter of the frequencies.
+    """
+    chosen = survey.radial if windows is None or not windows.any() else survey.radial[windows]
+    f, y = survey.frequency, np.log10(np.maximum(chosen, 1e-12)).mean(axis=0)
+    return f, 10**y, 10 ** _law(f, y, 0.06)
+
+
+# --- findings of the relief -----------------------------------------------------------------
+
+
+def judge_relief(survey: Survey, delta_m: tuple[float, float] | None) -> list[Finding]:
+    """Judge what a map's relief says about its making.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of the map.
+    delta_m : (float, float) or None
+        Its grid spacing, metres.
+
+    Returns
+    -------
+    list of Finding
+        In the order of their weight: enlarged before, contour lines, stripes, noise, rounding.
+    """
+    lost = energy_lost(survey)
+    interpolated = (np.nan_to_num(lost, nan=-np.inf) > LOST).any(axis=1)
+    known = interpolated | ~np.isnan(lost[:, 0])
+    return [
+        judge_interpolation(survey, interpolated, known, delta_m),
+        judge_terraces(survey),
+        judge_stripes(survey, known & ~interpolated),
+        judge_noise(survey),
+        judge_rounding(survey),
+    ]
+
+
+def judge_interpolation(
+    survey: Survey,
+    interpolated: np.ndarray,
+    known: np.ndarray,
+    delta_m: tuple[float, float] | None,
+) -> Finding:
+    """Tell whether the map, or a part of it, was enlarged or interpolated from fewer points.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of the map.
+    interpolated, known : numpy.ndarray of bool, shape (n,)
+        Windows that lost energy by `energy_lost`, and those in which that can be told.
+    delta_m : (float, float) or None
+        Grid spacing, metres.
+    """
+    name = "interpolated before"
+    if known.sum() < max(1, _SOME * known.size):
+        return Finding(
+            name,
+            "note",
+            f"cannot be told: rounding to {survey.step_m:g} m hides the fine relief",
+            "Take the map as it was before it was rounded.",
+        )
+    share = float(interpolated.sum() / known.sum())
+    if share < _SOME:
+        return Finding(name, "fine", f"relief to the finest scale in {_percent(1 - share)}")
+    frequency = cutoff(survey, interpolated) or 0.25
+    pixels = 1 / frequency
+    ground = "" if delta_m is None else f" ({_length(pixels * float(np.mean(delta_m)))})"
+    factor = _factor(survey, interpolated)
+    how = f"; enlarged {factor} times" if factor else ""
+    less = factor or max(2, round(pixels / 2))
+    return Finding(
+        name,
+        _grade(share, _SOME, _MANY),
+        f"{_percent(share)} has no relief finer than {pixels:.2g} pixels{ground}{how}; "
+        f"{_place(survey, interpolated)}",
+        f"A network adds nothing true to it. Take the map that it was made from, or the means of "
+        f"{less} × {less} pixels, and enlarge that.",
+        interpolated,
+    )
+
+
+def _factor(survey: Survey, windows: np.ndarray) -> int | None:
+    """Return the enlargement whose sampling frequency is a notch in most windows."""
+    depth = np.median(notch_depth(survey)[windows], axis=0)
+    found = [k for k, d in zip(FACTORS, depth, strict=True) if d > _NOTCH.get(k, _ANY_NOTCH)]
+    return max(found, default=None)
+
+
+def judge_terraces(survey: Survey) -> Finding:
+    """Tell whether depths gather at multiples of a step, as of contour lines turned into a grid.
+
+    The largest of `CONTOURS_M` counts, above the step of rounding, at which the depths and the
+    doubled depths are concentrated; with few windows they must be more so.
+    """
+    rounding, best, found = survey.step_m, 0.0, None
+    for column, step in enumerate(CONTOURS_M):
+        both = survey.concentration[:, :, column]
+        # A part of the map in which all depths are multiples is rounded; and halves are rounded to
+        # even multiples.
+        both = both[both[:, 0] < _ROUNDED]
+        if step <= 2 * rounding or len(both) < 2:
+            continue
+        size = float(both.mean(axis=0).min())
+        if size > _TERRACE[0] + 0.2 / np.sqrt(len(both)):
+            best, found = size, column
+    if found is None:
+        return Finding("contour lines", "fine", "no step of depth is preferred")
+    here = np.nan_to_num(survey.concentration[:, :, found]).min(axis=1) > _TERRACE[0]
+    return Finding(
+        "contour lines",
+        "warning" if best > _TERRACE[1] else "note",
+        f"depths gather at multiples of {CONTOURS_M[found]:g} m (concentration {best:.2f} of 1); "
+        f"{_place(survey, here)}",
+        "It was made of contour lines; a network takes the terraces for relief. Take soundings.",
+        here,
+    )
+
+
+def judge_stripes(survey: Survey, usable: np.ndarray) -> Finding:
+    """Tell whether the fine scales have their energy in one direction, the same everywhere.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of the map.
+    usable : numpy.ndarray of bool, shape (n,)
+        Windows that count: those that keep their fine relief.
+    """
+    name, count = "stripes", 180 // _DEGREES
+    if usable.mean() < _FEW:
+        return Finding(name, "fine", "cannot be told: too little of the map has fine relief")
+    logs = np.log10(survey.directions)
+    excess = logs - sum(np.roll(logs, d, axis=1) for d in (-5, -4, -3, 3, 4, 5)) / 6
+    mean = excess[usable].mean(axis=0)
+    peak = int(mean.argmax())
+    # The power of a direction is a mean over so many independent waves of each window.
+    waves = np.pi * (_FINE[1] ** 2 - _FINE[0] ** 2) * survey.side**2 / (2 * count)
+    chance = 4 * 0.43 / np.sqrt(waves * usable.sum())
+    size = float(mean[peak])
+    near = excess[:, [(peak + d) % count for d in (-1, 0, 1)]].max(axis=1)
+    here = usable & (near > _STRIPE[1])
+    if size < max(_STRIPE[0], chance) or not here.any():
+        return Finding(name, "fine", f"no direction has more than {10**size:.2g} times its share")
+    # Waves across the stripes: of stripes that run along the rows, the frequency is that of rows.
+    runs = (_DEGREES * peak + 90) % 180
+    return Finding(
+        name,
+        "warning" if size > max(_STRIPE[1], chance) else "note",
+        f"{10**size:.2g} times as much fine relief across lines at {runs}° to the rows as beside "
+        f"that direction; {_place(survey, here)}",
+        "Tracks of ships or seams, unless ridges run so. Level the tracks or smooth across them.",
+        here,
+    )
+
+
+def judge_noise(survey: Survey) -> Finding:
+    """Tell whether the finest scales hold noise: a flat spectrum, and not that of rounding."""
+    f, floor = survey.frequency, survey.step_m**2 / 12
+    last = survey.radial[:, f >= 0.4].mean(axis=1) - floor
+    middle = survey.radial[:, (f >= 0.2) & (f <= 0.3)].mean(axis=1) - floor
+    sigma = np.sqrt(np.maximum(survey.noise_m**2 - floor, 0))
+    noisy = (last > floor) & (last > _FLAT * np.maximum(middle, 0))
+    noisy &= sigma > _NOISY * survey.relief_m
+    share = float(noisy.mean())
+    of = noisy if noisy.any() else np.ones_like(noisy)
+    figure = (
+        f"standard deviation {_length(float(np.median(sigma[of])))} at most, "
+        f"{_percent(float(np.median((sigma / survey.relief_m)[of])))} of the relief in "
+        f"{survey.side} pixels"
+    )
+    if share < _SOME:
+        return Finding("noise", "fine", figure)
+    return Finding(
+        "noise",
+        _grade(share, _SOME, _MANY),
+        f"{figure}, in {_percent(share)} of the map; {_place(survey, noisy)}",
+        "A network sharpens noise too. Smooth the map, or average it to a coarser grid.",
+        noisy,
+    )
+
+
+def judge_rounding(survey: Survey) -> Finding:
+    """Tell whether the step of rounding hides the fine relief: most neighbours are equal."""
+    step = survey.step_m
+    if not step:
+        return Finding("rounding", "fine", "depths are not rounded")
+    hidden = survey.even > _EVEN
+    share = float(hidden.mean())
+    grade = _grade(share, _SOME, _MANY)
+    figure = f"depths are multiples of {step:g} m"
+    if grade == "fine":
+        return Finding("rounding", grade, figure)
+    return Finding(
+        "rounding",
+        grade,
+        f"{figure}, and in {_percent(share)} most neighbours are equal; {_place(survey, hidden)}",
+        "Its steps become edges. Take the map as it was before it was rounded.",
+        hidden,
+    )
+
+
+# --- findings against the training of a model -----------------------------------------------
+
+
+def judge_range(
+    survey: Survey, delta_m: tuple[float, float] | None, validity: Validity
+) -> list[Finding]:
+    """Compare depth, slope, roughness and spacing of a map with a model's training.
+
+    Parameters
+    ----------
+    survey : Survey
+        Of the map.
+    delta_m : (float, float) or None
+        Its grid spacing, metres; None is taken to be that of the training.
+    validity : Validity
+        Range of the training.
+    """
+    low, high = validity.depth_m
+    beyond = (survey.depths < low) | (survey.depths > high)
+    findings = [
+        _outside(
+            "depth and training",
+            beyond,
+            f"{survey.depths.min():.5g} to {survey.depths.max():.5g} m; trained on {low:.5g} to "
+            f"{high:.5g} m",
+            survey,
+        ),
+    ]
+    slopes = survey.slopes
+    if delta_m is None:
+        slopes = slopes / float(np.mean(validity.delta_lr_m))
+    top = float(np.quantile(slopes, 0.999))
+    told = f"99.9 % below {top:.2g} m/m; trained on {validity.slope:.2g} m/m"
+    findings.append(_outside("slope and training", slopes > validity.slope, told, survey))
+    if validity.roughness_m is not None:
+        top = float(np.quantile(survey.rough_m, 0.999))
+        told = f"99.9 % below {top:.2g} m; trained on {validity.roughness_m:.2g} m"
+        beyond = survey.rough_m > validity.roughness_m
+        findings.append(_outside("roughness and training", beyond, told, survey))
+    if delta_m is not None:
+        ratio = float(np.sqrt(np.prod(delta_m) / np.prod(validity.delta_lr_m)))
+        told = f"{spacing_text(delta_m)}; trained on {spacing_text(validity.delta_lr_m)}"
+        near = 1 / _SPACINGS <= ratio <= _SPACINGS
+        findings.append(
+            Finding("spacing and training", "fine", told)
+            if near
+            else Finding(
+                "spacing and training",
+                "note",
+                f"{told}: {max(ratio, 1 / ratio):.2g} times {'finer' if ratio < 1 else 'coarser'}",
+                "Slopes and relief are of another kind at another spacing. Test the model on a "
+                "part of which you have a finer map.",
+            )
+        )
+    return findings
+
+
+#: Ratio of spacings beyond which a map counts as of another kind.
+_SPACINGS = 4.0
+#: Shares of the pixels outside the training that are worth a note, and a warning. By the definition
+#: of the range, 0.1 % of the training itself is steeper.
+_OUTSIDE = (0.005, 0.1)
+
+
+def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Finding:
+    share = float(beyond.mean())
+    grade = _grade(share, *_OUTSIDE)
+    if grade == "fine":
+        return Finding(name, grade, told)
+    here = beyond.mean(axis=1) > _OUTSIDE[0]
+    return Finding(
+        name,
+        grade,
+        f"{_percent(share)} outside: {told}; {_place(survey, here)}",
+        "What the model adds there is a guess. Train on ground like it; --range-mask marks it.",
+        here,
+    )
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+def verdict(findings: list[Finding]) -> tuple[Grade, str]:
+    """Return the worst grade and one line: what it means, and why.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        Of which the first of the worst grade is the reason.
+    """
+    for grade, words in (("warning", "not fit as it is"), ("note", "usable with care")):
+        named = [finding for finding in findings if finding.grade == grade]
+        if named:
+            more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""
+            return named[0].grade, f"{words}: {named[0].name}: {named[0].figure}{more}"
+    return "fine", "fit to be enlarged: nothing found against it"
+
+
+def _grade(share: float, note: float, warning: float) -> Grade:
+    return "warning" if share >= warning else "note" if share >= note else "fine"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.02 else f"{100 * share:.1g} %"
+
+
+def _length(metres: float) -> str:
+    return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.3g} m"
+
+
+def _place(survey: Survey, windows: np.ndarray) -> str:
+    """Say where windows lie: all over, or in which rectangle of the map."""
+    if windows.mean() > 0.9:
+        return "all over the map"
+    first, last = survey.places[windows].min(axis=0), survey.places[windows].max(axis=0)
+    rows, columns = (f"{a}-{b + survey.side - 1}" for a, b in zip(first, last, strict=True))
+    return f"within rows {rows}, columns {columns}"
