@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from toolbox.predict_settings import PredictParams
+from toolbox.task import inspecting_tasks
 
-MODES = ("train", "test", "predict", "export")
+MODES = ("train", "test", "predict", "export", "inspect")
+#: How they are shown: the last one needs no settings file.
+_SHOWN = "{train,test,predict,export}|inspect"
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
 _EPILOG = """\
@@ -19,12 +22,14 @@ _EPILOG = """\
   main.py input.yml predict map.tif           enlarge a map or image, or a folder of them
   main.py log/ predict map.tif                the same, from a log folder alone
   main.py predict --pretrained bathymetry_x4 map.tif     with a model that ships
+  main.py inspect map.tif                     say how far a map can be trusted, before that
+  main.py log/ inspect map.tif -o page.html   the same against a model's training, with pictures
   main.py input.yml export --format onnx      write the network for other programs
 """
 
 
 class ArgParser:
-    """Parses ``[-h] yml_fname {train,test,predict,export} [input] [options]``.
+    """Parses ``[-h] yml_fname {train,test,predict,export}|inspect [input] [options]``.
 
     Parameters
     ----------
@@ -34,9 +39,9 @@ class ArgParser:
     Attributes
     ----------
     args : argparse.Namespace
-        ``yml_fname`` (None with ``--pretrained``), ``mode``, ``input``, ``output``, ``overwrite``,
-        ``resume``, ``baselines``, ``pretrained``, ``format``, ``algo`` (None: as in the file) and
-        the options of `PredictParams`.
+        ``yml_fname`` (None with ``--pretrained``, and for ``inspect`` without a model), ``mode``,
+        ``input``, ``output``, ``overwrite``, ``resume``, ``baselines``, ``pretrained``,
+        ``format``, ``algo`` (None: as in the file) and the options of `PredictParams`.
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +59,10 @@ class ArgParser:
                 "yml_fname",
                 help="filename including input parameters (.yml), or the log folder of a run",
             )
-        parser.add_argument("mode", choices=MODES, help="execution mode")
-        parser.add_argument("input", nargs="?", help="predict: map, image, or folder of them")
+        parser.add_argument("mode", choices=MODES, metavar=_SHOWN, help="execution mode")
+        parser.add_argument(
+            "input", nargs="?", help="predict, inspect: map, image, or folder of them"
+        )
         self._add_shared(parser)
         _add_settings(parser.add_argument_group("predict"))
         self.args = parser.parse_intermixed_args(arguments)
@@ -72,7 +79,9 @@ class ArgParser:
         return bool(known.words and known.words[0] in MODES[2:])
 
     def _add_shared(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("-o", "--output", help="predict, export: file or folder to write")
+        parser.add_argument(
+            "-o", "--output", help="predict, export, inspect: file or folder to write"
+        )
         former = parser.add_mutually_exclusive_group()
         former.add_argument(
             "--overwrite",
@@ -85,7 +94,7 @@ class ArgParser:
             help="train: go on with that run from its last saved state, if there is one",
         )
         parser.add_argument(
-            "--pretrained", help="predict, export: a model that ships, e.g. bathymetry_x4"
+            "--pretrained", help="predict, export, inspect: a model that ships, e.g. bathymetry_x4"
         )
         parser.add_argument(
             "--baselines",
@@ -101,12 +110,14 @@ class ArgParser:
         using = args.mode in MODES[2:]
         if args.mode == "predict" and args.input is None:
             parser.error("predict needs a map or image: main.py input.yml predict map.tif")
-        if args.mode != "predict" and args.input is not None:
+        if args.mode == "inspect" and args.input is None:
+            parser.error("inspect needs a map or a folder of maps: main.py inspect map.tif")
+        if args.mode not in ("predict", "inspect") and args.input is not None:
             parser.error(f"{args.mode} takes no further file; received {args.input}")
-        if args.yml_fname is None and not args.pretrained:
+        if args.yml_fname is None and not args.pretrained and args.mode != "inspect":
             parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
         if args.pretrained and (not using or args.yml_fname):
-            parser.error("--pretrained is for predict and export, without a settings file")
+            parser.error("--pretrained is for predict, export and inspect, without a settings file")
         if args.mode == "export" and args.format is None:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
         if args.resume and args.mode != "train":
@@ -119,8 +130,10 @@ class ArgParser:
             )
         if args.output and not using:
             parser.error(f"{args.mode} takes no --output; set log_dir in the settings")
-        if args.mode != "predict" and self.settings():
-            parser.error(f"--{next(iter(self.settings())).replace('_', '-')} is for predict")
+        known = {name for task in inspecting_tasks() for name in task.inspect_options}
+        foreign = [name for name in self.settings() if args.mode != "inspect" or name not in known]
+        if args.mode != "predict" and foreign:
+            parser.error(f"--{foreign[0].replace('_', '-')} is for predict")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `PredictParams` that the command line gives."""
@@ -132,7 +145,7 @@ class ArgParser:
         return str(self.args.yml_fname)
 
     def get_mode(self) -> str:
-        """Return the mode: train, test, predict or export."""
+        """Return the mode: train, test, predict, export or inspect."""
         return str(self.args.mode)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Main:
-    """Runs super-resolution: training, testing, prediction, export.
+    """Runs super-resolution: training, testing, prediction, export, inspection.
 
     Parameters
     ----------
@@ -28,14 +28,24 @@ class Main:
         self.arguments = arguments
 
     def run(self) -> None:
-        """Read the command line and the settings, then train, test, predict or export."""
+        """Read the command line and the settings, then train, test, predict, export or inspect."""
         parser = ArgParser(self.arguments)
+        if parser.get_mode() == "inspect":
+            self._inspect(parser)
+            return
         # The settings of a model are the arguments of its class, so TensorFlow comes first.
         Initializer.tf_init()
         if parser.get_mode() in ("predict", "export"):
             self._use(parser)
         else:
             self._learn(parser)
+
+    def _inspect(self, parser: ArgParser) -> None:
+        from sr_trainer.inspector import Inspector, open_inspector
+
+        args = parser.args
+        files = open_inspector(args.pretrained or args.yml_fname, parser.settings())
+        Inspector(files, args.overwrite).inspect(args.input, args.output)
 
     def _learn(self, parser: ArgParser) -> None:
         from toolbox.settings import UserParams

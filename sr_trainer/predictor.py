@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sr_trainer.folders import files_in
 from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.io.atomic import check_writable
-from toolbox.io.s102 import is_other_hdf5
 from toolbox.predict_settings import refuse_foreign_options
 from toolbox.run import Run
 
@@ -59,7 +59,7 @@ class Predictor:
             return [self._predict_file(path, self._target(path, output))]
         path = path.resolve()
         folder = Path(output) if output else path.with_name(f"{path.name}_{self._mark}")
-        files = self._files_in(path, folder.resolve())
+        files = files_in(path, self.files.suffixes, folder.resolve())
         if not files:
             raise DataError(
                 f"{path}: holds {self.files.what}. Expected files of the kinds "
@@ -74,24 +74,6 @@ class Predictor:
             raise ConfigError(f"{folder}: is a file; a folder of files needs a folder as output.")
         check_writable(folder / "results", _ELSEWHERE)
         return self._predict_folder(path, files, folder)
-
-    def _files_in(self, path: Path, output: Path) -> list[Path]:
-        """Return the files of a folder and of those in it, but no former results."""
-        found = sorted(
-            p
-            for p in path.rglob("*")
-            if p.suffix.lower() in self.files.suffixes
-            and not any(part.startswith(".") for part in p.relative_to(path).parts)
-            and p.is_file()
-            and not (output != path and p.is_relative_to(output))
-        )
-        hdf5 = [p for p in found if p.suffix.lower() in (".h5", ".hdf5")]
-        others = [p for p in hdf5 if is_other_hdf5(p)]
-        if others:
-            names = ", ".join(p.relative_to(path).as_posix() for p in others[:3])
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            print(f"not taken, as they are HDF5 but no S-102: {names}{more}")
-        return [p for p in found if p not in others]
 
     def _predict_folder(self, root: Path, files: list[Path], folder: Path) -> list[Path]:
         done, failed = [], []

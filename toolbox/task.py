@@ -285,6 +285,27 @@ class FilePredictor(Protocol):
         """Write the result of one file, whole or not at all, and print what was done."""
 
 
+class FileInspector(Protocol):
+    """Says of files, one at a time, whether they suit a network."""
+
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """Endings of what is taken from a folder."""
+
+    @property
+    def what(self) -> str:
+        """How it is said that a folder holds none of them, e.g. ``no map``."""
+
+    def inspect(self, path: Path, page: Path | None, brief: bool) -> str:
+        """Print what was found in a file, or the verdict alone, and write a page if asked to.
+
+        Returns
+        -------
+        str
+            The grade: ``fine``, ``note`` or ``warning``.
+        """
+
+
 class Task(ABC):
     """One kind of work; see the head of this module.
 
@@ -301,6 +322,8 @@ class Task(ABC):
         YAML sections of its own, each with the `Settings` class that checks it.
     predict_options : type
         Settings of ``predict`` that only this task has: options of the command line too.
+    inspect_options : tuple of str
+        Those of them that ``inspect`` knows too.
     free_settings : tuple of str
         Keys and sections that a resumed run may change: what they say is not what is trained.
     facts : tuple of str
@@ -318,6 +341,7 @@ class Task(ABC):
     style: ClassVar[Style] = Style()
     sections: ClassVar[Mapping[str, type[Settings]]] = {}
     predict_options: ClassVar[type[Settings]] = Settings
+    inspect_options: ClassVar[tuple[str, ...]] = ()
     free_settings: ClassVar[tuple[str, ...]] = ()
     facts: ClassVar[tuple[str, ...]] = ()
     run_files: ClassVar[tuple[str, ...]] = ()
@@ -385,6 +409,22 @@ class Task(ABC):
             f"predict is not for {self.name}: its networks are used from Python only."
         )
 
+    def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
+        """Return what inspects files before they are given to a network.
+
+        Parameters
+        ----------
+        settings : PredictParams
+            How files are read, see `inspect_options`.
+        folder : pathlib.Path or None
+            Where the run lies that the files are compared with; None for none.
+        """
+        names = " and ".join(task.name for task in inspecting_tasks())
+        raise ConfigError(
+            f"inspect is not for {self.name}; it is for {names}. Leave the model out to look at a "
+            f"file alone."
+        )
+
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe what is particular to the task, for the model card.
 
@@ -421,6 +461,11 @@ def every_task() -> list[Task]:
     from toolbox.registry import TASKS
 
     return [open_task(name) for name in TASKS]
+
+
+def inspecting_tasks() -> list[Task]:
+    """Return the tasks whose files can be inspected; without a model the first one does it."""
+    return [task for task in every_task() if type(task).inspector is not Task.inspector]
 
 
 def task_of_source(source: str) -> str:

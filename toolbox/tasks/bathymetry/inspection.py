@@ -31,11 +31,12 @@ References
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
+from toolbox.io.maps import MapReader
 from toolbox.resample import fill_gaps, local_mean
 from toolbox.spectrum import power_spectrum, radial_spectrum
 from toolbox.tasks.bathymetry.detail import noise_sigma_m, rounding_step_m
@@ -70,6 +71,8 @@ _STRIPE = (0.27, 0.35)
 #: Mean cosine of depths at the step of contour lines, and at half of it.
 _TERRACE = (0.08, 0.12)
 _ROUNDED = 0.95
+#: Step of terraces ÷ median roughness from which they are seen.
+_VISIBLE = 2.0
 #: Power at 0.4-0.5 ÷ at 0.2-0.3 cycles per pixel (1 for noise), and noise ÷ relief.
 _FLAT, _NOISY = 0.3, 0.025
 #: Share of equal neighbours from which rounding hides the fine relief of a window.
@@ -120,7 +123,7 @@ class Survey:
     missing : float
         Share of missing pixels in all windows that were read, used or not.
     depths : numpy.ndarray, shape (n, d)
-        A sample of each window, metres.
+        A sample of the pixels of each window that are not missing, metres.
     radial : numpy.ndarray, shape (n, side / 2)
         `toolbox.spectrum.radial_spectrum` for a spacing of 1: m² per (cycle/pixel)², at
         k / side cycles per pixel for k = 1, 2, ...
@@ -225,10 +228,13 @@ def _survey_of(
         seen += gaps < 1
         if gaps > _GAP:
             continue
-        z = fill_gaps(z[..., None], side)[..., 0] if gaps else z
-        if np.ptp(z) > 0:
+        known = z[~np.isnan(z)]
+        if np.ptp(known) > 0:
+            z = fill_gaps(z[..., None], side)[..., 0] if gaps else z
             places.append((row, column))
-            measured.append(_measured(z.astype(np.float64), delta_m))
+            # What is filled in is not rounded as the rest is.
+            depths = {"depths": _some(known)}
+            measured.append(depths | _measured(z.astype(np.float64), delta_m))
     # Where gaps leave few windows, smaller ones see more of the map.
     if not places or (len(places) < max(4, seen / 10) and side > SIDES[-1]):
         return None
@@ -259,7 +265,6 @@ def _measured(z: np.ndarray, delta_m: tuple[float, float]) -> dict[str, np.ndarr
     concentration = np.stack([np.cos(angles).mean(axis=0), np.cos(2 * angles).mean(axis=0)])
     equal = [float((np.diff(z, axis=axis) == 0).mean()) for axis in (0, 1)]
     return {
-        "depths": _some(z),
         "radial": radial_spectrum(power, 1.0)[1],
         "axial": _axial(power),
         "directions": _directions(power),
@@ -289,9 +294,10 @@ def _directions(power: np.ndarray) -> np.ndarray:
     side = len(power)
     fy, fx = np.meshgrid(*(np.fft.fftfreq(side),) * 2, indexing="ij")
     annulus = np.floor(np.hypot(fy, fx) * side + 0.5).astype(int)
-    relative = power / (np.bincount(annulus.ravel(), power.ravel()) / np.bincount(annulus.ravel()))[
-        annulus
-    ]
+    relative = (
+        power
+        / (np.bincount(annulus.ravel(), power.ravel()) / np.bincount(annulus.ravel()))[annulus]
+    )
     band = (annulus >= _FINE[0] * side) & (annulus <= _FINE[1] * side)
     count = 180 // _DEGREES
     which = np.floor(np.degrees(np.arctan2(fy, fx)) / _DEGREES + 0.5).astype(int)[band] % count
@@ -488,11 +494,16 @@ def _factor(survey: Survey, windows: np.ndarray) -> int | None:
     return max(found, default=None)
 
 
-def judge_terraces(survey: Survey) -> Finding:
-    """Tell whether depths gather at multiples of a step, as of contour lines turned into a grid.
+def contour_column(survey: Survey) -> tuple[int | None, float]:
+    """Find the step of contour lines.
 
-    The largest of `CONTOURS_M` counts, above the step of rounding, at which the depths and the
-    doubled depths are concentrated; with few windows they must be more so.
+    The largest of `CONTOURS_M` above the step of rounding at which the depths and the doubled
+    depths are concentrated; with few windows they must be more so.
+
+    Returns
+    -------
+    (int or None, float)
+        Its place in `CONTOURS_M`, None if there is none, and the concentration, 0 to 1.
     """
     rounding, best, found = survey.step_m, 0.0, None
     for column, step in enumerate(CONTOURS_M):
@@ -505,16 +516,26 @@ def judge_terraces(survey: Survey) -> Finding:
         size = float(both.mean(axis=0).min())
         if size > _TERRACE[0] + 0.2 / np.sqrt(len(both)):
             best, found = size, column
+    return found, best
+
+
+def judge_terraces(survey: Survey) -> Finding:
+    """Tell whether depths gather at multiples of a step, as of contour lines turned into a grid."""
+    found, size = contour_column(survey)
     if found is None:
-        return Finding("contour lines", "fine", "no step of depth is preferred")
-    here = np.nan_to_num(survey.concentration[:, :, found]).min(axis=1) > _TERRACE[0]
+        return Finding("terraces", "fine", "no step of depth is preferred")
+    both = survey.concentration[:, :, found]
+    here = (np.nan_to_num(both).min(axis=1) > _TERRACE[0]) & ~(both[:, 0] >= _ROUNDED)
+    # Steps below the roughness of the ground itself are recorded numbers, and do no harm.
+    visible = CONTOURS_M[found] > _VISIBLE * float(np.median(survey.rough_m))
     return Finding(
-        "contour lines",
-        "warning" if best > _TERRACE[1] else "note",
-        f"depths gather at multiples of {CONTOURS_M[found]:g} m (concentration {best:.2f} of 1); "
+        "terraces",
+        "warning" if size > _TERRACE[1] and visible else "note",
+        f"depths gather at multiples of {CONTOURS_M[found]:g} m (concentration {size:.2f} of 1); "
         f"{_place(survey, here)}",
-        "It was made of contour lines; a network takes the terraces for relief. Take soundings.",
-        here,
+        "Contour lines or rounded depths were interpolated, and a network takes the terraces for "
+        "relief. Take soundings, or a grid made of them.",
+        here if here.any() else None,
     )
 
 
@@ -601,6 +622,84 @@ def judge_rounding(survey: Survey) -> Finding:
     )
 
 
+# --- findings of the file -------------------------------------------------------------------
+
+
+def judge_file(reader: MapReader, survey: Survey | None) -> list[Finding]:
+    """Judge how a file is understood: its spacing, sign, unit, gaps and fills.
+
+    Parameters
+    ----------
+    reader : toolbox.io.maps.MapReader
+        The map, open.
+    survey : Survey or None
+        Of it; None if no window was complete.
+    """
+    return [*_readings(reader), _spacing_of(reader), _sign_of(reader, survey), _gaps_of(survey)]
+
+
+def _readings(reader: MapReader) -> list[Finding]:
+    """Return what the reader says of unit and fills, without the name of the file."""
+    findings = []
+    for line in reader.checks:
+        grade: Grade = "warning" if line.startswith("WARNING: ") else "note"
+        said = line.removeprefix("WARNING: ").removeprefix(f"{reader.path}: ").rstrip(".")
+        findings.append(Finding("how it is read", grade, said))
+    if not findings:
+        unit = reader.units or "metres, as the file does not say"
+        findings.append(Finding("unit and fills", "fine", f"{unit}; no undeclared fill value"))
+    return findings
+
+
+def _spacing_of(reader: MapReader) -> Finding:
+    delta = reader.delta_m
+    if delta is None:
+        return Finding(
+            "spacing",
+            "note",
+            "not known: the file has no georeference",
+            "Slopes cannot be compared with those of a training. Give a file with georeference.",
+        )
+    told = f"{spacing_text(delta)} a pixel"
+    if max(delta) / min(delta) <= _OBLONG:
+        return Finding("spacing", "fine", told)
+    return Finding(
+        "spacing",
+        "note",
+        f"{told}: pixels are {max(delta) / min(delta):.2g} times as long as wide",
+        "Project it to square pixels, as those of the training were.",
+    )
+
+
+def _sign_of(reader: MapReader, survey: Survey | None) -> Finding:
+    told = f"positive {reader.positive} ({reader.positive_reason})"
+    if survey is not None:
+        above = float((survey.depths > 0).mean())
+        told = f"{told}; {_percent(above)} above sea level"
+        if "assumed" in reader.positive_reason and above == 1:
+            return Finding(
+                "sign", "note", told, "If these are depths, say so with --positive down."
+            )
+    return Finding("sign", "fine", told)
+
+
+def _gaps_of(survey: Survey | None) -> Finding:
+    if survey is None:
+        return Finding(
+            "gaps",
+            "warning",
+            "no square of 32 pixels is complete and has relief, so nothing else can be judged",
+            "What lies beside gaps is continued from few pixels. Take a denser grid.",
+        )
+    share = survey.missing
+    return Finding(
+        "gaps",
+        "note" if share > 0.01 else "fine",
+        f"{_percent(share)} is missing",
+        "Missing stays missing, and pixels beside gaps are less certain." if share > 0.01 else "",
+    )
+
+
 # --- findings against the training of a model -----------------------------------------------
 
 
@@ -658,6 +757,8 @@ def judge_range(
     return findings
 
 
+#: Length ÷ width of a pixel that is worth a note.
+_OBLONG = 2.0
 #: Ratio of spacings beyond which a map counts as of another kind.
 _SPACINGS = 4.0
 #: Shares of the pixels outside the training that are worth a note, and a warning. By the definition
@@ -683,15 +784,15 @@ def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Findin
 # --- words ----------------------------------------------------------------------------------
 
 
-def verdict(findings: list[Finding]) -> tuple[Grade, str]:
+def verdict(findings: Sequence[Finding]) -> tuple[Grade, str]:
     """Return the worst grade and one line: what it means, and why.
 
     Parameters
     ----------
-    findings : list of Finding
+    findings : sequence of Finding
         Of which the first of the worst grade is the reason.
     """
-    for grade, words in (("warning", "not fit as it is"), ("note", "usable with care")):
+    for grade, words in (("warning", "doubtful"), ("note", "usable with care")):
         named = [finding for finding in findings if finding.grade == grade]
         if named:
             more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""
@@ -704,7 +805,7 @@ def _grade(share: float, note: float, warning: float) -> Grade:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.02 else f"{100 * share:.1g} %"
+    return f"{100 * share:.0f} %" if share >= 0.02 or not share else f"{100 * share:.1g} %"
 
 
 def _length(metres: float) -> str:

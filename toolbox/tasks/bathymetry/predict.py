@@ -30,6 +30,7 @@ from toolbox.progress import progress
 from toolbox.resample import block_mean, fill_gaps
 from toolbox.run import Run
 from toolbox.tasks.bathymetry.calibration import intervals_of
+from toolbox.tasks.bathymetry.inspector import quick_warnings
 from toolbox.tasks.bathymetry.intervals import REACH, Intervals
 from toolbox.tasks.bathymetry.prediction_report import PredictionReport
 from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
@@ -108,6 +109,7 @@ class MapPredictor:
         self.run, self.settings, self.resolver = run, run.predict, run.resolver
         self.validity = load_validity(self.resolver.folder)
         weights = b"".join(path.read_bytes() for path in self.resolver.weights)
+        self._doubts: list[str] = []
         self._checksum = zlib.crc32(weights)
 
     def check(self) -> None:
@@ -163,11 +165,18 @@ class MapPredictor:
         )
         for note in reader.notes:
             print(note)
+        self._doubts = [] if reader.is_image or reader.channels > 1 else self._doubts_of(reader)
+        for doubt in self._doubts:
+            print(f"WARNING: {doubt}")
         if reader.dtype.kind in "iu" and not reader.is_image and self.settings.dtype is None:
             print(
                 f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "
                 f"the fractions"
             )
+
+    def _doubts_of(self, reader: MapReader) -> list[str]:
+        """Return what an inspection warns of; the range is counted anew with its mask."""
+        return quick_warnings(reader, None if self.settings.range_mask else self.validity)
 
     def _cure(self, reader: MapReader) -> str:
         """Say how a file of other channels can be used; only what its kind allows."""
@@ -339,7 +348,8 @@ class MapPredictor:
                 "range of the result": f"{figures.low:.6g} to {figures.high:.6g}",
                 "valid pixels of the input": f"{figures.count}",
             }
-            page = pictures.write_page(target, self._facts(reader, target), table, warnings)
+            told = [*warnings, *self._doubts]
+            page = pictures.write_page(target, self._facts(reader, target), table, told)
             print(f"report: {page}")
 
     def _facts(self, reader: MapReader, target: Path) -> dict[str, str]:

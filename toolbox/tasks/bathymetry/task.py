@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.style import Style
-from toolbox.task import FilePredictor, Source, Task, TestResult
+from toolbox.task import FileInspector, FilePredictor, Source, Task, TestResult
 from toolbox.tasks.bathymetry.settings import MapOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Bathymetry(Task):
     sources: ClassVar = {"patches": "toolbox.tasks.bathymetry.source:PatchSource"}
     style = Style("m", "terrain")
     predict_options = MapOptions
+    inspect_options = ("variable", "time", "group", "nodata", "positive")
     run_files = ("validity.json", "intervals.json")
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
@@ -43,6 +45,12 @@ class Bathymetry(Task):
         from toolbox.tasks.bathymetry.predict import MapPredictor
 
         return MapPredictor(run)
+
+    def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
+        """Return what tells of maps how they were made, and compares them with a training."""
+        from toolbox.tasks.bathymetry.inspector import MapInspector
+
+        return MapInspector(settings, folder)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe unit, sign, limits, scores by slope class and range of validity."""

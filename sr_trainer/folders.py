@@ -1,0 +1,37 @@
+"""Which files of a folder a program takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolbox.io.s102 import is_other_hdf5
+
+
+def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) -> list[Path]:
+    """Return the files of a folder and of those in it, but none that is hidden or a former result.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    suffixes : sequence of str
+        Endings that are taken; HDF5 only if it is S-102.
+    output : pathlib.Path, optional
+        Folder of results, which may lie inside.
+    """
+    found = sorted(
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        and p.is_file()
+        and not (output is not None and output != path and p.is_relative_to(output))
+    )
+    hdf5 = [p for p in found if p.suffix.lower() in (".h5", ".hdf5")]
+    others = [p for p in hdf5 if is_other_hdf5(p)]
+    if others:
+        names = ", ".join(p.relative_to(path).as_posix() for p in others[:3])
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        print(f"not taken, as they are HDF5 but no S-102: {names}{more}")
+    return [p for p in found if p not in others]

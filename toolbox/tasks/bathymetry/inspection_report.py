@@ -1,0 +1,224 @@
+"""The page of an inspected map: verdict, findings, and pictures that show why."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from toolbox.pages import (
+    Cell,
+    Chart,
+    Column,
+    Facts,
+    Page,
+    Picture,
+    Row,
+    Ruler,
+    Table,
+    TableRow,
+    Text,
+    chart,
+    number,
+    round_length,
+)
+from toolbox.tasks.bathymetry.inspection import (
+    CONTOURS_M,
+    Finding,
+    Survey,
+    contour_column,
+    cutoff,
+    mean_spectrum,
+    verdict,
+)
+from toolbox.tasks.bathymetry.relief import colours_of, exaggeration_of, spacing
+
+_GRADES = {"fine": "good", "note": "neutral", "warning": "bad"}
+#: Colours of the frames, told apart by every kind of colour vision (Okabe and Ito 2008).
+_FRAMES = {
+    "vermilion": (213, 94, 0),
+    "yellow": (240, 228, 66),
+    "purple": (204, 121, 167),
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "green": (0, 158, 115),
+}
+_CAVEAT = (
+    "Signs, not proofs: a flat spectrum or a straight ridge can be real. Look at the pictures."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """A map thinned out for a picture.
+
+    Attributes
+    ----------
+    heights : numpy.ndarray, shape (h, w)
+        Every `step`-th pixel, metres, NaN missing.
+    step : int
+        Pixels of the map from one to the next.
+    delta_m : (float, float) or None
+        Grid spacing of the whole map (between rows, between columns), metres.
+    """
+
+    heights: np.ndarray
+    step: int
+    delta_m: tuple[float, float] | None
+
+
+def write_inspection(
+    path: str | os.PathLike[str],
+    title: str,
+    findings: Sequence[Finding],
+    survey: Survey | None,
+    overview: Overview,
+    facts: Mapping[str, str],
+) -> None:
+    """Write the page of an inspected map; it appears whole or not at all, and needs nothing else.
+
+    Parameters
+    ----------
+    path : path-like
+        HTML file.
+    title : str
+        Heading.
+    findings : sequence of Finding
+        In the order of their weight.
+    survey : Survey or None
+        What was measured; None if no window was complete.
+    overview : Overview
+        The map.
+    facts : dict of str to str
+        How it was inspected.
+    """
+    grade, line = verdict(findings)
+    page = Page(title)
+    advice = [finding.advice for finding in findings if finding.grade == "warning"]
+    page.verdict(_GRADES[grade], f"{line[:1].upper()}{line[1:]}", advice[:1])
+    page.section("Findings", _table(findings))
+    page.section("Where", _map_picture(overview, findings, survey))
+    if survey is not None:
+        page.section("Why", Row([[_spectrum_chart(survey, findings)], [_depth_chart(survey)]]))
+    page.section("How it was inspected", Facts(facts), Text(_CAVEAT, quiet=True))
+    page.write(path)
+
+
+def _table(findings: Sequence[Finding]) -> Table:
+    columns = [Column(("what",)), Column(("grade",)), Column(("measured",))]
+    rows = [
+        TableRow(f.name, [Cell(f.grade), Cell(f.figure, f.advice)], own=f.grade == "warning")
+        for f in findings
+    ]
+    return Table(columns, rows)
+
+
+def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey | None) -> Picture:
+    """Show the relief, with a frame in a colour of its own around every doubtful window."""
+    heights, delta = overview.heights, spacing(overview.delta_m, overview.step)
+    colours = colours_of([heights])
+    pixels = colours.shade(heights, delta, exaggeration_of(heights, delta))
+    doubtful = [f for f in findings if f.grade != "fine" and f.windows is not None]
+    told = []
+    for index, (finding, colour) in enumerate(zip(doubtful, _FRAMES, strict=False)):
+        told.append(f"{colour}: {finding.name}")
+        if survey is not None and finding.windows is not None:
+            _frame(pixels, survey, finding.windows, overview.step, index, _FRAMES[colour])
+    ratio = heights.shape[1] * delta[1] / (heights.shape[0] * delta[0])
+    sampled = " Windows between the frames of a large map were not looked at." if told else ""
+    return Picture(
+        pixels,
+        "Shaded relief of the map, doubtful windows framed",
+        caption=f"Shaded relief. Framed, {'; '.join(told)}.{sampled}" if told else "Shaded relief.",
+        ratio=ratio,
+        ruler=_ruler(overview),
+        width_rem=44 * min(ratio, 1.4),
+        scale=colours.bar("m"),
+    )
+
+
+def _frame(
+    pixels: np.ndarray,
+    survey: Survey,
+    windows: np.ndarray,
+    step: int,
+    inset: int,
+    colour: tuple[int, int, int],
+) -> None:
+    """Draw frames into the picture, those of later findings inside the earlier ones."""
+    line = max(1, max(pixels.shape) // 400)
+    for row, column in survey.places[windows]:
+        top, left = int(row) // step + inset * line, int(column) // step + inset * line
+        bottom = (int(row) + survey.side) // step - inset * line
+        right = (int(column) + survey.side) // step - inset * line
+        frame = pixels[top:bottom, left:right]
+        frame[:line], frame[-line:], frame[:, :line], frame[:, -line:] = (colour,) * 4
+
+
+def _ruler(overview: Overview) -> Ruler | None:
+    if overview.delta_m is None:
+        return None
+    width_m = overview.heights.shape[1] * overview.step * overview.delta_m[1]
+    length_m = round_length(width_m / 4)
+    return Ruler(
+        f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m", length_m / width_m
+    )
+
+
+def _spectrum_chart(survey: Survey, findings: Sequence[Finding]) -> Chart:
+    """Show the mean spectrum of the interpolated windows, or of all, with its law and cutoff."""
+    windows = next((f.windows for f in findings if f.name == "interpolated before"), None)
+    f, power, law = mean_spectrum(survey, windows)
+    limit = None if windows is None else cutoff(survey, windows)
+    floor = survey.step_m**2 / 12
+
+    def draw(ax: Axes) -> None:
+        ax.loglog(f, power, color="#0072b2", label="this map")
+        ax.loglog(f, law, color="0.4", linestyle="--", linewidth=1, label="power law")
+        if floor:
+            ax.axhline(floor, color="#e69f00", linestyle=":", label="rounding")
+        if limit:
+            ax.axvline(limit, color="#d55e00", label=f"cutoff, {1 / limit:.2g} pixels")
+        ax.set(xlabel="frequency (cycles per pixel)", ylabel="power (m² per (cycle/pixel)²)")
+        ax.set_ylim(bottom=max(1e-6, 0.3 * float(min(power.min(), law.min()))))
+        ax.legend()
+
+    which = "all windows" if windows is None else "the windows in doubt"
+    return chart(
+        draw,
+        "Radial power spectrum with its power law",
+        f"Radial power spectrum, geometric mean of {which}. Relief goes on along the law to the "
+        f"right; an interpolated map falls off, noise and rounding are flat.",
+    )
+
+
+def _depth_chart(survey: Survey) -> Chart:
+    """Show the histogram of depths; of contour lines with bins of a tenth of their step."""
+    column = contour_column(survey)[0]
+    depths = survey.depths.ravel()
+    low, high = (float(v) for v in np.percentile(depths, [1, 99]))
+    width = max(high - low, 1e-3) / 120
+    if column is not None:
+        step = CONTOURS_M[column]
+        middle = step * round(float(np.median(depths)) / step)
+        low, high = max(low, middle - 10 * step), min(high, middle + 10 * step)
+        low, width = step * (np.floor(low / step) - 0.05), step / 10
+    elif survey.step_m:
+        width = survey.step_m * max(1, round(width / survey.step_m))
+        low = survey.step_m * (np.floor(low / survey.step_m) - 0.5)
+    edges = np.arange(low, high + 1.5 * width, width)
+    counts = np.histogram(depths, edges)[0]
+
+    def draw(ax: Axes) -> None:
+        ax.stairs(100 * counts / max(1, counts.sum()), edges, fill=True, color="#0072b2")
+        ax.set(xlabel="elevation (m)", ylabel="share of the pixels (%)")
+
+    return chart(
+        draw,
+        "Histogram of depths",
+        f"Depths in steps of {number(width)} m"
+        + ("." if column is None else f": peaks at multiples of {CONTOURS_M[column]:g} m."),
+    )
