@@ -566,12 +566,14 @@ def judge_stripes(survey: Survey, usable: np.ndarray) -> Finding:
         return Finding(name, "fine", f"no direction has more than {10**size:.2g} times its share")
     # Waves across the stripes: of stripes that run along the rows, the frequency is that of rows.
     runs = (_DEGREES * peak + 90) % 180
+    along = min(runs % 90, -runs % 90) <= _DEGREES
+    cause = "The lattice of a coarser grid, seams" if along else "Tracks of ships"
     return Finding(
         name,
         "warning" if size > max(_STRIPE[1], chance) else "note",
         f"{10**size:.2g} times as much fine relief across lines at {runs}° to the rows as beside "
         f"that direction; {_place(survey, here)}",
-        "Tracks of ships or seams, unless ridges run so. Level the tracks or smooth across them.",
+        f"{cause}, unless ridges run so. Take soundings, level the tracks or smooth across them.",
         here,
     )
 
@@ -635,7 +637,12 @@ def judge_file(reader: MapReader, survey: Survey | None) -> list[Finding]:
     survey : Survey or None
         Of it; None if no window was complete.
     """
-    return [*_readings(reader), _spacing_of(reader), _sign_of(reader, survey), _gaps_of(survey)]
+    return [
+        *_readings(reader),
+        _gaps_of(reader, survey),
+        _spacing_of(reader),
+        _sign_of(reader, survey),
+    ]
 
 
 def _readings(reader: MapReader) -> list[Finding]:
@@ -683,7 +690,14 @@ def _sign_of(reader: MapReader, survey: Survey | None) -> Finding:
     return Finding("sign", "fine", told)
 
 
-def _gaps_of(survey: Survey | None) -> Finding:
+def _gaps_of(reader: MapReader, survey: Survey | None) -> Finding:
+    if min(reader.shape) < SIDES[-1]:
+        return Finding(
+            "size",
+            "note",
+            f"{reader.shape[1]} × {reader.shape[0]} pixels are too few to judge the relief",
+            f"Give a map of at least {SIDES[-1]} × {SIDES[-1]} pixels.",
+        )
     if survey is None:
         return Finding(
             "gaps",

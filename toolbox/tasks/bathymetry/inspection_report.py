@@ -10,16 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from toolbox.pages import (
-    Cell,
     Chart,
-    Column,
     Facts,
     Page,
     Picture,
     Row,
     Ruler,
-    Table,
-    TableRow,
     Text,
     chart,
     number,
@@ -27,6 +23,7 @@ from toolbox.pages import (
 )
 from toolbox.tasks.bathymetry.inspection import (
     CONTOURS_M,
+    MOST,
     Finding,
     Survey,
     contour_column,
@@ -99,7 +96,7 @@ def write_inspection(
     page = Page(title)
     advice = [finding.advice for finding in findings if finding.grade == "warning"]
     page.verdict(_GRADES[grade], f"{line[:1].upper()}{line[1:]}", advice[:1])
-    page.section("Findings", _table(findings))
+    page.section("Findings", Facts(_table(findings)))
     page.section("Where", _map_picture(overview, findings, survey))
     if survey is not None:
         page.section("Why", Row([[_spectrum_chart(survey, findings)], [_depth_chart(survey)]]))
@@ -107,13 +104,14 @@ def write_inspection(
     page.write(path)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    columns = [Column(("what",)), Column(("grade",)), Column(("measured",))]
-    rows = [
-        TableRow(f.name, [Cell(f.grade), Cell(f.figure, f.advice)], own=f.grade == "warning")
-        for f in findings
-    ]
-    return Table(columns, rows)
+def _table(findings: Sequence[Finding]) -> dict[str, str]:
+    """Return a row for every finding; those of one name, such as what a reader says, share one."""
+    rows: dict[str, str] = {}
+    for f in findings:
+        told = " ".join(f"{part.rstrip('.')}." for part in (f.figure, f.advice) if part)
+        grade = f.grade.upper() if f.grade == "warning" else f.grade
+        rows[f.name] = f"{rows.get(f.name, '')} {grade}: {told}".strip()
+    return rows
 
 
 def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey | None) -> Picture:
@@ -128,16 +126,24 @@ def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey
         if survey is not None and finding.windows is not None:
             _frame(pixels, survey, finding.windows, overview.step, index, _FRAMES[colour])
     ratio = heights.shape[1] * delta[1] / (heights.shape[0] * delta[0])
-    sampled = " Windows between the frames of a large map were not looked at." if told else ""
+    sampled = " The map is so large that windows were taken from it at equal distances."
+    sampled = sampled if survey is not None and _is_sampled(survey) else ""
     return Picture(
         pixels,
         "Shaded relief of the map, doubtful windows framed",
-        caption=f"Shaded relief. Framed, {'; '.join(told)}.{sampled}" if told else "Shaded relief.",
+        caption="Shaded relief."
+        + (f" Framed, {'; '.join(told)}." if told else " No window is in doubt.")
+        + sampled,
         ratio=ratio,
         ruler=_ruler(overview),
         width_rem=44 * min(ratio, 1.4),
         scale=colours.bar("m"),
     )
+
+
+def _is_sampled(survey: Survey) -> bool:
+    """Whether some of the map lies between the windows."""
+    return any(n > MOST * survey.side for n in survey.shape)
 
 
 def _frame(
@@ -184,7 +190,6 @@ def _spectrum_chart(survey: Survey, findings: Sequence[Finding]) -> Chart:
             ax.axvline(limit, color="#d55e00", label=f"cutoff, {1 / limit:.2g} pixels")
         ax.set(xlabel="frequency (cycles per pixel)", ylabel="power (m² per (cycle/pixel)²)")
         ax.set_ylim(bottom=max(1e-6, 0.3 * float(min(power.min(), law.min()))))
-        ax.legend()
 
     which = "all windows" if windows is None else "the windows in doubt"
     return chart(
