@@ -79,7 +79,7 @@ def test_round_trip(tmp_path):
     save_validity(exact, tmp_path / "new")
     assert load_validity(tmp_path / "new") == exact
     content = json.loads((tmp_path / "new" / "validity.json").read_text(encoding="utf-8"))
-    assert set(content) == {"depth_m", "slope", "delta_lr_m"}
+    assert set(content) == {"depth_m", "slope", "delta_lr_m", "roughness_m"}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["validity.json"]
 
 

@@ -233,8 +233,7 @@ def _survey_of(
             z = fill_gaps(z[..., None], side)[..., 0] if gaps else z
             places.append((row, column))
             # What is filled in is not rounded as the rest is.
-            depths = {"depths": _some(known)}
-            measured.append(depths | _measured(z.astype(np.float64), delta_m))
+            measured.append(_measured(z.astype(np.float64), delta_m) | {"depths": _some(known)})
     # Where gaps leave few windows, smaller ones see more of the map.
     if not places or (len(places) < max(4, seen / 10) and side > SIDES[-1]):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ from toolbox.tasks.bathymetry.inspection import (
     CONTOURS_M,
     MOST,
     Finding,
+    Grade,
     Survey,
     contour_column,
     cutoff,
@@ -33,7 +35,11 @@ from toolbox.tasks.bathymetry.inspection import (
 )
 from toolbox.tasks.bathymetry.relief import colours_of, exaggeration_of, spacing
 
-_GRADES = {"fine": "good", "note": "neutral", "warning": "bad"}
+_GRADES: dict[Grade, Literal["good", "neutral", "bad"]] = {
+    "fine": "good",
+    "note": "neutral",
+    "warning": "bad",
+}
 #: Colours of the frames, told apart by every kind of colour vision (Okabe and Ito 2008).
 _FRAMES = {
     "vermilion": (213, 94, 0),
