@@ -117,7 +117,9 @@ class ArgParser:
         if args.yml_fname is None and not args.pretrained and args.mode != "inspect":
             parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
         if args.pretrained and (not using or args.yml_fname):
-            parser.error("--pretrained is for predict, export and inspect, without a settings file")
+            parser.error(
+                "--pretrained is for predict and export, or inspect, without a settings file"
+            )
         if args.mode == "export" and args.format is None:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
         if args.resume and args.mode != "train":
