@@ -468,7 +468,7 @@ def judge_interpolation(
         )
     share = float(interpolated.sum() / known.sum())
     if share < _SOME:
-        return Finding(name, "fine", f"relief to the finest scale in {_percent(1 - share)}")
+        return Finding(name, "fine", f"energy to the finest scale in {_percent(1 - share)}")
     frequency = cutoff(survey, interpolated) or 0.25
     pixels = 1 / frequency
     ground = "" if delta_m is None else f" ({_length(pixels * float(np.mean(delta_m)))})"

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from toolbox.pages import (
     Chart,
@@ -195,6 +196,9 @@ def _spectrum_chart(survey: Survey, findings: Sequence[Finding]) -> Chart:
         if limit:
             ax.axvline(limit, color="#d55e00", label=f"cutoff, {1 / limit:.2g} pixels")
         ax.set(xlabel="frequency (cycles per pixel)", ylabel="power (m² per (cycle/pixel)²)")
+        ticks = [1 / 2**n for n in range(1, 8) if 2**n <= survey.side]
+        ax.set_xticks(ticks, [f"1/{1 / tick:.0f}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_ylim(bottom=max(1e-6, 0.3 * float(min(power.min(), law.min()))))
 
     which = "all windows" if windows is None else "the windows in doubt"
@@ -226,6 +230,7 @@ def _depth_chart(survey: Survey) -> Chart:
     def draw(ax: Axes) -> None:
         ax.stairs(100 * counts / max(1, counts.sum()), edges, fill=True, color="#0072b2")
         ax.set(xlabel="elevation (m)", ylabel="share of the pixels (%)")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
 
     return chart(
         draw,
