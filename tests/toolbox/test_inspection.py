@@ -61,6 +61,7 @@ def finding(z, name, delta_m=None):
 
 
 RNG = np.random.default_rng
+RANGE = Validity((-2600.0, -1400.0), 10.0, (100.0, 100.0), 100.0)
 TREATED = {
     "×2": (lambda z: enlarged(z, 2), "interpolated before"),
     "×3": (lambda z: enlarged(z, 3)[:381, :381], "interpolated before"),
@@ -230,9 +231,27 @@ def test_nothing_to_look_at(z):
     assert survey_of(z) is None
 
 
-# --- against a training ---------------------------------------------------------------------
+STRANGE = {
+    "far too large": RNG(0).normal(0, 5e17, (160, 160)),
+    "two values": np.rint(RNG(0).random((140, 140))),
+    "one pixel": np.pad([[1.0]], 70),
+    "plane": np.add.outer(np.arange(140.0), np.arange(140.0)),
+    "wall": np.repeat([-100.0, 0.0], 70)[:, None] + np.zeros(140),
+    "narrow": RNG(0).normal(size=(257, 33)).cumsum(0).cumsum(1),
+}
 
-RANGE = Validity((-2600.0, -1400.0), 10.0, (100.0, 100.0), 100.0)
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_maps_are_judged_too(name):
+    """Whatever the values are, there is a verdict, and no warning of NumPy."""
+    survey = survey_of(STRANGE[name].astype(np.float32))
+    findings = judge_relief(survey, None) + judge_range(survey, None, RANGE)
+    assert [f.name for f in findings[:5]] == list(NAMES)
+    assert all(f.figure for f in findings)
+    assert all(bool(f.advice) == (f.grade != "fine") for f in findings)
+
+
+# --- against a training ---------------------------------------------------------------------
 
 
 def ranged(z, delta_m=(100.0, 100.0), validity=RANGE):
