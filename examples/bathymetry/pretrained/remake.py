@@ -5,6 +5,8 @@
 2. The network is trained on all regions and laid into ``toolbox/pretrained/bathymetry_x4`` with its
    model card. The same seed gives the same bytes on the same kind of CPU; ``--check`` compares
    instead of replacing.
+3. Its intervals are calibrated on tiles of the GEBCO grid that it was not trained on
+   (``--intervals`` does this alone).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,12 @@ from sr_dataset_builder.dataset import MapParams
 from sr_dataset_builder.regions import RegionsParams, build
 from toolbox import pretrained
 from toolbox.config import check, read_yaml, write_yaml
+from toolbox.data_loader import DataLoader
 from toolbox.errors import DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
+from toolbox.run import Run
+from toolbox.tasks.bathymetry.intervals import calibrate, save_intervals
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
 NAME = "bathymetry_x4"
@@ -105,6 +111,18 @@ def compare(log: Path, folder: Path) -> None:
     print(f"{', '.join(PARTS)}: the same bytes as in {folder}")
 
 
+def calibrate_on_tiles(folder: Path) -> None:
+    """Calibrate the intervals of the network that ships on sea floors that it has never seen."""
+    content = read_yaml(HERE / "calibration.yml")
+    build(check(RegionsParams, content, "calibration.yml"), "calibration.yml")
+    lr, hr = (imgs[..., 0] for imgs in DataLoader(content["save_dir"]).test())
+    run = Run.open(folder)
+    sr = run.resolver.super_resolve(lr[..., None], run.settings.batch_size)[..., 0]
+    checksum = zlib.crc32(run.weights[0].read_bytes())
+    save_intervals(calibrate(lr, hr, sr, checksum), folder)
+    print(f"intervals calibrated on {len(lr)} patches: {folder}")
+
+
 def install(log: Path, folder: Path, folds: dict[str, dict[str, Any]]) -> None:
     """Copy the network to where it ships from, with a model card that holds all tests."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,10 +147,14 @@ def install(log: Path, folder: Path, folds: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Run the folds, then the training on all regions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--intervals", action="store_true", help="calibrate the intervals alone")
     parser.add_argument("--check", action="store_true", help="compare with what ships, no folds")
     args = parser.parse_args()
     regions, settings = HERE / "regions.yml", HERE / f"{NAME}.yml"
     folder = pretrained.FOLDER / NAME
+    if args.intervals:
+        calibrate_on_tiles(folder)
+        return
     if args.check:
         compare(train_final(regions, settings), folder)
         return
@@ -142,6 +164,7 @@ def main() -> None:
         beside.write_text(json.dumps(folds, indent=2) + "\n", encoding="utf-8")
     print(table(folds))
     install(train_final(regions, settings), folder, folds)
+    calibrate_on_tiles(folder)
 
 
 if __name__ == "__main__":
