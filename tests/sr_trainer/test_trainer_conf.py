@@ -80,6 +80,7 @@ def test_training_writes_the_manuals_files(run):
     due = [epoch for epoch in range(1, EPOCHS + 1) if epoch % period == 0 or epoch == EPOCHS]
     expected = {"history.csv", "weights_best.h5", "weights_last.h5", "config.yml"}
     expected |= {"normalizer.json", "validity.json", "test_result", "checkpoint"}
+    expected |= {"intervals.json"}  # of the test
     for epoch in due:
         expected |= {f"history_{epoch}.png", f"weights_{epoch}.h5", f"test_{epoch}.png"}
     assert {path.name for path in folder.iterdir()} == expected
