@@ -225,6 +225,7 @@ class MapTest:
             self._examples(per_image),
             self.run.described(),
             self.style.unit,
+            self._left(per_image),
         )
 
     def _write_tables(self, folder: Path) -> pd.DataFrame:
@@ -280,22 +281,33 @@ class MapTest:
                 titles,
             )
 
-    def _examples(self, per_image: pd.DataFrame) -> list[Example]:
+    def _chosen(self, per_image: pd.DataFrame) -> dict[str, int]:
         """Choose the images with the least, the median and the greatest gain over bicubic."""
-        if self.run.settings.test_pictures == 0 or self.hr.shape[3] not in (1, 3):
-            return []  # what has no colours is not drawn
+        if self.run.settings.test_pictures == 0:
+            return {}
         gain = (per_image["sr_rmse_m"] / per_image["bicubic_rmse_m"]).to_numpy()
-        order = np.argsort(-gain, kind="stable")
-        chosen = {"least gain": order[0], "median": order[len(order) // 2], "most": order[-1]}
+        order = np.argsort(-gain, kind="stable").tolist()
+        places = {"least gain": order[0], "median": order[len(order) // 2], "most": order[-1]}
+        return {f"{name}, test image {self.numbers[i]}": i for name, i in places.items()}
+
+    def _left(self, per_image: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Return where the truth of the median image left its interval."""
+        median = list(self._chosen(per_image).items())[1:2]
+        return {} if self.intervals is None else {t: self.intervals.left(i) for t, i in median}
+
+    def _examples(self, per_image: pd.DataFrame) -> list[Example]:
+        """Show the images that were chosen."""
+        if self.hr.shape[3] not in (1, 3):
+            return []  # what has no colours is not drawn
         return [
             (
-                f"{name}, test image {self.numbers[i]}",
+                title,
                 self.lr[i],
                 self.predictions["bicubic"][i],
                 self.predictions["sr"][i],
                 self.hr[i],
             )
-            for name, i in chosen.items()
+            for title, i in self._chosen(per_image).items()
         ]
 
 

@@ -74,6 +74,7 @@ def map_test_page(
     examples: Sequence[Example],
     facts: Mapping[str, str],
     unit: str = "m",
+    left: Mapping[str, np.ndarray] | None = None,
 ) -> Page:
     """Return the report of a test as one HTML page that needs nothing else.
 
@@ -94,6 +95,8 @@ def map_test_page(
         How the network was trained and tested.
     unit : str
         Unit of the values; only ``m`` is taken for elevation and drawn as shaded relief.
+    left : dict of str to numpy.ndarray, shape (H, W), optional
+        By title of a test image, where its truth lies above (1) or below (-1) the interval.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def map_test_page(
     )
     page.section("What was added, left out and invented", *_detail(summary))
     page.section("Landforms", *_landforms(summary))
-    page.section("Intervals", *_intervals(summary))
+    page.section("Intervals", *_intervals(summary, left or {}))
     for name, file in pictures.items():
         heading, caption = _CAPTIONS.get(name, (name, ""))
         page.section(heading, Chart(file.read_bytes(), caption or name, caption, dpi=_DPI))
@@ -367,7 +370,9 @@ def _landforms(summary: Mapping[str, Any]) -> Iterator[Block | None]:
     )
 
 
-def _intervals(summary: Mapping[str, Any]) -> Iterator[Block | None]:
+def _intervals(
+    summary: Mapping[str, Any], left: Mapping[str, np.ndarray]
+) -> Iterator[Block | None]:
     """Show whether intervals hold the share of the truth that they should."""
     found = summary.get("intervals")
     if not found:
@@ -378,7 +383,7 @@ def _intervals(summary: Mapping[str, Any]) -> Iterator[Block | None]:
         **{f"slope {_readable(name)} m/m": row for name, row in found["slope_classes"].items()},
         **found["regions"],
     }
-    yield _reliability_chart(found)
+    yield Row([[_reliability_chart(found)], *([_left_picture(*item)] for item in left.items())])
     yield Table(
         [
             Column(("test images",)),
@@ -413,6 +418,18 @@ def _intervals(summary: Mapping[str, Any]) -> Iterator[Block | None]:
         f"outside; the best constant width is fitted to these very images. The calibration error "
         f"is the mean difference of coverage and level. Small is good.",
         quiet=True,
+    )
+
+
+def _left_picture(title: str, left: np.ndarray) -> Picture:
+    """Show where the truth left the interval: red above it, blue below."""
+    colours = np.array([[33, 102, 172], [235, 235, 235], [178, 24, 43]], np.uint8)
+    pixels = colours[left.astype(int) + 1]
+    return Picture(
+        repeat(pixels, max(1, 320 // len(pixels))),
+        f"Where the truth left the interval, {title}",
+        f"Truth above (red) and below (blue) the interval, {title}",
+        f", {100 * float((left != 0).mean()):.1f} % of the pixels",
     )
 
 
