@@ -144,7 +144,7 @@ class IntervalTest:
             "slope_classes": {name: self.figures(chosen) for name, chosen in classes.items()},
             "regions": {name: self.figures(chosen) for name, chosen in regions.items()},
             "reliability": [
-                (level, float((np.abs(self.error) <= multiple * self.spread).mean()))
+                [level, float((np.abs(self.error) <= multiple * self.spread).mean())]
                 for level, multiple in zip(
                     self.intervals.levels, self.intervals.quantiles, strict=True
                 )

@@ -357,7 +357,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
     """Tabulate what the intervals are worth, by slope class and by region."""
-    groups = {"all": intervals["all"], **intervals["slope_classes"], **intervals["regions"]}
+    classes = {f"slope {name}": row for name, row in intervals["slope_classes"].items()}
+    groups = {"every image": intervals["all"], **classes, **intervals["regions"]}
     width = max(10, *(len(name) for name in groups))
     return [
         f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",
@@ -390,10 +391,9 @@ def _terrain_lines(terrain: Mapping[str, Any], methods: Sequence[str]) -> list[s
     return [
         f"\ndetail of more than {terrain['noise_limit_m']:.3g} m (noise of the truth), per cent of "
         f"its pixels; errors of slope (m/m), aspect (degrees), ridge and channel lines (m)",
-        " " * 19 + f"{'method':<16}" + "".join(f"{name:>10}" for name, _ in columns.values()),
+        f"{'method':<24}" + "".join(f"{name:>10}" for name, _ in columns.values()),
         *(
-            " " * 19
-            + f"{method:<16}"
+            f"{METHODS[method][0]:<24}"
             + "".join(figure(terrain["all"][method][k], f) for k, (_, f) in columns.items())
             for method in methods
         ),
