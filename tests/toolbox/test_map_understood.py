@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from toolbox.errors import DataError
+from toolbox.io import map_writers
 from toolbox.io.data_array import enlarged_array
 from toolbox.io.map_writers import write_map
 from toolbox.io.maps import open_map
@@ -580,3 +581,68 @@ def test_positive_depths_get_the_hint(xarray, name, suffix, tmp_path):
         hinted = any("may mean depths" in note for note in reader.notes)
         assert reader.positive == "down" if name == "depth" else hinted
     assert not [n for n in read_raster(path, positive="down").notes if "may mean" in n]
+
+
+# -- Reference systems that no GeoTIFF can say -----------------------------------------------------
+
+ROTATED = (
+    "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 "
+    "+to_meter=0.0174532925199433"
+)
+
+
+def write_rotated(rasterio, xarray, folder, kind):
+    """Write a map on a rotated pole, as GDAL or as CF says it."""
+    if kind == "tif":
+        place = rasterio.Affine(0.1, 0, 5, 0, -0.1, 2)
+        return write_tiff(rasterio, folder / "in.tif", HEIGHTS, crs=ROTATED, transform=place)
+    mapping = {
+        "grid_mapping_name": "rotated_latitude_longitude",
+        "grid_north_pole_latitude": 39.25,
+        "grid_north_pole_longitude": -162.0,
+    }
+    coords = {
+        name: (name, start + step * np.arange(size), {"units": "degrees", "standard_name": said})
+        for name, start, step, size, said in (
+            ("rlat", 1.95, -0.1, 40, "grid_latitude"),
+            ("rlon", 5.05, 0.1, 52, "grid_longitude"),
+        )
+    }
+    path = folder / "in.nc"
+    z = (("rlat", "rlon"), HEIGHTS, {"units": "m", "grid_mapping": "rotated_pole"})
+    planes = {"z": z, "rotated_pole": ((), 0, mapping)}
+    xarray.Dataset(planes, coords).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.mark.parametrize("cog", [False, True])
+@pytest.mark.parametrize("kind", ["tif", "nc"])
+def test_side_file_of_a_system_goes_with_the_result(rasterio, xarray, kind, cog, tmp_path):
+    if kind == "nc":
+        pytest.importorskip("pyproj")
+    source = write_rotated(rasterio, xarray, tmp_path, kind)
+    target = tmp_path / "results" / "fine.tif"
+    with open_map(source) as reader:
+        write_map(target, reader, 1, [reader.read(ALL, ALL)], cog=cog)
+        said, crs = reader.notes, rasterio.crs.CRS.from_user_input(reader.crs)
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "fine.tif",
+        "fine.tif.aux.xml",
+    ]
+    assert any("fine.tif.aux.xml; move them together" in note for note in said)
+    assert not any("WARNING" in note for note in said)
+    with rasterio.open(target) as file:
+        assert file.crs == crs
+        assert tuple(file.transform)[:6] == pytest.approx((0.1, 0, 5, 0, -0.1, 2))
+    # A result that needs no side file does not inherit it.
+    enlarge(write_tiff(rasterio, tmp_path / "utm.tif", HEIGHTS), target)
+    assert [path.name for path in target.parent.iterdir()] == ["fine.tif"]
+
+
+@pytest.mark.parametrize("back", [None, "EPSG:32656"])
+def test_a_system_that_is_not_kept_is_warned_of(rasterio, back, tmp_path, monkeypatch):
+    source = write_tiff(rasterio, tmp_path / "in.tif", HEIGHTS)
+    real = map_writers._tiff_profile
+    monkeypatch.setattr(map_writers, "_tiff_profile", lambda *a: real(*a) | {"crs": back})
+    notes = enlarge(source, tmp_path / "out.tif")
+    assert sum("does not keep the coordinate reference system" in note for note in notes) == 1
