@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_dataset_builder.dataset import spacing_of
 from toolbox.errors import DataError
 from toolbox.io import map_writers
+from toolbox.io.crs import spacing_on_earth_m
 from toolbox.io.data_array import enlarged_array
 from toolbox.io.map_writers import write_map
 from toolbox.io.maps import open_map
@@ -646,3 +648,114 @@ def test_a_system_that_is_not_kept_is_warned_of(rasterio, back, tmp_path, monkey
     monkeypatch.setattr(map_writers, "_tiff_profile", lambda *a: real(*a) | {"crs": back})
     notes = enlarge(source, tmp_path / "out.tif")
     assert sum("does not keep the coordinate reference system" in note for note in notes) == 1
+
+
+def test_grads_become_degrees_in_netcdf_and_come_back(rasterio, xarray, tmp_path):
+    """NTF (Paris) counts grads from Paris; latitudes and longitudes of CF are degrees."""
+    pyproj = pytest.importorskip("pyproj")
+    place = rasterio.Affine(0.01, 0, 2, 0, -0.02, 54)
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs="EPSG:4807", transform=place)
+    enlarge(source, tmp_path / "m.nc", 1)
+    with xarray.open_dataset(tmp_path / "m.nc") as file:
+        assert (file.lat.units, file.lon.units) == ("degrees_north", "degrees_east")
+        assert file.lat.values[[0, -1]] == pytest.approx([0.9 * 53.99, 0.9 * (54 - 39.5 * 0.02)])
+        assert file.lon.values[0] == pytest.approx(0.9 * 2.005)
+        said = pyproj.CRS.from_wkt(file.spatial_ref.attrs["crs_wkt"])
+        assert said.prime_meridian.longitude == pytest.approx(2.5969213 * 0.9)
+        assert {axis.unit_name for axis in said.axis_info} == {"degree"}
+    with open_map(source) as old, open_map(tmp_path / "m.nc") as new:
+        assert new.delta_m == pytest.approx(old.delta_m, rel=1e-5)
+    enlarge(tmp_path / "m.nc", tmp_path / "back.tif", 1)
+    with rasterio.open(tmp_path / "back.tif") as back, rasterio.open(source) as first:
+        there = rasterio.warp.transform(back.crs, "EPSG:4326", *zip(back.xy(9, 7)))
+        here = rasterio.warp.transform(first.crs, "EPSG:4326", *zip(first.xy(9, 7)))
+        assert np.allclose(there, here, rtol=0, atol=1e-6)
+
+
+def test_degrees_of_a_file_whose_system_counts_grads(rasterio, xarray, tmp_path):
+    lat, lon = 48 - 0.01 * np.arange(40), 2 + 0.01 * np.arange(52)
+    coords = {
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+    }
+    said = {"crs": ((), 0, {"crs_wkt": rasterio.crs.CRS.from_epsg(4807).to_wkt()})}
+    path = tmp_path / "m.nc"
+    write_netcdf(xarray, path, ("lat", "lon"), coords, said, z_attrs={"grid_mapping": "crs"})
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.crs.to_epsg() == 4807
+        assert file.transform.a * 0.9 == pytest.approx(0.01)
+        assert file.transform.c * 0.9 == pytest.approx(1.995)
+
+
+# -- Spacing where coordinates or projections are strained -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "step"),
+    [
+        ("EPSG:4326", 4e5, 8e6, 271),
+        ("EPSG:4326", 10, 97, 0.01),
+        ("EPSG:4326", 2000, 10, 0.01),
+        ("EPSG:4807", 10, 105, 0.01),
+        ("EPSG:4326", 10, 90.2, 0.01),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_positions_that_are_no_degrees(rasterio, xarray, suffix, crs, x, y, step, tmp_path):
+    """No spacing is made up, and the builder asks for one."""
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".tif":
+        place = rasterio.Affine(step, 0, x, 0, -step, y)
+        write_tiff(rasterio, path, HEIGHTS, crs=crs, transform=place)
+    else:
+        lat, lon = y - step * (np.arange(40) + 0.5), x + step * (np.arange(52) + 0.5)
+        mapping = {"crs": ((), 0, {"crs_wkt": rasterio.crs.CRS.from_user_input(crs).to_wkt()})}
+        coords = {"y": ("y", lat), "x": ("x", lon)}
+        write_netcdf(xarray, path, ("y", "x"), coords, mapping, z_attrs={"grid_mapping": "crs"})
+    raster = read_raster(path)
+    assert raster.delta_m is None
+    assert sum("WARNING" in note and "said to be degrees" in note for note in raster.notes) == 1
+    with pytest.raises(DataError, match="Add 'delta_hr_m"):
+        spacing_of(None, raster, [])
+
+
+def test_nodes_on_a_pole_are_degrees(rasterio, tmp_path):
+    """A global grid of nodes has edges half a pixel beyond the poles."""
+    place = rasterio.Affine(2.5, 0, -1.25, 0, -2.5, 91.25)
+    source = write_tiff(
+        rasterio, tmp_path / "m.tif", np.zeros((73, 144), "f4"), crs="EPSG:4326", transform=place
+    )
+    assert read_raster(source).delta_m == pytest.approx((278298.7, 278298.7), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "x", "y", "true"),
+    [
+        (3995, 6e6, 0, "stereographic"),
+        (3995, -3e6, 8e6, "stereographic"),
+        (3031, 6e6, 1e6, "stereographic"),
+        (32631, 3e6, 5e6, None),
+    ],
+)
+def test_projections_far_from_their_centre(rasterio, epsg, x, y, true, tmp_path):
+    """The ellipsoid counts wherever the formulas of the projection hold."""
+    pyproj = pytest.importorskip("pyproj")
+    place = rasterio.Affine(271, 0, x - 26 * 271, 0, -271, y + 20 * 271)
+    raster = read_raster(
+        write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=f"EPSG:{epsg}", transform=place)
+    )
+    projection = pyproj.Proj(epsg)
+    factors = projection.get_factors(*projection(x, y, inverse=True))
+    if true:  # conformal: one scale in all directions
+        assert raster.delta_m == pytest.approx([271 / factors.meridional_scale] * 2, rel=1e-3)
+    else:
+        assert raster.delta_m[0] < 260
+    assert any("its projection stretches" in note for note in raster.notes)
+
+
+def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio):
+    pytest.importorskip("pyproj")
+    steps = ((0.0, -271.0), (271.0, 0.0))
+    assert spacing_on_earth_m("EPSG:32631", (5e6, 3e7), steps) is None
+    assert spacing_on_earth_m("EPSG:32631", (5e5, 3e6), steps) is not None

@@ -19,7 +19,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
 from toolbox.io.content import is_netcdf
-from toolbox.io.crs import as_rasterio, plane_unit_name
+from toolbox.io.crs import as_rasterio, degrees_per_unit, in_degrees_itself, plane_unit_name
 from toolbox.io.maps import (
     GRID_SUFFIXES,
     S102_SUFFIXES,
@@ -996,8 +996,10 @@ def _coordinates(output: _Output) -> tuple[tuple[str, str], dict[str, Any]]:
         _rasterio(output.path).crs.CRS.from_user_input(output.like.crs) if output.like.crs else None
     )
     dims, attrs = _axis_attrs(crs)
-    y = f + e * (np.arange(output.shape[0]) + 0.5)
-    x = c + a * (np.arange(output.shape[1]) + 0.5)
+    unit = degrees_per_unit(crs) or 1.0  # CF's latitudes and longitudes are in degrees
+    y = (f + e * (np.arange(output.shape[0]) + 0.5)) * unit
+    x = (c + a * (np.arange(output.shape[1]) + 0.5)) * unit
+    crs = crs if unit == 1.0 else in_degrees_itself(crs)
     axes = zip(dims, (y, x), attrs, strict=True)
     helpers = {dim: xarray.Variable(dim, v, at, {"_FillValue": None}) for dim, v, at in axes}
     if crs is not None:

@@ -29,7 +29,7 @@ from toolbox.errors import (
 from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
-from toolbox.io.crs import plane_unit_m
+from toolbox.io.crs import degrees_per_unit, plane_unit_m
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -42,7 +42,7 @@ from toolbox.io.spacing import (
     even_step,
     in_degrees,
 )
-from toolbox.io.units import UNSAID, metres_per_unit
+from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -368,7 +368,8 @@ def open_map(
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
         reader.missing = nodata
         if reader.spacing_remark and not reader.is_image:
-            reader.checks.append(f"{path}: {reader.spacing_remark}.")
+            mark = "WARNING: " if reader.delta_m is None else ""
+            reader.checks.append(f"{mark}{path}: {reader.spacing_remark}.")
         reader._settle_unit()
         reader._settle_gaps()
         reader._settle_sign(positive, hints)
@@ -819,6 +820,8 @@ def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
     for coordinate in (y, x):
         unit = None if in_degrees(coordinate) else coordinate_unit_m(coordinate, crs)
         factor = 1.0 if unit is None else unit / (plane_unit_m(crs) or 1.0)
+        if unit is None and is_degrees(str(coordinate.attrs.get("units", ""))):
+            factor = 1.0 / (degrees_per_unit(crs) or 1.0)
         centres = coordinate.values.astype(np.float64) * factor
         step = even_step(centres)
         if step is None:

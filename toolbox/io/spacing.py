@@ -16,6 +16,8 @@ Spacing = tuple[float, float]
 METRES_PER_DEGREE = 111_319.49  # WGS 84, along the equator
 #: From this share on the true spacing counts, rather than that of the projected plane.
 _STRETCH = 0.01
+#: Longitudes beyond two turns are none.
+_TURNS = 720.0
 
 
 def spacing_m(rows_deg: float, columns_deg: float, latitude_deg: float) -> tuple[float, float]:
@@ -52,6 +54,10 @@ def affine_spacing(
     middle = shape[1] / 2, shape[0] / 2
     x, y = a * middle[0] + b * middle[1] + c, d * middle[0] + e * middle[1] + f
     if (degrees := degrees_per_unit(crs)) is not None:
+        ends = (f + d * i + e * j for i in (0, shape[1]) for j in (0, shape[0]))
+        latitudes = (y * degrees, *(end * degrees for end in ends))
+        if no_degrees := _no_degrees(latitudes, x * degrees, rows * degrees):
+            return None, no_degrees
         return spacing_m(rows * degrees, columns * degrees, y * degrees), ""
     if crs is None or (unit := plane_unit_m(crs)) is None:
         corners = np.abs([c, c + a * shape[1] + b * shape[0], f, f + d * shape[1] + e * shape[0]])
@@ -88,8 +94,14 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     rows, columns = y.values.astype(np.float64), x.values.astype(np.float64)
     dy, dx = float(np.median(np.diff(rows))), float(np.median(np.diff(columns)))
     silent = not y.attrs.get("units") and not x.attrs.get("units")
-    if (in_degrees(y) and in_degrees(x)) or (silent and degrees_per_unit(crs) is not None):
-        return spacing_m(dy, dx, float(rows.mean())), ""
+    silent_angles = silent and degrees_per_unit(crs) is not None
+    if (in_degrees(y) and in_degrees(x)) or silent_angles:
+        unit = degrees_per_unit(crs) or 1.0 if silent_angles else 1.0
+        middle = float(rows.mean()) * unit
+        ends = (middle, *(rows[[0, -1]] * unit))
+        if no_degrees := _no_degrees(ends, float(columns.mean()) * unit, abs(dy) * unit):
+            return None, no_degrees
+        return spacing_m(dy * unit, dx * unit, middle), ""
     if silent and crs is None and _like_degrees(rows, columns):
         return spacing_m(dy, dx, float(rows.mean())), (
             f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie within "
@@ -107,6 +119,28 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     scale_y, scale_x = units[0] / factor, units[1] / factor
     transform = (dx * scale_x, 0.0, columns[0] * scale_x, 0.0, dy * scale_y, rows[0] * scale_y)
     return affine_spacing(transform, crs, (rows.size, columns.size))
+
+
+def _no_degrees(latitudes: Sequence[float], longitude: float, pixel: float) -> str:
+    """Say why positions cannot be degrees; empty if they can.
+
+    Parameters
+    ----------
+    latitudes : sequence of float
+        Of the middle, first, and of the ends, which may lie one pixel beyond a pole.
+    longitude : float
+        Of the middle.
+    pixel : float
+        Height of a pixel, degrees.
+    """
+    middle, farthest = latitudes[0], max(latitudes, key=abs)
+    if abs(middle) > 90 - 1e-6 or abs(farthest) > 90 + pixel or abs(longitude) > _TURNS:
+        return (
+            f"its coordinates are said to be degrees, but reach latitude {farthest:.7g} and "
+            f"longitude {longitude:.7g}, so they are none and the spacing is not known; set the "
+            f"coordinate reference system that they belong to"
+        )
+    return ""
 
 
 def curvilinear_spacing(y: Any, x: Any, dims: tuple[str, str]) -> Spacing | None:
