@@ -759,3 +759,54 @@ def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio):
     steps = ((0.0, -271.0), (271.0, 0.0))
     assert spacing_on_earth_m("EPSG:32631", (5e6, 3e7), steps) is None
     assert spacing_on_earth_m("EPSG:32631", (5e5, 3e6), steps) is not None
+
+
+# -- GDAL's own attribute --------------------------------------------------------------------------
+
+
+def write_gdal(xarray, path, said, epsg=32655, **z_attrs):
+    """Write HEIGHTS without coordinates, placed by the grid mapping alone."""
+    from rasterio.crs import CRS
+
+    mapping = {"spatial_ref": CRS.from_epsg(epsg).to_wkt(), "GeoTransform": said}
+    named = {"grid_mapping": "spatial_ref"} | z_attrs
+    planes = {"spatial_ref": ((), 0, mapping)}
+    return write_netcdf(xarray, path, ("y", "x"), {}, planes, z_attrs=named)
+
+
+@pytest.mark.parametrize("numbers", ["text", "array"])
+def test_geotransform_without_coordinates(rasterio, xarray, numbers, tmp_path):
+    said = "500000 50 0 9000 0 -40 " if numbers == "text" else np.array([5e5, 50, 0, 9000, 0, -40])
+    path = write_gdal(xarray, tmp_path / "m.nc", said)
+    with open_map(path) as reader:
+        assert reader.georeferenced
+        assert reader.transform == (50, 0, 500000, 0, -40, 9000)
+        assert reader.delta_m == (40, 50)
+        assert not any("georeference" in note for note in reader.notes)
+    enlarge(path, tmp_path / "m.tif")
+    enlarge(path, tmp_path / "fine.nc")
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.crs.to_epsg() == 32655
+        assert file.transform[:6] == (25, 0, 500000, 0, -20, 9000)
+        assert np.array_equal(file.read(1)[::2, ::2], HEIGHTS)
+    with open_map(tmp_path / "fine.nc") as reader:
+        assert reader.transform == (25, 0, 500000, 0, -20, 9000)
+
+
+def test_a_rotated_geotransform_and_one_of_degrees(rasterio, xarray, tmp_path):
+    path = write_gdal(xarray, tmp_path / "turned.nc", "500000 40 30 9000 30 -40")
+    with open_map(path) as reader:
+        assert reader.delta_m == (50, 50)
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.transform[:6] == (40, 30, 500000, 30, -40, 9000)
+    path = write_gdal(xarray, tmp_path / "degrees.nc", "10 0.1 0 62 0 -0.1", epsg=4326)
+    with open_map(path) as reader:
+        assert reader.delta_m == pytest.approx((11131.9, 5565.97), rel=1e-5)
+
+
+@pytest.mark.parametrize("said", ["", "1 2 3", "a b c d e f", "0 0 0 0 0 0", "nan 1 0 0 0 1"])
+def test_a_geotransform_that_is_none(xarray, rasterio, said, tmp_path):
+    with open_map(write_gdal(xarray, tmp_path / "m.nc", said)) as reader:
+        assert not reader.georeferenced
+        assert any("no georeference" in note for note in reader.notes)

@@ -27,7 +27,7 @@ from toolbox.errors import (
     not_found,
 )
 from toolbox.io.array_files import damaged_archive, mapped_array
-from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
+from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import degrees_per_unit, plane_unit_m
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
@@ -709,7 +709,7 @@ class NetcdfReader(MapReader):
     @property
     def georeferenced(self) -> bool:
         """Whether the file has coordinates of rows and columns, or of every pixel."""
-        return self.axes is not None or self.curvilinear is not None
+        return (self.axes or self.curvilinear or self.transform) is not None
 
     def close(self) -> None:
         """Close the file."""
@@ -786,7 +786,20 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
         reader.unplaced = f"has a curvilinear grid ({' and '.join(both)} of every pixel)"
         reader.crs, _ = system_of_plane(dataset, array, both)
         reader.delta_m = curvilinear_spacing(dataset[both[0]], dataset[both[1]], dims)
+    elif (numbers := geotransform_of(dataset, array)) is not None:
+        _place_by_gdal(reader, numbers)
     return reader
+
+
+def _place_by_gdal(reader: NetcdfReader, numbers: tuple[float, ...]) -> None:
+    """Fill in what GDAL's own attribute tells where there are no coordinates."""
+    c, a, b, f, d, e = numbers
+    reader.transform = (a, b, c, d, e, f)
+    reader.crs, remark = system_of_plane(reader.dataset, reader.array, ())
+    if remark:
+        reader.notes.append(f"WARNING: {reader.path}: {remark}")
+    spacing = affine_spacing(reader.transform, reader.crs, reader.shape)
+    reader.delta_m, reader.spacing_remark = spacing
 
 
 def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
