@@ -810,3 +810,28 @@ def test_a_geotransform_that_is_none(xarray, rasterio, said, tmp_path):
     with open_map(write_gdal(xarray, tmp_path / "m.nc", said)) as reader:
         assert not reader.georeferenced
         assert any("no georeference" in note for note in reader.notes)
+
+
+@pytest.mark.parametrize("start", [179.5, 359.5, -0.5, 178.0], ids=str)
+@pytest.mark.parametrize("units", [EAST, {}], ids=["units", "name"])
+def test_longitudes_that_start_anew_are_even(rasterio, xarray, start, units, tmp_path):
+    """Across the antimeridian, or Greenwich counted from 0 to 360, a GeoTIFF goes on."""
+    on = start + 0.05 * np.arange(52)
+    lon = on % 360 if start in (359.5, -0.5) else (on + 180) % 360 - 180
+    assert np.abs(np.diff(lon)).max() > 300
+    coords = {"lat": ("lat", LAT, NORTH), "lon": ("lon", lon, units)}
+    path = write_netcdf(xarray, tmp_path / "m.nc", ("lat", "lon"), coords)
+    with open_map(path) as reader:
+        width = 0.05 * 111319.49 * np.cos(np.radians(LAT.mean()))
+        assert reader.delta_m == pytest.approx((1113.195, width), rel=1e-5)
+        assert not any("evenly" in note for note in reader.notes)
+    enlarge(path, tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.bounds.left % 360 == pytest.approx((start - 0.025) % 360)
+        assert file.bounds.right - file.bounds.left == pytest.approx(52 * 0.05)
+    enlarge(path, tmp_path / "fine.nc")
+    with xarray.open_dataset(tmp_path / "fine.nc") as file:
+        assert file.lon.values[[0, -1]] % 360 == pytest.approx(on[[0, -1]] % 360, abs=0.013)
+        assert np.abs(file.lon.values).max() <= 360
+    with open_map(tmp_path / "fine.nc") as reader:
+        assert reader.transform is not None

@@ -41,6 +41,7 @@ from toolbox.io.spacing import (
     curvilinear_spacing,
     even_step,
     in_degrees,
+    unrolled,
 )
 from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
 
@@ -835,7 +836,8 @@ def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
         factor = 1.0 if unit is None else unit / (plane_unit_m(crs) or 1.0)
         if unit is None and is_degrees(str(coordinate.attrs.get("units", ""))):
             factor = 1.0 / (degrees_per_unit(crs) or 1.0)
-        centres = coordinate.values.astype(np.float64) * factor
+        centres = coordinate.values.astype(np.float64)
+        centres = (unrolled(centres) if unit is None else centres) * factor
         step = even_step(centres)
         if step is None:
             return None

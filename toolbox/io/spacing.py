@@ -92,6 +92,7 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
         What a user should know of how it was found; empty if the file says it all.
     """
     rows, columns = y.values.astype(np.float64), x.values.astype(np.float64)
+    columns = unrolled(columns) if in_degrees(x) else columns
     dy, dx = float(np.median(np.diff(rows))), float(np.median(np.diff(columns)))
     silent = not y.attrs.get("units") and not x.attrs.get("units")
     silent_angles = silent and degrees_per_unit(crs) is not None
@@ -214,6 +215,14 @@ def even_step(centres: np.ndarray) -> float | None:
     return step if step and np.abs(centres - even).max() <= 0.05 * abs(step) else None
 
 
+def unrolled(centres: np.ndarray) -> np.ndarray:
+    """Let longitudes (N,), degrees, that start anew at 0 or -180 go on; others are returned."""
+    jumps = centres.size > 1 and np.abs(np.diff(centres)).max() > 180
+    if not jumps or np.abs(centres).max() > 360:
+        return centres
+    return np.unwrap(centres, period=360)
+
+
 def refined(coordinate: np.ndarray, scale: int) -> np.ndarray:
     """Return the centres of pixels `scale` times as fine.
 
@@ -233,10 +242,10 @@ def refined(coordinate: np.ndarray, scale: int) -> np.ndarray:
     centres = np.asarray(coordinate, np.float64)
     if centres.ndim != 1 or centres.size < 2:
         raise ValueError(f"two centres or more are needed to divide; received {centres.shape}")
-    if np.abs(np.diff(centres)).max() > 180 and np.abs(centres).max() <= 360:
-        # Longitudes that start anew at 0 or -180: divided as if they went on, then turned back.
+    going_on = unrolled(centres)
+    if going_on is not centres:  # divided as if they went on, then turned back
         low = -180.0 if centres.min() < 0 else 0.0
-        return (refined(np.unwrap(centres, period=360), scale) - low) % 360 + low
+        return (refined(going_on, scale) - low) % 360 + low
     place = (np.arange(centres.size * scale) + 0.5) / scale - 0.5
     if (step := even_step(centres)) is not None:
         return centres[0] + step * place
