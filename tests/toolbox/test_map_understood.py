@@ -81,6 +81,14 @@ def enlarge(source, target, scale=2, **options):
         ("Feet", 0.3048),
         ("fathoms", 1.8288),
         ("km", 1000),
+        ("1000 m", 1000),
+        ("0.001 km", 1),
+        ("1e2 m (positive up)", 100),
+        ("10*ft", 3.048),
+        ("0 m", None),
+        ("2 3 m", None),
+        ("10 rad", None),
+        ("2**9 m", None),
         ("degC", None),
         ("m/s", None),
         ("9**9**9", None),
@@ -585,7 +593,7 @@ def test_positive_depths_get_the_hint(xarray, name, suffix, tmp_path):
     assert not [n for n in read_raster(path, positive="down").notes if "may mean" in n]
 
 
-# -- Reference systems that no GeoTIFF can say -----------------------------------------------------
+# -- Reference systems that no GeoTIFF can say ---------------------------------------------------
 
 ROTATED = (
     "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 "
@@ -688,7 +696,7 @@ def test_degrees_of_a_file_whose_system_counts_grads(rasterio, xarray, tmp_path)
         assert file.transform.c * 0.9 == pytest.approx(1.995)
 
 
-# -- Spacing where coordinates or projections are strained -----------------------------------------
+# -- Spacing where coordinates or projections are strained ---------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -761,7 +769,7 @@ def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio):
     assert spacing_on_earth_m("EPSG:32631", (5e5, 3e6), steps) is not None
 
 
-# -- GDAL's own attribute --------------------------------------------------------------------------
+# -- GDAL's own attribute ------------------------------------------------------------------------
 
 
 def write_gdal(xarray, path, said, epsg=32655, **z_attrs):
@@ -835,3 +843,107 @@ def test_longitudes_that_start_anew_are_even(rasterio, xarray, start, units, tmp
         assert np.abs(file.lon.values).max() <= 360
     with open_map(tmp_path / "fine.nc") as reader:
         assert reader.transform is not None
+
+
+# -- Units of coordinates ------------------------------------------------------------------------
+
+GEOSTATIONARY = {
+    "grid_mapping_name": "geostationary",
+    "perspective_point_height": 35786023.0,
+    "semi_major_axis": 6378137.0,
+    "semi_minor_axis": 6356752.31414,
+    "latitude_of_projection_origin": 0.0,
+    "longitude_of_projection_origin": -75.0,
+    "sweep_angle_axis": "x",
+}
+
+
+def write_plane(xarray, path, unit, factor=1.0, mapping=None, x0=5e5, y0=8e6, steps=(250, 125)):
+    """Write HEIGHTS with coordinates in a unit, `factor` of it being one metre or degree."""
+    y, x = y0 - steps[0] * np.arange(40), x0 + steps[1] * np.arange(52)
+    coords = {
+        "y": ("y", y * factor, {"units": unit, "standard_name": "projection_y_coordinate"}),
+        "x": ("x", x * factor, {"units": unit, "standard_name": "projection_x_coordinate"}),
+    }
+    planes = {"crs": ((), np.int32(0), mapping)}
+    return write_netcdf(xarray, path, ("y", "x"), coords, planes, z_attrs={"grid_mapping": "crs"})
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("rad", 1.0), ("radians", 1.0), ("microradian", 1e6), ("1e-6 rad", 1e6)]
+)
+def test_scanning_angles_of_a_satellite(rasterio, xarray, unit, factor, tmp_path):
+    """CF, appendix F: angle times perspective_point_height is the distance of the projection."""
+    pyproj = pytest.importorskip("pyproj")
+    height = GEOSTATIONARY["perspective_point_height"]
+    place = {"x0": 0.02, "y0": 0.06, "steps": (56e-6, 56e-6)}
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, GEOSTATIONARY, **place)
+    with open_map(path) as reader:
+        step, edge = 56e-6 * height, (0.02 - 28e-6) * height
+        top = (0.06 + 28e-6) * height
+        assert reader.transform == pytest.approx((step, 0, edge, 0, -step, top), rel=1e-9)
+        # The sub-satellite pixel is 2004 m; here, to the north, its rows are longer.
+        assert 2004 < reader.delta_m[1] < reader.delta_m[0] < 3000
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        turn = pyproj.Transformer.from_crs(file.crs.to_wkt(), 4326, always_xy=True)
+        found = turn.transform(*file.xy(0, 0))
+    own = pyproj.Proj(proj="geos", h=height, lon_0=-75, sweep="x", ellps="GRS80")
+    assert found == pytest.approx(own(0.02 * height, 0.06 * height, inverse=True), abs=1e-6)
+
+
+UTM = {"crs_wkt": "EPSG:32755"}
+
+
+@pytest.mark.parametrize("unit", ["1000 m", "0.5 km"])
+def test_multiples_as_units_of_axes(rasterio, xarray, unit, tmp_path):
+    factor = {"1000 m": 1e-3, "0.5 km": 2e-3}[unit]
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, UTM)
+    assert read_raster(path).delta_m == pytest.approx((250, 125))
+    enlarge(path, tmp_path / "out.tif", 1)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.transform[:6] == pytest.approx((125, 0, 5e5 - 62.5, 0, -250, 8e6 + 125))
+
+
+@pytest.mark.parametrize(
+    ("unit", "mapping"),
+    [
+        ("pixel", UTM),
+        ("rad", UTM),
+        ("furlongs per week", UTM),
+        ("2**9 m", UTM),
+        ("m", {"crs_wkt": "EPSG:4326"}),
+    ],
+)
+def test_units_that_do_not_fit_the_system(rasterio, xarray, unit, mapping, tmp_path):
+    """No pixel is put in a wrong place: the result has no system, and that is said."""
+    path = write_plane(xarray, tmp_path / "m.nc", unit, 1.0, mapping)
+    notes = enlarge(path, tmp_path / "out.tif", 1)
+    said = [note for note in notes if "does not fit the file's coordinate reference" in note]
+    assert len(said) == 1
+    assert said[0].startswith("WARNING")
+    assert repr(unit) in said[0]
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs is None
+
+
+def test_degrees_beside_a_projected_system(rasterio, xarray, tmp_path):
+    """Latitudes and longitudes are no metres of the system that the file names."""
+    coords = {"lat": ("lat", LAT, NORTH), "lon": ("lon", LON, EAST)}
+    path = tmp_path / "m.nc"
+    planes = {"crs": ((), np.int32(0), UTM)}
+    write_netcdf(xarray, path, ("lat", "lon"), coords, planes, z_attrs={"grid_mapping": "crs"})
+    notes = enlarge(path, tmp_path / "out.tif", 1)
+    assert sum("taken as latitudes and longitudes" in note for note in notes) == 1
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs.to_epsg() == 4326
+        assert file.bounds.left == pytest.approx(139.99)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("gon", 1 / 0.9)])
+def test_other_angles_of_latitudes(rasterio, xarray, unit, factor, tmp_path):
+    place = {"x0": 10.0, "y0": 60.0, "steps": (0.01, 0.02)}
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, {"crs_wkt": "EPSG:4326"}, **place)
+    with open_map(path) as reader:
+        assert reader.transform == pytest.approx((0.02, 0, 9.99, 0, -0.01, 60.005))
+        assert reader.delta_m[0] == pytest.approx(1113.195)

@@ -58,6 +58,21 @@ def degrees_per_unit(crs: Any) -> float | None:
     return 1.0 if abs(unit - 1) < 1e-9 else unit
 
 
+def satellite_height_m(crs: Any) -> float | None:
+    """Return the height by which CF's scanning angles, radians, become metres.
+
+    Returns
+    -------
+    float or None
+        None if it is not the system of a geostationary satellite.
+    """
+    known = as_rasterio(crs)
+    if known is None or not known.is_projected:
+        return None
+    said = known.to_dict()
+    return float(said["h"]) if said.get("proj") == "geos" and "h" in said else None
+
+
 def in_degrees_itself(crs: Any) -> Any:
     """Return a geographic system whose axes count degrees, its prime meridian as it was.
 

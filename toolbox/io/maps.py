@@ -29,7 +29,6 @@ from toolbox.errors import (
 from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
-from toolbox.io.crs import degrees_per_unit, plane_unit_m
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -37,13 +36,13 @@ from toolbox.io.spacing import (
     affine_spacing,
     archive_spacing,
     coordinate_spacing,
-    coordinate_unit_m,
     curvilinear_spacing,
     even_step,
     in_degrees,
+    unit_factor,
     unrolled,
 )
-from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
+from toolbox.io.units import UNSAID, metres_per_unit
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -811,9 +810,29 @@ def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
     if remark:
         reader.notes.append(f"WARNING: {reader.path}: {remark}")
     y, x = dataset[axes[0]], dataset[axes[1]]
+    _settle_system(reader, y, x)
     reader.delta_m, reader.spacing_remark = coordinate_spacing(y, x, reader.crs)
     reader.transform = _coordinate_transform(y, x, reader.crs)
     reader.gridline = _is_gridline(dataset, axes)
+
+
+def _settle_system(reader: NetcdfReader, y: Any, x: Any) -> None:
+    """Leave out a system into whose unit the coordinates cannot be turned."""
+    misfits = [c for c in (y, x) if unit_factor(c, reader.crs) is None]
+    if reader.crs is None or not misfits:
+        return
+    globe = in_degrees(y) and in_degrees(x)
+    reader.crs = "EPSG:4326" if globe else None
+    cure = (
+        "they are taken as latitudes and longitudes of WGS 84"
+        if globe
+        else "a GeoTIFF or BAG made of it has none, and its pixels are in that unit"
+    )
+    reader.notes.append(
+        f"WARNING: {reader.path}: {' and '.join(str(c.name) for c in misfits)} count in "
+        f"{str(misfits[0].attrs.get('units', 'degrees'))!r}, which does not fit the file's "
+        f"coordinate reference system; {cure}."
+    )
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
@@ -832,12 +851,9 @@ def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
     """Outer edges in the unit of the system, from coordinates of centres; None if uneven."""
     steps, starts = [], []
     for coordinate in (y, x):
-        unit = None if in_degrees(coordinate) else coordinate_unit_m(coordinate, crs)
-        factor = 1.0 if unit is None else unit / (plane_unit_m(crs) or 1.0)
-        if unit is None and is_degrees(str(coordinate.attrs.get("units", ""))):
-            factor = 1.0 / (degrees_per_unit(crs) or 1.0)
         centres = coordinate.values.astype(np.float64)
-        centres = (unrolled(centres) if unit is None else centres) * factor
+        centres = unrolled(centres) if in_degrees(coordinate) else centres
+        centres = centres * (unit_factor(coordinate, crs) or 1.0)
         step = even_step(centres)
         if step is None:
             return None

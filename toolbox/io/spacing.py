@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.io.crs import degrees_per_unit, plane_unit_m, spacing_on_earth_m
-from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
+from toolbox.io.crs import degrees_per_unit, plane_unit_m, satellite_height_m, spacing_on_earth_m
+from toolbox.io.units import UNSAID, degrees_per_angle, is_degrees, metres_per_unit
 
 Spacing = tuple[float, float]
 
@@ -95,14 +95,13 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     columns = unrolled(columns) if in_degrees(x) else columns
     dy, dx = float(np.median(np.diff(rows))), float(np.median(np.diff(columns)))
     silent = not y.attrs.get("units") and not x.attrs.get("units")
-    silent_angles = silent and degrees_per_unit(crs) is not None
-    if (in_degrees(y) and in_degrees(x)) or silent_angles:
-        unit = degrees_per_unit(crs) or 1.0 if silent_angles else 1.0
-        middle = float(rows.mean()) * unit
-        ends = (middle, *(rows[[0, -1]] * unit))
-        if no_degrees := _no_degrees(ends, float(columns.mean()) * unit, abs(dy) * unit):
+    unit_y, unit_x = _degrees_each(y, crs), _degrees_each(x, crs)
+    if unit_y is not None and unit_x is not None:
+        middle = float(rows.mean()) * unit_y
+        ends = (middle, *(rows[[0, -1]] * unit_y))
+        if no_degrees := _no_degrees(ends, float(columns.mean()) * unit_x, abs(dy) * unit_y):
             return None, no_degrees
-        return spacing_m(dy * unit, dx * unit, middle), ""
+        return spacing_m(dy * unit_y, dx * unit_x, middle), ""
     if silent and crs is None and _like_degrees(rows, columns):
         return spacing_m(dy, dx, float(rows.mean())), (
             f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie within "
@@ -120,6 +119,36 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     scale_y, scale_x = units[0] / factor, units[1] / factor
     transform = (dx * scale_x, 0.0, columns[0] * scale_x, 0.0, dy * scale_y, rows[0] * scale_y)
     return affine_spacing(transform, crs, (rows.size, columns.size))
+
+
+def _degrees_each(coordinate: Any, crs: Any) -> float | None:
+    """Return the unit of a latitude or longitude in degrees; None if it is neither."""
+    system, said = degrees_per_unit(crs), str(coordinate.attrs.get("units", "")).strip()
+    if in_degrees(coordinate):
+        return 1.0 if said else system or 1.0
+    factor = unit_factor(coordinate, crs)
+    return None if system is None or factor is None else factor * system
+
+
+def unit_factor(coordinate: Any, crs: Any) -> float | None:
+    """Return the unit of a coordinate in that of its system; None if it does not fit it.
+
+    Parameters
+    ----------
+    coordinate : xarray.DataArray
+        Of rows or columns.
+    crs : object or None
+        Coordinate reference system; without one, degrees stay and lengths become metres.
+    """
+    said = str(coordinate.attrs.get("units", "")).strip()
+    if (system := degrees_per_unit(crs)) is not None:
+        angle = system if said.lower() in UNSAID else degrees_per_angle(said)
+        return None if angle is None else angle / system
+    plane = plane_unit_m(crs)
+    if in_degrees(coordinate):
+        return 1.0 if plane is None else None
+    unit = coordinate_unit_m(coordinate, crs)
+    return None if unit is None else unit / (plane or 1.0)
 
 
 def _no_degrees(latitudes: Sequence[float], longitude: float, pixel: float) -> str:
@@ -192,6 +221,9 @@ def coordinate_unit_m(coordinate: Any, crs: Any) -> float | None:
     units = str(coordinate.attrs.get("units", "")).strip()
     if units.lower() in UNSAID:
         return plane_unit_m(crs) or 1.0
+    if (angle := degrees_per_angle(units)) is not None:
+        height = satellite_height_m(crs)  # scanning angles
+        return None if height is None else float(np.radians(angle)) * height
     return metres_per_unit(units)
 
 
