@@ -762,11 +762,21 @@ def test_projections_far_from_their_centre(rasterio, epsg, x, y, true, tmp_path)
     assert any("its projection stretches" in note for note in raster.notes)
 
 
-def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio):
+@pytest.mark.parametrize(
+    ("epsg", "place"), [(32631, (5e7, 5e6)), (3035, (3e7, 3e7)), (6933, (0, 9e6))]
+)
+def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio, epsg, place):
     pytest.importorskip("pyproj")
     steps = ((0.0, -271.0), (271.0, 0.0))
-    assert spacing_on_earth_m("EPSG:32631", (5e6, 3e7), steps) is None
-    assert spacing_on_earth_m("EPSG:32631", (5e5, 3e6), steps) is not None
+    assert spacing_on_earth_m(f"EPSG:{epsg}", place, steps) is None
+
+
+@pytest.mark.parametrize("x", [1.9e7, 20037508.0, 2.1e7])
+def test_a_map_across_the_antimeridian_stretches_all_the_same(rasterio, x):
+    pytest.importorskip("pyproj")
+    steps = ((0.0, -271.0), (271.0, 0.0))
+    found = spacing_on_earth_m("EPSG:3857", (x, 8e6), steps)
+    assert found == pytest.approx((143.063, 143.332), abs=0.001)
 
 
 # -- GDAL's own attribute ------------------------------------------------------------------------

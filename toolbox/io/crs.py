@@ -151,7 +151,11 @@ def spacing_on_earth_m(
         return None
     if geod is None or not (np.isfinite(east).all() and np.isfinite(north).all()):
         return None
-    if not np.allclose(again, points.T, rtol=0, atol=_BACK * np.hypot(*halves.T).max()):
+    # From the middle and but for whole turns, as a way once around the earth is no fault.
+    back, circle = np.transpose(again), 2 * np.pi * geod.a / (plane_unit_m(known) or 1.0)
+    off = (back - back[0]) - (points - points[0])
+    off -= np.round(off / circle) * circle
+    if not np.abs(off).max() <= _BACK * np.hypot(*halves.T).max():
         return None
     lengths = geod.inv(east[1::2], north[1::2], east[2::2], north[2::2])[2]
     return float(lengths[0]), float(lengths[1])
