@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_dataset_builder.dataset import spacing_of
 from toolbox.errors import DataError
+from toolbox.io import map_writers
+from toolbox.io.crs import spacing_on_earth_m
 from toolbox.io.data_array import enlarged_array
 from toolbox.io.map_writers import write_map
 from toolbox.io.maps import open_map
@@ -78,6 +81,14 @@ def enlarge(source, target, scale=2, **options):
         ("Feet", 0.3048),
         ("fathoms", 1.8288),
         ("km", 1000),
+        ("1000 m", 1000),
+        ("0.001 km", 1),
+        ("1e2 m (positive up)", 100),
+        ("10*ft", 3.048),
+        ("0 m", None),
+        ("2 3 m", None),
+        ("10 rad", None),
+        ("2**9 m", None),
         ("degC", None),
         ("m/s", None),
         ("9**9**9", None),
@@ -580,3 +591,369 @@ def test_positive_depths_get_the_hint(xarray, name, suffix, tmp_path):
         hinted = any("may mean depths" in note for note in reader.notes)
         assert reader.positive == "down" if name == "depth" else hinted
     assert not [n for n in read_raster(path, positive="down").notes if "may mean" in n]
+
+
+# -- Reference systems that no GeoTIFF can say ---------------------------------------------------
+
+ROTATED = (
+    "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 "
+    "+to_meter=0.0174532925199433"
+)
+
+
+def write_rotated(rasterio, xarray, folder, kind):
+    """Write a map on a rotated pole, as GDAL or as CF says it."""
+    if kind == "tif":
+        place = rasterio.Affine(0.1, 0, 5, 0, -0.1, 2)
+        return write_tiff(rasterio, folder / "in.tif", HEIGHTS, crs=ROTATED, transform=place)
+    mapping = {
+        "grid_mapping_name": "rotated_latitude_longitude",
+        "grid_north_pole_latitude": 39.25,
+        "grid_north_pole_longitude": -162.0,
+    }
+    coords = {
+        name: (name, start + step * np.arange(size), {"units": "degrees", "standard_name": said})
+        for name, start, step, size, said in (
+            ("rlat", 1.95, -0.1, 40, "grid_latitude"),
+            ("rlon", 5.05, 0.1, 52, "grid_longitude"),
+        )
+    }
+    path = folder / "in.nc"
+    z = (("rlat", "rlon"), HEIGHTS, {"units": "m", "grid_mapping": "rotated_pole"})
+    planes = {"z": z, "rotated_pole": ((), 0, mapping)}
+    xarray.Dataset(planes, coords).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.mark.parametrize("cog", [False, True])
+@pytest.mark.parametrize("kind", ["tif", "nc"])
+def test_side_file_of_a_system_goes_with_the_result(rasterio, xarray, kind, cog, tmp_path):
+    if kind == "nc":
+        pytest.importorskip("pyproj")
+    source = write_rotated(rasterio, xarray, tmp_path, kind)
+    target = tmp_path / "results" / "fine.tif"
+    with open_map(source) as reader:
+        write_map(target, reader, 1, [reader.read(ALL, ALL)], cog=cog)
+        said, crs = reader.notes, rasterio.crs.CRS.from_user_input(reader.crs)
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "fine.tif",
+        "fine.tif.aux.xml",
+    ]
+    assert any("fine.tif.aux.xml; move them together" in note for note in said)
+    assert not any("WARNING" in note for note in said)
+    with rasterio.open(target) as file:
+        assert file.crs == crs
+        assert tuple(file.transform)[:6] == pytest.approx((0.1, 0, 5, 0, -0.1, 2))
+    # A result that needs no side file does not inherit it.
+    enlarge(write_tiff(rasterio, tmp_path / "utm.tif", HEIGHTS), target)
+    assert [path.name for path in target.parent.iterdir()] == ["fine.tif"]
+
+
+@pytest.mark.parametrize("back", [None, "EPSG:32656"])
+def test_a_system_that_is_not_kept_is_warned_of(rasterio, back, tmp_path, monkeypatch):
+    source = write_tiff(rasterio, tmp_path / "in.tif", HEIGHTS)
+    real = map_writers._tiff_profile
+    monkeypatch.setattr(map_writers, "_tiff_profile", lambda *a: real(*a) | {"crs": back})
+    notes = enlarge(source, tmp_path / "out.tif")
+    assert sum("does not keep the coordinate reference system" in note for note in notes) == 1
+
+
+def test_grads_become_degrees_in_netcdf_and_come_back(rasterio, xarray, tmp_path):
+    """NTF (Paris) counts grads from Paris; latitudes and longitudes of CF are degrees."""
+    pyproj = pytest.importorskip("pyproj")
+    place = rasterio.Affine(0.01, 0, 2, 0, -0.02, 54)
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs="EPSG:4807", transform=place)
+    enlarge(source, tmp_path / "m.nc", 1)
+    with xarray.open_dataset(tmp_path / "m.nc") as file:
+        assert (file.lat.units, file.lon.units) == ("degrees_north", "degrees_east")
+        assert file.lat.values[[0, -1]] == pytest.approx([0.9 * 53.99, 0.9 * (54 - 39.5 * 0.02)])
+        assert file.lon.values[0] == pytest.approx(0.9 * 2.005)
+        said = pyproj.CRS.from_wkt(file.spatial_ref.attrs["crs_wkt"])
+        assert said.prime_meridian.longitude == pytest.approx(2.5969213 * 0.9)
+        assert {axis.unit_name for axis in said.axis_info} == {"degree"}
+    with open_map(source) as old, open_map(tmp_path / "m.nc") as new:
+        assert new.delta_m == pytest.approx(old.delta_m, rel=1e-5)
+    enlarge(tmp_path / "m.nc", tmp_path / "back.tif", 1)
+    with rasterio.open(tmp_path / "back.tif") as back, rasterio.open(source) as first:
+        there = rasterio.warp.transform(back.crs, "EPSG:4326", *zip(back.xy(9, 7)))
+        here = rasterio.warp.transform(first.crs, "EPSG:4326", *zip(first.xy(9, 7)))
+        assert np.allclose(there, here, rtol=0, atol=1e-6)
+
+
+def test_degrees_of_a_file_whose_system_counts_grads(rasterio, xarray, tmp_path):
+    lat, lon = 48 - 0.01 * np.arange(40), 2 + 0.01 * np.arange(52)
+    coords = {
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+    }
+    said = {"crs": ((), 0, {"crs_wkt": rasterio.crs.CRS.from_epsg(4807).to_wkt()})}
+    path = tmp_path / "m.nc"
+    write_netcdf(xarray, path, ("lat", "lon"), coords, said, z_attrs={"grid_mapping": "crs"})
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.crs.to_epsg() == 4807
+        assert file.transform.a * 0.9 == pytest.approx(0.01)
+        assert file.transform.c * 0.9 == pytest.approx(1.995)
+
+
+# -- Spacing where coordinates or projections are strained ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "step"),
+    [
+        ("EPSG:4326", 4e5, 8e6, 271),
+        ("EPSG:4326", 10, 97, 0.01),
+        ("EPSG:4326", 2000, 10, 0.01),
+        ("EPSG:4807", 10, 105, 0.01),
+        ("EPSG:4326", 10, 90.2, 0.01),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_positions_that_are_no_degrees(rasterio, xarray, suffix, crs, x, y, step, tmp_path):
+    """No spacing is made up, and the builder asks for one."""
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".tif":
+        place = rasterio.Affine(step, 0, x, 0, -step, y)
+        write_tiff(rasterio, path, HEIGHTS, crs=crs, transform=place)
+    else:
+        lat, lon = y - step * (np.arange(40) + 0.5), x + step * (np.arange(52) + 0.5)
+        mapping = {"crs": ((), 0, {"crs_wkt": rasterio.crs.CRS.from_user_input(crs).to_wkt()})}
+        coords = {"y": ("y", lat), "x": ("x", lon)}
+        write_netcdf(xarray, path, ("y", "x"), coords, mapping, z_attrs={"grid_mapping": "crs"})
+    raster = read_raster(path)
+    assert raster.delta_m is None
+    assert sum("WARNING" in note and "said to be degrees" in note for note in raster.notes) == 1
+    with pytest.raises(DataError, match="Add 'delta_hr_m"):
+        spacing_of(None, raster, [])
+
+
+def test_nodes_on_a_pole_are_degrees(rasterio, tmp_path):
+    """A global grid of nodes has edges half a pixel beyond the poles."""
+    place = rasterio.Affine(2.5, 0, -1.25, 0, -2.5, 91.25)
+    source = write_tiff(
+        rasterio, tmp_path / "m.tif", np.zeros((73, 144), "f4"), crs="EPSG:4326", transform=place
+    )
+    assert read_raster(source).delta_m == pytest.approx((278298.7, 278298.7), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "x", "y", "true"),
+    [
+        (3995, 6e6, 0, "stereographic"),
+        (3995, -3e6, 8e6, "stereographic"),
+        (3031, 6e6, 1e6, "stereographic"),
+        (32631, 3e6, 5e6, None),
+    ],
+)
+def test_projections_far_from_their_centre(rasterio, epsg, x, y, true, tmp_path):
+    """The ellipsoid counts wherever the formulas of the projection hold."""
+    pyproj = pytest.importorskip("pyproj")
+    place = rasterio.Affine(271, 0, x - 26 * 271, 0, -271, y + 20 * 271)
+    raster = read_raster(
+        write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=f"EPSG:{epsg}", transform=place)
+    )
+    projection = pyproj.Proj(epsg)
+    factors = projection.get_factors(*projection(x, y, inverse=True))
+    if true:  # conformal: one scale in all directions
+        assert raster.delta_m == pytest.approx([271 / factors.meridional_scale] * 2, rel=1e-3)
+    else:
+        assert raster.delta_m[0] < 260
+    assert any("its projection stretches" in note for note in raster.notes)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "place"), [(32631, (5e7, 5e6)), (3035, (3e7, 3e7)), (6933, (0, 9e6))]
+)
+def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio, epsg, place):
+    pytest.importorskip("pyproj")
+    steps = ((0.0, -271.0), (271.0, 0.0))
+    assert spacing_on_earth_m(f"EPSG:{epsg}", place, steps) is None
+
+
+@pytest.mark.parametrize("x", [1.9e7, 20037508.0, 2.1e7])
+def test_a_map_across_the_antimeridian_stretches_all_the_same(rasterio, x):
+    pytest.importorskip("pyproj")
+    steps = ((0.0, -271.0), (271.0, 0.0))
+    found = spacing_on_earth_m("EPSG:3857", (x, 8e6), steps)
+    assert found == pytest.approx((143.063, 143.332), abs=0.001)
+
+
+# -- GDAL's own attribute ------------------------------------------------------------------------
+
+
+def write_gdal(xarray, path, said, epsg=32655, **z_attrs):
+    """Write HEIGHTS without coordinates, placed by the grid mapping alone."""
+    from rasterio.crs import CRS
+
+    mapping = {"spatial_ref": CRS.from_epsg(epsg).to_wkt(), "GeoTransform": said}
+    named = {"grid_mapping": "spatial_ref"} | z_attrs
+    planes = {"spatial_ref": ((), 0, mapping)}
+    return write_netcdf(xarray, path, ("y", "x"), {}, planes, z_attrs=named)
+
+
+@pytest.mark.parametrize("numbers", ["text", "array"])
+def test_geotransform_without_coordinates(rasterio, xarray, numbers, tmp_path):
+    said = "500000 50 0 9000 0 -40 " if numbers == "text" else np.array([5e5, 50, 0, 9000, 0, -40])
+    path = write_gdal(xarray, tmp_path / "m.nc", said)
+    with open_map(path) as reader:
+        assert reader.georeferenced
+        assert reader.transform == (50, 0, 500000, 0, -40, 9000)
+        assert reader.delta_m == (40, 50)
+        assert not any("georeference" in note for note in reader.notes)
+    enlarge(path, tmp_path / "m.tif")
+    enlarge(path, tmp_path / "fine.nc")
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.crs.to_epsg() == 32655
+        assert file.transform[:6] == (25, 0, 500000, 0, -20, 9000)
+        assert np.array_equal(file.read(1)[::2, ::2], HEIGHTS)
+    with open_map(tmp_path / "fine.nc") as reader:
+        assert reader.transform == (25, 0, 500000, 0, -20, 9000)
+
+
+def test_a_rotated_geotransform_and_one_of_degrees(rasterio, xarray, tmp_path):
+    path = write_gdal(xarray, tmp_path / "turned.nc", "500000 40 30 9000 30 -40")
+    with open_map(path) as reader:
+        assert reader.delta_m == (50, 50)
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.transform[:6] == (40, 30, 500000, 30, -40, 9000)
+    path = write_gdal(xarray, tmp_path / "degrees.nc", "10 0.1 0 62 0 -0.1", epsg=4326)
+    with open_map(path) as reader:
+        assert reader.delta_m == pytest.approx((11131.9, 5565.97), rel=1e-5)
+
+
+@pytest.mark.parametrize("said", ["", "1 2 3", "a b c d e f", "0 0 0 0 0 0", "nan 1 0 0 0 1"])
+def test_a_geotransform_that_is_none(xarray, rasterio, said, tmp_path):
+    with open_map(write_gdal(xarray, tmp_path / "m.nc", said)) as reader:
+        assert not reader.georeferenced
+        assert any("no georeference" in note for note in reader.notes)
+
+
+@pytest.mark.parametrize("start", [179.5, 359.5, -0.5, 178.0], ids=str)
+@pytest.mark.parametrize("units", [EAST, {}], ids=["units", "name"])
+def test_longitudes_that_start_anew_are_even(rasterio, xarray, start, units, tmp_path):
+    """Across the antimeridian, or Greenwich counted from 0 to 360, a GeoTIFF goes on."""
+    on = start + 0.05 * np.arange(52)
+    lon = on % 360 if start in (359.5, -0.5) else (on + 180) % 360 - 180
+    assert np.abs(np.diff(lon)).max() > 300
+    coords = {"lat": ("lat", LAT, NORTH), "lon": ("lon", lon, units)}
+    path = write_netcdf(xarray, tmp_path / "m.nc", ("lat", "lon"), coords)
+    with open_map(path) as reader:
+        width = 0.05 * 111319.49 * np.cos(np.radians(LAT.mean()))
+        assert reader.delta_m == pytest.approx((1113.195, width), rel=1e-5)
+        assert not any("evenly" in note for note in reader.notes)
+    enlarge(path, tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.bounds.left % 360 == pytest.approx((start - 0.025) % 360)
+        assert file.bounds.right - file.bounds.left == pytest.approx(52 * 0.05)
+    enlarge(path, tmp_path / "fine.nc")
+    with xarray.open_dataset(tmp_path / "fine.nc") as file:
+        assert file.lon.values[[0, -1]] % 360 == pytest.approx(on[[0, -1]] % 360, abs=0.013)
+        assert np.abs(file.lon.values).max() <= 360
+    with open_map(tmp_path / "fine.nc") as reader:
+        assert reader.transform is not None
+
+
+# -- Units of coordinates ------------------------------------------------------------------------
+
+GEOSTATIONARY = {
+    "grid_mapping_name": "geostationary",
+    "perspective_point_height": 35786023.0,
+    "semi_major_axis": 6378137.0,
+    "semi_minor_axis": 6356752.31414,
+    "latitude_of_projection_origin": 0.0,
+    "longitude_of_projection_origin": -75.0,
+    "sweep_angle_axis": "x",
+}
+
+
+def write_plane(xarray, path, unit, factor=1.0, mapping=None, x0=5e5, y0=8e6, steps=(250, 125)):
+    """Write HEIGHTS with coordinates in a unit, `factor` of it being one metre or degree."""
+    y, x = y0 - steps[0] * np.arange(40), x0 + steps[1] * np.arange(52)
+    coords = {
+        "y": ("y", y * factor, {"units": unit, "standard_name": "projection_y_coordinate"}),
+        "x": ("x", x * factor, {"units": unit, "standard_name": "projection_x_coordinate"}),
+    }
+    planes = {"crs": ((), np.int32(0), mapping)}
+    return write_netcdf(xarray, path, ("y", "x"), coords, planes, z_attrs={"grid_mapping": "crs"})
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("rad", 1.0), ("radians", 1.0), ("microradian", 1e6), ("1e-6 rad", 1e6)]
+)
+def test_scanning_angles_of_a_satellite(rasterio, xarray, unit, factor, tmp_path):
+    """CF, appendix F: angle times perspective_point_height is the distance of the projection."""
+    pyproj = pytest.importorskip("pyproj")
+    height = GEOSTATIONARY["perspective_point_height"]
+    place = {"x0": 0.02, "y0": 0.06, "steps": (56e-6, 56e-6)}
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, GEOSTATIONARY, **place)
+    with open_map(path) as reader:
+        step, edge = 56e-6 * height, (0.02 - 28e-6) * height
+        top = (0.06 + 28e-6) * height
+        assert reader.transform == pytest.approx((step, 0, edge, 0, -step, top), rel=1e-9)
+        # The sub-satellite pixel is 2004 m; here, to the north, its rows are longer.
+        assert 2004 < reader.delta_m[1] < reader.delta_m[0] < 3000
+    enlarge(path, tmp_path / "m.tif", 1)
+    with rasterio.open(tmp_path / "m.tif") as file:
+        turn = pyproj.Transformer.from_crs(file.crs.to_wkt(), 4326, always_xy=True)
+        found = turn.transform(*file.xy(0, 0))
+    own = pyproj.Proj(proj="geos", h=height, lon_0=-75, sweep="x", ellps="GRS80")
+    assert found == pytest.approx(own(0.02 * height, 0.06 * height, inverse=True), abs=1e-6)
+
+
+UTM = {"crs_wkt": "EPSG:32755"}
+
+
+@pytest.mark.parametrize("unit", ["1000 m", "0.5 km"])
+def test_multiples_as_units_of_axes(rasterio, xarray, unit, tmp_path):
+    factor = {"1000 m": 1e-3, "0.5 km": 2e-3}[unit]
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, UTM)
+    assert read_raster(path).delta_m == pytest.approx((250, 125))
+    enlarge(path, tmp_path / "out.tif", 1)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.transform[:6] == pytest.approx((125, 0, 5e5 - 62.5, 0, -250, 8e6 + 125))
+
+
+@pytest.mark.parametrize(
+    ("unit", "mapping"),
+    [
+        ("pixel", UTM),
+        ("rad", UTM),
+        ("furlongs per week", UTM),
+        ("2**9 m", UTM),
+        ("m", {"crs_wkt": "EPSG:4326"}),
+    ],
+)
+def test_units_that_do_not_fit_the_system(rasterio, xarray, unit, mapping, tmp_path):
+    """No pixel is put in a wrong place: the result has no system, and that is said."""
+    path = write_plane(xarray, tmp_path / "m.nc", unit, 1.0, mapping)
+    notes = enlarge(path, tmp_path / "out.tif", 1)
+    said = [note for note in notes if "does not fit the file's coordinate reference" in note]
+    assert len(said) == 1
+    assert said[0].startswith("WARNING")
+    assert repr(unit) in said[0]
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs is None
+
+
+def test_degrees_beside_a_projected_system(rasterio, xarray, tmp_path):
+    """Latitudes and longitudes are no metres of the system that the file names."""
+    coords = {"lat": ("lat", LAT, NORTH), "lon": ("lon", LON, EAST)}
+    path = tmp_path / "m.nc"
+    planes = {"crs": ((), np.int32(0), UTM)}
+    write_netcdf(xarray, path, ("lat", "lon"), coords, planes, z_attrs={"grid_mapping": "crs"})
+    notes = enlarge(path, tmp_path / "out.tif", 1)
+    assert sum("taken as latitudes and longitudes" in note for note in notes) == 1
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.crs.to_epsg() == 4326
+        assert file.bounds.left == pytest.approx(139.99)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("gon", 1 / 0.9)])
+def test_other_angles_of_latitudes(rasterio, xarray, unit, factor, tmp_path):
+    place = {"x0": 10.0, "y0": 60.0, "steps": (0.01, 0.02)}
+    path = write_plane(xarray, tmp_path / "m.nc", unit, factor, {"crs_wkt": "EPSG:4326"}, **place)
+    with open_map(path) as reader:
+        assert reader.transform == pytest.approx((0.02, 0, 9.99, 0, -0.01, 60.005))
+        assert reader.delta_m[0] == pytest.approx(1113.195)

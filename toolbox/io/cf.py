@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from toolbox.io.crs import names_a_system, system_of
 from toolbox.io.spacing import in_degrees
 
@@ -87,7 +89,7 @@ def _of_place(dataset: Any, names: list[str]) -> list[str]:
     return [name for name in names if name in found]
 
 
-def system_of_plane(dataset: Any, array: Any, axes: tuple[str, str]) -> tuple[str | None, str]:
+def system_of_plane(dataset: Any, array: Any, axes: tuple[str, ...]) -> tuple[str | None, str]:
     """Find the coordinate reference system of a plane.
 
     Parameters
@@ -96,8 +98,8 @@ def system_of_plane(dataset: Any, array: Any, axes: tuple[str, str]) -> tuple[st
         The file.
     array : xarray.DataArray
         The plane.
-    axes : (str, str)
-        Names of its coordinates.
+    axes : (str, str) or ()
+        Names of its coordinates, if it has any.
 
     Returns
     -------
@@ -120,8 +122,30 @@ def system_of_plane(dataset: Any, array: Any, axes: tuple[str, str]) -> tuple[st
     whole = {"epsg_code": dataset.attrs.get("geospatial_bounds_crs", "")}
     if (found := system_of(whole)) is not None:
         return found, ""
-    degrees = all(in_degrees(dataset[axis]) for axis in axes)
+    degrees = bool(axes) and all(in_degrees(dataset[axis]) for axis in axes)
     return ("EPSG:4326" if degrees else None), ""
+
+
+def geotransform_of(dataset: Any, array: Any) -> tuple[float, ...] | None:
+    """Return the six numbers of GDAL's attribute ``GeoTransform`` of a grid mapping.
+
+    Returns
+    -------
+    tuple of six float or None
+        x of the outer corner of the first pixel, its steps in x to the next column and row, then
+        the same in y; None if there is none, or if it is no grid.
+    """
+    mapping = _grid_mapping(dataset, array)
+    said = "" if mapping is None else dataset[mapping].attrs.get("GeoTransform", "")
+    try:
+        words = said.split() if isinstance(said, str) else np.ravel(said)
+        numbers = tuple(float(word) for word in words)
+    except (TypeError, ValueError):
+        return None
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        return None
+    _, a, b, _, d, e = numbers
+    return numbers if a * e != b * d else None
 
 
 def _grid_mapping(dataset: Any, array: Any) -> str | None:
@@ -133,6 +157,7 @@ def _grid_mapping(dataset: Any, array: Any) -> str | None:
     others = [
         str(key)
         for key, variable in dataset.variables.items()
-        if variable.ndim == 0 and names_a_system(variable.attrs)
+        if variable.ndim == 0
+        and (names_a_system(variable.attrs) or "GeoTransform" in variable.attrs)
     ]
     return others[0] if len(others) == 1 else None

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from toolbox.errors import MissingLibraryError
+
 #: Attributes that hold a whole system as text, in the order in which they are believed.
 _TEXTS = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "EPSG", "EPSG_code", "esri_pe_string")
 _PROJ4 = ("proj4", "proj4text", "proj4_params", "proj4_string", "proj4string")
 _KEYS = (*_TEXTS, *_PROJ4, "grid_mapping_name")
 _ELLIPSOID = ("semi_m", "inverse_f", "earth_r", "reference_e", "horizontal_d", "geographic_crs")
 _DEGREE = np.pi / 180
+#: Part of half a step by which the way to the ellipsoid and back may be off.
+_BACK = 0.01
 
 
 def as_rasterio(crs: Any) -> Any:
@@ -50,7 +54,59 @@ def degrees_per_unit(crs: Any) -> float | None:
     known = as_rasterio(crs)
     if known is None or not known.is_geographic:
         return None
-    return float(known.units_factor[1]) / _DEGREE or 1.0
+    unit = float(known.units_factor[1]) / _DEGREE or 1.0
+    return 1.0 if abs(unit - 1) < 1e-9 else unit
+
+
+def satellite_height_m(crs: Any) -> float | None:
+    """Return the height by which CF's scanning angles, radians, become metres.
+
+    Returns
+    -------
+    float or None
+        None if it is not the system of a geostationary satellite.
+    """
+    known = as_rasterio(crs)
+    if known is None or not known.is_projected:
+        return None
+    said = known.to_dict()
+    return float(said["h"]) if said.get("proj") == "geos" and "h" in said else None
+
+
+def in_degrees_itself(crs: Any) -> Any:
+    """Return a geographic system whose axes count degrees, its prime meridian as it was.
+
+    Parameters
+    ----------
+    crs : object
+        Geographic system in any unit of angle, such as the grads of NTF (Paris).
+
+    Returns
+    -------
+    rasterio.crs.CRS
+
+    Raises
+    ------
+    MissingLibraryError
+        If the unit is not the degree, and pyproj is not installed.
+    """
+    known = as_rasterio(crs)
+    if degrees_per_unit(known) == 1.0:
+        return known
+    try:
+        from pyproj import CRS
+    except ImportError:
+        raise MissingLibraryError(
+            "angles in another unit than degrees need pyproj. Run: pip install 'sr-toolbox[geo]' "
+            "(or pip install pyproj)."
+        ) from None
+    said = CRS.from_wkt(known.to_wkt()).to_json_dict()
+    plane = said.get("components", [said])[0]
+    for axis in plane["coordinate_system"]["axis"][:2]:
+        axis["unit"] = "degree"
+    for part in (said, plane):
+        part.pop("id", None)
+    return as_rasterio(CRS.from_json_dict(said).to_wkt())
 
 
 def spacing_on_earth_m(
@@ -70,7 +126,8 @@ def spacing_on_earth_m(
     Returns
     -------
     (float, float) or None
-        Metres; None without pyproj, without a projection or outside of the area it is made for.
+        Metres; None without pyproj, without a projection, or where its formulas fail: where
+        the way to the ellipsoid and back does not end at the same point.
     """
     known = as_rasterio(crs)
     try:
@@ -88,18 +145,18 @@ def spacing_on_earth_m(
         system = CRS.from_epsg(code) if code else CRS.from_wkt(known.to_wkt())
         turn = Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
         east, north = turn.transform(points[:, 0], points[:, 1])
+        again = turn.transform(east, north, direction="INVERSE")
         geod = system.get_geod()
     except ProjError:
         return None
     if geod is None or not (np.isfinite(east).all() and np.isfinite(north).all()):
         return None
-    area = system.area_of_use
-    if area is not None:
-        # An area whose west is beyond its east lies across the antimeridian.
-        across = area.west > area.east
-        inside = across or area.west - 10 <= east[0] <= area.east + 10
-        if not inside or not area.south - 1 <= north[0] <= area.north + 1:
-            return None
+    # From the middle and but for whole turns, as a way once around the earth is no fault.
+    back, circle = np.transpose(again), 2 * np.pi * geod.a / (plane_unit_m(known) or 1.0)
+    off = (back - back[0]) - (points - points[0])
+    off -= np.round(off / circle) * circle
+    if not np.abs(off).max() <= _BACK * np.hypot(*halves.T).max():
+        return None
     lengths = geod.inv(east[1::2], north[1::2], east[2::2], north[2::2])[2]
     return float(lengths[0]), float(lengths[1])
 

@@ -19,7 +19,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
 from toolbox.io.content import is_netcdf
-from toolbox.io.crs import plane_unit_name
+from toolbox.io.crs import as_rasterio, degrees_per_unit, in_degrees_itself, plane_unit_name
 from toolbox.io.maps import (
     GRID_SUFFIXES,
     S102_SUFFIXES,
@@ -37,6 +37,7 @@ BAG_NODATA = 1_000_000.0
 _BLOCK = 512
 _LOSSLESS = ("deflate", "lzw", "zstd", "lzma", "packbits")
 _PACKED = (".tif", ".tiff", ".nc")  # these can say scale, offset and nodata
+_GDAL = (".tif", ".tiff", ".bag")
 _PICTURES = {".png": ("u1", "u2"), ".jpg": ("u1",), ".jpeg": ("u1",), ".bmp": ("u1",)}
 _FOREIGN_TAGS = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "GEOLOCATION", "RPC")
 
@@ -137,9 +138,63 @@ def write_map(
     """
     final = Path(path)
     output, writer = _planned(final, like, scale, tuple(bands), dtype, cog)
-    with replacing(final) as beside:
+    with replacing(final) as beside, _with_side_file(beside, final):
         writer(beside, output, strips)
+        _tell_system(beside, output)
     output.tell()
+
+
+@contextlib.contextmanager
+def _with_side_file(beside: Path, final: Path) -> Iterator[None]:
+    """Rename what GDAL keeps beside a raster together with it, and leave no old one."""
+    made, kept = (path.with_name(f"{path.name}.aux.xml") for path in (beside, final))
+    try:
+        yield
+        if made.exists():
+            os.replace(made, kept)
+        elif final.suffix.lower() in _GDAL:  # it would be that of an earlier result
+            kept.unlink(missing_ok=True)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _tell_system(path: Path, output: _Output) -> None:
+    """Read the reference system back, and note where it is, or that it is lost."""
+    like = output.like
+    if output.suffix not in _GDAL or as_rasterio(like.crs) is None or like.transform is None:
+        return
+    with _quiet(), _rasterio(output.path).open(path) as file:
+        kept = file.crs is not None and _same_place(like, file.crs)
+    side = f"{output.path.name}.aux.xml"
+    if not kept:
+        like.notes.append(
+            f"WARNING: {output.path}: {output.suffix} does not keep the coordinate reference "
+            f"system of {like.path} as it is. Set it again, or name a .nc file."
+        )
+    elif path.with_name(f"{path.name}.aux.xml").exists():
+        like.notes.append(
+            f"{output.path}: GDAL keeps a part of its description in {side}; move them together."
+        )
+
+
+def _same_place(like: MapReader, crs: Any) -> bool:
+    """Whether a system means what that of the input does, to a hundredth of a pixel."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    a, b, c, d, e, f = like.transform  # type: ignore[misc]
+    rows, columns = like.shape
+    corners = [(0, 0), (columns, 0), (0, rows), (columns, rows)]
+    x, y = ([p * i + q * j + r for i, j in corners] for p, q, r in ((a, b, c), (d, e, f)))
+    known = as_rasterio(like.crs)
+    if known == crs:
+        return True
+    try:
+        found = transform(known, crs, x, y)[:2]
+    except (RasterioError, CPLE_BaseError):  # nothing can be computed with it, lost or not
+        return bool(known.is_projected == crs.is_projected)
+    return bool(np.allclose(found, (x, y), rtol=0, atol=0.01 * min(np.hypot(a, d), np.hypot(b, e))))
 
 
 def check_output(
@@ -941,8 +996,10 @@ def _coordinates(output: _Output) -> tuple[tuple[str, str], dict[str, Any]]:
         _rasterio(output.path).crs.CRS.from_user_input(output.like.crs) if output.like.crs else None
     )
     dims, attrs = _axis_attrs(crs)
-    y = f + e * (np.arange(output.shape[0]) + 0.5)
-    x = c + a * (np.arange(output.shape[1]) + 0.5)
+    unit = degrees_per_unit(crs) or 1.0  # CF's latitudes and longitudes are in degrees
+    y = (f + e * (np.arange(output.shape[0]) + 0.5)) * unit
+    x = (c + a * (np.arange(output.shape[1]) + 0.5)) * unit
+    crs = crs if unit == 1.0 else in_degrees_itself(crs)
     axes = zip(dims, (y, x), attrs, strict=True)
     helpers = {dim: xarray.Variable(dim, v, at, {"_FillValue": None}) for dim, v, at in axes}
     if crs is not None:

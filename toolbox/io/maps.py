@@ -27,9 +27,8 @@ from toolbox.errors import (
     not_found,
 )
 from toolbox.io.array_files import damaged_archive, mapped_array
-from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
+from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
-from toolbox.io.crs import plane_unit_m
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -37,10 +36,11 @@ from toolbox.io.spacing import (
     affine_spacing,
     archive_spacing,
     coordinate_spacing,
-    coordinate_unit_m,
     curvilinear_spacing,
     even_step,
     in_degrees,
+    unit_factor,
+    unrolled,
 )
 from toolbox.io.units import UNSAID, metres_per_unit
 
@@ -368,7 +368,8 @@ def open_map(
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
         reader.missing = nodata
         if reader.spacing_remark and not reader.is_image:
-            reader.checks.append(f"{path}: {reader.spacing_remark}.")
+            mark = "WARNING: " if reader.delta_m is None else ""
+            reader.checks.append(f"{mark}{path}: {reader.spacing_remark}.")
         reader._settle_unit()
         reader._settle_gaps()
         reader._settle_sign(positive, hints)
@@ -708,7 +709,7 @@ class NetcdfReader(MapReader):
     @property
     def georeferenced(self) -> bool:
         """Whether the file has coordinates of rows and columns, or of every pixel."""
-        return self.axes is not None or self.curvilinear is not None
+        return (self.axes or self.curvilinear or self.transform) is not None
 
     def close(self) -> None:
         """Close the file."""
@@ -785,7 +786,20 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
         reader.unplaced = f"has a curvilinear grid ({' and '.join(both)} of every pixel)"
         reader.crs, _ = system_of_plane(dataset, array, both)
         reader.delta_m = curvilinear_spacing(dataset[both[0]], dataset[both[1]], dims)
+    elif (numbers := geotransform_of(dataset, array)) is not None:
+        _place_by_gdal(reader, numbers)
     return reader
+
+
+def _place_by_gdal(reader: NetcdfReader, numbers: tuple[float, ...]) -> None:
+    """Fill in what GDAL's own attribute tells where there are no coordinates."""
+    c, a, b, f, d, e = numbers
+    reader.transform = (a, b, c, d, e, f)
+    reader.crs, remark = system_of_plane(reader.dataset, reader.array, ())
+    if remark:
+        reader.notes.append(f"WARNING: {reader.path}: {remark}")
+    spacing = affine_spacing(reader.transform, reader.crs, reader.shape)
+    reader.delta_m, reader.spacing_remark = spacing
 
 
 def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
@@ -796,9 +810,29 @@ def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
     if remark:
         reader.notes.append(f"WARNING: {reader.path}: {remark}")
     y, x = dataset[axes[0]], dataset[axes[1]]
+    _settle_system(reader, y, x)
     reader.delta_m, reader.spacing_remark = coordinate_spacing(y, x, reader.crs)
     reader.transform = _coordinate_transform(y, x, reader.crs)
     reader.gridline = _is_gridline(dataset, axes)
+
+
+def _settle_system(reader: NetcdfReader, y: Any, x: Any) -> None:
+    """Leave out a system into whose unit the coordinates cannot be turned."""
+    misfits = [c for c in (y, x) if unit_factor(c, reader.crs) is None]
+    if reader.crs is None or not misfits:
+        return
+    globe = in_degrees(y) and in_degrees(x)
+    reader.crs = "EPSG:4326" if globe else None
+    cure = (
+        "they are taken as latitudes and longitudes of WGS 84"
+        if globe
+        else "a GeoTIFF or BAG made of it has none, and its pixels are in that unit"
+    )
+    reader.notes.append(
+        f"WARNING: {reader.path}: {' and '.join(str(c.name) for c in misfits)} count in "
+        f"{str(misfits[0].attrs.get('units', 'degrees'))!r}, which does not fit the file's "
+        f"coordinate reference system; {cure}."
+    )
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
@@ -817,9 +851,9 @@ def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
     """Outer edges in the unit of the system, from coordinates of centres; None if uneven."""
     steps, starts = [], []
     for coordinate in (y, x):
-        unit = None if in_degrees(coordinate) else coordinate_unit_m(coordinate, crs)
-        factor = 1.0 if unit is None else unit / (plane_unit_m(crs) or 1.0)
-        centres = coordinate.values.astype(np.float64) * factor
+        centres = coordinate.values.astype(np.float64)
+        centres = unrolled(centres) if in_degrees(coordinate) else centres
+        centres = centres * (unit_factor(coordinate, crs) or 1.0)
         step = even_step(centres)
         if step is None:
             return None

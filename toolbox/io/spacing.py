@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.io.crs import degrees_per_unit, plane_unit_m, spacing_on_earth_m
-from toolbox.io.units import UNSAID, is_degrees, metres_per_unit
+from toolbox.io.crs import degrees_per_unit, plane_unit_m, satellite_height_m, spacing_on_earth_m
+from toolbox.io.units import UNSAID, degrees_per_angle, is_degrees, metres_per_unit
 
 Spacing = tuple[float, float]
 
 METRES_PER_DEGREE = 111_319.49  # WGS 84, along the equator
 #: From this share on the true spacing counts, rather than that of the projected plane.
 _STRETCH = 0.01
+#: Longitudes beyond two turns are none.
+_TURNS = 720.0
 
 
 def spacing_m(rows_deg: float, columns_deg: float, latitude_deg: float) -> tuple[float, float]:
@@ -52,6 +54,10 @@ def affine_spacing(
     middle = shape[1] / 2, shape[0] / 2
     x, y = a * middle[0] + b * middle[1] + c, d * middle[0] + e * middle[1] + f
     if (degrees := degrees_per_unit(crs)) is not None:
+        ends = (f + d * i + e * j for i in (0, shape[1]) for j in (0, shape[0]))
+        latitudes = (y * degrees, *(end * degrees for end in ends))
+        if no_degrees := _no_degrees(latitudes, x * degrees, rows * degrees):
+            return None, no_degrees
         return spacing_m(rows * degrees, columns * degrees, y * degrees), ""
     if crs is None or (unit := plane_unit_m(crs)) is None:
         corners = np.abs([c, c + a * shape[1] + b * shape[0], f, f + d * shape[1] + e * shape[0]])
@@ -86,10 +92,16 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
         What a user should know of how it was found; empty if the file says it all.
     """
     rows, columns = y.values.astype(np.float64), x.values.astype(np.float64)
+    columns = unrolled(columns) if in_degrees(x) else columns
     dy, dx = float(np.median(np.diff(rows))), float(np.median(np.diff(columns)))
     silent = not y.attrs.get("units") and not x.attrs.get("units")
-    if (in_degrees(y) and in_degrees(x)) or (silent and degrees_per_unit(crs) is not None):
-        return spacing_m(dy, dx, float(rows.mean())), ""
+    unit_y, unit_x = _degrees_each(y, crs), _degrees_each(x, crs)
+    if unit_y is not None and unit_x is not None:
+        middle = float(rows.mean()) * unit_y
+        ends = (middle, *(rows[[0, -1]] * unit_y))
+        if no_degrees := _no_degrees(ends, float(columns.mean()) * unit_x, abs(dy) * unit_y):
+            return None, no_degrees
+        return spacing_m(dy * unit_y, dx * unit_x, middle), ""
     if silent and crs is None and _like_degrees(rows, columns):
         return spacing_m(dy, dx, float(rows.mean())), (
             f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie within "
@@ -107,6 +119,58 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     scale_y, scale_x = units[0] / factor, units[1] / factor
     transform = (dx * scale_x, 0.0, columns[0] * scale_x, 0.0, dy * scale_y, rows[0] * scale_y)
     return affine_spacing(transform, crs, (rows.size, columns.size))
+
+
+def _degrees_each(coordinate: Any, crs: Any) -> float | None:
+    """Return the unit of a latitude or longitude in degrees; None if it is neither."""
+    system, said = degrees_per_unit(crs), str(coordinate.attrs.get("units", "")).strip()
+    if in_degrees(coordinate):
+        return 1.0 if said else system or 1.0
+    factor = unit_factor(coordinate, crs)
+    return None if system is None or factor is None else factor * system
+
+
+def unit_factor(coordinate: Any, crs: Any) -> float | None:
+    """Return the unit of a coordinate in that of its system; None if it does not fit it.
+
+    Parameters
+    ----------
+    coordinate : xarray.DataArray
+        Of rows or columns.
+    crs : object or None
+        Coordinate reference system; without one, degrees stay and lengths become metres.
+    """
+    said = str(coordinate.attrs.get("units", "")).strip()
+    if (system := degrees_per_unit(crs)) is not None:
+        angle = system if said.lower() in UNSAID else degrees_per_angle(said)
+        return None if angle is None else angle / system
+    plane = plane_unit_m(crs)
+    if in_degrees(coordinate):
+        return 1.0 if plane is None else None
+    unit = coordinate_unit_m(coordinate, crs)
+    return None if unit is None else unit / (plane or 1.0)
+
+
+def _no_degrees(latitudes: Sequence[float], longitude: float, pixel: float) -> str:
+    """Say why positions cannot be degrees; empty if they can.
+
+    Parameters
+    ----------
+    latitudes : sequence of float
+        Of the middle, first, and of the ends, which may lie one pixel beyond a pole.
+    longitude : float
+        Of the middle.
+    pixel : float
+        Height of a pixel, degrees.
+    """
+    middle, farthest = latitudes[0], max(latitudes, key=abs)
+    if abs(middle) > 90 - 1e-6 or abs(farthest) > 90 + pixel or abs(longitude) > _TURNS:
+        return (
+            f"its coordinates are said to be degrees, but reach latitude {farthest:.7g} and "
+            f"longitude {longitude:.7g}, so they are none and the spacing is not known; set the "
+            f"coordinate reference system that they belong to"
+        )
+    return ""
 
 
 def curvilinear_spacing(y: Any, x: Any, dims: tuple[str, str]) -> Spacing | None:
@@ -157,6 +221,9 @@ def coordinate_unit_m(coordinate: Any, crs: Any) -> float | None:
     units = str(coordinate.attrs.get("units", "")).strip()
     if units.lower() in UNSAID:
         return plane_unit_m(crs) or 1.0
+    if (angle := degrees_per_angle(units)) is not None:
+        height = satellite_height_m(crs)  # scanning angles
+        return None if height is None else float(np.radians(angle)) * height
     return metres_per_unit(units)
 
 
@@ -180,6 +247,14 @@ def even_step(centres: np.ndarray) -> float | None:
     return step if step and np.abs(centres - even).max() <= 0.05 * abs(step) else None
 
 
+def unrolled(centres: np.ndarray) -> np.ndarray:
+    """Let longitudes (N,), degrees, that start anew at 0 or -180 go on; others are returned."""
+    jumps = centres.size > 1 and np.abs(np.diff(centres)).max() > 180
+    if not jumps or np.abs(centres).max() > 360:
+        return centres
+    return np.unwrap(centres, period=360)
+
+
 def refined(coordinate: np.ndarray, scale: int) -> np.ndarray:
     """Return the centres of pixels `scale` times as fine.
 
@@ -199,10 +274,10 @@ def refined(coordinate: np.ndarray, scale: int) -> np.ndarray:
     centres = np.asarray(coordinate, np.float64)
     if centres.ndim != 1 or centres.size < 2:
         raise ValueError(f"two centres or more are needed to divide; received {centres.shape}")
-    if np.abs(np.diff(centres)).max() > 180 and np.abs(centres).max() <= 360:
-        # Longitudes that start anew at 0 or -180: divided as if they went on, then turned back.
+    going_on = unrolled(centres)
+    if going_on is not centres:  # divided as if they went on, then turned back
         low = -180.0 if centres.min() < 0 else 0.0
-        return (refined(np.unwrap(centres, period=360), scale) - low) % 360 + low
+        return (refined(going_on, scale) - low) % 360 + low
     place = (np.arange(centres.size * scale) + 0.5) / scale - 0.5
     if (step := even_step(centres)) is not None:
         return centres[0] + step * place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import Any
 
@@ -20,6 +21,16 @@ _SURVEYORS = {
     **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
     **dict.fromkeys(("fathom", "fathoms", "fath", "fth", "fm", "ftm"), 6 * _FOOT),
 }
+#: Units of angle, in degrees.
+_ANGLES = {
+    **dict.fromkeys(("rad", "radian", "radians"), 180 / math.pi),
+    **dict.fromkeys(("urad", "µrad", "μrad", "microradian", "microradians"), 180e-6 / math.pi),
+    **dict.fromkeys(("grad", "grads", "gon", "gons", "grade", "grades"), 0.9),
+}
+#: A number before a unit, as UDUNITS has it: 1000 m, 1e-3 km.
+_MULTIPLE = re.compile(
+    r"(\d{1,9}(?:\.\d{0,9})?(?:e[+-]?\d{1,2})?)\s*\*?\s*([^\W\d].*)", re.IGNORECASE
+)
 #: What may follow a unit: its sign or the level from which it counts.
 _REMARK = re.compile(
     r"\s*(?:[(\[,;].*|\b(?:positive|above|below|relative|referred|re|wrt|from|under|over)\b.*)$"
@@ -33,7 +44,8 @@ def metres_per_unit(text: str) -> float | None:
     Parameters
     ----------
     text : str
-        As a file spells it: ``m``, ``US survey foot``, ``fathoms``, ``km``, ``m (positive up)``.
+        As a file spells it: ``m``, ``US survey foot``, ``fathoms``, ``km``, ``m (positive up)``,
+        ``1000 m``.
 
     Returns
     -------
@@ -46,6 +58,8 @@ def metres_per_unit(text: str) -> float | None:
         If only pint could know the unit, and it is not installed.
     """
     unit = _REMARK.sub("", text.strip()).strip()
+    if multiple := _MULTIPLE.fullmatch(unit):
+        return _times(float(multiple[1]), metres_per_unit(multiple[2]))
     name = re.sub(r"[\s_-]+", " ", unit.lower()).rstrip(".")
     if name in _METRES:
         return 1.0
@@ -61,6 +75,23 @@ def metres_per_unit(text: str) -> float | None:
         except (TypeError, ValueError):  # pint's DimensionalityError is the first
             return None
     return None
+
+
+def _times(number: float, unit: float | None) -> float | None:
+    return None if unit is None else number * unit or None
+
+
+def degrees_per_angle(text: str) -> float | None:
+    """Return what a unit of angle (degrees, rad, microradian, gon, 1e-6 rad) is in degrees.
+
+    None if it is no known one.
+    """
+    unit = text.strip()
+    if is_degrees(unit):
+        return 1.0
+    if multiple := _MULTIPLE.fullmatch(unit):
+        return _times(float(multiple[1]), degrees_per_angle(multiple[2]))
+    return _ANGLES.get(unit.lower())
 
 
 @functools.cache
