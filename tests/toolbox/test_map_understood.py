@@ -259,6 +259,21 @@ def test_values_that_no_planet_has(tmp_path):
     assert any("lie beyond ±12000 m" in note for note in raster.notes)
 
 
+@pytest.mark.parametrize(("fill", "kept"), [(-99, 0), (55, 0), (-99, 3)])
+def test_what_is_too_far_is_counted_in_the_unit_of_the_file(rasterio, fill, kept, tmp_path):
+    """Few km are many metres: a fill of two digits is one, and what is left over is counted."""
+    values = HEIGHTS / np.float32(1000)
+    values[10:14, 20:30] = fill
+    values[0, :kept] = [-20, -21, -22][:kept]
+    raster = read_raster(write_tiff(rasterio, tmp_path / "m.tif", values, "km"))
+    told = [note for note in raster.notes if "pixel" in note]
+    assert f"40 pixels are exactly {fill}," in told[0]
+    assert len(told) == 1 + bool(kept)
+    assert np.isnan(raster.values).sum() == (0 if kept else 40)
+    if kept:
+        assert "3 pixels lie beyond ±12000 m" in told[1]
+
+
 @pytest.mark.parametrize("low", [-10900.0, -3000.0])
 def test_ordinary_maps_are_not_doubted(low, tmp_path):
     """Deep trenches through -9999, flat shelves and land are no fills."""

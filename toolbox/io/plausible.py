@@ -78,7 +78,7 @@ class Census:
     def add(self, values: np.ndarray) -> None:
         """Take in float32 values of the file's own unit and sign; NaN where missing."""
         values = values[np.isfinite(values)]
-        large = np.abs(values) >= _SMALLEST_FILL
+        large = np.abs(values) >= min(_SMALLEST_FILL, FARTHEST_M / self.unit_m)
         if large.any():
             suspects = large & np.isin(values, FILLS)
             found, counts = np.unique(values[suspects], return_counts=True)
