@@ -259,6 +259,46 @@ def test_values_that_no_planet_has(tmp_path):
     assert any("lie beyond ±12000 m" in note for note in raster.notes)
 
 
+@pytest.mark.parametrize(
+    ("fill", "low", "high"),
+    [
+        (-999, -1353, -1120),
+        (0, -300, -67),
+        (-999, 20, 3000),
+        (999, -2000, -1100),
+        (-9999, -10900, -10200),
+        (9999, 0.5, 11000),
+    ],
+)
+def test_a_lone_block_is_warned_of(fill, low, high, tmp_path):
+    """A common fill among or beside possible values stays, with one warning; a few do not count."""
+    values = np.random.default_rng(0).uniform(low, high, (40, 52)).astype(np.float32)
+    values[np.abs(values - fill) < 0.02 * (high - low)] = high
+    values[0, :5] = fill
+    np.save(tmp_path / "m.npy", values)
+    few = read_raster(tmp_path / "m.npy")
+    values[10:14, 20:30] = fill
+    np.save(tmp_path / "m.npy", values)
+    raster = read_raster(tmp_path / "m.npy")
+    assert not np.isnan(raster.values).any()
+    [warned] = [note for note in raster.notes if "pixel" in note]
+    assert f"WARNING: {tmp_path / 'm.npy'}: 45 pixels are exactly {fill}, far" in warned
+    assert f"nodata: {fill}'" in warned
+    assert not [note for note in few.notes if "pixel" in note] or not low <= fill <= high
+    cured = read_raster(tmp_path / "m.npy", nodata=fill)
+    assert np.isnan(cured.values).sum() == 45
+    assert not [note for note in cured.notes if "pixel" in note]
+
+
+@pytest.mark.parametrize("share", [1, 10])
+def test_whole_metres_are_no_fills(share, tmp_path):
+    """Where heights are rounded, -999 and 0 have neighbours, even far ones of their own kind."""
+    values = np.rint(np.random.default_rng(0).uniform(-1500, 300, (80, 80)) / share) * share
+    values[:9, :9], values[20:30, 20:30] = -999, 0
+    np.save(tmp_path / "m.npy", values.astype(np.float32))
+    assert read_raster(tmp_path / "m.npy").notes == []
+
+
 @pytest.mark.parametrize(("fill", "kept"), [(-99, 0), (55, 0), (-99, 3)])
 def test_what_is_too_far_is_counted_in_the_unit_of_the_file(rasterio, fill, kept, tmp_path):
     """Few km are many metres: a fill of two digits is one, and what is left over is counted."""
@@ -289,7 +329,8 @@ def test_real_grids_are_not_doubted():
         pytest.skip("the real grids are not on this machine")
     pytest.importorskip("rasterio")
     pytest.importorskip("h5netcdf")
-    for path in sorted(CAIRNS.parent.glob("*.*")):
+    tiles = sorted(CAIRNS.parent.glob("gebco_tiles/*.tif"))[:20]
+    for path in [*sorted(CAIRNS.parent.glob("*.*")), *tiles]:
         if path.suffix in (".tif", ".nc", ".bag"):
             with open_map(path) as reader:
                 assert not reader.fills
@@ -595,3 +636,49 @@ def test_positive_depths_get_the_hint(xarray, name, suffix, tmp_path):
         hinted = any("may mean depths" in note for note in reader.notes)
         assert reader.positive == "down" if name == "depth" else hinted
     assert not [n for n in read_raster(path, positive="down").notes if "may mean" in n]
+
+
+# -- Limits of NetCDF --------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:saving variable")
+@pytest.mark.parametrize(
+    ("limits", "encoding"),
+    [
+        ({"valid_range": np.array([-3000, 0], np.float32)}, {}),
+        ({"valid_min": np.float32(-3000)}, {}),
+        ({"valid_max": 0}, {}),
+        ({"valid_range": np.array([-30000, 0], np.int16)}, {"dtype": "int16", "scale_factor": 0.1}),
+        ({"valid_min": np.float32(-3000)}, {"dtype": "int32", "scale_factor": 0.1}),
+        (
+            {"valid_range": np.array([0, 30000], np.int16)},
+            {"dtype": "int16", "scale_factor": -0.1, "_FillValue": 32767},
+        ),
+    ],
+    ids=["range", "least", "largest", "packed", "packed, limits not", "negative scale"],
+)
+def test_values_outside_of_the_valid_range_are_missing(xarray, limits, encoding, tmp_path):
+    """CF's limits, in packed numbers if these are packed; how many is said."""
+    values = np.clip(np.round(HEIGHTS, 1), -3000, 0)
+    values[10:14, 20:30] = 20 if "valid_max" in limits else -3200
+    axes = {"y": 9000 - 40.0 * np.arange(40), "x": 50.0 * np.arange(52)}
+    plane = xarray.DataArray(values, axes, ("y", "x"), "z", {"units": "m", **limits})
+    plane.to_netcdf(tmp_path / "m.nc", engine="h5netcdf", encoding={"z": encoding})
+    raster = read_raster(tmp_path / "m.nc")
+    assert np.isnan(raster.values).sum() == 40
+    assert np.isnan(raster.values[10:14, 20:30]).all()
+    assert any("40 pixels lie outside of the range" in note for note in raster.notes)
+    enlarge(tmp_path / "m.nc", tmp_path / "out.nc")
+    assert np.isnan(values_of(tmp_path / "out.nc")).sum() == 160
+
+
+@pytest.mark.filterwarnings("ignore:saving variable")
+def test_limits_of_an_unclear_unit_are_warned_of(xarray, tmp_path):
+    """Limits that are neither packed nor fractions mean nothing for certain."""
+    axes = {"y": 9000 - 40.0 * np.arange(40), "x": 50.0 * np.arange(52)}
+    plane = xarray.DataArray(HEIGHTS, axes, ("y", "x"), "z", {"valid_min": np.int64(-5)})
+    coded = {"z": {"dtype": "int16", "scale_factor": 0.1}}
+    plane.to_netcdf(tmp_path / "m.nc", engine="h5netcdf", encoding=coded)
+    raster = read_raster(tmp_path / "m.nc")
+    assert not np.isnan(raster.values).any()
+    assert any("its unit is unclear; it is not heeded" in note for note in raster.notes)

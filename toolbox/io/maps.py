@@ -696,6 +696,10 @@ class NetcdfReader(MapReader):
         Names of coordinates that every pixel has of its own: latitudes or y, longitudes or x.
     gridline : bool
         Whether the first and last coordinate are said to be the ends of the region.
+    limits : (float, float) or None
+        Least and largest unpacked value that is valid by the file's word; others are missing.
+    outside : int
+        How many values beyond them were read.
     """
 
     dataset: Any
@@ -704,6 +708,13 @@ class NetcdfReader(MapReader):
     axes: tuple[str, str] | None = None
     curvilinear: tuple[str, str] | None = None
     gridline: bool = False
+    limits: tuple[float, float] | None = None
+    outside: int = 0
+
+    @property
+    def gappy(self) -> bool:
+        """Whether a pixel can be missing at all, limits included."""
+        return self.limits is not None or super().gappy
 
     @property
     def georeferenced(self) -> bool:
@@ -718,11 +729,28 @@ class NetcdfReader(MapReader):
         # Indexing first, turning round last: a transposed lazy array would be read whole.
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
-            return self.array.isel(window).transpose(*self.dims).values
+            values = self.array.isel(window).transpose(*self.dims).values
         except MemoryError:
             raise
         except Exception as error:  # a damaged file raises anything, such as RuntimeError
             raise damaged(self.path, error) from None
+        if self.limits is None:
+            return values
+        beyond = (values < self.limits[0]) | (values > self.limits[1])
+        self.outside += int(np.count_nonzero(beyond))
+        return np.where(beyond, np.float32(np.nan), values)
+
+    def _settle_gaps(self) -> None:
+        """Count what lies beyond the limits of the file, too."""
+        self.outside = 0
+        super()._settle_gaps()
+        if self.outside and self.limits is not None:
+            low, high = self.limits
+            pixels = "pixels lie" if self.outside > 1 else "pixel lies"
+            self.checks.append(
+                f"{self.path}: {self.outside} {pixels} outside of the range {low:g} to {high:g} "
+                f"that the file calls valid (valid_min, valid_max, valid_range), and are missing."
+            )
 
 
 def _open_netcdf(
@@ -778,6 +806,9 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
         array=array,
         dims=dims,
     )
+    reader.limits, remark = _valid_limits(array, dtype)
+    if remark:
+        reader.checks.append(f"WARNING: {path}: {remark}")
     if found[0] is not None and found[1] is not None:
         _place_on_axes(reader, (found[0], found[1]))
     elif (both := curvilinear_of(dataset, array, dims)) is not None:
@@ -799,6 +830,49 @@ def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
     reader.delta_m, reader.spacing_remark = coordinate_spacing(y, x, reader.crs)
     reader.transform = _coordinate_transform(y, x, reader.crs)
     reader.gridline = _is_gridline(dataset, axes)
+
+
+def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | None, str]:
+    """Return the least and largest valid value, unpacked, and a remark if they are unclear.
+
+    References
+    ----------
+    CF conventions 1.11, section 2.5.1 and 8.1: limits of packed data have its type and are packed
+    as well. By the NetCDF User's Guide those that are fractions are not.
+    """
+    attrs, coded = array.attrs, array.encoding
+    both = np.ravel(attrs.get("valid_range", ()))
+    ends = list(both) if both.size == 2 else [attrs.get("valid_min"), attrs.get("valid_max")]
+    ends = [None if end is None else np.ravel(end)[0] for end in ends]
+    given = [end for end in ends if end is not None]
+    if not given:
+        return None, ""
+    if any(np.asarray(end).dtype.kind not in "iuf" or np.isnan(end) for end in given):
+        return None, "valid_min, valid_max or valid_range is no number; it is not heeded."
+    scale, offset = float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))
+    kinds = {np.asarray(end).dtype for end in given}
+    plain = (scale, offset) == (1.0, 0.0)
+    packed = not plain and all(
+        kind.itemsize == dtype.itemsize and (kind.kind == "f") == (dtype.kind == "f")
+        for kind in kinds
+    )
+    if not (plain or packed or all(kind.kind == "f" for kind in kinds)):
+        return None, (
+            f"valid_min, valid_max or valid_range has another type than the packed {dtype}, so "
+            f"its unit is unclear; it is not heeded. Mend the file if values beyond it are missing."
+        )
+    low = -np.inf if ends[0] is None else float(ends[0])
+    high = np.inf if ends[1] is None else float(ends[1])
+    if str(coded.get("_Unsigned")).lower() == "true":
+        size = 2.0 ** (8 * dtype.itemsize)
+        low, high = (end % size if np.isfinite(end) else end for end in (low, high))
+    if packed:
+        low, high = sorted((low * scale + offset, high * scale + offset))
+        # Half a step apart from it, rounding decides nothing.
+        low, high = low - abs(scale) / 2, high + abs(scale) / 2
+    elif array.dtype == np.float32:
+        low, high = float(np.float32(low)), float(np.float32(high))
+    return (low, high), ""
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
