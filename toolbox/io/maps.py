@@ -30,6 +30,7 @@ from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import plane_unit_m
+from toolbox.io.esri_ascii import fault_of
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -528,10 +529,13 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
         ) from None
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
+    options = _open_options(path)
+    if options and (fault := fault_of(path)):
+        raise damaged(path, ValueError(fault))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes say it
-            dataset = rasterio.open(path, **_open_options(path))
+            dataset = rasterio.open(path, **options)
     except RasterioIOError as error:
         raise unreadable(path, "a raster", error) from None
     with _closing_on_error(dataset.close):
