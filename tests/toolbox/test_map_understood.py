@@ -192,6 +192,38 @@ def test_vertical_unit_of_the_reference_system(rasterio, tmp_path):
     np.testing.assert_allclose(read_raster(source).values, HEIGHTS, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("crs", "unit_m"),
+    [("EPSG:32755+5715", 1), ("EPSG:4326+5866", 1), ("EPSG:32755+8051", 0.3048)],
+)
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_a_vertical_axis_that_points_down(rasterio, xarray, crs, unit_m, suffix, tmp_path):
+    """Depths by the reference system are depths, in its unit; the builder warns if told else."""
+    pytest.importorskip("pyproj")
+    depths, source, target = -HEIGHTS / unit_m, tmp_path / "m.tif", tmp_path / f"out{suffix}"
+    place = rasterio.Affine(0.01, 0, 140, 0, -0.01, 10) if "4326" in crs else None
+    write_tiff(rasterio, source, depths, crs=crs, **({"transform": place} if place else {}))
+    with open_map(source) as reader:
+        assert reader.positive == "down"
+        assert "the vertical reference system" in reader.positive_reason
+        np.testing.assert_allclose(reader.read(ALL, ALL)[..., 0], HEIGHTS, rtol=1e-6)
+    told = [note for note in read_raster(source).notes if "positive down is declared" in note]
+    assert len(told) == 1
+    enlarge(source, target)
+    np.testing.assert_allclose(values_of(target)[::2, ::2], HEIGHTS, rtol=1e-6)
+
+
+def test_heights_in_a_system_of_depths_are_doubted(rasterio, tmp_path):
+    """As grids made of BAG files have them."""
+    pytest.importorskip("pyproj")
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs="EPSG:32755+5715")
+    with open_map(source) as reader:
+        assert any("most of its values are negative" in note for note in reader.checks)
+    upward = write_tiff(rasterio, tmp_path / "up.tif", HEIGHTS, crs="EPSG:32755+8050")
+    with open_map(upward) as reader:
+        assert (reader.positive, reader.unit_m) == ("up", pytest.approx(0.3048))
+
+
 def test_arrays_of_xarray_have_units_too(xarray):
     """`load_model(...).predict` of a DataArray in feet works in metres and gives feet."""
     plane = xarray.DataArray(HEIGHTS / np.float32(0.3048), dims=("y", "x"), attrs={"units": "ft"})

@@ -29,7 +29,7 @@ from toolbox.errors import (
 from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
-from toolbox.io.crs import plane_unit_m
+from toolbox.io.crs import plane_unit_m, vertical_axis
 from toolbox.io.esri_ascii import fault_of
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
@@ -57,6 +57,8 @@ _SAMPLED_ROWS = 9
 _COUNTED_VALUES = 2**20
 #: Squares of larger values are infinite in float32.
 _LARGEST = 1e18
+#: Surveys in a system of depths often hold heights all the same, as those of a BAG do.
+_VERTICAL = "the vertical reference system"
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -285,7 +287,10 @@ class MapReader(ABC):
         return "up", "assumed, as the file does not say"
 
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
-        certain = re.search("positive", self.positive_reason) and not self._doubts_declared
+        plain = (
+            re.search("positive", self.positive_reason) and _VERTICAL not in self.positive_reason
+        )
+        certain = plain and not self._doubts_declared
         if self.positive == "down" and not certain and _mostly_negative(self._sample()):
             self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
@@ -447,6 +452,12 @@ def declared_sign(hints: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
+def _depths_by_system(crs: Any) -> dict[str, str]:
+    """Return the hint of a system whose vertical axis points down."""
+    axis = vertical_axis(crs)
+    return {_VERTICAL: f"{axis[0]}, positive down"} if axis and axis[1] == "down" else {}
+
+
 def _named_sign(
     hints: Mapping[str, str], sample: Callable[[], np.ndarray]
 ) -> tuple[str, str] | None:
@@ -598,11 +609,17 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
         crs=dataset.crs,
         delta_m=spacing,
         spacing_remark=remark,
-        units=dataset.units[first] or dataset.tags(bands[0]).get("units"),
+        units=dataset.units[first] or dataset.tags(bands[0]).get("units") or _unit_of(dataset),
         description=dataset.descriptions[first],
         dataset=dataset,
         bands=bands,
     )
+
+
+def _unit_of(dataset: Any) -> str | None:
+    """Return the unit of the vertical axis of the reference system, unless it is the metre."""
+    axis = None if dataset.driver == "BAG" else vertical_axis(dataset.crs)
+    return axis[2] if axis and metres_per_unit(axis[2]) not in (None, 1.0) else None
 
 
 def _bands(path: Path, dataset: Any, variable: str | None) -> tuple[int, ...]:
@@ -664,7 +681,9 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
     hints = {key: both[key] for key in ("positive", "standard_name", "long_name") if key in both}
     hints |= {f"the tag {key}": both[key] for key in ("units",) if key in both}
     spoken = {"the band's units": reader.units, "the band's description": reader.description}
-    return hints | {key: text for key, text in spoken.items() if text}
+    hints |= {key: text for key, text in spoken.items() if text}
+    # A BAG holds heights, whatever its datum is called.
+    return hints if reader.kind == "bag" else hints | _depths_by_system(reader.crs)
 
 
 # -- S-102 ---------------------------------------------------------------------------------------
@@ -941,7 +960,7 @@ def _netcdf_notes(reader: NetcdfReader) -> list[str]:
 def _netcdf_hints(reader: NetcdfReader) -> dict[str, str]:
     keys = ("positive", "standard_name", "units", "long_name", "comment", "description")
     attrs = {key: str(reader.array.attrs[key]) for key in keys if key in reader.array.attrs}
-    return attrs | {"the variable's name": str(reader.name)}
+    return attrs | {"the variable's name": str(reader.name)} | _depths_by_system(reader.crs)
 
 
 # -- Arrays and images ---------------------------------------------------------------------------
