@@ -7,7 +7,7 @@ import pytest
 
 from toolbox.errors import DataError
 from toolbox.io.data_array import enlarged_array
-from toolbox.io.map_writers import write_map
+from toolbox.io.map_writers import check_output, write_map
 from toolbox.io.maps import open_map
 from toolbox.io.plausible import exact
 from toolbox.io.raster import read_raster
@@ -418,6 +418,32 @@ def test_no_kind_of_system_ends_in_a_traceback(rasterio, crs, tmp_path):
     enlarge(source, tmp_path / "out.tif")
     enlarge(source, tmp_path / "out.nc")
     assert values_of(tmp_path / "out.nc").shape == (80, 104)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["Survey grid",UNIT["metre",1]]', "EPSG:5703"])
+def test_a_system_that_no_bag_can_hold_is_refused_before_the_work(rasterio, crs, tmp_path):
+    """In one short line, and nothing is left."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=crs)
+    with open_map(source) as reader, pytest.raises(DataError, match="cannot write it as BAG") as e:
+        check_output(tmp_path / "out.bag", reader, 2)
+    assert "Name a .tif file" in str(e.value)
+    assert len(str(e.value)) < 300 + len(str(tmp_path))
+    assert "{" not in str(e.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tif"]
+    with open_map(write_tiff(rasterio, source, HEIGHTS)) as reader:
+        check_output(tmp_path / "out.bag", reader, 2)
+
+
+@pytest.mark.parametrize("degrees", [30, 90])
+def test_a_rotated_grid_for_netcdf_is_refused_before_the_work(rasterio, degrees, tmp_path):
+    """Coordinates of rows and columns cannot say it; a GeoTIFF can."""
+    cos, sin = 50 * np.cos(np.radians(degrees)), 50 * np.sin(np.radians(degrees))
+    turned = rasterio.Affine(cos, sin, 1000, sin, -cos, 9000)
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, transform=turned)
+    with open_map(source) as reader:
+        with pytest.raises(DataError, match=r"is rotated, .*Name a \.tif file"):
+            check_output(tmp_path / "out.nc", reader, 2)
+        check_output(tmp_path / "out.tif", reader, 2)
 
 
 def values_of(path):
