@@ -147,6 +147,16 @@ def test_turned_pictures_are_used_as_stored(orientation, dtype, compression, tmp
         assert f"Orientation is {orientation}, " in stack.notes["turned"]
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_stacks_are_used_as_stored(orientation, tmp_path):
+    """OpenCV decodes several frames by another way."""
+    stack, path = frames(3, np.uint8), tmp_path / "a.tif"
+    first, *others = map(Image.fromarray, stack)
+    options = {"compression": "tiff_lzw", "tiffinfo": {274: orientation}}
+    first.save(path, save_all=True, append_images=others, **options)
+    np.testing.assert_array_equal(all_frames(path), stack)
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 def test_a_web_page_is_no_picture(name, tmp_path):
     """The words are those of maps."""
