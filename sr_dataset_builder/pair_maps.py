@@ -22,6 +22,8 @@ _TURNS = {
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
     "turned by 180 degrees": (slice(None, None, -1), slice(None, None, -1)),
 }
+#: Units in which a map may be although its file does not say so, in metres.
+_UNITS = {"feet": 0.3048, "fathoms": 1.8288, "km": 1000.0, "cm": 0.01}
 
 
 def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
@@ -123,15 +125,20 @@ def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
     """Compare the low-resolution map with the block means of the other."""
     means = block_mean(hr.values[None, ..., None], scale)[0, ..., 0].astype(np.float64)
     count, rms, bias, correlation = _agreement(lr.values, means)
-    if not count or np.isnan(correlation):
+    flat = bool(count) and np.isnan(correlation) and _is_flat(lr.values) and not _is_flat(means)
+    if not count or (np.isnan(correlation) and not flat):
         return
+    said = "no relief at all" if flat else f"correlation {correlation:.2f}"
     figures = (
         f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
-        f"and {bias:.4g} m in the mean, correlation {correlation:.2f}"
+        f"and {bias:.4g} m in the mean, {said}"
     )
-    better = _better(lr.values, means, rms)
-    if better or correlation < _LEAST_CORRELATION:
+    better = "" if flat else _better(lr.values, means, rms, hr.fname)
+    if better or flat or correlation < _LEAST_CORRELATION:
+        doubts = [note for note in (*lr.notes, *hr.notes) if note.startswith("WARNING")]
         cure = better or "Give two maps of the same area, or hr_fname alone."
+        if doubts and not better:  # they tell of fills and units, likely the very cause
+            cure = f"First heed what was found in the maps: {' '.join(doubts)}"
         raise DataError(f"{lr.fname}: {figures}. {cure}")
     doubtful = abs(bias) > np.nanstd(means) or correlation < _GOOD
     notes.append(f"{'WARNING: ' if doubtful else ''}{lr.fname}: {figures}.")
@@ -151,16 +158,32 @@ def _agreement(lr: np.ndarray, means: np.ndarray) -> tuple[int, float, float, fl
     return first.size, rms, float(difference.mean()), correlation
 
 
-def _better(lr: np.ndarray, means: np.ndarray, rms: float) -> str:
+def _is_flat(values: np.ndarray) -> bool:
+    """Whether the valid values have one height."""
+    return bool(np.nanstd(values.astype(np.float64)) < 1e-6)
+
+
+def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str:
     """Say what makes the low-resolution map fit, if it does not as it is; else nothing."""
 
-    def fits(values: np.ndarray) -> bool:
+    def misfit(values: np.ndarray) -> float:
         _, turned, bias, correlation = _agreement(values, means)
-        return correlation > _GOOD and abs(bias) < np.nanstd(means) and turned < rms / 2
+        close = correlation > _GOOD and abs(bias) < np.nanstd(means) and turned < rms / 2
+        return turned if close else np.inf
+
+    def fits(values: np.ndarray) -> bool:
+        return misfit(values) < np.inf
 
     if fits(-lr):
         return "Its sign is the other one: write it as the other map has it."
     for name, index in _TURNS.items():
         if fits(lr[index]):
             return f"It fits if it is {name}, but no file says so: turn it first."
-    return ""
+    least, found = np.inf, ""
+    for unit, metres in _UNITS.items():
+        for done, by, whose in (("multiplied", metres, "it"), ("divided", 1 / metres, hr_fname)):
+            for sign, turned in ((1, ""), (-1, ", its sign turned")):
+                if (left := misfit(lr * (sign * by))) < least:
+                    least = left
+                    found = f"It fits if {done} by {metres:g}{turned}: is {whose} in {unit}?"
+    return f"{found} Convert to metres, or write the unit into the file." if found else ""

@@ -5,7 +5,7 @@ import pytest
 
 from sr_dataset_builder.pair_maps import paired
 from toolbox.errors import DataError
-from toolbox.io.raster import Raster
+from toolbox.io.raster import Raster, read_raster
 
 SCALE = 4
 R, C = np.mgrid[:160, :208]
@@ -95,8 +95,52 @@ def test_a_survey_of_its_own_is_a_pair():
     assert "5000 m in the mean" in notes[0]
 
 
-def test_a_flat_map_has_nothing_to_compare():
+def test_two_flat_maps_have_nothing_to_compare():
     """Without relief there is no correlation, and nothing is said of it."""
-    values, notes = compare(np.full_like(LR, -900))
-    assert (values == -900).all()
+    flat, notes = Raster(np.full_like(LR, -900), fname="lr"), []
+    hr = Raster(np.full_like(HR, -900), fname="hr")
+    assert (paired(flat, hr, SCALE, notes).values == -900).all()
     assert notes == []
+
+
+def test_one_flat_map_is_refused():
+    """One value everywhere is no map of an area with relief; the figures are told."""
+    with pytest.raises(DataError, match=r"differs from the means .* no relief at all\. Give two"):
+        compare(np.full_like(LR, -900))
+    gappy = np.full_like(LR, -900)
+    gappy[:9] = np.nan
+    with pytest.raises(DataError, match="no relief at all"):
+        compare(gappy)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (LR / 0.3048, "It fits if multiplied by 0.3048: is it in feet?"),
+        (LR / 1.8288, "It fits if multiplied by 1.8288: is it in fathoms?"),
+        (LR / 1000, "It fits if multiplied by 1000: is it in km?"),
+        (LR * 100, "It fits if multiplied by 0.01: is it in cm?"),
+        (LR * 0.3048, "It fits if divided by 0.3048: is hr in feet?"),
+        (-LR / 0.3048, "It fits if multiplied by 0.3048, its sign turned: is it in feet?"),
+    ],
+)
+def test_another_unit_is_named(values, words):
+    """A unit that no file names is found by its factor; noise of another survey is no hindrance."""
+    noise = np.random.default_rng(0).normal(0, 0.005 * np.abs(values).mean(), LR.shape)
+    with pytest.raises(DataError, match="correlation") as told:
+        compare(values + noise)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize("fill", [-9999, 7777])
+def test_an_undeclared_fill_is_named_with_the_refusal(fill, tmp_path):
+    """What the reader doubts comes with the refusal, and the option named there cures it."""
+    spoiled = LR.copy()
+    spoiled[:6, :20] = fill
+    np.save(tmp_path / "lr.npy", spoiled)
+    hr = Raster(HR, fname="hr")
+    with pytest.raises(DataError, match=rf"are exactly {fill}, .*'nodata: {fill}'"):
+        paired(read_raster(tmp_path / "lr.npy"), hr, SCALE, [])
+    notes = []
+    paired(read_raster(tmp_path / "lr.npy", nodata=fill), hr, SCALE, notes)
+    assert "correlation 1.00" in notes[0]

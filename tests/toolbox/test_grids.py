@@ -142,6 +142,41 @@ def test_a_torn_grid(tmp_path):
         open_map(path)
 
 
+@pytest.mark.parametrize("name", ["map.asc", "map.grd"])
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("-104.5", "oops", "row 1, column 5 holds 'oops', which is no number"),
+        ("-105.5", "-1O5.5", "row 2, column 1 holds '-1O5.5'"),
+        (" -119.5", "", "5 × 4 values are 20, but it holds 19"),
+        (" -119.5", " -119.5 -120.5", "but it holds 21"),
+        ("-100.5", "oops", "oops|it holds 18"),
+    ],
+    ids=["a word", "a letter", "the last is missing", "one too many", "the first"],
+)
+def test_a_damaged_grid_is_refused(name, before, after, said, tmp_path):
+    """GDAL reads 0 for what is no number; here it is said where that is."""
+    path = esri(tmp_path / name)
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(DataError, match=f"perhaps it is damaged.*({said})"):
+        open_map(path)
+
+
+def test_long_grids_and_unusual_numbers_are_read(tmp_path):
+    """Words across chunks, decimal commas, exponents, NaN and an end by Ctrl-Z are no damage."""
+    heights = -1000 - np.random.default_rng(0).random((500, 400)).round(2)
+    path = esri(tmp_path / "map.asc", heights=heights)
+    text = path.read_text()
+    assert len(text) > 2**20
+    np.testing.assert_allclose(read_raster(path).values, heights, rtol=1e-6)
+    path = esri(tmp_path / "odd.asc")
+    text = path.read_text().replace("-100.5", "nan").replace("-101.5", "-1,015e2")
+    path.write_text(text.replace("\n", "\r\n") + "\x1a")
+    values = read_raster(path).values
+    assert np.isnan(values[0, 0])
+    np.testing.assert_array_equal(values.ravel()[1:], HEIGHTS.ravel()[1:])
+
+
 def test_steps_are_for_netcdf(tmp_path):
     """A grid of ESRI has none."""
     path = esri(tmp_path / "map.grd")

@@ -10,7 +10,7 @@ from toolbox.errors import DataError
 from toolbox.io import map_writers
 from toolbox.io.crs import spacing_on_earth_m
 from toolbox.io.data_array import enlarged_array
-from toolbox.io.map_writers import write_map
+from toolbox.io.map_writers import check_output, write_map
 from toolbox.io.maps import open_map
 from toolbox.io.plausible import exact
 from toolbox.io.raster import read_raster
@@ -203,6 +203,38 @@ def test_vertical_unit_of_the_reference_system(rasterio, tmp_path):
     np.testing.assert_allclose(read_raster(source).values, HEIGHTS, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("crs", "unit_m"),
+    [("EPSG:32755+5715", 1), ("EPSG:4326+5866", 1), ("EPSG:32755+8051", 0.3048)],
+)
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_a_vertical_axis_that_points_down(rasterio, xarray, crs, unit_m, suffix, tmp_path):
+    """Depths by the reference system are depths, in its unit; the builder warns if told else."""
+    pytest.importorskip("pyproj")
+    depths, source, target = -HEIGHTS / unit_m, tmp_path / "m.tif", tmp_path / f"out{suffix}"
+    place = rasterio.Affine(0.01, 0, 140, 0, -0.01, 10) if "4326" in crs else None
+    write_tiff(rasterio, source, depths, crs=crs, **({"transform": place} if place else {}))
+    with open_map(source) as reader:
+        assert reader.positive == "down"
+        assert "the vertical reference system" in reader.positive_reason
+        np.testing.assert_allclose(reader.read(ALL, ALL)[..., 0], HEIGHTS, rtol=1e-6)
+    told = [note for note in read_raster(source).notes if "positive down is declared" in note]
+    assert len(told) == 1
+    enlarge(source, target)
+    np.testing.assert_allclose(values_of(target)[::2, ::2], HEIGHTS, rtol=1e-6)
+
+
+def test_heights_in_a_system_of_depths_are_doubted(rasterio, tmp_path):
+    """As grids made of BAG files have them."""
+    pytest.importorskip("pyproj")
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs="EPSG:32755+5715")
+    with open_map(source) as reader:
+        assert any("most of its values are negative" in note for note in reader.checks)
+    upward = write_tiff(rasterio, tmp_path / "up.tif", HEIGHTS, crs="EPSG:32755+8050")
+    with open_map(upward) as reader:
+        assert (reader.positive, reader.unit_m) == ("up", pytest.approx(0.3048))
+
+
 def test_arrays_of_xarray_have_units_too(xarray):
     """`load_model(...).predict` of a DataArray in feet works in metres and gives feet."""
     plane = xarray.DataArray(HEIGHTS / np.float32(0.3048), dims=("y", "x"), attrs={"units": "ft"})
@@ -270,6 +302,61 @@ def test_values_that_no_planet_has(tmp_path):
     assert any("lie beyond ±12000 m" in note for note in raster.notes)
 
 
+@pytest.mark.parametrize(
+    ("fill", "low", "high"),
+    [
+        (-999, -1353, -1120),
+        (0, -300, -67),
+        (-999, 20, 3000),
+        (999, -2000, -1100),
+        (-9999, -10900, -10200),
+        (9999, 0.5, 11000),
+    ],
+)
+def test_a_lone_block_is_warned_of(fill, low, high, tmp_path):
+    """A common fill among or beside possible values stays, with one warning; a few do not count."""
+    values = np.random.default_rng(0).uniform(low, high, (40, 52)).astype(np.float32)
+    values[np.abs(values - fill) < 0.02 * (high - low)] = high
+    values[0, :5] = fill
+    np.save(tmp_path / "m.npy", values)
+    few = read_raster(tmp_path / "m.npy")
+    values[10:14, 20:30] = fill
+    np.save(tmp_path / "m.npy", values)
+    raster = read_raster(tmp_path / "m.npy")
+    assert not np.isnan(raster.values).any()
+    [warned] = [note for note in raster.notes if "pixel" in note]
+    assert f"WARNING: {tmp_path / 'm.npy'}: 45 pixels are exactly {fill}, far" in warned
+    assert f"nodata: {fill}'" in warned
+    assert not [note for note in few.notes if "pixel" in note] or not low <= fill <= high
+    cured = read_raster(tmp_path / "m.npy", nodata=fill)
+    assert np.isnan(cured.values).sum() == 45
+    assert not [note for note in cured.notes if "pixel" in note]
+
+
+@pytest.mark.parametrize("share", [1, 10])
+def test_whole_metres_are_no_fills(share, tmp_path):
+    """Where heights are rounded, -999 and 0 have neighbours, even far ones of their own kind."""
+    values = np.rint(np.random.default_rng(0).uniform(-1500, 300, (80, 80)) / share) * share
+    values[:9, :9], values[20:30, 20:30] = -999, 0
+    np.save(tmp_path / "m.npy", values.astype(np.float32))
+    assert read_raster(tmp_path / "m.npy").notes == []
+
+
+@pytest.mark.parametrize(("fill", "kept"), [(-99, 0), (55, 0), (-99, 3)])
+def test_what_is_too_far_is_counted_in_the_unit_of_the_file(rasterio, fill, kept, tmp_path):
+    """Few km are many metres: a fill of two digits is one, and what is left over is counted."""
+    values = HEIGHTS / np.float32(1000)
+    values[10:14, 20:30] = fill
+    values[0, :kept] = [-20, -21, -22][:kept]
+    raster = read_raster(write_tiff(rasterio, tmp_path / "m.tif", values, "km"))
+    told = [note for note in raster.notes if "pixel" in note]
+    assert f"40 pixels are exactly {fill}," in told[0]
+    assert len(told) == 1 + bool(kept)
+    assert np.isnan(raster.values).sum() == (0 if kept else 40)
+    if kept:
+        assert "3 pixels lie beyond ±12000 m" in told[1]
+
+
 @pytest.mark.parametrize("low", [-10900.0, -3000.0])
 def test_ordinary_maps_are_not_doubted(low, tmp_path):
     """Deep trenches through -9999, flat shelves and land are no fills."""
@@ -285,7 +372,8 @@ def test_real_grids_are_not_doubted():
         pytest.skip("the real grids are not on this machine")
     pytest.importorskip("rasterio")
     pytest.importorskip("h5netcdf")
-    for path in sorted(CAIRNS.parent.glob("*.*")):
+    tiles = sorted(CAIRNS.parent.glob("gebco_tiles/*.tif"))[:20]
+    for path in [*sorted(CAIRNS.parent.glob("*.*")), *tiles]:
         if path.suffix in (".tif", ".nc", ".bag"):
             with open_map(path) as reader:
                 assert not reader.fills
@@ -341,6 +429,32 @@ def test_no_kind_of_system_ends_in_a_traceback(rasterio, crs, tmp_path):
     enlarge(source, tmp_path / "out.tif")
     enlarge(source, tmp_path / "out.nc")
     assert values_of(tmp_path / "out.nc").shape == (80, 104)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["Survey grid",UNIT["metre",1]]', "EPSG:5703"])
+def test_a_system_that_no_bag_can_hold_is_refused_before_the_work(rasterio, crs, tmp_path):
+    """In one short line, and nothing is left."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, crs=crs)
+    with open_map(source) as reader, pytest.raises(DataError, match="cannot write it as BAG") as e:
+        check_output(tmp_path / "out.bag", reader, 2)
+    assert "Name a .tif file" in str(e.value)
+    assert len(str(e.value)) < 300 + len(str(tmp_path))
+    assert "{" not in str(e.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tif"]
+    with open_map(write_tiff(rasterio, source, HEIGHTS)) as reader:
+        check_output(tmp_path / "out.bag", reader, 2)
+
+
+@pytest.mark.parametrize("degrees", [30, 90])
+def test_a_rotated_grid_for_netcdf_is_refused_before_the_work(rasterio, degrees, tmp_path):
+    """Coordinates of rows and columns cannot say it; a GeoTIFF can."""
+    cos, sin = 50 * np.cos(np.radians(degrees)), 50 * np.sin(np.radians(degrees))
+    turned = rasterio.Affine(cos, sin, 1000, sin, -cos, 9000)
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS, transform=turned)
+    with open_map(source) as reader:
+        with pytest.raises(DataError, match=r"is rotated, .*Name a \.tif file"):
+            check_output(tmp_path / "out.nc", reader, 2)
+        check_output(tmp_path / "out.tif", reader, 2)
 
 
 def values_of(path):
@@ -957,3 +1071,49 @@ def test_other_angles_of_latitudes(rasterio, xarray, unit, factor, tmp_path):
     with open_map(path) as reader:
         assert reader.transform == pytest.approx((0.02, 0, 9.99, 0, -0.01, 60.005))
         assert reader.delta_m[0] == pytest.approx(1113.195)
+
+
+# -- Limits of NetCDF --------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:saving variable")
+@pytest.mark.parametrize(
+    ("limits", "encoding"),
+    [
+        ({"valid_range": np.array([-3000, 0], np.float32)}, {}),
+        ({"valid_min": np.float32(-3000)}, {}),
+        ({"valid_max": 0}, {}),
+        ({"valid_range": np.array([-30000, 0], np.int16)}, {"dtype": "int16", "scale_factor": 0.1}),
+        ({"valid_min": np.float32(-3000)}, {"dtype": "int32", "scale_factor": 0.1}),
+        (
+            {"valid_range": np.array([0, 30000], np.int16)},
+            {"dtype": "int16", "scale_factor": -0.1, "_FillValue": 32767},
+        ),
+    ],
+    ids=["range", "least", "largest", "packed", "packed, limits not", "negative scale"],
+)
+def test_values_outside_of_the_valid_range_are_missing(xarray, limits, encoding, tmp_path):
+    """CF's limits, in packed numbers if these are packed; how many is said."""
+    values = np.clip(np.round(HEIGHTS, 1), -3000, 0)
+    values[10:14, 20:30] = 20 if "valid_max" in limits else -3200
+    axes = {"y": 9000 - 40.0 * np.arange(40), "x": 50.0 * np.arange(52)}
+    plane = xarray.DataArray(values, axes, ("y", "x"), "z", {"units": "m", **limits})
+    plane.to_netcdf(tmp_path / "m.nc", engine="h5netcdf", encoding={"z": encoding})
+    raster = read_raster(tmp_path / "m.nc")
+    assert np.isnan(raster.values).sum() == 40
+    assert np.isnan(raster.values[10:14, 20:30]).all()
+    assert any("40 pixels lie outside of the range" in note for note in raster.notes)
+    enlarge(tmp_path / "m.nc", tmp_path / "out.nc")
+    assert np.isnan(values_of(tmp_path / "out.nc")).sum() == 160
+
+
+@pytest.mark.filterwarnings("ignore:saving variable")
+def test_limits_of_an_unclear_unit_are_warned_of(xarray, tmp_path):
+    """Limits that are neither packed nor fractions mean nothing for certain."""
+    axes = {"y": 9000 - 40.0 * np.arange(40), "x": 50.0 * np.arange(52)}
+    plane = xarray.DataArray(HEIGHTS, axes, ("y", "x"), "z", {"valid_min": np.int64(-5)})
+    coded = {"z": {"dtype": "int16", "scale_factor": 0.1}}
+    plane.to_netcdf(tmp_path / "m.nc", engine="h5netcdf", encoding=coded)
+    raster = read_raster(tmp_path / "m.nc")
+    assert not np.isnan(raster.values).any()
+    assert any("its unit is unclear; it is not heeded" in note for note in raster.notes)

@@ -123,6 +123,48 @@ def test_pages_of_another_kind_are_said(tmp_path):
     assert "5 × 8 of uint16, not 20 × 32 of uint16" in stack.notes["pages"]
 
 
+def test_pages_of_another_photometric_are_said(tmp_path):
+    """Where shape and type are equal, the note says what is not."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for kind, page in zip(("minisblack", "miniswhite"), frames(2), strict=True):
+            file.write(page, photometric=kind, metadata=None)
+    note = open_sem_stack(tmp_path / "a.tif").notes["pages"]
+    assert "(photometric MINISWHITE, not photometric MINISBLACK)" in note
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_pictures_are_used_as_stored(orientation, dtype, compression, tmp_path):
+    """Whichever library decodes it, the tag Orientation is said and not obeyed."""
+    [picture], path = frames(1, dtype), tmp_path / "a.tif"
+    tags = {274: orientation}
+    Image.fromarray(picture).save(path, compression=compression, tiffinfo=tags)
+    stack = open_sem_stack(path)
+    np.testing.assert_array_equal(stack.image().pixels, picture)
+    assert ("turned" in stack.notes) == (orientation != 1)
+    if orientation != 1:
+        assert f"Orientation is {orientation}, " in stack.notes["turned"]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_stacks_are_used_as_stored(orientation, tmp_path):
+    """OpenCV decodes several frames by another way."""
+    stack, path = frames(3, np.uint8), tmp_path / "a.tif"
+    first, *others = map(Image.fromarray, stack)
+    options = {"compression": "tiff_lzw", "tiffinfo": {274: orientation}}
+    first.save(path, save_all=True, append_images=others, **options)
+    np.testing.assert_array_equal(all_frames(path), stack)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_a_web_page_is_no_picture(name, tmp_path):
+    """The words are those of maps."""
+    (tmp_path / name).write_text("<!DOCTYPE html><html><body>Not found</body></html>")
+    with pytest.raises(DataError, match=r"cannot be read as an image: it is a web page \(HTML\)"):
+        open_sem_stack(tmp_path / name)
+
+
 def test_a_stack_that_was_cut_short_is_refused(tmp_path):
     """Wherever a stack ends too early, no frame is lost in silence."""
     write_sem_stack(tmp_path / "whole.tif", frames(dtype=np.uint8), 3)

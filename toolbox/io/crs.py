@@ -109,6 +109,39 @@ def in_degrees_itself(crs: Any) -> Any:
     return as_rasterio(CRS.from_json_dict(said).to_wkt())
 
 
+def vertical_axis(crs: Any) -> tuple[str, str, str] | None:
+    """Return what a system says of heights or depths.
+
+    Parameters
+    ----------
+    crs : object
+        Compound, vertical or three-dimensional system, in any form that rasterio accepts.
+
+    Returns
+    -------
+    (str, str, str) or None
+        Name of the vertical system, ``'up'`` or ``'down'``, and the unit's name; None without
+        pyproj or a vertical axis.
+    """
+    known = as_rasterio(crs)
+    try:
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+    except ImportError:
+        return None
+    if known is None:
+        return None
+    try:
+        system = CRS.from_user_input(known.to_wkt())
+    except CRSError:
+        return None
+    part = [system, *system.sub_crs_list][-1]
+    for axis in part.axis_info:
+        if axis.direction in ("up", "down"):
+            return part.name, axis.direction, axis.unit_name
+    return None
+
+
 def spacing_on_earth_m(
     crs: Any, place: tuple[float, float], steps: tuple[tuple[float, float], tuple[float, float]]
 ) -> tuple[float, float] | None:

@@ -211,8 +211,11 @@ def check_output(
     output, _ = _planned(Path(path), like, scale, tuple(bands), dtype, cog)
     if output.path.suffix.lower() == ".bag":
         _check_bag(output)
+        _try_bag(output)
     if output.path.suffix.lower() in (".tif", ".tiff"):
         _place(output, _southern_first(like))
+    if output.path.suffix.lower() == ".nc" and not isinstance(like, NetcdfReader):
+        _check_upright(output)
     like.notes[:] = notes  # writing says them
 
 
@@ -648,9 +651,11 @@ def _copy(source: Path, path: Path, output: _Output, **options: str) -> None:
         with _quiet():
             rasterio.shutil.copy(source, path, **options)
     except (RasterioError, CPLE_BaseError) as error:
+        # PROJ tells a whole coordinate system in JSON.
+        said = re.sub(r"'?\{.*\}'?", "its coordinate reference system", str(error), flags=re.DOTALL)
         raise DataError(
-            f"{output.path}: GDAL cannot write it as {options['driver']} ({error}). Name a .tif "
-            f"file."
+            f"{output.path}: GDAL cannot write it as {options['driver']} ({said[:200]}). Name a "
+            f".tif file."
         ) from None
 
 
@@ -695,6 +700,18 @@ def _write_bag(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> Non
                 first = rows.stop
         _copy(whole, path, output, driver="BAG")
     like.notes.append(f"{output.path}: the descriptive XML of the BAG is GDAL's own template.")
+
+
+def _try_bag(output: _Output) -> None:
+    """Write a BAG of a few pixels: GDAL refuses some reference systems."""
+    rasterio = _rasterio(output.path)
+    size = {"width": 4, "height": 4, "count": 2, "dtype": "float32", "driver": "GTiff"}
+    place = _place(output, _southern_first(output.like))
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "small.tif"
+        with rasterio.open(small, "w", crs=output.like.crs, **size, **place) as file:
+            file.write(np.ones((2, 4, 4), np.float32))
+        _copy(small, Path(folder) / "small.bag", output, driver="BAG")
 
 
 def _check_bag(output: _Output) -> None:
@@ -982,16 +999,21 @@ def _new_layout(output: _Output) -> _Layout:
     return _Layout(skeleton, name, dims, *dims, attrs, chunks, _filters({}))
 
 
+def _check_upright(output: _Output) -> None:
+    like = output.like
+    if like.transform is not None and (like.transform[1] or like.transform[3]):
+        raise DataError(
+            f"{output.path}: {like.path} is rotated, which NetCDF coordinates cannot say. "
+            f"Name a .tif file."
+        )
+
+
 def _coordinates(output: _Output) -> tuple[tuple[str, str], dict[str, Any]]:
     """Coordinates and grid mapping from a transform and a coordinate reference system."""
     import xarray
 
-    a, b, c, d, e, f = _refined_transform(output.like.transform or (), output.scale)  # type: ignore[arg-type]
-    if b or d:
-        raise DataError(
-            f"{output.path}: {output.like.path} is rotated, which NetCDF coordinates cannot say. "
-            f"Name a .tif file."
-        )
+    _check_upright(output)
+    a, _, c, _, e, f = _refined_transform(output.like.transform or (), output.scale)  # type: ignore[arg-type]
     crs = (
         _rasterio(output.path).crs.CRS.from_user_input(output.like.crs) if output.like.crs else None
     )

@@ -29,6 +29,8 @@ from toolbox.errors import (
 from toolbox.io.array_files import damaged_archive, mapped_array
 from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, system_of_plane
 from toolbox.io.content import is_netcdf, unreadable
+from toolbox.io.crs import vertical_axis
+from toolbox.io.esri_ascii import fault_of
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -56,6 +58,8 @@ _SAMPLED_ROWS = 9
 _COUNTED_VALUES = 2**20
 #: Squares of larger values are infinite in float32.
 _LARGEST = 1e18
+#: Surveys in a system of depths often hold heights all the same, as those of a BAG do.
+_VERTICAL = "the vertical reference system"
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
@@ -284,7 +288,10 @@ class MapReader(ABC):
         return "up", "assumed, as the file does not say"
 
     def _doubt_sign(self, hints: Mapping[str, str]) -> None:
-        certain = re.search("positive", self.positive_reason) and not self._doubts_declared
+        plain = (
+            re.search("positive", self.positive_reason) and _VERTICAL not in self.positive_reason
+        )
+        certain = plain and not self._doubts_declared
         if self.positive == "down" and not certain and _mostly_negative(self._sample()):
             self.checks.append(
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
@@ -447,6 +454,12 @@ def declared_sign(hints: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
+def _depths_by_system(crs: Any) -> dict[str, str]:
+    """Return the hint of a system whose vertical axis points down."""
+    axis = vertical_axis(crs)
+    return {_VERTICAL: f"{axis[0]}, positive down"} if axis and axis[1] == "down" else {}
+
+
 def _named_sign(
     hints: Mapping[str, str], sample: Callable[[], np.ndarray]
 ) -> tuple[str, str] | None:
@@ -529,10 +542,13 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
         ) from None
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
+    options = _open_options(path)
+    if options and (fault := fault_of(path)):
+        raise damaged(path, ValueError(fault))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes say it
-            dataset = rasterio.open(path, **_open_options(path))
+            dataset = rasterio.open(path, **options)
     except RasterioIOError as error:
         raise unreadable(path, "a raster", error) from None
     with _closing_on_error(dataset.close):
@@ -595,11 +611,17 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
         crs=dataset.crs,
         delta_m=spacing,
         spacing_remark=remark,
-        units=dataset.units[first] or dataset.tags(bands[0]).get("units"),
+        units=dataset.units[first] or dataset.tags(bands[0]).get("units") or _unit_of(dataset),
         description=dataset.descriptions[first],
         dataset=dataset,
         bands=bands,
     )
+
+
+def _unit_of(dataset: Any) -> str | None:
+    """Return the unit of the vertical axis of the reference system, unless it is the metre."""
+    axis = None if dataset.driver == "BAG" else vertical_axis(dataset.crs)
+    return axis[2] if axis and metres_per_unit(axis[2]) not in (None, 1.0) else None
 
 
 def _bands(path: Path, dataset: Any, variable: str | None) -> tuple[int, ...]:
@@ -661,7 +683,9 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
     hints = {key: both[key] for key in ("positive", "standard_name", "long_name") if key in both}
     hints |= {f"the tag {key}": both[key] for key in ("units",) if key in both}
     spoken = {"the band's units": reader.units, "the band's description": reader.description}
-    return hints | {key: text for key, text in spoken.items() if text}
+    hints |= {key: text for key, text in spoken.items() if text}
+    # A BAG holds heights, whatever its datum is called.
+    return hints if reader.kind == "bag" else hints | _depths_by_system(reader.crs)
 
 
 # -- S-102 ---------------------------------------------------------------------------------------
@@ -697,6 +721,10 @@ class NetcdfReader(MapReader):
         Names of coordinates that every pixel has of its own: latitudes or y, longitudes or x.
     gridline : bool
         Whether the first and last coordinate are said to be the ends of the region.
+    limits : (float, float) or None
+        Least and largest unpacked value that is valid by the file's word; others are missing.
+    outside : int
+        How many values beyond them were read.
     """
 
     dataset: Any
@@ -705,6 +733,13 @@ class NetcdfReader(MapReader):
     axes: tuple[str, str] | None = None
     curvilinear: tuple[str, str] | None = None
     gridline: bool = False
+    limits: tuple[float, float] | None = None
+    outside: int = 0
+
+    @property
+    def gappy(self) -> bool:
+        """Whether a pixel can be missing at all, limits included."""
+        return self.limits is not None or super().gappy
 
     @property
     def georeferenced(self) -> bool:
@@ -719,11 +754,28 @@ class NetcdfReader(MapReader):
         # Indexing first, turning round last: a transposed lazy array would be read whole.
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
-            return self.array.isel(window).transpose(*self.dims).values
+            values = self.array.isel(window).transpose(*self.dims).values
         except MemoryError:
             raise
         except Exception as error:  # a damaged file raises anything, such as RuntimeError
             raise damaged(self.path, error) from None
+        if self.limits is None:
+            return values
+        beyond = (values < self.limits[0]) | (values > self.limits[1])
+        self.outside += int(np.count_nonzero(beyond))
+        return np.where(beyond, np.float32(np.nan), values)
+
+    def _settle_gaps(self) -> None:
+        """Count what lies beyond the limits of the file, too."""
+        self.outside = 0
+        super()._settle_gaps()
+        if self.outside and self.limits is not None:
+            low, high = self.limits
+            pixels = "pixels lie" if self.outside > 1 else "pixel lies"
+            self.checks.append(
+                f"{self.path}: {self.outside} {pixels} outside of the range {low:g} to {high:g} "
+                f"that the file calls valid (valid_min, valid_max, valid_range), and are missing."
+            )
 
 
 def _open_netcdf(
@@ -779,6 +831,9 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
         array=array,
         dims=dims,
     )
+    reader.limits, remark = _valid_limits(array, dtype)
+    if remark:
+        reader.checks.append(f"WARNING: {path}: {remark}")
     if found[0] is not None and found[1] is not None:
         _place_on_axes(reader, (found[0], found[1]))
     elif (both := curvilinear_of(dataset, array, dims)) is not None:
@@ -833,6 +888,49 @@ def _settle_system(reader: NetcdfReader, y: Any, x: Any) -> None:
         f"{str(misfits[0].attrs.get('units', 'degrees'))!r}, which does not fit the file's "
         f"coordinate reference system; {cure}."
     )
+
+
+def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | None, str]:
+    """Return the least and largest valid value, unpacked, and a remark if they are unclear.
+
+    References
+    ----------
+    CF conventions 1.11, section 2.5.1 and 8.1: limits of packed data have its type and are packed
+    as well. By the NetCDF User's Guide those that are fractions are not.
+    """
+    attrs, coded = array.attrs, array.encoding
+    both = np.ravel(attrs.get("valid_range", ()))
+    ends = list(both) if both.size == 2 else [attrs.get("valid_min"), attrs.get("valid_max")]
+    ends = [None if end is None else np.ravel(end)[0] for end in ends]
+    given = [end for end in ends if end is not None]
+    if not given:
+        return None, ""
+    if any(np.asarray(end).dtype.kind not in "iuf" or np.isnan(end) for end in given):
+        return None, "valid_min, valid_max or valid_range is no number; it is not heeded."
+    scale, offset = float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))
+    kinds = {np.asarray(end).dtype for end in given}
+    plain = (scale, offset) == (1.0, 0.0)
+    packed = not plain and all(
+        kind.itemsize == dtype.itemsize and (kind.kind == "f") == (dtype.kind == "f")
+        for kind in kinds
+    )
+    if not (plain or packed or all(kind.kind == "f" for kind in kinds)):
+        return None, (
+            f"valid_min, valid_max or valid_range has another type than the packed {dtype}, so "
+            f"its unit is unclear; it is not heeded. Mend the file if values beyond it are missing."
+        )
+    low = -np.inf if ends[0] is None else float(ends[0])
+    high = np.inf if ends[1] is None else float(ends[1])
+    if str(coded.get("_Unsigned")).lower() == "true":
+        size = 2.0 ** (8 * dtype.itemsize)
+        low, high = (end % size if np.isfinite(end) else end for end in (low, high))
+    if packed:
+        low, high = sorted((low * scale + offset, high * scale + offset))
+        # Half a step apart from it, rounding decides nothing.
+        low, high = low - abs(scale) / 2, high + abs(scale) / 2
+    elif array.dtype == np.float32:
+        low, high = float(np.float32(low)), float(np.float32(high))
+    return (low, high), ""
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
@@ -897,7 +995,7 @@ def _netcdf_notes(reader: NetcdfReader) -> list[str]:
 def _netcdf_hints(reader: NetcdfReader) -> dict[str, str]:
     keys = ("positive", "standard_name", "units", "long_name", "comment", "description")
     attrs = {key: str(reader.array.attrs[key]) for key in keys if key in reader.array.attrs}
-    return attrs | {"the variable's name": str(reader.name)}
+    return attrs | {"the variable's name": str(reader.name)} | _depths_by_system(reader.crs)
 
 
 # -- Arrays and images ---------------------------------------------------------------------------

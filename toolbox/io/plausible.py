@@ -26,6 +26,11 @@ FILLS = np.unique(
     )
 )
 _SMALLEST_FILL = 9999
+#: Common fills that heights may equal too, and the share of the map's range on either side of them
+#: in which no other value lies if they are none. 0 is often the shore.
+_LONE = {-999.0: 0.01, 999.0: 0.01, -9999.0: 0.01, 9999.0: 0.01, -99999.0: 0.01, 0.0: 0.1}
+#: So many equal pixels and more are suspicious.
+_LONE_PIXELS = 10
 
 
 def exact(value: float) -> str:
@@ -60,6 +65,21 @@ class _Least:
 
 
 @dataclasses.dataclass
+class _Lone:
+    """How often a value is there, and how far the nearest other ones are."""
+
+    value: float
+    count: int = 0
+    apart: float = np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in values (N,), N at least 1."""
+        apart = np.abs(values - np.float32(self.value))
+        self.count += values.size - int(np.count_nonzero(apart))
+        self.apart = min(self.apart, float(apart.min(where=apart > 0, initial=np.inf)))
+
+
+@dataclasses.dataclass
 class Census:
     """What was counted in a whole map, window by window.
 
@@ -74,11 +94,12 @@ class Census:
     _low: _Least = dataclasses.field(default_factory=_Least)
     _minus_high: _Least = dataclasses.field(default_factory=_Least)
     _far: int = 0
+    _lone: list[_Lone] = dataclasses.field(default_factory=lambda: [_Lone(v) for v in _LONE])
 
     def add(self, values: np.ndarray) -> None:
         """Take in float32 values of the file's own unit and sign; NaN where missing."""
         values = values[np.isfinite(values)]
-        large = np.abs(values) >= _SMALLEST_FILL
+        large = np.abs(values) >= min(_SMALLEST_FILL, FARTHEST_M / self.unit_m)
         if large.any():
             suspects = large & np.isin(values, FILLS)
             found, counts = np.unique(values[suspects], return_counts=True)
@@ -89,6 +110,23 @@ class Census:
         if values.size:
             self._low.add(values)
             self._minus_high.add(-values)
+            for lone in self._lone:
+                lone.add(values)
+            # The range only grows and the distance only shrinks: the others stay in the crowd.
+            self._lone = [lone for lone in self._lone if self._is_apart(lone)]
+
+    def _is_apart(self, lone: _Lone) -> bool:
+        width = -self._minus_high.value - self._low.value
+        return lone.apart > _LONE[lone.value] * width
+
+    def lone(self) -> dict[float, int]:
+        """Return the common fills that are there often, while values near them are not."""
+        counts = {lone.value: lone.count + self.fills.get(lone.value, 0) for lone in self._lone}
+        return {
+            lone.value: counts[lone.value]
+            for lone in self._lone
+            if counts[lone.value] >= _LONE_PIXELS and np.isfinite(lone.apart)
+        }
 
     def far(self, value: Any) -> Any:
         """Whether values of the file's unit lie beyond this planet."""
@@ -134,8 +172,9 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
     """
     isolated, low, high = census.outliers()
     plausible = low <= high and not (census.far(low) or census.far(high))
+    lone = census.lone()
     fills, notes = [], []
-    for value, count in {**census.fills, **isolated}.items():
+    for value, count in {**census.fills, **isolated, **lone}.items():
         pixels = f"{count} pixel{'s are' if count > 1 else ' is'} exactly {exact(value)}"
         if plausible and census.far(value):
             fills.append(value)
@@ -143,7 +182,7 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
                 f"{where}: {pixels}, which no sea floor is, and are taken as missing. All others "
                 f"lie between {exact(low)} and {exact(high)}."
             )
-        elif not low <= value <= high:
+        elif value in lone or not low <= value <= high:
             notes.append(
                 f"WARNING: {where}: {pixels}, far from the others. If that means missing, say "
                 f"'nodata: {exact(value)}' (predict: --nodata {exact(value)})."

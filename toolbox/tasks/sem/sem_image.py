@@ -17,6 +17,7 @@ import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.io.content import unreadable
 from toolbox.io.picture_exif import quiet_pillow
 from toolbox.io.picture_tiff import TIFF_HEADS, doubts_noted
 from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, is_size, pixel_sizes
@@ -32,6 +33,17 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _COLOUR_SHARE = 0.05
 #: Larger TIFFs need offsets of 64 bits.
 _CLASSIC_BYTES = 4_000_000_000
+#: By the tag Orientation of TIFF 6.0, how pixels are stored that were turned to be shown.
+_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
 _UNREADABLE = "{path}: cannot be read as an image. Is the file damaged?"
 
 
@@ -76,7 +88,7 @@ class SEMStack:
         Whether the file stores white as 0; counts that are read here are those of black 0.
     notes : dict
         By kind, what a user should know of the file, without its name: ``size``, ``sizes``,
-        ``not square``, ``pages``, ``missing``, ``tags``.
+        ``not square``, ``pages``, ``missing``, ``tags``, ``turned``.
     """
 
     path: Path
@@ -254,7 +266,7 @@ def _decode(path: Path) -> np.ndarray:
     except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
         image = None
     if image is None:
-        raise DataError(_UNREADABLE.format(path=path))
+        raise unreadable(path, "an image")
     _check_type(path, image.dtype)
     return np.asarray(image)
 
@@ -291,7 +303,7 @@ def _open_tiff(path: Path) -> SEMStack:
             decode = functools.partial(_decode_page, path, numbers)
         else:
             inverted = main.photometric == _WHITE_IS_ZERO and main.dtype == np.uint16
-            decode = _Decoded(path, numbers, len(pages), inverted)
+            decode = _Decoded(path, numbers, len(pages), inverted, _orientation(main))
         if isinstance(said, int) and said > len(numbers):
             notes["missing"] = (
                 f"its description tells of {said} images, but it holds {len(numbers)}. Save it "
@@ -299,6 +311,11 @@ def _open_tiff(path: Path) -> SEMStack:
             )
         white_is_zero = main.photometric == _WHITE_IS_ZERO
         columns = int(main.imagewidth)
+        if (orientation := _orientation(main)) != 1:
+            notes["turned"] = (
+                f"its tag Orientation is {orientation}, so other programs may show it turned or "
+                f"mirrored. It is used as it is stored."
+            )
     if tags:
         notes["tags"] = f"{tags[0]}."
     size, doubts = choose_size(pixel_sizes(path, columns))
@@ -347,14 +364,19 @@ def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str
         which = f"page {which} is" if len(left) == 1 else f"pages {which} are"
         notes["pages"] = (
             f"of its {len(pages)} pages, {which} left out, of another kind than page "
-            f"{same.index(True) + 1} ({_kind(pages[left[0]])}, not {_kind(main)}). Save such a "
+            f"{same.index(True) + 1} ({_kinds(pages[left[0]], main)}). Save such a "
             f"page as a file of its own if it is the picture."
         )
     return [number for number, is_same in enumerate(same) if is_same], notes
 
 
-def _kind(page: Any) -> str:
-    return f"{' × '.join(map(str, page.shape))} of {page.dtype}"
+def _kinds(page: Any, main: Any) -> str:
+    """Say how a page differs from the main one."""
+    said = [f"{' × '.join(map(str, one.shape))} of {one.dtype}" for one in (page, main)]
+    if said[0] == said[1]:
+        names = [getattr(one.photometric, "name", str(one.photometric)) for one in (page, main)]
+        said = [f"photometric {name}" for name in names]
+    return f"{said[0]}, not {said[1]}"
 
 
 def _decode_page(path: Path, numbers: Sequence[int], frame: int) -> np.ndarray:
@@ -378,11 +400,15 @@ def _decode_row(path: Path, start: int, frame: int) -> np.ndarray:
 class _Decoded:
     """Frames whose compression only OpenCV undoes, all pages at once when one is asked for."""
 
-    def __init__(self, path: Path, numbers: Sequence[int], pages: int, inverted: bool) -> None:
+    def __init__(
+        self, path: Path, numbers: Sequence[int], pages: int, inverted: bool, orientation: int
+    ) -> None:
         self.path, self.numbers, self.pages, self.inverted = path, numbers, pages, inverted
+        self.orientation = orientation
 
     def __call__(self, frame: int) -> np.ndarray:
-        image = self._images[self.numbers[frame]]
+        # OpenCV turns a TIFF as its tag says, whatever it is told.
+        image = _STORED[self.orientation](self._images[self.numbers[frame]])
         # OpenCV heeds the colours of 8 bits only.
         return ~image if self.inverted else image
 
@@ -414,6 +440,12 @@ def _check_compressed(path: Path, numbers: Sequence[int]) -> None:
                 file.load()
             except Exception:
                 raise DataError(_UNREADABLE.format(path=path)) from None
+
+
+def _orientation(page: Any) -> int:
+    """Return tag 274 of TIFF 6.0, 1 to 8; 1 if it is something else."""
+    value = page.tags.valueof(274, 1)
+    return value if value in _STORED else 1
 
 
 def _is_plain(page: Any) -> bool:
