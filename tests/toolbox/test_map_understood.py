@@ -742,6 +742,7 @@ def write_rotated(rasterio, xarray, folder, kind):
 @pytest.mark.parametrize("cog", [False, True])
 @pytest.mark.parametrize("kind", ["tif", "nc"])
 def test_side_file_of_a_system_goes_with_the_result(rasterio, xarray, kind, cog, tmp_path):
+    """The side file in which GDAL keeps a system is named after the result, and none is stale."""
     if kind == "nc":
         pytest.importorskip("pyproj")
     source = write_rotated(rasterio, xarray, tmp_path, kind)
@@ -765,6 +766,7 @@ def test_side_file_of_a_system_goes_with_the_result(rasterio, xarray, kind, cog,
 
 @pytest.mark.parametrize("back", [None, "EPSG:32656"])
 def test_a_system_that_is_not_kept_is_warned_of(rasterio, back, tmp_path, monkeypatch):
+    """The system is read back; one that is lost or another is one warning."""
     source = write_tiff(rasterio, tmp_path / "in.tif", HEIGHTS)
     real = map_writers._tiff_profile
     monkeypatch.setattr(map_writers, "_tiff_profile", lambda *a: real(*a) | {"crs": back})
@@ -795,6 +797,7 @@ def test_grads_become_degrees_in_netcdf_and_come_back(rasterio, xarray, tmp_path
 
 
 def test_degrees_of_a_file_whose_system_counts_grads(rasterio, xarray, tmp_path):
+    """Coordinates in degrees become grads in a GeoTIFF of that system."""
     lat, lon = 48 - 0.01 * np.arange(40), 2 + 0.01 * np.arange(52)
     coords = {
         "lat": ("lat", lat, {"units": "degrees_north"}),
@@ -880,6 +883,7 @@ def test_projections_far_from_their_centre(rasterio, epsg, x, y, true, tmp_path)
     ("epsg", "place"), [(32631, (5e7, 5e6)), (3035, (3e7, 3e7)), (6933, (0, 9e6))]
 )
 def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio, epsg, place):
+    """Where the way back misses the point, the nominal spacing counts."""
     pytest.importorskip("pyproj")
     steps = ((0.0, -271.0), (271.0, 0.0))
     assert spacing_on_earth_m(f"EPSG:{epsg}", place, steps) is None
@@ -887,6 +891,7 @@ def test_a_projection_that_does_not_come_back_is_not_trusted(rasterio, epsg, pla
 
 @pytest.mark.parametrize("x", [1.9e7, 20037508.0, 2.1e7])
 def test_a_map_across_the_antimeridian_stretches_all_the_same(rasterio, x):
+    """A whole turn of longitude is no miss."""
     pytest.importorskip("pyproj")
     steps = ((0.0, -271.0), (271.0, 0.0))
     found = spacing_on_earth_m("EPSG:3857", (x, 8e6), steps)
@@ -908,6 +913,7 @@ def write_gdal(xarray, path, said, epsg=32655, **z_attrs):
 
 @pytest.mark.parametrize("numbers", ["text", "array"])
 def test_geotransform_without_coordinates(rasterio, xarray, numbers, tmp_path):
+    """GDAL's six numbers, as text or array, place a NetCDF that has no coordinates."""
     said = "500000 50 0 9000 0 -40 " if numbers == "text" else np.array([5e5, 50, 0, 9000, 0, -40])
     path = write_gdal(xarray, tmp_path / "m.nc", said)
     with open_map(path) as reader:
@@ -926,6 +932,7 @@ def test_geotransform_without_coordinates(rasterio, xarray, numbers, tmp_path):
 
 
 def test_a_rotated_geotransform_and_one_of_degrees(rasterio, xarray, tmp_path):
+    """Turned grids keep their rotation; a geographic system counts in degrees."""
     path = write_gdal(xarray, tmp_path / "turned.nc", "500000 40 30 9000 30 -40")
     with open_map(path) as reader:
         assert reader.delta_m == (50, 50)
@@ -939,6 +946,7 @@ def test_a_rotated_geotransform_and_one_of_degrees(rasterio, xarray, tmp_path):
 
 @pytest.mark.parametrize("said", ["", "1 2 3", "a b c d e f", "0 0 0 0 0 0", "nan 1 0 0 0 1"])
 def test_a_geotransform_that_is_none(xarray, rasterio, said, tmp_path):
+    """What is no six numbers is left alone."""
     with open_map(write_gdal(xarray, tmp_path / "m.nc", said)) as reader:
         assert not reader.georeferenced
         assert any("no georeference" in note for note in reader.notes)
@@ -1021,6 +1029,7 @@ UTM = {"crs_wkt": "EPSG:32755"}
 
 @pytest.mark.parametrize("unit", ["1000 m", "0.5 km"])
 def test_multiples_as_units_of_axes(rasterio, xarray, unit, tmp_path):
+    """A number before a unit multiplies it."""
     factor = {"1000 m": 1e-3, "0.5 km": 2e-3}[unit]
     path = write_plane(xarray, tmp_path / "m.nc", unit, factor, UTM)
     assert read_raster(path).delta_m == pytest.approx((250, 125))
@@ -1066,6 +1075,7 @@ def test_degrees_beside_a_projected_system(rasterio, xarray, tmp_path):
 
 @pytest.mark.parametrize(("unit", "factor"), [("rad", np.pi / 180), ("gon", 1 / 0.9)])
 def test_other_angles_of_latitudes(rasterio, xarray, unit, factor, tmp_path):
+    """Radians and gons are turned into degrees."""
     place = {"x0": 10.0, "y0": 60.0, "steps": (0.01, 0.02)}
     path = write_plane(xarray, tmp_path / "m.nc", unit, factor, {"crs_wkt": "EPSG:4326"}, **place)
     with open_map(path) as reader:
