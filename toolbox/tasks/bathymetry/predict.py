@@ -245,7 +245,7 @@ class MapPredictor:
         return with_interval
 
     def _enhancer(
-        self, spacing: tuple[float, float] | None, ends: bool
+        self, spacing: tuple[float, float] | None, ends: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Return what enlarges a window; with a spacing, a band more: outside the range, or not."""
         s, validity = self.settings, self.validity
