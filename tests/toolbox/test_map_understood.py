@@ -1027,6 +1027,18 @@ def test_scanning_angles_of_a_satellite(rasterio, xarray, unit, factor, tmp_path
 UTM = {"crs_wkt": "EPSG:32755"}
 
 
+def test_coordinates_that_stand_still_have_no_spacing(xarray, tmp_path):
+    """Most steps of damaged coordinates may be 0: the spacing is not known then, and it is said."""
+    x = np.repeat(np.arange(13.0), 4)
+    axes = {
+        "y": ("y", np.arange(40.0), {"units": "m"}),
+        "x": ("x", x, {"units": "m"}),
+    }
+    raster = read_raster(write_netcdf(xarray, tmp_path / "m.nc", ("y", "x"), axes))
+    assert raster.delta_m is None
+    assert any("WARNING" in n and "would be 1 × 0 m, which is none" in n for n in raster.notes)
+
+
 @pytest.mark.parametrize("unit", ["1000 m", "0.5 km"])
 def test_multiples_as_units_of_axes(rasterio, xarray, unit, tmp_path):
     """A number before a unit multiplies it."""

@@ -370,7 +370,14 @@ def open_map(
     reader, hints = opener(found, chosen)
     with _closing_on_error(reader.close):
         if reader.delta_m is not None:
-            reader.delta_m = (float(reader.delta_m[0]), float(reader.delta_m[1]))
+            rows, columns = float(reader.delta_m[0]), float(reader.delta_m[1])
+            reader.delta_m = (rows, columns)
+            if not (0 < rows < np.inf and 0 < columns < np.inf):
+                reader.delta_m = None
+                reader.spacing_remark = (
+                    f"its grid spacing would be {rows:g} × {columns:g} m, which is none; perhaps "
+                    f"its coordinates are damaged"
+                )
         if 0 in reader.shape:
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
         reader.missing = nodata
