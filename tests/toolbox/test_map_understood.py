@@ -1027,16 +1027,19 @@ def test_scanning_angles_of_a_satellite(rasterio, xarray, unit, factor, tmp_path
 UTM = {"crs_wkt": "EPSG:32755"}
 
 
-def test_coordinates_that_stand_still_have_no_spacing(xarray, tmp_path):
-    """Most steps of damaged coordinates may be 0: the spacing is not known then, and it is said."""
-    x = np.repeat(np.arange(13.0), 4)
+@pytest.mark.parametrize(("step", "said"), [(0.0, "0"), (1e-200, "1e-200")])
+def test_coordinates_that_stand_still_have_no_spacing(xarray, step, said, tmp_path):
+    """Damaged coordinates may hardly differ: the spacing is not known then, and it is said."""
+    x = np.repeat(np.arange(13.0), 4) if step == 0 else step * np.arange(52)
     axes = {
         "y": ("y", np.arange(40.0), {"units": "m"}),
         "x": ("x", x, {"units": "m"}),
     }
     raster = read_raster(write_netcdf(xarray, tmp_path / "m.nc", ("y", "x"), axes))
     assert raster.delta_m is None
-    assert any("WARNING" in n and "would be 1 × 0 m, which is none" in n for n in raster.notes)
+    assert any(
+        "WARNING" in n and f"would be 1 × {said} m, which is none" in n for n in raster.notes
+    )
 
 
 @pytest.mark.parametrize("unit", ["1000 m", "0.5 km"])

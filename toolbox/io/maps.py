@@ -55,6 +55,8 @@ GRID_SUFFIXES = (".asc", ".grd")
 S102_SUFFIXES = (".h5", ".hdf5", ".s102")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
+#: Beyond these, metres, a number is no grid spacing.
+_SPACINGS_M = (1e-6, 1e8)
 _COUNTED_VALUES = 2**20
 #: Squares of larger values are infinite in float32.
 _LARGEST = 1e18
@@ -372,7 +374,7 @@ def open_map(
         if reader.delta_m is not None:
             rows, columns = float(reader.delta_m[0]), float(reader.delta_m[1])
             reader.delta_m = (rows, columns)
-            if not (0 < rows < np.inf and 0 < columns < np.inf):
+            if not all(_SPACINGS_M[0] < step < _SPACINGS_M[1] for step in (rows, columns)):
                 reader.delta_m = None
                 reader.spacing_remark = (
                     f"its grid spacing would be {rows:g} × {columns:g} m, which is none; perhaps "
