@@ -1029,7 +1029,7 @@ UTM = {"crs_wkt": "EPSG:32755"}
 
 @pytest.mark.parametrize(("step", "said"), [(0.0, "0"), (1e-200, "1e-200")])
 def test_coordinates_that_stand_still_have_no_spacing(xarray, step, said, tmp_path):
-    """Damaged coordinates may hardly differ: the spacing is not known then, and it is said."""
+    """Damaged coordinates may hardly differ: the spacing is not known then; it is said."""
     x = np.repeat(np.arange(13.0), 4) if step == 0 else step * np.arange(52)
     axes = {
         "y": ("y", np.arange(40.0), {"units": "m"}),
