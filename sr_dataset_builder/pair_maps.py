@@ -9,6 +9,7 @@ import numpy as np
 from toolbox.errors import DataError
 from toolbox.io.crs import as_rasterio
 from toolbox.io.raster import Raster
+from toolbox.io.units import metres_per_unit
 from toolbox.resample import block_mean
 
 #: Shifts in low-resolution pixels: from the first on a warning, from the second on refused.
@@ -22,8 +23,8 @@ _TURNS = {
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
     "turned by 180 degrees": (slice(None, None, -1), slice(None, None, -1)),
 }
-#: Units in which a map may be although its file does not say so, in metres.
-_UNITS = {"feet": 0.3048, "fathoms": 1.8288, "km": 1000.0, "cm": 0.01}
+#: Units in which a map may be although its file does not say so.
+_UNITS = ("feet", "fathoms", "km", "cm")
 
 
 def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
@@ -180,7 +181,8 @@ def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str
         if fits(lr[index]):
             return f"It fits if it is {name}, but no file says so: turn it first."
     least, found = np.inf, ""
-    for unit, metres in _UNITS.items():
+    for unit in _UNITS:
+        metres = metres_per_unit(unit) or 1.0
         for done, by, whose in (("multiplied", metres, "it"), ("divided", 1 / metres, hr_fname)):
             for sign, turned in ((1, ""), (-1, ", its sign turned")):
                 if (left := misfit(lr * (sign * by))) < least:

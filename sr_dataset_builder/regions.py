@@ -32,6 +32,7 @@ from toolbox.io.safe_pickle import save_array
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
+from toolbox.spectrum import pair_of
 from toolbox.tasks.bathymetry.terrain import feature_table
 from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 
@@ -130,8 +131,7 @@ class Region:
         self.notes: list[str] = []
         raster = read_map(params.hr_fname, params, self.notes)
         self.values = raster.values
-        delta = spacing_of(params.delta_hr_m, raster, self.notes)
-        self.delta_m = delta if isinstance(delta, tuple) else (delta, delta)
+        self.delta_m = pair_of(spacing_of(params.delta_hr_m, raster, self.notes))
 
     def coarse(self, factor: int) -> np.ndarray:
         """Return the map averaged over `factor` × `factor` pixels, (H // factor, W // factor)."""

@@ -199,6 +199,19 @@ def _write_patches(folder: Path, counts: tuple[int, int, int], lr_size: int) -> 
 
 
 @pytest.fixture(scope="session")
+def rasterio() -> Any:
+    """Rasterio, where it is installed."""
+    return pytest.importorskip("rasterio")
+
+
+@pytest.fixture(scope="session")
+def xarray() -> Any:
+    """Xarray, where it is installed with a NetCDF-4 engine."""
+    pytest.importorskip("h5netcdf")
+    return pytest.importorskip("xarray")
+
+
+@pytest.fixture(scope="session")
 def tiny_patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12, 4 and 5 pairs of 4² and 16² pixels; read-only."""
     return _write_patches(tmp_path_factory.mktemp("tiny"), (12, 4, 5), 4)

@@ -39,7 +39,7 @@ def power_spectrum(imgs: np.ndarray, spacing: Spacing = 1.0) -> np.ndarray:
         part = np.moveaxis(np.asarray(imgs[start : start + step], np.float64), 3, 1)
         transformed = np.fft.rfft2(_without_plane(part) * window)
         half += (np.square(transformed.real) + np.square(transformed.imag)).sum(axis=(0, 1))
-    dy, dx = _pair(spacing)
+    dy, dx = pair_of(spacing)
     half *= dy * dx / (np.square(window).sum() * count * channels)
     # Real images have P(-f) = P(f).
     mirrored = half[-np.arange(rows)][:, (columns - 1) // 2 : 0 : -1]
@@ -69,7 +69,7 @@ def radial_spectrum(imgs: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.
         has ``v dy dx`` everywhere; ``∫ power 2 π f df`` is the variance of the terrain.
     """
     power = _power(imgs, spacing)
-    dy, dx = _pair(spacing)
+    dy, dx = pair_of(spacing)
     radius = _radius(power.shape, spacing)
     df = 1 / min(power.shape[0] * dy, power.shape[1] * dx)
     last = int(0.5 / max(dy, dx) / df + 1e-9)
@@ -108,13 +108,14 @@ def _power(imgs: np.ndarray, spacing: Spacing = 1.0) -> np.ndarray:
     return imgs if imgs.ndim == 2 else power_spectrum(imgs, spacing)
 
 
-def _pair(spacing: Spacing) -> tuple[float, float]:
-    return spacing if isinstance(spacing, tuple) else (spacing, spacing)
+def pair_of(spacing: Spacing) -> tuple[float, float]:
+    """Return a spacing as two numbers: between rows, between columns."""
+    return (spacing[0], spacing[1]) if isinstance(spacing, (tuple, list)) else (spacing, spacing)
 
 
 def _radius(shape: tuple[int, ...], spacing: Spacing) -> np.ndarray:
     """Distance of every frequency from zero, (H, W), cycles per unit of `spacing`."""
-    dy, dx = _pair(spacing)
+    dy, dx = pair_of(spacing)
     return np.hypot(np.fft.fftfreq(shape[0], dy)[:, None], np.fft.fftfreq(shape[1], dx))
 
 

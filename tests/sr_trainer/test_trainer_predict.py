@@ -49,19 +49,6 @@ def sea_floor(rows=H, columns=W):
     return (-1200 + waves + 3 * r - 2 * c).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def rasterio():
-    """Rasterio, where it is installed."""
-    return pytest.importorskip("rasterio")
-
-
-@pytest.fixture(scope="module")
-def xarray():
-    """Xarray, where it is installed with a NetCDF-4 engine."""
-    pytest.importorskip("h5netcdf")
-    return pytest.importorskip("xarray")
-
-
 @pytest.fixture
 def predict(workshop, finished):
     """Run ``main.py LOG predict ...`` and hold that it succeeded."""

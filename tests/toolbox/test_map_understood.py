@@ -24,19 +24,6 @@ HEIGHTS = np.random.default_rng(0).uniform(-3000, -100, (40, 52)).astype(np.floa
 SURVEY_FOOT_M = 1200 / 3937
 
 
-@pytest.fixture(scope="module")
-def rasterio():
-    """Rasterio, where it is installed."""
-    return pytest.importorskip("rasterio")
-
-
-@pytest.fixture(scope="module")
-def xarray():
-    """Xarray, where it is installed with a NetCDF-4 engine."""
-    pytest.importorskip("h5netcdf")
-    return pytest.importorskip("xarray")
-
-
 def write_tiff(rasterio, path, values, units=None, **options):
     """Write one band (H, W) of 50 m × 40 m pixels in UTM unless told otherwise."""
     settings = {

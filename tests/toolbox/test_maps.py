@@ -22,19 +22,6 @@ HEIGHTS = np.random.default_rng(0).uniform(-3000, -100, (40, 50)).astype(np.floa
 ALL = slice(None)
 
 
-@pytest.fixture(scope="module")
-def rasterio():
-    """Rasterio, where it is installed."""
-    return pytest.importorskip("rasterio")
-
-
-@pytest.fixture(scope="module")
-def xarray():
-    """Xarray, where it is installed with a NetCDF-4 engine."""
-    pytest.importorskip("h5netcdf")
-    return pytest.importorskip("xarray")
-
-
 def grid(name):
     """Path of a real grid; the test is skipped where it is missing."""
     path = GRIDS / name

@@ -18,19 +18,6 @@ needs_grids = pytest.mark.skipif(
 DEPTHS = np.random.default_rng(0).uniform(-3000, -100, (6, 9))
 
 
-@pytest.fixture(scope="module")
-def rasterio():
-    """Rasterio, where it is installed."""
-    return pytest.importorskip("rasterio")
-
-
-@pytest.fixture(scope="module")
-def xarray():
-    """Xarray, where it is installed with a NetCDF-4 engine."""
-    pytest.importorskip("h5netcdf")
-    return pytest.importorskip("xarray")
-
-
 def write_tiff(rasterio, path, bands, crs, pixel, nodata=None, north=0.0):
     """Write bands (count, H, W) with square or oblong pixels (width, height)."""
     count, height, width = bands.shape

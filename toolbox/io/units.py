@@ -19,6 +19,7 @@ _SURVEYORS = {
     **dict.fromkeys(("us survey foot", "us survey feet", "survey foot", "us foot"), _SURVEY_FOOT),
     **dict.fromkeys(("us ft", "ftus", "ft us", "foot us", "sft"), _SURVEY_FOOT),
     **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
+    **dict.fromkeys(("cm", "centimetre", "centimetres", "centimeter", "centimeters"), 0.01),
     **dict.fromkeys(("fathom", "fathoms", "fath", "fth", "fm", "ftm"), 6 * _FOOT),
 }
 #: Units of angle, in degrees.

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from toolbox.spectrum import Spacing
+from toolbox.spectrum import Spacing, pair_of
+from toolbox.tasks.bathymetry.terrain import gradient, row_sums
 
 #: What `landform_table` sums for each image.
 SUMS = ("slope", "aspect", "curvature", "line", "pixels", "weight", "line_pixels")
@@ -53,13 +54,13 @@ def surface(imgs: np.ndarray, delta_m: Spacing) -> Surface:
        für Geomorphologie, Supplement 36, 274-295.
     """
     z = imgs.astype(np.float64)
-    dy, dx = delta_m if isinstance(delta_m, (tuple, list)) else (delta_m, delta_m)
-    across = z[..., :-2] + z[..., 1:-1] + z[..., 2:]
-    down = z[:, :-2] + z[:, 1:-1] + z[:, 2:]
+    dy, dx = pair_of(delta_m)
+    across, down = row_sums(z)
+    along_y, along_x = gradient(across, down, delta_m)
     corners = z[:, 2:, 2:] - z[:, 2:, :-2] - z[:, :-2, 2:] + z[:, :-2, :-2]
     return Surface(
-        y=(across[:, 2:] - across[:, :-2]) / (6 * dy),
-        x=(down[..., 2:] - down[..., :-2]) / (6 * dx),
+        y=along_y,
+        x=along_x,
         yy=(across[:, 2:] - 2 * across[:, 1:-1] + across[:, :-2]) / (3 * dy**2),
         xx=(down[..., 2:] - 2 * down[..., 1:-1] + down[..., :-2]) / (3 * dx**2),
         xy=corners / (4 * dy * dx),
@@ -109,7 +110,7 @@ def lines(s: Surface, delta_m: Spacing, strength_per_m: float) -> tuple[np.ndarr
     .. [1] Steger (1998), An Unbiased Detector of Curvilinear Structures, IEEE Transactions on
        Pattern Analysis and Machine Intelligence 20 (2), 113-125.
     """
-    dy, dx = delta_m if isinstance(delta_m, (tuple, list)) else (delta_m, delta_m)
+    dy, dx = pair_of(delta_m)
     curvature, along_y, along_x = _across(s)
     strong = np.abs(curvature) > strength_per_m
     way = np.zeros_like(curvature)
@@ -185,7 +186,7 @@ def _distance_m(marked: np.ndarray, delta_m: Spacing, far_m: float) -> np.ndarra
 
     The images lie below each other, far enough apart, so that one transform serves them all.
     """
-    dy, dx = delta_m if isinstance(delta_m, (tuple, list)) else (delta_m, delta_m)
+    dy, dx = pair_of(delta_m)
     count, rows, columns = marked.shape
     apart = int(far_m / dy) + 1
     free = np.ones((count, rows + apart, columns), bool)

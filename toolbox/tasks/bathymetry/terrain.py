@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from toolbox.io.tables import write_table
-from toolbox.spectrum import Spacing
+from toolbox.spectrum import Spacing, pair_of
 
 #: Limits of the slope classes of the manual, m/m.
 SLOPE_CLASSES: tuple[tuple[float, float], ...] = ((0.0, 0.05), (0.05, 0.1), (0.1, np.inf))
@@ -47,12 +47,34 @@ def slope(imgs: np.ndarray, delta_m: Spacing) -> np.ndarray:
     h = np.asarray(imgs, dtype=np.float64)
     if h.ndim == 4:
         h = h[..., 0]
-    row_m, column_m = delta_m if isinstance(delta_m, (tuple, list)) else (delta_m, delta_m)
+    sx, sy = gradient(*row_sums(h), delta_m)
+    return np.hypot(sx, sy)
+
+
+def row_sums(h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return sums of three neighbours along rows (..., H, W - 2) and columns (..., H - 2, W)."""
     across = h[..., :, :-2] + h[..., :, 1:-1] + h[..., :, 2:]
     down = h[..., :-2, :] + h[..., 1:-1, :] + h[..., 2:, :]
-    sx = (across[..., 2:, :] - across[..., :-2, :]) / (6 * row_m)
-    sy = (down[..., :, 2:] - down[..., :, :-2]) / (6 * column_m)
-    return np.hypot(sx, sy)
+    return across, down
+
+
+def gradient(
+    across: np.ndarray, down: np.ndarray, delta_m: Spacing
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient of the plane fitted to 3 × 3 pixels: along rows, along columns, m/m.
+
+    Parameters
+    ----------
+    across, down : numpy.ndarray
+        `row_sums` of elevation, metres.
+    delta_m : float or (float, float)
+        Grid spacing in metres (rows, columns).
+    """
+    row_m, column_m = pair_of(delta_m)
+    return (
+        (across[..., 2:, :] - across[..., :-2, :]) / (6 * row_m),
+        (down[..., :, 2:] - down[..., :, :-2]) / (6 * column_m),
+    )
 
 
 def mean_slope_gradient(

@@ -12,6 +12,7 @@ import numpy as np
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
 from toolbox.resample import local_mean
+from toolbox.spectrum import pair_of
 from toolbox.tasks.bathymetry.terrain import Spacing, slope
 
 FILE_NAME = "validity.json"
@@ -80,7 +81,7 @@ def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
     -------
     Validity
     """
-    pair = delta_lr_m if isinstance(delta_lr_m, (tuple, list)) else (delta_lr_m, delta_lr_m)
+    pair = pair_of(delta_lr_m)
     depth_m = float(np.nanmin(lr)), float(np.nanmax(lr))
     # Enough patches for a quantile, spread over all of them.
     lr = lr[:: max(1, len(lr) // _PATCHES)]
