@@ -270,9 +270,10 @@ class _Collector:
         """Return the range that any of the training regions covers."""
         lows, highs = zip(*(r.depth_m for r in self.ranges), strict=True)
         finest = min(self.ranges, key=lambda r: r.delta_lr_m[0])
-        return Validity(
-            (min(lows), max(highs)), max(r.slope for r in self.ranges), finest.delta_lr_m
-        )
+        rough = [r.roughness_m for r in self.ranges if r.roughness_m is not None]
+        steepest = max(r.slope for r in self.ranges)
+        depths = min(lows), max(highs)
+        return Validity(depths, steepest, finest.delta_lr_m, max(rough, default=None))
 
     def save(self, save_dir: str, record: dict[str, Any]) -> None:
         """Write patches, features and ``dataset.json``, which comes last."""

@@ -290,6 +290,21 @@ def groups_of(result):
     return {"all": result["all"], **result["slope_classes"]}
 
 
+def test_summary_by_region(summary, truth):
+    """A region has the figures of its images; two halves pool to the whole."""
+    predictions, tables, whole = summary
+    reef = np.array([True, True, False, False, False])
+    result = summarize(truth, predictions, tables, None, {"reef": reef, "trench": ~reef})
+    assert whole["regions"] == {}
+    parts = result["regions"]
+    assert [part["n"] for part in parts.values()] == [2, 3]
+    alone = {name: imgs[reef] for name, imgs in predictions.items()}
+    mine = {name: table[reef] for name, table in tables.items()}
+    assert parts["reef"] == summarize(truth[reef], alone, mine, None)["all"]
+    pooled = sum(part["n"] * part["sr"]["rmse_m"] ** 2 for part in parts.values()) / 5
+    assert pooled == pytest.approx(whole["all"]["sr"]["rmse_m"] ** 2)
+
+
 def test_error_picture(summary, truth, evaluator, tmp_path):
     """RMSE by slope class and method, an empty class left out, beside one dot an image."""
     predictions, tables, _ = summary

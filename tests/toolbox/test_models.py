@@ -127,6 +127,18 @@ def test_residual_scale_of_edsr(residual_scale):
     np.testing.assert_allclose(model(x), plain(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("upsampling", ["subpixel", "resize", "direct"])
+def test_edsr_without_bias_is_homogeneous(upsampling):
+    """Without constants, a hundred times the input gives a hundred times the result."""
+    params = small("edsr", upsampling=upsampling)
+    model = EDSR((None, None, 1), 2, params={**params, "use_bias": False}, bicubic_skip=True)
+    assert all(w.name != "bias" for w in model.weights)
+    x = noise(1, 7, 5, 1)
+    np.testing.assert_allclose(model(100 * x), 100 * np.asarray(model(x)), rtol=1e-3, atol=1e-4)
+    biased = EDSR((None, None, 1), 2, params=params)
+    assert len(biased.weights) == 2 * len(model.weights)
+
+
 def test_defaults_are_the_manuals():
     """Without settings the manual's networks are built."""
 

@@ -46,6 +46,7 @@ def upsampling_block(
     factor: int,
     method: Upsampling = "subpixel",
     kernel_initializer: Any = "he_normal",
+    use_bias: bool = True,
 ) -> Graph:
     """Return a learned enlargement by `factor`, without an activation.
 
@@ -60,13 +61,20 @@ def upsampling_block(
         (Odena et al. 2016, doi:10.23915/distill.00003), which cannot draw a checkerboard.
     kernel_initializer : str or keras.Initializer
         Of the convolution.
+    use_bias : bool
+        Whether the convolution adds a constant.
     """
 
     def graph(x: keras.KerasTensor) -> keras.KerasTensor:
         if method == "resize":
             x = Resize(factor, "nearest")(x)
-        count = filters * factor**2 if method == "subpixel" else filters
-        x = layers.Conv2D(count, 3, padding="same", kernel_initializer=kernel_initializer)(x)
+        x = layers.Conv2D(
+            filters * factor**2 if method == "subpixel" else filters,
+            3,
+            padding="same",
+            kernel_initializer=kernel_initializer,
+            use_bias=use_bias,
+        )(x)
         return Conv2DSubPixel(factor)(x) if method == "subpixel" else x
 
     return graph

@@ -31,6 +31,7 @@ class EDSR(SRModel):
         residual_scale: Weight = 1.0,
         upsampling: Literal["subpixel", "resize", "direct"] = "subpixel",
         kernel_initializer: Initializer = "glorot_uniform",
+        use_bias: bool = True,
     ) -> Graph:
         """Return the function that applies the layers.
 
@@ -47,6 +48,10 @@ class EDSR(SRModel):
             one convolution makes all pixels of a block, as in ESPCN, which is faster.
         kernel_initializer : str
             Name of a Keras initializer.
+        use_bias : bool
+            Whether convolutions add a constant. Without, the network is homogeneous (Mohan et al.
+            2020, arXiv:1906.05478, section 4): ten times the input gives ten times the result,
+            so that what it learned on relief of metres serves decimetres and hundreds of metres.
         """
 
         def conv(count: int, activation: str | None = None) -> layers.Layer:
@@ -56,11 +61,17 @@ class EDSR(SRModel):
                 padding="same",
                 activation=activation,
                 kernel_initializer=kernel_initializer,
+                use_bias=use_bias,
             )
 
         def block(x: keras.KerasTensor) -> keras.KerasTensor:
             y = conv(filters)(conv(filters, "relu")(x))
             return layers.Add()([x, y if residual_scale == 1 else Scale(residual_scale)(y)])
+
+        def last(count: int) -> layers.Layer:
+            return layers.Conv2D(
+                count, 3, padding="same", use_bias=use_bias, dtype=self.output_dtype
+            )
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
             x = first = conv(filters)(x)
@@ -68,13 +79,11 @@ class EDSR(SRModel):
                 x = block(x)
             x = layers.Add()([first, conv(filters)(x)])
             if upsampling == "direct":
-                x = layers.Conv2D(
-                    self.channels * self.scale**2, 3, padding="same", dtype=self.output_dtype
-                )(x)
+                x = last(self.channels * self.scale**2)(x)
                 return Conv2DSubPixel(self.scale, dtype=self.output_dtype)(x)
             for factor in prime_factors(self.scale):
-                x = upsampling_block(filters, factor, upsampling, kernel_initializer)(x)
-            return layers.Conv2D(self.channels, 3, padding="same", dtype=self.output_dtype)(x)
+                x = upsampling_block(filters, factor, upsampling, kernel_initializer, use_bias)(x)
+            return last(self.channels)(x)
 
         return graph
 
@@ -96,8 +105,9 @@ class EDSRLight(EDSR):
         residual_scale: Weight = 1.0,
         upsampling: Literal["subpixel", "resize", "direct"] = "subpixel",
         kernel_initializer: Initializer = "glorot_uniform",
+        use_bias: bool = True,
     ) -> Graph:
         """Return the function that applies the layers; arguments as of `EDSR`."""
         return super().__build__(
-            filters, num_residual_blocks, residual_scale, upsampling, kernel_initializer
+            filters, num_residual_blocks, residual_scale, upsampling, kernel_initializer, use_bias
         )

@@ -1,12 +1,14 @@
-"""Remake the model that ships: ``python examples/bathymetry/pretrained/remake.py``.
+"""Remake the sea-floor models that ship: ``python -m examples.bathymetry.pretrained.remake``.
 
-1. Every region in turn is left out of the training and tested (20 minutes):
-   ``results.json`` and ``table.md``.
-2. The network is trained on all regions and laid into ``toolbox/pretrained/bathymetry_x4`` with its
-   model card. The same seed gives the same bytes on the same kind of CPU; ``--check`` compares
-   instead of replacing.
-3. Its intervals are calibrated on tiles of the GEBCO grid that it was not trained on
-   (``--intervals`` does this alone).
+For each of them:
+
+1. Regions are left out of the training in turn and tested (`left_out`): ``results.json``.
+2. The network is trained on all regions and laid into ``toolbox/pretrained`` with its model card
+   and with intervals calibrated on what the folds left out. The same seed gives the same bytes on
+   the same kind of CPU; ``--check`` compares instead of replacing.
+
+Folds and trainings that are there are used again with ``--resume``; ``--jobs 2`` runs two trainings
+at a time, each on one thread.
 """
 
 from __future__ import annotations
@@ -18,22 +20,34 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sr_dataset_builder.dataset import MapParams
+import numpy as np
+
+from examples.bathymetry.pretrained.left_out import (
+    LeftOut,
+    Table,
+    fold_content,
+    markdown,
+    test_fold,
+)
 from sr_dataset_builder.regions import RegionsParams, build
 from toolbox import pretrained
 from toolbox.config import check, read_yaml, write_yaml
-from toolbox.data_loader import DataLoader
 from toolbox.errors import DataError, program
 from toolbox.io.atomic import replacing
 from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
 from toolbox.run import Run
-from toolbox.tasks.bathymetry.intervals import calibrate, save_intervals
+from toolbox.tasks.bathymetry.intervals import save_intervals
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
-NAME = "bathymetry_x4"
+#: Folds of each model. A third of the tiles and a larger map are enough to see what size adds.
+FOLDS = {"bathymetry_x4": 3, "bathymetry_x4_large": 1, "bathymetry_x2": 1}
+#: Parts into which the tiles are dealt.
+SHARES = 3
 ONE_THREAD = dict.fromkeys(
     ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"
 )
@@ -41,15 +55,16 @@ OUT = Path("data/pretrained")
 PARTS = ("config.yml", "normalizer.json", "validity.json", "weights_best.h5")
 LICENCE = "MIT, as the project."
 ACKNOWLEDGEMENT = (
-    "Trained on the GEBCO grid (GEBCO Compilation Group; public domain), on the bathymetry of the "
-    "Great Barrier Reef off Cairns by Geoscience Australia (2005), and on multibeam tracks in the "
-    "test grid of the Generic Mapping Tools."
+    "Trained on the GEBCO grid (GEBCO Compilation Group; public domain, please acknowledge GEBCO) "
+    "and on the bathymetry of the Great Barrier Reef off Cairns by Geoscience Australia (2005; "
+    "publishable, please acknowledge Geoscience Australia)."
 )
 DESCRIPTION = (
-    "EDSR with 125 thousand parameters that makes a sea-floor map four times finer. It sees the "
-    "map less its local mean, so it knows neither depth nor place, and adds what bicubic "
-    "interpolation misses. Trained on three sea floors at spacings from 111 m to 1.4 km; each was "
-    "left out once to see what the network is worth elsewhere."
+    "EDSR with {weights} weights that makes a sea-floor map {scale} times finer. It sees the map "
+    "less its local mean, so it knows neither depth nor place, and has no constants, so it treats "
+    "relief of decimetres as relief of kilometres. Trained on 152 maps: 150 tiles of the GEBCO "
+    "grid in 141 groups, the Arabian Sea (GEBCO) and the sea off Cairns, at spacings from 0.3 to "
+    "1.4 km. Tiles and maps were left out in turn to see what it is worth elsewhere."
 )
 
 
@@ -60,47 +75,41 @@ def run(settings: Path, *arguments: str) -> None:
         raise DataError(f"{settings}: {arguments[0]} failed; its message is above.")
 
 
-def run_fold(name: str, regions: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Train without one region, test on it alone; return the summary of the test."""
-    held_out = {key: dict(region) for key, region in regions["regions"].items()}
-    own = {key: value for key, value in held_out[name].items() if key in MapParams.model_fields}
-    held_out[name] = {"hr_fname": held_out[name]["hr_fname"], **own, "held_out": True}
-    data = OUT / f"without_{name}"
-    content = {**regions, "regions": held_out, "save_dir": str(data), "test_size": 0}
-    build(check(RegionsParams, content, name), name)
-    fname = OUT / f"without_{name}.yml"
-    log = OUT / f"without_{name}_log"
-    write_yaml({**settings, "data_dir": str(data), "log_dir": str(log)}, fname, f"without {name}")
-    run(fname, "train", "--overwrite")
-    run(fname, "test")
-    summary: dict[str, Any] = json.loads((log / "test_result" / "summary.json").read_text("utf-8"))
-    return summary
+def regions_for(settings: dict[str, Any], save_dir: str) -> dict[str, Any]:
+    """Return ``regions.yml`` for the scale of a model."""
+    own = {"scale": settings["scale"], "save_dir": save_dir}
+    return {**read_yaml(HERE / "regions.yml"), **own}
 
 
-def table(folds: dict[str, dict[str, Any]]) -> str:
-    """Lay the tests on regions left out as a Markdown table."""
-    head = "left out", "slope", "images", "bicubic (m)", "back-projected", "network (m)", "network"
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for name, summary in folds.items():
-        for group, row in {"all": summary["all"], **summary["slope_classes"]}.items():
-            if row["n"]:
-                bicubic, projected, sr = (
-                    row[method]["rmse_m"] for method in ("bicubic", "back_projection", "sr")
-                )
-                lines.append(
-                    f"| {name} | {group} | {row['n']} | {bicubic:.3f} | "
-                    f"{100 * (1 - projected / bicubic):.1f} % | {sr:.3f} | "
-                    f"{100 * (1 - sr / bicubic):.1f} % |"
-                )
-    return "\n".join(lines) + "\n"
+def train_fold(name: str, number: int, resume: bool) -> LeftOut:
+    """Train without the regions of a fold; return the test of what it left out."""
+    saved = OUT / f"{name}_fold_{number}.npz"
+    if not (resume and saved.is_file()):
+        settings = read_yaml(HERE / f"{name}.yml")
+        data = str(OUT / f"{name}_fold_{number}")
+        content = fold_content(regions_for(settings, data), number, SHARES)
+        build(check(RegionsParams, content, data), data)
+        fname, log = OUT / f"{name}_fold_{number}.yml", OUT / f"{name}_fold_{number}_log"
+        write_yaml({**settings, "data_dir": data, "log_dir": str(log)}, fname, "one fold")
+        run(fname, "train", "--overwrite")
+        found = test_fold(Run.open(log), data)
+        with replacing(saved) as beside, beside.open("wb") as file:
+            np.savez(file, **found._asdict())
+    with np.load(saved, allow_pickle=False) as arrays:
+        return LeftOut(**arrays)
 
 
-def train_final(regions: Path, settings: Path) -> Path:
+def train_final(name: str, resume: bool) -> Path:
     """Train on all regions; return the log folder."""
-    build(check(RegionsParams, read_yaml(regions), str(regions)), str(regions))
-    run(settings, "train", "--overwrite")
-    run(settings, "test")
-    return Path(read_yaml(settings)["log_dir"])
+    fname = HERE / f"{name}.yml"
+    settings = read_yaml(fname)
+    log = Path(settings["log_dir"])
+    if not (resume and (log / "test_result" / "summary.json").is_file()):
+        content = regions_for(settings, settings["data_dir"])
+        build(check(RegionsParams, content, str(HERE / "regions.yml")), name)
+        run(fname, "train", "--overwrite")
+        run(fname, "test")
+    return log
 
 
 def compare(log: Path, folder: Path) -> None:
@@ -111,60 +120,77 @@ def compare(log: Path, folder: Path) -> None:
     print(f"{', '.join(PARTS)}: the same bytes as in {folder}")
 
 
-def calibrate_on_tiles(folder: Path) -> None:
-    """Calibrate the intervals of the network that ships on sea floors that it has never seen."""
-    content = read_yaml(HERE / "calibration.yml")
-    build(check(RegionsParams, content, "calibration.yml"), "calibration.yml")
-    lr, hr = (imgs[..., 0] for imgs in DataLoader(content["save_dir"]).test())
-    run = Run.open(folder)
-    sr = run.resolver.super_resolve(lr[..., None], run.settings.batch_size)[..., 0]
-    checksum = zlib.crc32(run.weights[0].read_bytes())
-    save_intervals(calibrate(lr, hr, sr, checksum), folder)
-    print(f"intervals calibrated on {len(lr)} patches: {folder}")
-
-
-def install(log: Path, folder: Path, folds: dict[str, dict[str, Any]]) -> None:
-    """Copy the network to where it ships from, with a model card that holds all tests."""
+def install(log: Path, folder: Path, table: Table, figures: dict[str, Any]) -> None:
+    """Copy the network to where it ships from, with intervals and a card that holds all tests."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         with replacing(folder / part) as beside:
             shutil.copyfile(log / part, beside)
+    weights = zlib.crc32((folder / "weights_best.h5").read_bytes())
+    save_intervals(table.calibrated(table.known, weights), folder)
     found = card_of_run(log)
+    facts = {"weights": f"{found['parameters']:,}", "scale": found["config"]["scale"]}
     own = {
-        "description": f"{DESCRIPTION}\n\n{table(folds)}",
+        "description": f"{DESCRIPTION.format(**facts)}\n\n{markdown(figures)}",
         "data": found["data"],
-        "summary": found["summary"],
+        "summary": _without_tiles(found["summary"]),
         "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
     }
     with replacing(folder / OWN_NAME) as beside:
         beside.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
-    write_model_card(folder / "MODEL_CARD.md", card_of_run(folder) | {"name": NAME})
+    write_model_card(folder / "MODEL_CARD.md", card_of_run(folder) | {"name": folder.name})
     print(f"written to {folder}")
+
+
+def _without_tiles(summary: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the test says of every single tile."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: kept(part) for key, part in value.items() if "gebco/" not in key}
+
+    found: dict[str, Any] = kept(summary)
+    return found
+
+
+def remake(name: str, jobs: int, resume: bool) -> None:
+    """Run the folds of a model and its training on all regions, and lay it where it ships."""
+    with ThreadPoolExecutor(jobs) as pool:
+        tasks: list[Callable[[], Any]] = [
+            *(lambda n=number: train_fold(name, n, resume) for number in range(FOLDS[name])),
+            lambda: train_final(name, resume),
+        ]
+        *parts, log = (job.result() for job in [pool.submit(task) for task in tasks])
+    table = Table(parts)
+    figures = table.figures()
+    fname = HERE / "results.json"
+    results = json.loads(fname.read_text("utf-8")) if fname.is_file() else {}
+    with replacing(fname) as beside:
+        beside.write_text(json.dumps({**results, name: figures}, indent=1) + "\n", encoding="utf-8")
+    print(markdown(figures))
+    print({key: value for key, value in figures["maps"].items() if key != "rows"})
+    install(log, pretrained.FOLDER / name, table, figures)
 
 
 @program
 def main() -> None:
-    """Run the folds, then the training on all regions."""
+    """Remake the models that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--intervals", action="store_true", help="calibrate the intervals alone")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(FOLDS)}")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--resume", action="store_true", help="use what was trained before")
     parser.add_argument("--check", action="store_true", help="compare with what ships, no folds")
     args = parser.parse_args()
-    regions, settings = HERE / "regions.yml", HERE / f"{NAME}.yml"
-    folder = pretrained.FOLDER / NAME
-    if args.intervals:
-        calibrate_on_tiles(folder)
-        return
-    if args.check:
-        compare(train_final(regions, settings), folder)
-        return
-    names = read_yaml(regions)["regions"]
-    folds = {name: run_fold(name, read_yaml(regions), read_yaml(settings)) for name in names}
-    with replacing(HERE / "results.json") as beside:
-        beside.write_text(json.dumps(folds, indent=2) + "\n", encoding="utf-8")
-    print(table(folds))
-    install(train_final(regions, settings), folder, folds)
-    calibrate_on_tiles(folder)
+    unknown = [name for name in args.names if name not in FOLDS]
+    if unknown:
+        raise DataError(f"received {unknown[0]!r}; expected names of {', '.join(FOLDS)}.")
+    for name in args.names or FOLDS:
+        if args.check:
+            compare(train_final(name, args.resume), pretrained.FOLDER / name)
+        else:
+            remake(name, args.jobs, args.resume)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from toolbox.spectrum import Spacing, high_frequency_energy, power_spectrum, rad
 from toolbox.style import Style
 from toolbox.task import Source, TestResult, check_shape
 from toolbox.tasks.bathymetry.calibration import IntervalTest, intervals_of
-from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page
+from toolbox.tasks.bathymetry.evaluation_report import Example, map_test_page, whole_regions
 from toolbox.tasks.bathymetry.fidelity import Fidelity
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
 from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
@@ -51,8 +51,9 @@ def summarize(
     predictions: Mapping[str, np.ndarray],
     tables: Mapping[str, pd.DataFrame],
     slopes: np.ndarray | None,
+    regions: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Pool the errors over all images and over each slope class.
+    """Pool the errors over all images, over each slope class and over each region.
 
     Parameters
     ----------
@@ -64,13 +65,15 @@ def summarize(
         `Evaluator.measure` by method.
     slopes : numpy.ndarray or None, shape (N,)
         MSG of the HR images, m/m; None if the grid spacing is not known.
+    regions : dict of str to numpy.ndarray, shape (N,), bool, optional
+        Images of each region of a data set of several.
 
     Returns
     -------
     dict
-        ``n``, ``all`` and ``slope_classes``; RMSE, MAE, bias and the 95th percentile are pooled
-        over pixels, PSNR and DSSIM are means over images. A class without images has ``n`` 0 and
-        nulls.
+        ``n``, ``all``, ``slope_classes`` and ``regions``; RMSE, MAE, bias and the 95th percentile
+        are pooled over pixels, PSNR and DSSIM are means over images. A class without images has
+        ``n`` 0 and nulls.
     """
     errors = {name: (imgs - truth).reshape(len(truth), -1) for name, imgs in predictions.items()}
 
@@ -81,8 +84,12 @@ def summarize(
             figures[name] = {COLUMNS[key]: value for key, value in found.items()}
         return figures
 
-    classes = {name: group(chosen) for name, chosen in slope_groups(slopes).items()}
-    return {"n": len(truth), "all": group(np.ones(len(truth), bool)), "slope_classes": classes}
+    return {
+        "n": len(truth),
+        "all": group(np.ones(len(truth), bool)),
+        "slope_classes": {name: group(mine) for name, mine in slope_groups(slopes).items()},
+        "regions": {name: group(mine) for name, mine in (regions or {}).items()},
+    }
 
 
 class MapTest:
@@ -120,11 +127,11 @@ class MapTest:
         self.tables = {
             name: self.evaluator.measure(self.hr, imgs) for name, imgs in self.predictions.items()
         }
-        self.slopes = self._slopes()
+        self.slopes, self.regions = self._slopes(), self._regions()
         self.summary = {
             **self.run.facts(),
             "data_range_m": self.run.normalizer.data_range,
-            **summarize(self.hr, self.predictions, self.tables, self.slopes),
+            **summarize(self.hr, self.predictions, self.tables, self.slopes, self.regions),
         }
         self.fidelity = Fidelity(
             self.hr,
@@ -133,13 +140,13 @@ class MapTest:
             self._spacing_m(),
             self.run.scale,
         )
-        self.summary["terrain"] = self.fidelity.summary(slope_groups(self.slopes))
+        groups = slope_groups(self.slopes), self.regions
+        self.summary["terrain"] = self.fidelity.summary(*groups)
         if not compare:
             return TestResult(self.summary, "", {}, self._draw)
         self.summary["high_frequency_energy"] = self._energy()
         self.intervals = self._interval_test()
         if self.intervals is not None:
-            groups = slope_groups(self.slopes), self._regions()
             self.summary["intervals"] = self.intervals.summary(*groups)
         return TestResult(self.summary, summary_text(self.summary), {}, self._draw)
 
@@ -180,12 +187,15 @@ class MapTest:
         return IntervalTest(intervals, self.lr[..., 0], self.hr[..., 0], sr[..., 0])
 
     def _regions(self) -> dict[str, np.ndarray]:
-        """Return which images belong to each map of a data set of several."""
+        """Return which images belong to each region, and to each map of a region of many."""
         names = self.source.regions(self.split) if isinstance(self.source, PatchSource) else None
         if names is None:
             return {}
-        chosen = names[self.numbers]
-        return {str(name): chosen == name for name in np.unique(chosen)}
+        maps = names[self.numbers]
+        regions = np.array([name.split("/")[0] for name in maps.tolist()])
+        return {
+            str(name): chosen == name for chosen in (regions, maps) for name in np.unique(chosen)
+        }
 
     @functools.cached_property
     def _spectra(self) -> dict[str, np.ndarray]:
@@ -323,7 +333,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     summary : dict
         What ``summary.json`` holds.
     """
-    groups = {"all": summary["all"], **summary["slope_classes"]}
+    groups = {
+        "all": summary["all"],
+        **summary["slope_classes"],
+        **whole_regions(summary["regions"]),
+    }
     methods = [method for method in METHODS if method in summary["all"]]
     head = f"{'slope':>10} {'n':>6}  {'method':<16}{'RMSE':>10}{'MAE':>10}{'bias':>10}{'95 %':>10}"
     lines = [
@@ -358,7 +372,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
     """Tabulate what the intervals are worth, by slope class and by region."""
     classes = {f"slope {name}": row for name, row in intervals["slope_classes"].items()}
-    groups = {"every image": intervals["all"], **classes, **intervals["regions"]}
+    groups = {"every image": intervals["all"], **classes, **whole_regions(intervals["regions"])}
     width = max(10, *(len(name) for name in groups))
     return [
         f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",

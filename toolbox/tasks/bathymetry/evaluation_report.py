@@ -82,8 +82,9 @@ def map_test_page(
     ----------
     summary : dict
         What ``summary.json`` holds: ``model``, ``scale``, ``n``, ``data_range_m``, ``all`` and
-        ``slope_classes`` with the errors of each method in `unit`, ``high_frequency_energy``.
-        There may be no slope classes, and any figure may be None.
+        ``slope_classes`` and ``regions`` with the errors of each method in `unit`,
+        ``high_frequency_energy``. There may be no slope classes and no regions, and any figure may
+        be None.
     per_image : pandas.DataFrame
         What ``test_results.csv`` holds: ``bicubic_rmse_m`` and ``sr_rmse_m`` of each image.
     pictures : dict of str to pathlib.Path
@@ -160,6 +161,17 @@ def _change(group: Mapping[str, Any], method: str = "sr") -> float | None:
     return 100 * (own / reference - 1)
 
 
+def whole_regions(groups: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Leave out the single maps of a region of many: a report would be full of them.
+
+    Parameters
+    ----------
+    groups : dict of str to anything, or None
+        By the name of a region, or of a region and a map, ``REGION/MAP``.
+    """
+    return {name: group for name, group in (groups or {}).items() if "/" not in name}
+
+
 def _readable(slope_class: str) -> str:
     """Write ``0.05-0.1`` and ``0.1-`` as people do."""
     return f"≥ {slope_class[:-1]}" if slope_class.endswith("-") else slope_class.replace("-", "–")
@@ -192,6 +204,13 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
         for name, group in classes.items()
         if (change := _change(group)) is not None and change >= 0
     ]
+    poor = [
+        name
+        for name, group in whole_regions(summary.get("regions")).items()
+        if (change := _change(group)) is not None and change >= 0
+    ]
+    if poor:
+        found.append(f"Super-resolution is no better than bicubic in {_listed(poor)}.")
     if worse:
         found.append(f"Super-resolution is no better than bicubic at slopes of {_listed(worse)}.")
     own, plain = (_change(summary["all"], name) for name in ("sr", "back_projection"))
@@ -238,6 +257,10 @@ def _errors(summary: Mapping[str, Any], unit: str) -> Iterator[Block]:
         for name, group in classes.items()
         if group["n"]
     }
+    groups |= {
+        f"{name}, {_images(group['n'])}": group
+        for name, group in whole_regions(summary.get("regions")).items()
+    }
     rows = [
         TableRow(
             METHODS[method][0],
@@ -263,14 +286,14 @@ def _errors(summary: Mapping[str, Any], unit: str) -> Iterator[Block]:
 
 
 def _groups(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return figures of the terrain by the words for all images and for each slope class."""
+    """Return figures of the terrain by the words for all images, slope classes and regions."""
     terrain = summary.get("terrain") or {"all": {}, "slope_classes": {}}
     classes = {
         f"slope {_readable(name)} m/m": group
         for name, group in terrain["slope_classes"].items()
         if summary["slope_classes"][name]["n"]
     }
-    return {"all": terrain["all"], **classes}
+    return {"all": terrain["all"], **classes, **whole_regions(terrain.get("regions"))}
 
 
 def _figures_table(
@@ -381,7 +404,7 @@ def _intervals(
     groups = {
         "all": found["all"],
         **{f"slope {_readable(name)} m/m": row for name, row in found["slope_classes"].items()},
-        **found["regions"],
+        **whole_regions(found["regions"]),
     }
     yield Row([[_reliability_chart(found)], *([_left_picture(*item)] for item in left.items())])
     yield Table(

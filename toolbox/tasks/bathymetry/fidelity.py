@@ -72,25 +72,28 @@ class Fidelity:
         forms = landform_table(truth[..., 0], imgs[..., 0], self.delta_m, self.far_m)
         return pd.concat([detail, forms], axis=1)
 
-    def summary(self, groups: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    def summary(
+        self, classes: Mapping[str, np.ndarray], regions: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, Any]:
         """Pool the figures.
 
         Parameters
         ----------
-        groups : dict of str to numpy.ndarray, shape (N,), bool
-            Images of each slope class.
+        classes, regions : dict of str to numpy.ndarray, shape (N,), bool
+            Images of each slope class and of each region.
 
         Returns
         -------
         dict
-            ``noise_limit_m``, then ``all`` and ``slope_classes`` with `FIGURES` of each method;
-            None where there is nothing to measure.
+            ``noise_limit_m``, then ``all``, ``slope_classes`` and ``regions`` with `FIGURES` of
+            each method; None where there is nothing to measure.
         """
         every = np.ones(len(next(iter(self.tables.values()))), bool)
         return {
             "noise_limit_m": self.limit_m,
             "all": self._pooled(every),
-            "slope_classes": {name: self._pooled(chosen) for name, chosen in groups.items()},
+            "slope_classes": {name: self._pooled(chosen) for name, chosen in classes.items()},
+            "regions": {name: self._pooled(chosen) for name, chosen in (regions or {}).items()},
         }
 
     def _pooled(self, chosen: np.ndarray) -> dict[str, Any]:
