@@ -264,6 +264,7 @@ class Table:
         return {
             "count": len(rows),
             **means,
+            "median_sr_gain": float(np.median([row["sr_gain"] for row in rows.values()])),
             "worse_than_back_projection": sum(
                 row["sr_gain"] < row["back_projection_gain"] for row in rows.values()
             ),
