@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from sr_dataset_builder.dataset import Dataset, Metres
 from sr_dataset_builder.flip import FLIPS
-from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams
+from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams, write_pairs
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
@@ -30,6 +31,7 @@ from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
 from toolbox.io.raster import read_raster
 from toolbox.io.safe_pickle import save_array
+from toolbox.tasks.bathymetry.adaptive import FEATURES, Feature, stretch_factors
 from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_feature_csv
 
@@ -96,8 +98,9 @@ def adapt(params: AdaptParams) -> None:
     ----------
     params : AdaptParams
         ``data_dir`` holds train, validation and test; ``target`` is the LR map (any raster), or a
-        ``.csv`` table of its features. ``save_dir`` receives a data set with an adapted ``train/``
-        and the validation and test data as they are.
+        ``.csv`` table of its features. ``save_dir`` receives a data set with an adapted ``train/``,
+        the test data as they are, and the validation data as they are or, with ``fit: stretch``,
+        stretched as the training data.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def adapt(params: AdaptParams) -> None:
             lambda: _mix(params, pool, target_csv, len(lr), delta_m),
             [picked / "data_HR.npy", picked / "data_LR.npy"],
         ),
-        ("ready for training", lambda: _deliver(source, out), ready),
+        ("ready for training", lambda: _deliver(params, source, out, delta_m), ready),
     ]
     over = stages.done(len(work), ready)
     for number, (label, stage, outputs) in enumerate(work, 1):
@@ -223,7 +226,7 @@ def _mix(params: AdaptParams, pool: Path, csv: Path, originals: int, delta_m: Sp
     print("      " + "\n      ".join(run_mixup(mixup).lines()))
 
 
-def _deliver(source: Path, out: Path) -> None:
+def _deliver(params: AdaptParams, source: Path, out: Path, delta_m: Spacing) -> None:
     """Write the chosen pairs as train/ and take validation and test over."""
     picked = out / POOL / "mixup" / PICKED
     for kind in ("HR", "LR"):
@@ -235,12 +238,26 @@ def _deliver(source: Path, out: Path) -> None:
                 break
     for split in ("validation", "test"):
         (out / split).mkdir(exist_ok=True)
+        if split == "validation" and params.fit == "stretch":
+            _stretch_validation(params, source / split, out, delta_m)
+            continue
         for file in (source / split).glob("data_*"):
             with replacing(out / split / file.name) as beside:
                 shutil.copyfile(file, beside)
     if (source / RECORD_NAME).is_file():
         with replacing(out / RECORD_NAME) as beside:
             shutil.copyfile(source / RECORD_NAME, beside)
+
+
+def _stretch_validation(params: AdaptParams, source: Path, out: Path, delta_m: Spacing) -> None:
+    """Stretch the validation pairs too: they choose the weights, for the target's terrain."""
+    hr_file, lr_file = (_images(source, kind) for kind in ("HR", "LR"))
+    hr, lr = load_images(hr_file), load_images(lr_file)
+    key = FEATURES[params.target_value]
+    target = pd.read_csv(out / "target" / "data_LR.csv")[key].to_numpy(float)
+    factors = stretch_factors(Feature(key, delta_m)(lr), target)
+    hr_out, lr_out = (out / source.name / file.name for file in (hr_file, lr_file))
+    write_pairs(hr_out, lr_out, hr, lr, np.arange(len(lr)), factors)
 
 
 @program

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -40,15 +40,19 @@ from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.tasks.bathymetry.adaptive import (
     FEATURES,
+    PROPORTIONAL,
     Feature,
     Groups,
     LambdaRule,
     MixRule,
     Mixtures,
+    choose_evenly,
     counts_in,
     group_threshold,
     pick,
     plan_mixtures,
+    stretch_factors,
+    stretched,
     target_edges,
 )
 from toolbox.tasks.bathymetry.source import recorded_spacing
@@ -60,6 +64,7 @@ from toolbox.tasks.bathymetry.terrain import (
 )
 
 Parts = list[np.ndarray]
+Fit = Literal["pick", "stretch"]
 PICKED = "picked_images"
 _CHUNK = 2048
 
@@ -77,7 +82,17 @@ class MixSettings(Settings):
     increase_rate: Annotated[Float, Field(gt=0)] = 2
     pick_number: Count | None = None
     plot_figure: bool = False
+    fit: Fit = "pick"
     seed: Annotated[Int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _stretches_what_can_be(self) -> MixSettings:
+        if self.fit == "stretch" and FEATURES[self.target_value] not in PROPORTIONAL:
+            raise ValueError(
+                f"target_value must be 1 or 3 with fit: stretch, a feature that is proportional to "
+                f"the depths; received {self.target_value}. Leave it out or set fit: pick."
+            )
+        return self
 
 
 class MixupParams(MixSettings):
@@ -134,6 +149,8 @@ class AdaptiveMixup:
         How mixing ratios are chosen.
     seed : int
         Seed of all draws; every step has a stream of its own.
+    fit : {'pick', 'stretch'}
+        Mix and pick images bin by bin, or take all originals equally often and stretch depths.
     """
 
     key: str
@@ -144,6 +161,7 @@ class AdaptiveMixup:
     std: float = 0.0
     rule: MixRule = dataclasses.field(default_factory=MixRule)
     seed: int = 0
+    fit: Fit = "pick"
 
     @cached_property
     def edges(self) -> np.ndarray:
@@ -187,14 +205,13 @@ class AdaptiveMixup:
         held = counts_in(groups.values[originals], self.edges)
         wanted = np.maximum(0, self.quota - held)
         rng = np.random.default_rng([self.seed, 1])
-        return plan_mixtures(
-            lr, groups, self.edges, wanted, feature=feature, rule=self.rule, rng=rng
-        )
+        rule = MixRule("none") if self.fit == "stretch" else self.rule
+        return plan_mixtures(lr, groups, self.edges, wanted, feature=feature, rule=rule, rng=rng)
 
     def choose(
         self, pool: pd.DataFrame, original_image_num: int, first_mixture: int, where: Path
     ) -> np.ndarray:
-        """Choose images of the pool whose features follow the target.
+        """Choose images of the pool: those whose features follow the target, or all equally often.
 
         Parameters
         ----------
@@ -215,16 +232,20 @@ class AdaptiveMixup:
         DataError
             If nothing is wanted, or no image of the pool has a finite feature.
         """
-        number = np.arange(len(pool))
-        fresh = (number < original_image_num) | (number >= first_mixture)
-        chosen = pick(
-            pool[self.key].to_numpy(float),
-            # Turned copies are interpolated and come last.
-            priorities=np.select([fresh, number < 4 * original_image_num], [0, 1], 2),
-            depths=pool["mean_altitude"].to_numpy(float),
-            edges=self.edges,
-            quota=self.quota,
-        )
+        values, number = pool[self.key].to_numpy(float), np.arange(len(pool))
+        if self.fit == "stretch":
+            rng, count = np.random.default_rng([self.seed, 2]), int(self.quota.sum())
+            chosen = choose_evenly(values, original_image_num, count, rng)
+        else:
+            fresh = (number < original_image_num) | (number >= first_mixture)
+            chosen = pick(
+                values,
+                # Turned copies are interpolated and come last.
+                priorities=np.select([fresh, number < 4 * original_image_num], [0, 1], 2),
+                depths=pool["mean_altitude"].to_numpy(float),
+                edges=self.edges,
+                quota=self.quota,
+            )
         if not self.quota.any():
             raise DataError(
                 f"increase_rate {self.increase_rate:g} of {len(self.target)} target images rounds "
@@ -233,6 +254,10 @@ class AdaptiveMixup:
         if not len(chosen):
             raise DataError(f"{where}: no image of the pool has a finite {self.key}.")
         return chosen
+
+    def factors(self, values: np.ndarray) -> np.ndarray | None:
+        """Return what stretches images with the feature `values` (N,); None if nothing does."""
+        return stretch_factors(values, self.target) if self.fit == "stretch" else None
 
 
 # --- the manual's functions: the same steps under its names and arguments ----------------------
@@ -494,6 +519,7 @@ def run(params: MixupParams) -> Report:
         std=params.std if params.random_split else 0.0,
         rule=MixRule(params.lambda_rule, params.alpha, params.lamb),
         seed=params.seed,
+        fit=params.fit,
     )
     groups = steps.divide(table[key].to_numpy(float), originals)
     plan = steps.plan(lr, groups, Feature.of_table(key, table, delta_m))
@@ -505,9 +531,13 @@ def run(params: MixupParams) -> Report:
     # Read back, because that is what the manual's pick_images sees: text rounds the last digit.
     pool = _read_table(save_dir / "data_LR.csv", key)
     chosen = steps.choose(pool, originals, first_mixture=len(lr), where=save_dir)
-    _write_picked(save_dir, chosen, hr_pool, lr_pool, delta_m)
-    after = pool[key].to_numpy(float)[chosen]
+    picked = pool[key].to_numpy(float)[chosen]
+    factors = steps.factors(picked)
+    _write_picked(save_dir, chosen, hr_pool, lr_pool, delta_m, factors)
+    after = picked if factors is None else picked * factors
     report = _report(steps, groups, plan, groups.values[:originals], after)
+    if factors is not None:
+        report.stretch_median, report.stretch_largest = np.median(factors), factors.max()
     with replacing(save_dir / "report.json") as beside:
         beside.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
     if params.get_slope_difference.valid:
@@ -603,24 +633,57 @@ def _write_pool(path: Path, imgs: np.ndarray, plan: Mixtures) -> np.ndarray:
     return load_images(path)
 
 
+def write_pairs(
+    hr_file: Path,
+    lr_file: Path,
+    hr: np.ndarray,
+    lr: np.ndarray,
+    chosen: np.ndarray,
+    factors: np.ndarray | None = None,
+) -> None:
+    """Write some pairs, a chunk at a time, stretched if there are factors.
+
+    Parameters
+    ----------
+    hr_file, lr_file : pathlib.Path
+        ``.pkl`` or ``.npy``; both appear whole or not at all.
+    hr, lr : numpy.ndarray, shape (N, H, W, C) and (N, h, w, C)
+        Pairs, metres.
+    chosen : numpy.ndarray of int, shape (M,)
+        Which to write.
+    factors : numpy.ndarray, shape (M,), optional
+        What the depths about each mean are multiplied by.
+    """
+    with (
+        writing_images(hr_file, (len(chosen), *hr.shape[1:])) as hr_out,
+        writing_images(lr_file, (len(chosen), *lr.shape[1:])) as lr_out,
+    ):
+        for start in range(0, len(chosen), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            coarse, fine = lr[chosen[part]], hr[chosen[part]]
+            if factors is not None:
+                coarse, fine = stretched(coarse, fine, factors[part])
+            lr_out[part], hr_out[part] = coarse, fine
+
+
 def _write_picked(
     save_dir: Path,
     chosen: np.ndarray,
     hr_pool: np.ndarray,
     lr_pool: np.ndarray,
     delta_lr_m: Spacing | None,
+    factors: np.ndarray | None = None,
 ) -> None:
     """Write the chosen pairs and the LR table into picked_images/, in the format of the pool."""
     folder = save_dir / PICKED
     ending = ".npy" if (save_dir / "data_LR.npy").is_file() else ".pkl"
-    for name, imgs in (("HR", hr_pool), ("LR", lr_pool)):
-        with writing_images(folder / f"data_{name}{ending}", (len(chosen), *imgs.shape[1:])) as out:
-            for start in range(0, len(chosen), _CHUNK):
-                part = chosen[start : start + _CHUNK]
-                out[start : start + len(part)] = imgs[part]
-    picked = load_images(folder / f"data_LR{ending}")
-    delta_m = delta_lr_m or recorded_spacing(save_dir / f"data_LR{ending}", "LR")
+    hr_file, lr_file = (folder / f"data_{kind}{ending}" for kind in ("HR", "LR"))
+    write_pairs(hr_file, lr_file, hr_pool, lr_pool, chosen, factors)
+    picked = load_images(lr_file)
+    delta_m = delta_lr_m or recorded_spacing(save_dir / lr_file.name, "LR")
     table = feature_table(picked, delta_m, normalized_column=True).assign(pool_index=chosen)
+    if factors is not None:
+        table["stretch"] = factors
     write_table(table, folder / "data_LR.csv")
 
 

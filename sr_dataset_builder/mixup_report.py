@@ -45,6 +45,8 @@ class Report:
     gentle: int
     wasserstein_before: float
     wasserstein_after: float
+    stretch_median: float | None = None
+    stretch_largest: float | None = None
 
     def lines(self) -> list[str]:
         """Say it in words."""
@@ -53,6 +55,12 @@ class Report:
             f"distance of the histograms of {self.target_key} (Wasserstein): "
             f"{self.wasserstein_before:.4g} before, {self.wasserstein_after:.4g} after",
         ]
+        if self.stretch_median is not None:
+            text.append(
+                f"depths stretched by {self.stretch_median:.3g} (median), "
+                f"at most {self.stretch_largest:.3g}"
+            )
+            return text
         if self.threshold_set and not (self.steep and self.gentle):
             text.append(
                 f"WARNING: threshold {self.threshold:g} leaves {self.steep} steep and "

@@ -349,6 +349,43 @@ def test_pool_is_removed_unless_kept(adaptation, keep):
         assert len(pool) == ORIGINALS * (1 + 3 + 2)
 
 
+@pytest.mark.parametrize("ending", [".pkl", ".npy"])
+def test_stretched_data_set(adaptation, ending):
+    """With fit: stretch training and validation pairs follow the target, the test data stay."""
+    if ending == ".npy":
+        for path in adaptation.data.glob("validation/data_*.pkl"):
+            np.save(path.with_suffix(".npy"), load_images(path))
+            path.unlink()
+    printed = adaptation.run(fit="stretch", angles=[90])
+    assert "depths stretched by" in printed
+    assert (
+        adaptation.report()["wasserstein_after"] < 0.02 * adaptation.report()["wasserstein_before"]
+    )
+    lr, hr = DataLoader(str(adaptation.out), sr_scale=4).train()
+    np.testing.assert_allclose(block_mean(hr, 4), lr, atol=0.01)
+    before, after = (
+        [load_images(f / "validation" / f"data_{kind}{ending}") for kind in ("HR", "LR")]
+        for f in (adaptation.data, adaptation.out)
+    )
+    target = adaptation.features()["mean_slope_gradient"]
+    wanted = np.quantile(target, [1 / 6, 1 / 2, 5 / 6], method="hazen")
+    np.testing.assert_allclose(mean_slope_gradient(after[1], 200.0), wanted, rtol=1e-3)
+    np.testing.assert_allclose(block_mean(after[0], 4), after[1], atol=0.01)
+    assert (mean_slope_gradient(before[1], 200.0) < wanted).all()
+    for path in (adaptation.data / "test").iterdir():
+        assert (adaptation.out / "test" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_stretching_goes_on_where_it_was_interrupted(adaptation, interrupt):
+    """Ctrl-C while the validation pairs are written: the same command gives the same bytes."""
+    out = adaptation.folder / "whole"
+    adaptation.run(fit="stretch", save_dir=str(out))
+    interrupt("sr_dataset_builder.adapt.write_pairs", 1)
+    assert adaptation.start(fit="stretch").code == 130
+    assert done_before(adaptation.run(fit="stretch")) == [1, 2, 3, 4]
+    assert adaptation.results() == adaptation.results(out)
+
+
 # --- interrupted and run again -----------------------------------------------------------------
 
 #: Where Ctrl-C comes: function, number of the call, stages finished by then.
@@ -537,6 +574,7 @@ def test_removed_results_are_made_again(adaptation, uninterrupted, removed):
         ({"fill_mode": "constant"}, ("fill_mode must be", "'constant'")),
         ({"angles": ["steep"]}, ("angles", "'steep'")),
         ({"lambda_rule": "guess"}, ("lambda_rule must be", "'guess'")),
+        ({"fit": "stretch", "target_value": 2}, ("target_value must be 1 or 3", "received 2")),
         ({"increase_rate": 0}, ("increase_rate must be", "received 0")),
         ({"flips": "perhaps"}, ("flips must be", "'perhaps'")),
         ({"data_dir": "nowhere"}, ("nowhere", "no such file", "data set")),

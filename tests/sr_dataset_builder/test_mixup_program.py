@@ -474,6 +474,37 @@ def test_pick_number_is_met(bench):
         assert quota.sum() == number
 
 
+@pytest.mark.parametrize("value", [1, 3])
+def test_stretched_pairs_follow_the_target(bench, value):
+    """With fit: stretch every original is there, and the feature's quantiles are the target's."""
+    report = bench.mix(fit="stretch", target_value=value, pick_number=2 * ORIGINALS)
+    table = bench.table()
+    assert (report["mixtures"], report["picked"]) == (0, 2 * ORIGINALS)
+    assert np.bincount(table["pool_index"] % ORIGINALS).tolist() == [2] * ORIGINALS
+    target = pd.read_csv(bench.target_csv)[FEATURES[value]]
+    levels = (np.arange(2 * ORIGINALS) + 0.5) / (2 * ORIGINALS)
+    expected = np.quantile(target, levels, method="hazen")
+    np.testing.assert_allclose(np.sort(table[FEATURES[value]]), expected, rtol=1e-3)
+    assert report["wasserstein_after"] < 0.1 * report["wasserstein_before"]
+    assert report["stretch_median"] == pytest.approx(table["stretch"].median(), rel=1e-6)
+    assert f"at most {table['stretch'].max():.3g}" in bench.printed
+    hr, lr = bench.stacks(bench.out / "picked_images")
+    pool = bench.stacks(bench.train)[1][table["pool_index"]]
+    centre = pool.mean((1, 2, 3), keepdims=True)
+    factors = table["stretch"].to_numpy()[:, None, None, None]
+    np.testing.assert_allclose(lr, centre + factors * (pool - centre), atol=0.05)
+    assert hr.shape[0] == lr.shape[0]
+
+
+def test_stretching_follows_its_seed(bench, workshop):
+    """The same seed gives the same bytes, another one other copies."""
+    patches = []
+    for seed in (0, 0, 1):
+        bench.mix(fit="stretch", seed=seed)
+        patches.append(workshop.snapshot(bench.out)["picked_images/data_LR.pkl"])
+    assert patches[0] == patches[1] != patches[2]
+
+
 def test_save_dir_name_is_a_folder_below_train_dir(bench):
     """The output goes to train_dir/save_dir_name, and nowhere else."""
     assert bench.start(save_dir_name="other/place").code == 0
@@ -667,6 +698,10 @@ MISTAKES = [
     ({"alpha": 0}, ("alpha must be", "received 0")),
     ({"lamb": 1}, ("lamb must be", "received 1")),
     ({"lambda_rule": "guess"}, ("lambda_rule must be", "'guess'")),
+    ({"fit": "bend"}, ("fit must be", "'bend'")),
+    # The two normalised slopes depend on all patches together: no patch has a factor of its own.
+    ({"fit": "stretch", "target_value": 0}, ("must be 1 or 3", "received 0", "fit: pick")),
+    ({"fit": "stretch", "target_value": 2}, ("must be 1 or 3", "received 2", "fit: pick")),
     ({"increase_rate": 0}, ("increase_rate must be", "received 0")),
     ({"pick_number": 0}, ("pick_number must be", "received 0")),
     ({"delta_lr_m": 0}, ("delta_lr_m must be", "received 0")),

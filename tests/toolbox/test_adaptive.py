@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from toolbox.errors import DataError
+from toolbox.resample import block_mean, enlarge
 from toolbox.tasks.bathymetry.adaptive import (
     BINS,
     FEATURES,
@@ -13,6 +14,7 @@ from toolbox.tasks.bathymetry.adaptive import (
     Groups,
     MixRule,
     bin_of,
+    choose_evenly,
     counts_in,
     group_threshold,
     mixture,
@@ -21,6 +23,8 @@ from toolbox.tasks.bathymetry.adaptive import (
     plan_mixtures,
     solve_lambda,
     spread_evenly,
+    stretch_factors,
+    stretched,
     target_edges,
     walk_pairs,
 )
@@ -508,3 +512,80 @@ def test_picking_does_not_change_its_input():
     values = np.array([0.0, 1.0, 2.0])
     values.flags.writeable = False
     assert choose(values, [1, 2]).tolist() == [0, 1, 2]
+
+
+# --- stretching --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "times"), [(4, (0, 1)), (9, (1, 1)), (14, (1, 2)), (27, (3, 3))])
+def test_originals_come_equally_often(count, times):
+    """Nobody's turn comes twice before everybody's has come once, each time with another copy."""
+    chosen = choose_evenly(np.ones(27), 9, count, rng())
+    assert len(chosen) == len(set(chosen.tolist())) == count
+    often = np.bincount(chosen % 9, minlength=9)
+    assert (often.min(), often.max()) == times
+
+
+def test_copies_repeat_once_all_are_taken():
+    """Two originals with one copy each, ten images: every pool number two or three times."""
+    often = np.bincount(choose_evenly(np.ones(4), 2, 10, rng()), minlength=4)
+    assert often.tolist() in ([3, 3, 2, 2], [2, 2, 3, 3], [3, 2, 2, 3], [2, 3, 3, 2])
+
+
+def test_originals_without_a_feature_are_left_out():
+    """A patch with a gap has no feature, and neither have its copies."""
+    values = np.array([1.0, np.nan, 2.0] * 4)
+    assert set(choose_evenly(values, 3, 8, rng()) % 3) == {0, 2}
+    assert len(choose_evenly(np.full(6, np.nan), 3, 8, rng())) == 0
+
+
+def test_even_choice_follows_its_seed():
+    """The same seed chooses the same copies, another seed others."""
+    values = np.ones(150)
+    first, again, other = (choose_evenly(values, 10, 20, rng(seed)) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_a_target_like_the_training_data_stretches_nothing():
+    """Where training ground and target are alike, in whatever order, all factors are 1."""
+    values = rng().gamma(2.0, 0.01, 50)
+    np.testing.assert_allclose(stretch_factors(values, rng(1).permutation(values)), 1)
+
+
+def test_factors_carry_quantiles_to_quantiles():
+    """The k-th gentlest patch becomes the k-th gentlest of the target; missing ones do not count.
+
+    Three values and a target of six: the middles of its thirds, 1.5, 3.5 and 5.5.
+    """
+    target = np.array([4.0, np.nan, 1, 6, 2, 5, 3])
+    factors = stretch_factors(np.array([3.0, 1.0, np.nan, 2.0]), target)
+    np.testing.assert_allclose(factors, [5.5 / 3, 1.5, 1, 3.5 / 2])
+
+
+def test_flat_patches_are_not_stretched():
+    """No factor makes relief of none, and a flat target flattens nothing."""
+    np.testing.assert_allclose(
+        stretch_factors(np.array([0.0, 2.0]), np.array([1.0, 3.0])), [1, 1.5]
+    )
+    assert stretch_factors(np.array([1.0, 2.0]), np.zeros(3)).tolist() == [1, 1]
+    assert stretch_factors(np.empty(0), np.ones(3)).shape == (0,)
+
+
+def test_nothing_stretches_to_a_target_without_a_number():
+    """A target of missing patches has no quantiles."""
+    with pytest.raises(DataError, match="no patch without a missing pixel"):
+        stretch_factors(np.ones(3), np.full(4, np.nan))
+
+
+@pytest.mark.parametrize("feature", [SLOPE, RELIEF])
+def test_stretched_pairs_have_the_wanted_feature(feature):
+    """Features grow by the factor, mean depths stay, and LR remains the block mean of HR."""
+    hr = enlarge(rough(6), 4)
+    lr = block_mean(hr, 4)
+    factors = np.array([0.5, 1, 1.5, 2, 4, 9])
+    lr_out, hr_out = stretched(lr, hr, factors)
+    assert lr_out.dtype == hr_out.dtype == np.float32
+    np.testing.assert_allclose(feature(lr_out), factors * feature(lr), rtol=1e-3)
+    np.testing.assert_allclose(lr_out.mean((1, 2, 3)), lr.mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(block_mean(hr_out, 4), lr_out, atol=0.01)
+    np.testing.assert_allclose(lr_out[1], lr[1], atol=1e-3)

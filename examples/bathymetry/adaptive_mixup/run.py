@@ -3,9 +3,10 @@
 ``python examples/bathymetry/adaptive_mixup/run.py [--grids cairns arabian_sea fractal]``
 
 The blocks of a grid are parted at their median slope: the gentle half trains, the steep half is the
-target, of which training sees the LR map only. Four ways to make the same number of training pairs
+target, of which training sees the LR map only. Five ways to make the same number of training pairs
 are compared with the same network, the same number of steps and three seeds each. Writes
-``results.json``, ``table.md`` and ``results.png``.
+``results.json``, ``table.md`` and ``results.png``; with ``--extend results.json`` the new rows join
+those of an earlier run.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ METHODS = {
     "flips": "flips",
     "flips_rotations": "flips and rotations",
     "mixup": "Adaptive Mixup",
+    "stretch": "stretched",
 }
 NETWORK = {
     "input_shape": [LOW, LOW, 1],
@@ -138,7 +140,7 @@ def make_training_data(
 ) -> None:
     """Make `folder` a data set with as many training pairs as `base`, augmented by `method`."""
     lr, hr = (load_images(base / "train" / f"data_{kind}.pkl") for kind in ("LR", "HR"))
-    if method == "mixup":
+    if method in ("mixup", "stretch"):
         adapt(
             AdaptParams(
                 data_dir=str(base),
@@ -147,6 +149,7 @@ def make_training_data(
                 pick_number=len(lr),
                 lambda_rule=rule,  # type: ignore[arg-type]
                 target_value=feature,
+                fit="stretch" if method == "stretch" else "pick",
                 seed=seed,
             )
         )
@@ -224,16 +227,6 @@ def compare(
                 flush=True,
             )
             shutil.rmtree(folder)
-    # A class of a few overlapping patches says little: the steepest one with twenty is judged.
-    steepest = [group for group, row in baselines.items() if row["n"] >= 20][-1]
-    mean = {m: {g: float(np.mean(v)) for g, v in groups.items()} for m, groups in rmse.items()}
-    gains = {}
-    if {"flips_rotations", "mixup"} <= set(mean):
-        reference, mixed = mean["flips_rotations"], mean["mixup"]
-        gains = {
-            "steep_gain_percent": 100 * (1 - mixed[steepest] / reference[steepest]),
-            "all_gain_percent": 100 * (1 - mixed["all"] / reference["all"]),
-        }
     return {
         "grid": grid,
         "normalizer": normalizer,
@@ -249,9 +242,34 @@ def compare(
             }
             for m, groups in rmse.items()
         },
-        "steep_class": steepest,
-        **gains,
     }
+
+
+def join(results: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Put the rows of `new` into those of the same grid and normaliser, or after them all."""
+    keys = ("grid", "normalizer", "epochs", "pairs")
+    for number, old in enumerate(results):
+        if all(old[key] == new[key] for key in keys):
+            rows = {**old["rmse_m"], **new["rmse_m"]}
+            both = {**old, **new, "rmse_m": {m: rows[m] for m in METHODS if m in rows}}
+            return [*results[:number], judged(both), *results[number + 1 :]]
+    return [*results, judged(new)]
+
+
+def judged(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with its gains over flips and rotations, per cent."""
+    result = dict(result)
+    # A class of a few overlapping patches says little: the steepest one with twenty is judged.
+    steepest = [g for g, row in result["baselines_rmse_m"].items() if row["n"] >= 20][-1]
+    result["steep_class"] = steepest
+    reference = result["rmse_m"].get("flips_rotations")
+    for method, prefix in (("mixup", ""), ("stretch", "stretch_")):
+        rows = result["rmse_m"].get(method)
+        if rows and reference:
+            for name, group in (("steep", steepest), ("all", "all")):
+                gain = 100 * (1 - rows[group]["mean"] / reference[group]["mean"])
+                result[f"{prefix}{name}_gain_percent"] = gain
+    return result
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -270,13 +288,14 @@ def table(results: list[dict[str, Any]]) -> str:
             label = METHODS[method]
             cells = " | ".join(f"{rows[g]['mean']:.3f} ± {rows[g]['sd']:.3f}" for g in groups)
             lines.append(f"| {label} | {cells} |")
-        if "steep_gain_percent" not in result:
-            continue
-        lines.append(
-            f"\nAdaptive Mixup against flips and rotations: {result['all_gain_percent']:+.1f} % "
-            f"in all, {result['steep_gain_percent']:+.1f} % at slope {result['steep_class']} "
-            f"(positive is better)."
-        )
+        for label, prefix in (("Adaptive Mixup", ""), ("Stretched", "stretch_")):
+            if f"{prefix}steep_gain_percent" in result:
+                lines.append(
+                    f"\n{label} against flips and rotations: "
+                    f"{result[f'{prefix}all_gain_percent']:+.1f} % in all, "
+                    f"{result[f'{prefix}steep_gain_percent']:+.1f} % at slope "
+                    f"{result['steep_class']} (positive is better)."
+                )
     return "\n".join(lines).strip() + "\n"
 
 
@@ -301,8 +320,8 @@ def draw(results: list[dict[str, Any]], fname: Path) -> None:
             reference = np.array([groups[g]["bicubic"] for g in groups])
             mean = np.array([rows[g]["mean"] for g in groups]) / reference
             spread = np.array([rows[g]["sd"] for g in groups]) / reference
-            places = np.arange(len(groups)) + (i - 1.5) * 0.2
-            ax.bar(places, 100 * mean, 0.2, yerr=100 * spread, capsize=2, label=label)
+            places = np.arange(len(groups)) + (i - (len(result["rmse_m"]) - 1) / 2) * 0.16
+            ax.bar(places, 100 * mean, 0.16, yerr=100 * spread, capsize=2, label=label)
         ax.axhline(100, color="black", linewidth=0.8)
         ax.set_xticks(range(len(groups)), [f"{g}\nn = {row['n']}" for g, row in groups.items()])
         ax.set_title(f"{result['grid']}, {result['normalizer']}", fontsize=10)
@@ -327,24 +346,24 @@ def main() -> None:
     )
     parser.add_argument("--target-value", type=int, default=3, choices=range(4))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--extend", type=Path, help="results.json of an earlier run to add rows to")
     parser.add_argument("--out", default="data/adaptive_mixup", help="where the results go")
     args = parser.parse_args()
     out = Path(args.out)
-    results = []
+    results = json.loads(args.extend.read_text(encoding="utf-8")) if args.extend else []
     for grid in args.grids:
         for normalizer in args.normalizers:
-            results.append(
-                compare(
-                    grid,
-                    normalizer,
-                    out,
-                    args.epochs,
-                    args.seeds,
-                    args.lambda_rule,
-                    args.methods,
-                    args.target_value,
-                )
+            result = compare(
+                grid,
+                normalizer,
+                out,
+                args.epochs,
+                args.seeds,
+                args.lambda_rule,
+                args.methods,
+                args.target_value,
             )
+            results = join(results, result)
             with replacing(out / "results.json") as beside:
                 beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             with replacing(out / "table.md") as beside:

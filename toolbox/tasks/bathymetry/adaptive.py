@@ -25,6 +25,8 @@ FEATURES = (
     "mean_slope_gradient_norm_data",
     "mean_slope_gradient",
 )
+#: Those that grow in proportion to the depths about the mean, by a factor known without the others.
+PROPORTIONAL = ("altitude_difference", "mean_slope_gradient")
 BINS = 20
 LambdaRule = Literal["solve", "beta", "fixed", "none"]
 _BISECTIONS = 16
@@ -423,3 +425,95 @@ def pick(
             chosen.append(some)
             count -= len(some)
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+
+
+# --- stretching ----------------------------------------------------------------------------------
+
+
+def choose_evenly(
+    values: np.ndarray, originals: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose pool numbers so that every original comes equally often, each time as another copy.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (N,)
+        Feature of every member of the pool, kind after kind; originals without one are left out.
+    originals : int
+        Number of originals, which is that of each kind of copies.
+    count : int
+        Number of images to choose.
+    rng : numpy.random.Generator
+        Draws the order of the originals and the first copy of each.
+
+    Returns
+    -------
+    numpy.ndarray of int, shape (count,)
+        Sorted pool numbers; a number repeats only once all copies of its original are taken.
+        Empty if no original has a finite feature.
+    """
+    usable = rng.permutation(np.flatnonzero(np.isfinite(values[:originals])))
+    if not len(usable):
+        return np.empty(0, np.int64)
+    kinds = max(1, len(values) // originals)
+    first = rng.integers(kinds, size=len(usable))
+    turn, place = np.divmod(np.arange(count), len(usable))
+    return np.sort(usable[place] + originals * ((first[place] + turn) % kinds))
+
+
+def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the factors of depth that carry a feature to the target's distribution.
+
+    The k-th smallest of N values becomes the quantile (k - 1/2) / N of the target. In one dimension
+    this is optimal transport: no other assignment moves the values less.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (N,)
+        One of `PROPORTIONAL` features of the patches.
+    target : numpy.ndarray, shape (T,)
+        The same feature of the target's patches; NaN does not count.
+
+    Returns
+    -------
+    numpy.ndarray, shape (N,)
+        Positive factors; 1 for patches that are flat or have no feature, and where the target is
+        flat.
+
+    Raises
+    ------
+    DataError
+        If the target has no finite value.
+    """
+    finite = target[np.isfinite(target)]
+    if not len(finite):
+        raise DataError("the target has no patch without a missing pixel, so it has no features.")
+    usable = np.flatnonzero(np.isfinite(values))
+    ordered = usable[np.argsort(values[usable], kind="stable")]
+    levels = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
+    wanted = np.zeros(len(values))
+    wanted[ordered] = np.quantile(finite, levels, method="hazen")
+    proper = (values > 0) & (wanted > 0)
+    return np.divide(wanted, values, out=np.ones(len(values)), where=proper)
+
+
+def stretched(lr: np.ndarray, hr: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch the depths of pairs about the mean of each LR patch.
+
+    Slopes and height differences are multiplied, the mean depth of the LR patch stays.
+
+    Parameters
+    ----------
+    lr, hr : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
+        Pairs, metres.
+    factors : numpy.ndarray, shape (N,)
+        What the depths about the mean are multiplied by.
+
+    Returns
+    -------
+    lr, hr : numpy.ndarray, float32
+        The stretched pairs.
+    """
+    centre = lr.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32).reshape(-1, 1, 1, 1)
+    factor = factors.astype(np.float32).reshape(-1, 1, 1, 1)
+    return centre + factor * (lr - centre), centre + factor * (hr - centre)
