@@ -97,12 +97,17 @@ def test_intervals_are_calibrated_on_other_groups(table):
 def test_figures_and_table(table, monkeypatch):
     """A row for each region and class; means over groups of enough images alone."""
     monkeypatch.setattr(left_out, "FEW", 4)
+    monkeypatch.setattr(left_out, "flags", lambda name, scale: ("noise",) if "_0" in name else ())
     figures = table.figures()
     assert list(figures["regions"]) == ["gebco", "pacific"]
     assert list(figures["regions"]["gebco"]) == ["all", "0-0.05"]
     maps = figures["maps"]
     assert maps["count"] == len(maps["rows"]) == 30
     assert maps["worse_than_back_projection"] == 0
+    assert maps["rows"]["group 0"]["flags"] == ["noise"]
+    outside = {n for n, row in maps["rows"].items() if not 0.85 <= row["coverage"] <= 0.96}
+    assert maps["outside_85_to_96"] == len(outside)
+    assert maps["outside_and_not_flagged"] == len(outside - {"group 0"})
     gains = [row["sr_gain"] for row in maps["rows"].values()]
     assert maps["sr_gain"] == pytest.approx(np.mean(gains))
     lines = left_out.markdown(figures).splitlines()

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sr_dataset_builder.dataset import MapParams
+from sr_dataset_builder.dataset import MapParams, read_map, spacing_of
+from toolbox.config import read_yaml
 from toolbox.data_loader import DataLoader
 from toolbox.io.maps import open_map
 from toolbox.resample import back_project, block_mean, enlarge
@@ -23,10 +24,12 @@ from toolbox.run import Run
 from toolbox.tasks.bathymetry.calibration import LEVEL, IntervalTest
 from toolbox.tasks.bathymetry.evaluate import slope_groups
 from toolbox.tasks.bathymetry.fidelity import Fidelity
+from toolbox.tasks.bathymetry.inspection import judge_relief, take_survey
 from toolbox.tasks.bathymetry.intervals import Intervals, calibrate
 from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
+HERE = Path(__file__).parent
 BATHYMETRY = Path("../shared/data/bathymetry")
 TILES, OTHER_TILES = BATHYMETRY / "gebco_tiles", BATHYMETRY / "etopo1_tiles"
 #: Groups of tiles on or beside a larger map: left out with it, and not tested.
@@ -146,6 +149,30 @@ def other_origin(stem: str) -> Iterator[tuple[np.ndarray, ...]]:
         yield lr[sea], hr[sea], slope, np.full(len(slope), f"{OTHER}/{stem}")
 
 
+@functools.cache
+def flags(name: str, scale: int) -> tuple[str, ...]:
+    """Return what ``inspect`` finds amiss in the input of a region or tile, sea alone.
+
+    Parameters
+    ----------
+    name : str
+        ``REGION`` or ``REGION/TILE``.
+    scale : int
+        The input is the mean of so many fine pixels each way.
+    """
+    region = read_yaml(HERE / "regions.yml")["regions"][name.split("/")[0]]
+    own = {key: value for key, value in region.items() if key in MapParams.model_fields}
+    fname = f"{TILES / name.split('/')[1]}.tif" if "/" in name else region["hr_fname"]
+    raster = read_map(fname, MapParams(**own), [])
+    rows, columns = spacing_of(None, raster, [])
+    delta_m = rows * scale, columns * scale
+    h, w = (size // scale * scale for size in raster.values.shape)
+    lr = block_mean(raster.values[None, :h, :w, None], scale)[0]
+    survey = take_survey(lambda rows, columns: lr[rows, columns], lr.shape[:2], delta_m)
+    found = [] if survey is None else judge_relief(survey, delta_m)
+    return tuple(finding.name for finding in found if finding.grade != "fine")
+
+
 # -- Tables --------------------------------------------------------------------------------------
 
 
@@ -255,12 +282,15 @@ class Table:
             for method in ("back_projection", "sr"):
                 row[f"{method}_gain"] = 1 - row[f"{method}_rmse_m"] / reference
             row["score_gain"] = 1 - row["interval_score_m"] / row["constant_score_m"]
+            maps = np.unique(self.found.maps[mine]).tolist()
+            row["flags"] = sorted({flag for each in maps for flag in flags(each, self.scale)})
             rows[name] = row
         means = {
             key: float(np.mean([row[key] for row in rows.values()]))
             for key in ("back_projection_gain", "sr_gain", "coverage", "score_gain")
         }
         wide = [row for row in rows.values() if row["n"] >= MANY]
+        outside = [row for row in rows.values() if not 0.85 <= row["coverage"] <= 0.96]
         return {
             "count": len(rows),
             **means,
@@ -268,6 +298,9 @@ class Table:
             "worse_than_back_projection": sum(
                 row["sr_gain"] < row["back_projection_gain"] for row in rows.values()
             ),
+            "outside_85_to_96": len(outside),
+            "outside_and_not_flagged": sum(not row["flags"] for row in outside),
+            "flagged": sum(bool(row["flags"]) for row in rows.values()),
             "of_many_images": len(wide),
             "of_many_images_within_85_to_96": sum(0.85 <= r["coverage"] <= 0.96 for r in wide),
             "rows": rows,
