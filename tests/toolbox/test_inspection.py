@@ -1,6 +1,8 @@
 """What `inspect` finds: terrain of a known power law, treated on purpose, and real grids."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +279,20 @@ def test_ground_outside_the_training():
     found = ranged(terrain(0), (10.0, 10.0))
     assert found["spacing"].grade == "note"
     assert "10 times finer" in found["spacing"].figure
+
+
+def test_land_is_told_and_is_no_depth_outside():
+    """Of a coast, the land is a note of its own; a model that was trained on land has none."""
+    coast = terrain(0)
+    coast += 100 - np.quantile(coast, 0.75)  # a quarter lies 100 m above the sea or more
+    coast[coast <= 100] -= 400
+    sea = dataclasses.replace(RANGE, depth_m=(-9000.0, -1.0))
+    found = ranged(coast, validity=sea)
+    assert found["land"].grade == "note"
+    assert re.match("2[3-7] % lies above sea level", found["land"].figure)
+    assert found["depth"].grade == "fine"
+    both = dataclasses.replace(RANGE, depth_m=(-9000.0, 9000.0))
+    assert "land" not in ranged(coast, validity=both)
 
 
 def test_unknown_spacing_is_that_of_the_training():

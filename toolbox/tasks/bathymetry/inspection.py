@@ -731,7 +731,9 @@ def judge_range(
         Range of the training.
     """
     low, high = validity.depth_m
-    beyond = (survey.depths < low) | (survey.depths > high)
+    # Land in a map of the sea is no depth that a network of sea floors should have known.
+    land = (survey.depths > 0) & (high <= 0)
+    beyond = ((survey.depths < low) | (survey.depths > high)) & ~land
     findings = [
         _outside(
             "depth and training",
@@ -740,6 +742,7 @@ def judge_range(
             f"{high:.5g} m",
             survey,
         ),
+        *_land(land),
     ]
     slopes = survey.slopes
     if delta_m is None:
@@ -777,6 +780,16 @@ _SPACINGS = 4.0
 #: Shares of the pixels outside the training that are worth a note, and a warning. By the definition
 #: of the range, 0.1 % of the training itself is steeper.
 _OUTSIDE = (0.005, 0.1)
+
+
+def _land(land: np.ndarray) -> list[Finding]:
+    """Tell of land, if the training had none."""
+    share = float(land.mean())
+    if share <= _OUTSIDE[0]:
+        return []
+    figure = f"{_percent(share)} lies above sea level; trained on sea floors alone"
+    advice = "What the model adds on land is a guess; use the sea."
+    return [Finding("land", "note", figure, advice, land.mean(axis=1) > _OUTSIDE[0])]
 
 
 def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Finding:
