@@ -166,9 +166,10 @@ def remake(name: str, jobs: int, resume: bool) -> None:
     table = Table(parts)
     figures = table.figures()
     fname = HERE / "results.json"
-    results = json.loads(fname.read_text("utf-8")) if fname.is_file() else {}
+    former = json.loads(fname.read_text("utf-8")) if fname.is_file() else {}
+    results = {key: former[key] for key in FOLDS if key in former} | {name: figures}
     with replacing(fname) as beside:
-        beside.write_text(json.dumps({**results, name: figures}, indent=1) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(markdown(figures))
     print({key: value for key, value in figures["maps"].items() if key != "rows"})
     install(log, pretrained.FOLDER / name, table, figures)
