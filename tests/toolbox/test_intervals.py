@@ -44,7 +44,7 @@ def test_lengths_by_hand():
     """Input 2 m, result 5 m: 3 m from bicubic, no roughness, 3 m of contradiction."""
     lr, sr = np.full((1, 6, 6), 2, np.float32), np.full((1, 24, 24), 5, np.float32)
     lengths = spread_lengths(lr, sr)
-    assert lengths.shape == (3, 1, 24, 24)
+    assert lengths.shape == (3, 1, 6, 6)
     for found, expected in zip(lengths, (3, 0.001, 3), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -54,7 +54,7 @@ def test_a_single_peak_is_rough():
     lr = np.zeros((1, 15, 15), np.float32)
     lr[0, 7, 7] = 9
     rough = spread_lengths(lr, enlarge(lr[..., None], SCALE)[..., 0])[1, 0]
-    assert rough[30, 30] == pytest.approx(np.sqrt((64 + 8) / 25), rel=1e-5)
+    assert rough[7, 7] == pytest.approx(np.sqrt((64 + 8) / 25), rel=1e-5)
     assert rough[0, 0] == pytest.approx(0.001)
 
 
@@ -123,7 +123,10 @@ def test_files(tmp_path):
     intervals = dataclasses.replace(calibrate(*maps(10)), weights=77)
     save_intervals(intervals, tmp_path)
     assert load_intervals(tmp_path) == intervals
-    for content in ("", "[]", json.dumps(dataclasses.asdict(intervals) | {"powers": [1]})):
+    saved = json.loads((tmp_path / "intervals.json").read_text())
+    (tmp_path / "intervals.json").write_text(json.dumps(saved | {"version": 1}))
+    assert load_intervals(tmp_path) is None  # other lengths
+    for content in ("", "[]", json.dumps(saved | {"powers": [1]})):
         (tmp_path / "intervals.json").write_text(content)
         with pytest.raises(DataError, match="is no calibration of intervals"):
             load_intervals(tmp_path)

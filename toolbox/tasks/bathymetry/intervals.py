@@ -43,6 +43,8 @@ _FITTED = 0.9
 #: Lengths below are as good as this one, metres.
 _LEAST_M = 1e-3
 _ROUNDS, _PIXELS, _CHUNK = 50, 100_000, 256
+#: Of the lengths: a calibration with others is made again.
+_VERSION = 2
 
 
 def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
@@ -57,17 +59,22 @@ def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray, shape (3, N, H, W), float32
-        Metres, at least 0.001: distance to bicubic, roughness of the input, contradiction of the
-        input.
+    numpy.ndarray, shape (3, N, h, w), float32
+        For each pixel of the input, metres, at least 0.001: distance to bicubic, roughness of the
+        input, contradiction of the input.
     """
     scale = sr.shape[1] // lr.shape[1]
     detail = sr - enlarge(lr[..., None], scale)[..., 0]
-    rough = lr - _mean(lr, 3)
-    contrary = block_mean(sr[..., None], scale)[..., 0] - lr
-    coarse = [_rms(rough, 5), _rms(contrary, 3)]
-    fine = [part.repeat(scale, 1).repeat(scale, 2) for part in coarse]
-    return np.maximum(np.stack([_rms(detail, 2 * scale + 1), *fine]), np.float32(_LEAST_M))
+    lengths = (
+        _root(_mean(_blocks(np.square(detail, out=detail), scale), 3)),
+        _root(_mean(np.square(lr - _mean(lr, 3)), 5)),
+        _root(_mean(np.square(_blocks(sr, scale) - lr), 3)),
+    )
+    return np.maximum(np.stack(lengths), np.float32(_LEAST_M), dtype=np.float32)
+
+
+def _blocks(imgs: np.ndarray, scale: int) -> np.ndarray:
+    return block_mean(imgs[..., None], scale)[..., 0]
 
 
 def _mean(imgs: np.ndarray, size: int) -> np.ndarray:
@@ -75,9 +82,9 @@ def _mean(imgs: np.ndarray, size: int) -> np.ndarray:
     return found
 
 
-def _rms(imgs: np.ndarray, size: int) -> np.ndarray:
+def _root(squares: np.ndarray) -> np.ndarray:
     # Running sums of squares may fall a little below 0.
-    return np.sqrt(np.maximum(_mean(np.square(imgs), size), 0))
+    return np.sqrt(np.maximum(squares, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +114,15 @@ class Intervals:
 
     def spread(self, lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
         """Return the spread of each pixel, metres, (N, H, W); arguments as in `spread_lengths`."""
+        scale = sr.shape[1] // lr.shape[1]
+        return self.coarse_spread(lr, sr).repeat(scale, 1).repeat(scale, 2)
+
+    def coarse_spread(self, lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
+        """Return the spread in each pixel of the input, metres, (N, h, w)."""
         logs = np.log(spread_lengths(lr, sr))
         powers = np.array(self.powers, logs.dtype)
-        return self.factor * np.exp(np.tensordot(powers, logs, axes=1))
+        found: np.ndarray = np.float32(self.factor) * np.exp(np.tensordot(powers, logs, axes=1))
+        return found
 
     def multiple(self, level: float) -> float:
         """Return the half-width of an interval in spreads.
@@ -178,11 +191,14 @@ def _fit(
     """Regress the 90th percentile of the logarithm of the error on those of the lengths [2]_."""
     share = max(1, _PIXELS // len(lr))
     pixels = rng.integers(0, sr[0].size, (len(lr), min(share, sr[0].size)))
+    scale, width = sr.shape[1] // lr.shape[1], lr.shape[2]
+    row, column = np.divmod(pixels, width * scale)
+    coarse = row // scale * width + column // scale
     logs, errors = [], []
     for start in range(0, len(lr), _CHUNK):
         part = slice(start, start + _CHUNK)
         lengths = spread_lengths(lr[part], sr[part]).reshape(3, len(lr[part]), -1)
-        logs.append(np.log(np.take_along_axis(lengths, pixels[part][None], 2)).reshape(3, -1))
+        logs.append(np.log(np.take_along_axis(lengths, coarse[part][None], 2)).reshape(3, -1))
         error = np.abs(sr[part] - hr[part]).reshape(len(lr[part]), -1)
         errors.append(np.take_along_axis(error, pixels[part], 1).ravel())
     x = np.concatenate(logs, axis=1).T.astype(np.float64)
@@ -244,7 +260,7 @@ def calibration_error(ratios: np.ndarray, intervals: Intervals) -> float:
 
 def intervals_text(intervals: Intervals) -> str:
     """Return what ``intervals.json`` holds."""
-    return json.dumps(dataclasses.asdict(intervals), indent=2) + "\n"
+    return json.dumps({"version": _VERSION, **dataclasses.asdict(intervals)}, indent=2) + "\n"
 
 
 def save_intervals(intervals: Intervals, folder: str | os.PathLike[str]) -> None:
@@ -254,7 +270,7 @@ def save_intervals(intervals: Intervals, folder: str | os.PathLike[str]) -> None
 
 
 def load_intervals(folder: str | os.PathLike[str]) -> Intervals | None:
-    """Read ``intervals.json`` of a run; None without.
+    """Read ``intervals.json`` of a run; None without, or if an earlier version measured it.
 
     Raises
     ------
@@ -265,7 +281,9 @@ def load_intervals(folder: str | os.PathLike[str]) -> Intervals | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        if content.get("version") != _VERSION and "powers" in content:
+            return None
         powers, levels, quantiles = (
             tuple(map(float, content[key])) for key in ("powers", "levels", "quantiles")
         )

@@ -235,11 +235,20 @@ class MapPredictor:
             if missing.any() and not missing.all():
                 filled = fill_gaps(lr, max(REACH, self.resolver.reach or 0))
             large = enhance(filled)
-            sr = large[..., :1]
-            half = multiple * intervals.spread(filled[None, ..., 0], sr[None, ..., 0])[0, ..., None]
-            bands = [sr - half, sr + half] if ends else [half]
-            result = np.concatenate([large, *bands], axis=2, dtype=np.float32)
-            result[repeated(missing, self.resolver.scale)] = np.nan
+            h, w, bands = large.shape
+            spread = intervals.coarse_spread(filled[None, ..., 0], large[None, ..., 0])[0]
+            half = np.float32(multiple) * spread[:, None, :, None]
+            result = np.empty((h, w, bands + (2 if ends else 1)), np.float32)
+            result[..., :bands] = large
+            # Each pixel of the input is a block of the result.
+            scale = self.resolver.scale
+            blocks = result.reshape(h // scale, scale, w // scale, scale, -1)
+            if ends:
+                blocks[..., -2], blocks[..., -1] = blocks[..., 0] - half, blocks[..., 0] + half
+            else:
+                blocks[..., -1] = half
+            if missing.any():
+                result[repeated(missing, scale)] = np.nan
             return result
 
         return with_interval
