@@ -29,6 +29,10 @@ class SlopeDifference(Settings):
     delta: Annotated[Float, Field(gt=0)] = 50
 
 
+#: Factor of depth beyond which a pair is hardly the ground that it was.
+_FAR = 10.0
+
+
 @dataclasses.dataclass
 class Report:
     """What was wanted and what was reached; ``report.json`` holds the same."""
@@ -60,6 +64,12 @@ class Report:
                 f"depths stretched by {self.stretch_median:.3g} (median), "
                 f"at most {self.stretch_largest:.3g}"
             )
+            if self.stretch_largest is not None and self.stretch_largest > _FAR:
+                text.append(
+                    f"WARNING: some pairs are stretched more than {_FAR:g} times: nearly flat "
+                    f"ground, whose rounding and noise grow with it. Train on ground nearer to "
+                    f"the target's, or set fit: pick."
+                )
             return text
         if self.threshold_set and not (self.steep and self.gentle):
             text.append(

@@ -33,7 +33,7 @@ from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
 from toolbox.spectrum import pair_of
-from toolbox.tasks.bathymetry.terrain import feature_table
+from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name, feature_table
 from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 
 Corners = np.ndarray
@@ -82,6 +82,19 @@ class RegionsParams(Settings):
     test_size: Annotated[Float, Field(ge=0, lt=1)] = 0.1
     seed: Annotated[Int, Field(ge=0)] = 0
     overwrite: bool = False
+
+    @field_validator("regions")
+    @classmethod
+    def _can_be_told_apart(cls, value: dict[str, RegionParams]) -> dict[str, RegionParams]:
+        """Tables name regions beside all images and slope classes, and maps as REGION/MAP."""
+        taken = {"all", *(class_name(low, high) for low, high in SLOPE_CLASSES)}
+        for name in value:
+            if not name.strip() or "/" in name or name in taken:
+                raise ValueError(
+                    f"names must not be empty, hold '/' or be one of {', '.join(sorted(taken))}; "
+                    f"received {name!r}. Rename that region."
+                )
+        return value
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> RegionsParams:
@@ -273,7 +286,9 @@ class _Collector:
         rough = [r.roughness_m for r in self.ranges if r.roughness_m is not None]
         steepest = max(r.slope for r in self.ranges)
         depths = min(lows), max(highs)
-        return Validity(depths, steepest, finest.delta_lr_m, max(rough, default=None))
+        coarsest = max(self.ranges, key=lambda r: r.delta_lr_m[0]).delta_lr_m
+        roughest = max(rough, default=None)
+        return Validity(depths, steepest, finest.delta_lr_m, roughest, coarsest)
 
     def save(self, save_dir: str, record: dict[str, Any]) -> None:
         """Write patches, features and ``dataset.json``, which comes last."""

@@ -87,7 +87,6 @@ def test_intervals_are_calibrated_on_other_groups(table):
         assert not set(table.units[mine]) & set(table.units[others])
     row = table.row(table.regions == "gebco")
     assert row["coverage"] == pytest.approx(0.9, abs=0.03)
-    assert table.row(table.regions == "pacific")["coverage"] < 0.6  # errors five times as large
     for mine, test in table.intervals:
         half = test.half * test.spread
         score = interval_score_m(np.abs(test.error), half, 0.9)

@@ -41,11 +41,11 @@ def maps(count, size=1.0, seed=0):
 
 
 def test_lengths_by_hand():
-    """Input 2 m, result 5 m: 3 m from bicubic, no roughness, 3 m of contradiction."""
+    """Input 2 m, result 5 m: 3 m from bicubic, no roughness (1 % of that), 3 m of contradiction."""
     lr, sr = np.full((1, 6, 6), 2, np.float32), np.full((1, 24, 24), 5, np.float32)
     lengths = spread_lengths(lr, sr)
     assert lengths.shape == (3, 1, 6, 6)
-    for found, expected in zip(lengths, (3, 0.001, 3), strict=True):
+    for found, expected in zip(lengths, (3, 0.03, 3), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -55,7 +55,19 @@ def test_a_single_peak_is_rough():
     lr[0, 7, 7] = 9
     rough = spread_lengths(lr, enlarge(lr[..., None], SCALE)[..., 0])[1, 0]
     assert rough[7, 7] == pytest.approx(np.sqrt((64 + 8) / 25), rel=1e-5)
-    assert rough[0, 0] == pytest.approx(0.001)
+    assert rough[0, 0] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100])
+def test_the_width_grows_with_the_relief(factor):
+    """Ten times the relief, ten times the width: no length is taken for the least one."""
+    intervals = calibrate(*maps(20))
+    lr, _, sr = maps(20, seed=1)
+    lr[0], sr[0] = lr[0].mean(), lr[0].mean()  # a flat map has an interval too
+    plain = intervals.spread(lr, sr)
+    scaled = intervals.spread(factor * lr, factor * sr)
+    np.testing.assert_allclose(scaled[1:], factor * plain[1:], rtol=1e-2)
+    assert (scaled > 0).all()
 
 
 def test_the_share_that_was_asked_for_is_held():

@@ -297,7 +297,9 @@ class _Output:
         """Whether whole numbers are enough, or fractions need a dtype of their own."""
         if self.like.packing != (1.0, 0.0) and self.suffix not in _PACKED:
             return False
-        if self.bands == self.like.channels or self.suffix == ".nc" or self.suffix in _PICTURES:
+        # A rounded height may lie outside of its own interval.
+        apart = self.suffix == ".nc" and not set(LIMITS) <= set(self.names)
+        if self.bands == self.like.channels or apart or self.suffix in _PICTURES:
             return True
         self.like.notes.append(
             f"{self.path}: is float32 rather than {dtype}, as {self.names[-1]} needs fractions."

@@ -18,6 +18,7 @@ import pandas as pd
 from sr_dataset_builder.dataset import MapParams, read_map, spacing_of
 from toolbox.config import read_yaml
 from toolbox.data_loader import DataLoader
+from toolbox.errors import DataError, not_found
 from toolbox.io.maps import open_map
 from toolbox.resample import back_project, block_mean, enlarge
 from toolbox.run import Run
@@ -69,7 +70,10 @@ class LeftOut(NamedTuple):
 @functools.cache
 def groups() -> dict[str, int]:
     """Return the groups of overlapping tiles that may train, by the stem of the file."""
-    table = pd.read_csv(TILES / "manifest.csv").query("use == 'train'")
+    fname = TILES / "manifest.csv"
+    if not fname.is_file():
+        raise DataError(f"{not_found(fname, 'table')}. Put the maps that README names there.")
+    table = pd.read_csv(fname).query("use == 'train'")
     stems = table["file"].str.removesuffix(".tif")
     return dict(zip(stems.tolist(), table["group"].tolist(), strict=True))
 

@@ -132,7 +132,7 @@ def install(log: Path, folder: Path, table: Table, figures: dict[str, Any]) -> N
     facts = {"weights": f"{found['parameters']:,}", "scale": found["config"]["scale"]}
     own = {
         "description": f"{DESCRIPTION.format(**facts)}\n\n{markdown(figures)}",
-        "data": found["data"],
+        "data": {**found["data"], "regions": _files(found["data"]["regions"])},
         "summary": _without_tiles(found["summary"]),
         "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
@@ -141,6 +141,15 @@ def install(log: Path, folder: Path, table: Table, figures: dict[str, Any]) -> N
         beside.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
     write_model_card(folder / "MODEL_CARD.md", card_of_run(folder) | {"name": folder.name})
     print(f"written to {folder}")
+
+
+def _files(regions: dict[str, str]) -> dict[str, str]:
+    """Return the file of each region, without the folders of this machine."""
+    paths = {name: Path(fname) for name, fname in regions.items()}
+    return {
+        name: f"{path.parent.name}/{path.name}" if "*" in path.name else path.name
+        for name, path in paths.items()
+    }
 
 
 def _without_tiles(summary: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +189,7 @@ def main() -> None:
     """Remake the models that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(FOLDS)}")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, choices=(1, 2, 4, 8), default=1, help="at a time")
     parser.add_argument("--resume", action="store_true", help="use what was trained before")
     parser.add_argument("--check", action="store_true", help="compare with what ships, no folds")
     args = parser.parse_args()

@@ -362,6 +362,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     lines += _terrain_lines(summary["terrain"], methods)
     if "intervals" in summary:
         lines += _interval_lines(summary["intervals"])
+    poor = [
+        name
+        for name, group in whole_regions(summary["regions"]).items()
+        if group["sr"]["rmse_m"] >= group["bicubic"]["rmse_m"]
+    ]
+    if poor:
+        lines.append(f"WARNING: super-resolution is no better than bicubic in {', '.join(poor)}.")
     if summary["all"]["sr"]["rmse_m"] >= summary["all"]["bicubic"]["rmse_m"]:
         lines.append(
             "WARNING: super-resolution is no better than bicubic here; do not use this network."

@@ -162,14 +162,15 @@ def _change(group: Mapping[str, Any], method: str = "sr") -> float | None:
 
 
 def whole_regions(groups: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Leave out the single maps of a region of many: a report would be full of them.
+    """Leave out the single maps of a region of many, and a region that is all there is.
 
     Parameters
     ----------
     groups : dict of str to anything, or None
         By the name of a region, or of a region and a map, ``REGION/MAP``.
     """
-    return {name: group for name, group in (groups or {}).items() if "/" not in name}
+    whole = {name: group for name, group in (groups or {}).items() if "/" not in name}
+    return whole if len(whole) > 1 else {}
 
 
 def _readable(slope_class: str) -> str:

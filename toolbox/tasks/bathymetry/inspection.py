@@ -733,17 +733,14 @@ def judge_range(
     low, high = validity.depth_m
     # Land in a map of the sea is no depth that a network of sea floors should have known.
     land = (survey.depths > 0) & (high <= 0)
-    beyond = ((survey.depths < low) | (survey.depths > high)) & ~land
-    findings = [
-        _outside(
-            "depth and training",
-            beyond,
-            f"{survey.depths.min():.5g} to {survey.depths.max():.5g} m; trained on {low:.5g} to "
-            f"{high:.5g} m",
-            survey,
-        ),
-        *_land(land),
-    ]
+    findings = []
+    if not land.all():
+        sea = survey.depths[~land]
+        told = f"{sea.min():.5g} to {sea.max():.5g} m; trained on {low:.5g} to {high:.5g} m"
+        margin = _MARGIN * (high - low)
+        beyond = ((survey.depths < low - margin) | (survey.depths > high + margin)) & ~land
+        findings.append(_outside("depth and training", beyond, told, survey))
+    findings += _land(land)
     slopes = survey.slopes
     if delta_m is None:
         slopes = slopes / float(np.mean(validity.delta_lr_m))
@@ -756,21 +753,27 @@ def judge_range(
         beyond = survey.rough_m > validity.roughness_m
         findings.append(_outside("roughness and training", beyond, told, survey))
     if delta_m is not None:
-        ratio = float(np.sqrt(np.prod(delta_m) / np.prod(validity.delta_lr_m)))
-        told = f"{spacing_text(delta_m)}; trained on {spacing_text(validity.delta_lr_m)}"
-        near = 1 / _SPACINGS <= ratio <= _SPACINGS
-        findings.append(
-            Finding("spacing and training", "fine", told)
-            if near
-            else Finding(
-                "spacing and training",
-                "note",
-                f"{told}: {max(ratio, 1 / ratio):.2g} times {'finer' if ratio < 1 else 'coarser'}",
-                "Slopes and relief are of another kind at another spacing. Test the model on a "
-                "part of which you have a finer map.",
-            )
-        )
+        findings.append(_spacing_and(validity, delta_m))
     return findings
+
+
+def _spacing_and(validity: Validity, delta_m: tuple[float, float]) -> Finding:
+    """Compare the spacing with the finest and the coarsest of the training."""
+    name, finest = "spacing and training", validity.delta_lr_m
+    coarsest = validity.coarsest_lr_m or finest
+    own, low, high = (float(np.sqrt(np.prod(pair))) for pair in (delta_m, finest, coarsest))
+    upto = f" to {spacing_text(coarsest)}" if high > low else ""
+    told = f"{spacing_text(delta_m)}; trained on {spacing_text(finest)}{upto}"
+    if low / _SPACINGS <= own <= high * _SPACINGS:
+        return Finding(name, "fine", told)
+    how = f"{low / own:.2g} times finer" if own < low else f"{own / high:.2g} times coarser"
+    return Finding(
+        name,
+        "note",
+        f"{told}: {how}",
+        "Slopes and relief are of another kind at another spacing. Test the model on a part of "
+        "which you have a finer map.",
+    )
 
 
 #: Length ÷ width of a pixel that is worth a note.
@@ -780,6 +783,10 @@ _SPACINGS = 4.0
 #: Shares of the pixels outside the training that are worth a note, and a warning. By the definition
 #: of the range, 0.1 % of the training itself is steeper.
 _OUTSIDE = (0.005, 0.1)
+#: Depths beyond the training by less than this share of its range are as good as inside.
+_MARGIN = 0.001
+#: Share of land from which the sign of a map of the sea is in doubt.
+_MOSTLY = 0.9
 
 
 def _land(land: np.ndarray) -> list[Finding]:
@@ -788,8 +795,10 @@ def _land(land: np.ndarray) -> list[Finding]:
     if share <= _OUTSIDE[0]:
         return []
     figure = f"{_percent(share)} lies above sea level; trained on sea floors alone"
-    advice = "What the model adds on land is a guess; use the sea."
-    return [Finding("land", "note", figure, advice, land.mean(axis=1) > _OUTSIDE[0])]
+    grade: Grade = "warning" if share > _MOSTLY else "note"
+    sign = "If these are depths, set positive: down. " if grade == "warning" else ""
+    advice = f"{sign}What the model adds on land is a guess; use the sea."
+    return [Finding("land", grade, figure, advice, land.mean(axis=1) > _OUTSIDE[0])]
 
 
 def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Finding:

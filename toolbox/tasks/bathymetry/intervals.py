@@ -41,10 +41,12 @@ REACH = 4
 #: The quantile of the errors to which the spread is fitted.
 _FITTED = 0.9
 #: Lengths below are as good as this one, metres.
-_LEAST_M = 1e-3
+_LEAST_M = 1e-6
+#: The second and third length are at least this share of the first: of smooth ground they are 0.
+_LEAST_SHARE = 0.01
 _ROUNDS, _PIXELS, _CHUNK = 50, 100_000, 256
 #: Of the lengths: a calibration with others is made again.
-_VERSION = 2
+_VERSION = 3
 
 
 def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
@@ -60,8 +62,8 @@ def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (3, N, h, w), float32
-        For each pixel of the input, metres, at least 0.001: distance to bicubic, roughness of the
-        input, contradiction of the input.
+        For each pixel of the input, metres: distance to bicubic, at least 0.000001; roughness of
+        the input and contradiction of the input, at least 1 % of the distance.
     """
     scale = sr.shape[1] // lr.shape[1]
     detail = sr - enlarge(lr[..., None], scale)[..., 0]
@@ -70,7 +72,9 @@ def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
         _root(_mean(np.square(lr - _mean(lr, 3)), 5)),
         _root(_mean(np.square(_blocks(sr, scale) - lr), 3)),
     )
-    return np.maximum(np.stack(lengths), np.float32(_LEAST_M), dtype=np.float32)
+    found = np.maximum(np.stack(lengths), np.float32(_LEAST_M), dtype=np.float32)
+    np.maximum(found[1:], _LEAST_SHARE * found[:1], out=found[1:])
+    return found
 
 
 def _blocks(imgs: np.ndarray, scale: int) -> np.ndarray:

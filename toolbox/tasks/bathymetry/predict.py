@@ -168,7 +168,9 @@ class MapPredictor:
         self._doubts = [] if reader.is_image or reader.channels > 1 else self._doubts_of(reader)
         for doubt in self._doubts:
             print(f"WARNING: {doubt}")
-        if reader.dtype.kind in "iu" and not reader.is_image and self.settings.dtype is None:
+        s = self.settings
+        whole = reader.dtype.kind in "iu" and not reader.is_image
+        if whole and s.dtype is None and s.interval is None:
             print(
                 f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "
                 f"the fractions"

@@ -38,12 +38,15 @@ class Validity:
     roughness_m : float or None
         Distance from the mean of 3 × 3 pixels, metres, that 99.9 % of the pixels do not exceed;
         None in runs of earlier versions.
+    coarsest_lr_m : (float, float) or None
+        Spacing of the coarsest map, if there were several; `delta_lr_m` is that of the finest.
     """
 
     depth_m: tuple[float, float]
     slope: float
     delta_lr_m: tuple[float, float]
     roughness_m: float | None = None
+    coarsest_lr_m: tuple[float, float] | None = None
 
     def outside(self, lr: np.ndarray, delta_lr_m: Spacing) -> np.ndarray:
         """Tell where a map leaves the range.
@@ -102,7 +105,10 @@ def _roughness_m(lr: np.ndarray) -> float | None:
 
 def validity_text(validity: Validity) -> str:
     """Return what ``validity.json`` holds."""
-    return json.dumps(dataclasses.asdict(validity), indent=2) + "\n"
+    content = dataclasses.asdict(validity)
+    if validity.coarsest_lr_m is None:
+        del content["coarsest_lr_m"]
+    return json.dumps(content, indent=2) + "\n"
 
 
 def save_validity(validity: Validity, folder: str | os.PathLike[str]) -> None:
@@ -138,12 +144,13 @@ def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Val
                 return None
             content = content["validity"]
         (low, high), (rows, columns) = content["depth_m"], content["delta_lr_m"]
-        rough = content.get("roughness_m")
+        rough, coarsest = content.get("roughness_m"), content.get("coarsest_lr_m")
         return Validity(
             (float(low), float(high)),
             float(content["slope"]),
             (float(rows), float(columns)),
             None if rough is None else float(rough),
+            None if coarsest is None else (float(coarsest[0]), float(coarsest[1])),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: not a range of validity ({error}). Remove the file.") from None
