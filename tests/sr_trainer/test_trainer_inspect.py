@@ -103,7 +103,7 @@ def test_a_model_adds_its_training(workshop, finished, maps):
         assert f" {name} and training: " in result.out or name == "spacing"
     result = workshop.run("inspect", "--pretrained", "bathymetry_x4", maps / "good.npy")
     assert "depth and training: " in result.out
-    assert "trained on -4704.1 to -1 m" in result.out
+    assert "trained on -7424.6 to -1 m" in result.out
 
 
 def test_predict_warns_of_what_inspect_finds(workshop, finished, maps):

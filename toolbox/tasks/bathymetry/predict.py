@@ -239,16 +239,17 @@ class MapPredictor:
             large = enhance(filled)
             h, w, bands = large.shape
             spread = intervals.coarse_spread(filled[None, ..., 0], large[None, ..., 0])[0]
-            half = np.float32(multiple) * spread[:, None, :, None]
+            scale = self.resolver.scale
+            half = (np.float32(multiple) * spread).repeat(scale, 1)[:, None]
             result = np.empty((h, w, bands + (2 if ends else 1)), np.float32)
             result[..., :bands] = large
-            # Each pixel of the input is a block of the result.
-            scale = self.resolver.scale
-            blocks = result.reshape(h // scale, scale, w // scale, scale, -1)
+            # A row of the input is `scale` rows of the result.
+            rows, middle = (x.reshape(len(spread), scale, w, -1) for x in (result, large))
             if ends:
-                blocks[..., -2], blocks[..., -1] = blocks[..., 0] - half, blocks[..., 0] + half
+                np.subtract(middle[..., 0], half, out=rows[..., -2])
+                np.add(middle[..., 0], half, out=rows[..., -1])
             else:
-                blocks[..., -1] = half
+                rows[..., -1] = half
             if missing.any():
                 result[repeated(missing, scale)] = np.nan
             return result
