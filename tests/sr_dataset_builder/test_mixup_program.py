@@ -496,6 +496,24 @@ def test_stretched_pairs_follow_the_target(bench, value):
     assert hr.shape[0] == lr.shape[0]
 
 
+def test_a_flat_target_is_refused_by_stretching(bench):
+    """No factor makes the slopes of a target that has none."""
+    target = pd.read_csv(bench.target_csv)
+    target[FEATURES[3]] = 0.0
+    target.to_csv(bench.target_csv, index=False)
+    result = bench.start(fit="stretch")
+    result.refused("mean_slope_gradient is 0 everywhere: it is flat", "fit: pick")
+
+
+def test_stretching_far_is_warned_of(bench):
+    """A target twenty times as steep: the report says what grows with the relief."""
+    target = pd.read_csv(bench.target_csv)
+    target[FEATURES[3]] *= 20
+    target.to_csv(bench.target_csv, index=False)
+    bench.mix(fit="stretch")
+    assert "WARNING: some pairs are stretched more than 10 times" in bench.printed
+
+
 def test_stretching_follows_its_seed(bench, workshop):
     """The same seed gives the same bytes, another one other copies."""
     patches = []

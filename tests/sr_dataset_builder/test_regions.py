@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sr_dataset_builder.regions import main
+from toolbox.tasks.bathymetry.source import PatchSource
 from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
 SPLITS = ("train", "validation", "test")
@@ -561,6 +562,15 @@ HOLEY = np.where(np.indices(NUMBERED.shape)[1] % 12 < 8, np.nan, NUMBERED).astyp
         ({"a": NUMBERED}, {"lr_img_shape": [4]}, ("lr_img_shape has too few entries",)),
         ({"a": NUMBERED}, {"seed": True}, ("seed must be", "True")),
         ({"a": NUMBERED}, {"save_dir": ""}, ("save_dir must",)),
+        # names that tables could not tell from a map, a class or all images
+        (
+            {"a/b": (None, {"hr_fname": "a.npy"})},
+            {},
+            ("names must not be empty, hold '/'", "received 'a/b'"),
+        ),
+        ({" ": NUMBERED}, {}, ("names must not be empty", "received ' '")),
+        ({"all": NUMBERED}, {}, ("or be one of", "received 'all'. Rename")),
+        ({"0-0.05": NUMBERED}, {}, ("received '0-0.05'",)),
         ({}, {}, ("regions",)),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
@@ -571,6 +581,13 @@ def test_a_mistake_is_one_line_and_nothing_is_written(workshop, sample, regions,
     result.refused(*words)
     assert result.code == 2
     assert not (workshop.folder / "sampled").exists()
+
+
+def test_a_region_may_be_called_null(workshop, sample):
+    """Tables of text are read as text: no name counts as missing."""
+    assert sample({"null": NUMBERED, "b": NUMBERED}).code == 0
+    source = PatchSource(str(workshop.folder / "sampled"))
+    assert set(source.regions("train").tolist()) == {"null", "b"}
 
 
 def test_an_error_leaves_the_former_data_set(workshop, sample):

@@ -622,6 +622,26 @@ def test_an_interval_is_two_bands(rasterio, workshop, finished, predict, tif):
     np.testing.assert_allclose(low, whole, rtol=1e-4, atol=0.01)
 
 
+def test_a_height_of_whole_metres_stays_in_its_interval(rasterio, workshop, finished, tif):
+    """An interval makes the result float32 in NetCDF too: rounded, it could lie outside."""
+    xarray = pytest.importorskip("xarray")
+    whole = workshop.folder / "whole_metres.tif"
+    with rasterio.open(tif) as file:
+        values, profile = file.read(1), {**file.profile, "dtype": "int16", "nodata": -32768}
+    with rasterio.open(whole, "w", **profile) as file:
+        file.write(np.where(np.isfinite(values), values, -32768).astype(np.int16), 1)
+    target = workshop.folder / "whole_metres.nc"
+    result = workshop.run(finished, "predict", whole, "--interval", "0.5", "-o", target)
+    assert result.code == 0, result.err
+    assert "rounded" not in result.out
+    with xarray.open_dataset(target) as found:
+        mean, lower, upper = (found[name].values for name in ("elevation", "lower", "upper"))
+    inside = np.isfinite(mean)
+    assert mean.dtype == np.float32
+    assert (lower <= mean)[inside].all()
+    assert (mean <= upper)[inside].all()
+
+
 def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     """The mask is 1 on what is deeper than the training data and missing in the gap."""
     result = predict(tif, "--range-mask")

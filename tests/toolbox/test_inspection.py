@@ -281,6 +281,29 @@ def test_ground_outside_the_training():
     assert "10 times finer" in found["spacing"].figure
 
 
+def test_spacings_between_finest_and_coarsest_are_known():
+    """Of several spacings, both ends count."""
+    several = dataclasses.replace(RANGE, coarsest_lr_m=(500.0, 500.0))
+    grades = [ranged(terrain(0), (d, d), several)["spacing"].grade for d in (20, 100, 1900, 2100)]
+    assert grades == ["note", "fine", "fine", "note"]
+    assert "to 500 × 500 m: 4.2 times coarser" in (
+        ranged(terrain(0), (2100.0, 2100.0), several)["spacing"].figure
+    )
+    assert ranged(terrain(0), (1900.0, 1900.0))["spacing"].grade == "note"
+
+
+def test_a_map_above_the_sea_may_have_the_other_sign():
+    """All of it land, to a model of sea floors: a warning that names the sign, and no depth."""
+    sea = dataclasses.replace(RANGE, depth_m=(-9000.0, -1.0))
+    found = ranged(-terrain(0), validity=sea)
+    assert "depth" not in found
+    assert found["land"].grade == "warning"
+    assert "positive: down" in found["land"].advice
+    # A tide above the shallowest pixel of the training is no other ground.
+    shallow = terrain(0) - terrain(0).max() - 0.1
+    assert ranged(shallow * 0.001, validity=sea)["depth"].grade == "fine"
+
+
 def test_land_is_told_and_is_no_depth_outside():
     """Of a coast, the land is a note of its own; a model that was trained on land has none."""
     coast = terrain(0)

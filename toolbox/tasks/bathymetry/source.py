@@ -112,7 +112,7 @@ class PatchSource(Source):
         csv = self.loader.file(split, "HR").with_suffix(".csv")
         if not csv.is_file():
             return None
-        table = pd.read_csv(csv, converters={"region": str})
+        table = pd.read_csv(csv, dtype={"region": str}, na_values=[], keep_default_na=False)
         known = "region" in table and len(table) == len(self.split(split)[1])
         return table["region"].to_numpy(str) if known else None
 
