@@ -257,14 +257,7 @@ class AdaptiveMixup:
 
     def factors(self, values: np.ndarray) -> np.ndarray | None:
         """Return what stretches images with the feature `values` (N,); None if nothing does."""
-        if self.fit != "stretch":
-            return None
-        if not (self.target > 0).any():
-            raise DataError(
-                f"the target's {self.key} is 0 everywhere: it is flat, and no relief can be "
-                f"stretched to it. Name another target, or set fit: pick."
-            )
-        return stretch_factors(values, self.target)
+        return stretch_factors(values, self.target) if self.fit == "stretch" else None
 
 
 # --- the manual's functions: the same steps under its names and arguments ----------------------

@@ -502,7 +502,7 @@ def test_a_flat_target_is_refused_by_stretching(bench):
     target[FEATURES[3]] = 0.0
     target.to_csv(bench.target_csv, index=False)
     result = bench.start(fit="stretch")
-    result.refused("mean_slope_gradient is 0 everywhere: it is flat", "fit: pick")
+    result.refused("the target is flat: its feature is 0 everywhere", "fit: pick")
 
 
 def test_stretching_far_is_warned_of(bench):

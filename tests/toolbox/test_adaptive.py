@@ -563,11 +563,15 @@ def test_factors_carry_quantiles_to_quantiles():
 
 
 def test_flat_patches_are_not_stretched():
-    """No factor makes relief of none, and a flat target flattens nothing."""
+    """No factor makes relief of none, and a flat part of the target flattens nothing."""
     np.testing.assert_allclose(
         stretch_factors(np.array([0.0, 2.0]), np.array([1.0, 3.0])), [1, 1.5]
     )
-    assert stretch_factors(np.array([1.0, 2.0]), np.zeros(3)).tolist() == [1, 1]
+    np.testing.assert_allclose(
+        stretch_factors(np.array([1.0, 2.0]), np.array([0.0, 3.0])), [1, 1.5]
+    )
+    with pytest.raises(DataError, match="the target is flat: its feature is 0 everywhere"):
+        stretch_factors(np.array([1.0, 2.0]), np.zeros(3))
     assert stretch_factors(np.empty(0), np.ones(3)).shape == (0,)
 
 

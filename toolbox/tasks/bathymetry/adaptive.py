@@ -477,17 +477,22 @@ def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (N,)
-        Positive factors; 1 for patches that are flat or have no feature, and where the target is
-        flat.
+        Positive factors; 1 for patches that are flat or have no feature, and where the quantile
+        of the target is 0.
 
     Raises
     ------
     DataError
-        If the target has no finite value.
+        If the target has no finite value, or none above 0.
     """
     finite = target[np.isfinite(target)]
     if not len(finite):
         raise DataError("the target has no patch without a missing pixel, so it has no features.")
+    if not (finite > 0).any():
+        raise DataError(
+            "the target is flat: its feature is 0 everywhere, and no relief can be stretched to "
+            "it. Name another target, or set fit: pick."
+        )
     usable = np.flatnonzero(np.isfinite(values))
     ordered = usable[np.argsort(values[usable], kind="stable")]
     levels = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))

@@ -753,11 +753,11 @@ def judge_range(
         beyond = survey.rough_m > validity.roughness_m
         findings.append(_outside("roughness and training", beyond, told, survey))
     if delta_m is not None:
-        findings.append(_spacing_and(validity, delta_m))
+        findings.append(_spacing_against(validity, delta_m))
     return findings
 
 
-def _spacing_and(validity: Validity, delta_m: tuple[float, float]) -> Finding:
+def _spacing_against(validity: Validity, delta_m: tuple[float, float]) -> Finding:
     """Compare the spacing with the finest and the coarsest of the training."""
     name, finest = "spacing and training", validity.delta_lr_m
     coarsest = validity.coarsest_lr_m or finest
