@@ -6,13 +6,11 @@ from scipy import integrate, ndimage, special
 
 from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.errors import DataError
+from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.metrology import (
-    Disc,
-    find_discs,
     find_lines,
     fit_psd,
     interpolate_missing,
-    measure_disc,
     periodogram,
     roughness,
     roughness_psd,

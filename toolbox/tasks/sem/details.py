@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from toolbox.errors import DataError
 from toolbox.pages import round_length
+from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.evaluate import METHODS, Picture
-from toolbox.tasks.sem.metrology import Disc, find_discs, find_lines, measure_disc
+from toolbox.tasks.sem.metrology import find_lines
 
 # Both are seen on grey of any depth, and told apart by every kind of colour vision.
 _MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}

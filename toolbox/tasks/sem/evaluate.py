@@ -11,14 +11,12 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from toolbox.errors import DataError
+from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.metrology import (
-    Disc,
     Roughness,
-    find_discs,
     find_lines,
     fit_psd,
     interpolate_missing,
-    measure_disc,
     periodogram,
     roughness_of,
 )
