@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -65,7 +66,8 @@ class SemTest:
         filters = {name: function for name, (function, _) in chosen.items()}
         rows: list[dict[str, Any]] = []
         pictures = self._pictures(filters, rows, self.run.result_dir if compare else None)
-        results = self.evaluator.evaluate(pictures, self._least_rows())
+        with contextlib.closing(pictures):  # or an error leaves the progress bar open
+            results = self.evaluator.evaluate(pictures, self._least_rows())
         quality = pd.DataFrame(rows)
         results.summary = {
             **(self._facts({n: text for n, (_, text) in chosen.items()}) if compare else {}),
