@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from toolbox.resample import enlarge
 from toolbox.run import Run
 from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import PICTURES, choose_filters
-from toolbox.tasks.sem.evaluate import MAIN_GROUP, METHODS, Picture, SemEvaluator, SemResults
+from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
 from toolbox.tasks.sem.source import SEMSource
+from toolbox.tasks.sem.verdict import MAIN_GROUP
 
 Filters = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
@@ -56,6 +57,7 @@ class SemTest:
             self.settings.shape,
             self.settings.threshold,
             self.settings.tolerance_nm,
+            "px" if self.pixel_nm is None else "nm",
         )
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
@@ -119,7 +121,7 @@ class SemTest:
 
     def _pictures(
         self, filters: Filters, rows: list[dict[str, Any]], folder: Path | None
-    ) -> Iterator[Picture]:
+    ) -> Generator[Picture, None, None]:
         """Restore one picture after the other; add PSNR and SSIM to `rows`, write into `folder`."""
         count = len(self.source.open(self.split))
         for number in progress(range(count), "restoring", unit="picture"):
