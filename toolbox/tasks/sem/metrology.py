@@ -576,3 +576,42 @@ def roughness_of(variance_nm2: float, fit: PSDFit, step_nm: float, count: int) -
     noise = fit.floor_nm3 / step_nm * (1 - 1 / count)
     unbiased = max(float(variance_nm2) - noise, 0.0)
     return Roughness(SIGMAS * float(np.sqrt(variance_nm2)), SIGMAS * float(np.sqrt(unbiased)), fit)
+
+
+class TracePool:
+    """Mean spectrum and variance of traces, which are not kept.
+
+    Parameters
+    ----------
+    rows : int
+        Traces are cut to so many rows.
+    step_nm : float
+        Distance between rows.
+    """
+
+    def __init__(self, rows: int, step_nm: float) -> None:
+        self.rows, self.step_nm = rows, step_nm
+        self._count, self._variance = 0, 0.0
+        self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
+
+    def add(self, traces: np.ndarray) -> None:
+        """Add traces (n, H) in nm; those that are all NaN are left out."""
+        traces = traces[:, : self.rows]
+        clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
+        if len(clear):
+            self._frequency, density = periodogram(clear, self.step_nm)
+            self._power += len(clear) * density
+            self._variance += float(clear.var(axis=1).sum())
+            self._count += len(clear)
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
+        return (self._frequency, self._power / self._count) if self._count else None
+
+    def roughness(self) -> Roughness | None:
+        """Fit the spectrum; None if there are no traces."""
+        spectrum = self.spectrum()
+        if spectrum is None:
+            return None
+        variance = self._variance / self._count
+        return roughness_of(variance, fit_psd(*spectrum), self.step_nm, self.rows)

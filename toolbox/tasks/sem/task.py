@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FilePredictor, Source, Task, TestResult
-from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
+from toolbox.task import FileMeasurer, FilePredictor, Source, Task, TestResult
+from toolbox.tasks.sem.settings import MeasureOptions, MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
     from toolbox.run import Run
@@ -36,6 +36,7 @@ class Sem(Task):
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
     predict_options = SemOptions
+    measure_options = MeasureOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm",)
     run_files = ("pairs.csv",)
@@ -73,6 +74,12 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def measurer(self, settings: MeasureOptions) -> FileMeasurer:
+        """Return what measures lines and discs in pictures alone."""
+        from toolbox.tasks.sem.measurer import SemMeasurer
+
+        return SemMeasurer(settings)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe limits, scores by method, grey values and size of a pixel."""
