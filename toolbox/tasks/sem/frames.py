@@ -402,8 +402,9 @@ class SEMFrames:
         rows, columns : slice
             From and to which row and column of the low crop.
         """
-        if self._crops is not None:
-            crop = self._crops[number]
+        with self._lock:
+            crop = self._recent.get(number) if self._crops is None else self._crops[number]
+        if crop is not None:
             return Crop(crop.low[rows, columns], crop.high[self._fine((rows, columns))])
         top, left = (side.start for side in self.regions[number])
         places = (rows, top), (columns, left)
@@ -460,6 +461,7 @@ class SEMFrames:
                 self._observe(files, (low, high), digests)
                 if bar is not None:
                     self._place(pair, Crop(low.pixels, high.pixels))
+                del low, high  # before the next ones are read
             opened += [_Opened(stack.path, stack.count, stack.notes) for stack in stacks]
             found += pages
         self.files = found
@@ -588,7 +590,8 @@ class SEMFrames:
         if self._crops is not None:
             self._crops.append(self._cut(number, pair=pair))
             self._held += _bytes_of(self._crops[number])
-            if self._held > _MOST_BYTES:
+            # What they will all take is known long before they do.
+            if self._held * max(1.0, len(self) / (number + 1)) > _MOST_BYTES:
                 self._crops = None
 
     def _find_shift(self, files: PairFiles, pair: Crop) -> Shift:
