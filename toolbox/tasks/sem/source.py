@@ -89,8 +89,8 @@ def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -
     high = np.empty((len(places), fine, fine, 1), np.float32)
     counts = Counter(number for number, _, _ in places)
     for i, (number, row, column) in enumerate(places):
-        # Of a frame of many patches the crop is remembered for a while.
-        if counts[number] > 1:
+        # Of a frame of several patches the crop is remembered for a while.
+        if counts[number] > 2:
             frames.crop(number)
         part = frames.part(number, slice(row, row + size), slice(column, column + size))
         low[i, ..., 0], high[i, ..., 0] = part
