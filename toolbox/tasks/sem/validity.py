@@ -27,7 +27,7 @@ _PART_PX = 512
 #: Quantiles of the training that are its range.
 _RANGE = (0.01, 0.99)
 #: A range is left by so much before it is more than a note, as a share of its own width.
-_SLACK = 0.25
+_SLACK = 0.1
 #: Rows, or columns, whose mean shows the lines across it.
 _BAND_PX = 64
 #: Grey levels at which the noise is measured, and pixels that a level needs.
@@ -258,7 +258,10 @@ class Validity(NamedTuple):
 
 
 class _Quantity(NamedTuple):
-    """How a condition is compared and told: log for ratios; the least slack, as such."""
+    """How a condition is compared, by its logarithm or as it is, and told.
+
+    A value is fine up to half of `slack` outside of the range, for a logarithm a ratio.
+    """
 
     name: str
     unit: str
@@ -315,7 +318,10 @@ _NOT_SEEN = {
     "counts": "No noise of counting is seen. Take the picture as it was measured.",
     "line_px": "No bright lines are found. Turn or invert the picture; other shapes are not known "
     "to the network.",
+    "space_px": "There is one line alone, or none.",
 }
+#: What is no more than a note if it is not known.
+_MINOR = ("pixel_nm", "space_px")
 
 
 def validity_of(pictures: Iterable[Conditions]) -> Validity:
@@ -351,7 +357,7 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
         known = f"trained on {_text(low)} to {_text(high)}{quantity.unit}"
         if value is None:
             if key in _NOT_SEEN:
-                grade: Literal["note", "warning"] = "note" if key == "pixel_nm" else "warning"
+                grade: Literal["note", "warning"] = "note" if key in _MINOR else "warning"
                 found.append(Finding(quantity.name, grade, f"unknown; {known}", _NOT_SEEN[key]))
             continue
         figure = f"{_text(value)}{quantity.unit}; {known}"
@@ -367,14 +373,16 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
 def _beyond(
     value: float, low: float, high: float, quantity: _Quantity
 ) -> Literal["note", "warning"] | None:
-    if low <= value <= high:
-        return None
+    """Return how far a value lies outside of a range, None for not at all."""
     if quantity.log:
         if min(low, value) <= 0:
-            return "warning"
+            return None if low <= value <= high else "warning"
         value, low, high = math.log(value), math.log(low), math.log(high)
-    slack = max(_SLACK * (high - low), quantity.slack)
-    return "note" if low - slack <= value <= high + slack else "warning"
+    distance = max(low - value, value - high)
+    # What is measured is not exact.
+    if distance <= quantity.slack / 2:
+        return None
+    return "note" if distance <= max(_SLACK * (high - low), quantity.slack) else "warning"
 
 
 def _text(value: float) -> str:
