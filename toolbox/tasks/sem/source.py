@@ -22,6 +22,7 @@ from toolbox.data_generator import Batches, CropStream, Pair, even_places
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.normalizer import SymmetricNormalizer
+from toolbox.progress import progress
 from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
 from toolbox.tasks.sem.frames import (
@@ -34,6 +35,14 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
+from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
+from toolbox.tasks.sem.validity import (
+    MOST_PICTURES,
+    Validity,
+    measure_conditions,
+    validity_of,
+    validity_text,
+)
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
@@ -640,8 +649,29 @@ class SEMSource(Source):
         ]
 
     def records(self) -> dict[str, str]:
-        """Return ``pairs.csv``: how the pairs of training and validation were aligned."""
-        return {PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False)}
+        """Return ``pairs.csv``, how pairs were aligned, and ``validity.json``, what they are like.
+
+        The first is of training and validation, the second of the low training pictures.
+        """
+        return {
+            PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False),
+            VALIDITY_NAME: validity_text(self.validity()),
+        }
+
+    def validity(self) -> Validity:
+        """Measure how the low training pictures were taken, of many some spread over all."""
+        frames, stated = self.open("train"), self._stated_pixel_nm()
+        count = min(len(frames), MOST_PICTURES)
+        numbers = np.unique(np.linspace(0, len(frames) - 1, count).astype(int))
+        measured = []
+        for number in progress(numbers, "measuring pictures", delay=2):
+            # The files know best where pictures of several sizes are treated as of one.
+            size = open_sem_stack(frames.files[number].low).size
+            pixel_nm = None if stated is None else stated[1] * (self.sr_scale or 1)
+            pixel_nm = pixel_nm if size is None else size.x_nm
+            low = frames.crop(number).low
+            measured.append(measure_conditions(low, pixel_nm, frames.norm_range[1]))
+        return validity_of(measured)
 
     def batches(
         self,
