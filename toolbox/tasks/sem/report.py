@@ -197,7 +197,7 @@ def _details(
     threshold = summary.get("threshold") or THRESHOLD
     pixel = float(summary["pixel_nm"]) if unit == "nm" else 1.0
     for picture, rank in choose_pictures(pictures, table, count):
-        places = places_of(picture, is_discs(summary), threshold)
+        places = places_of(picture, is_discs(summary), threshold, summary.get("polarity") == "dark")
         detail = Detail(picture, places, threshold, pixel, unit)
         notes = {
             # Matplotlib sets its own minus only on axes.

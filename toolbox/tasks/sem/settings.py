@@ -14,6 +14,7 @@ class MetrologyParams(Settings):
 
     shape: Literal["lines", "discs"] = "lines"
     lines: Literal["vertical", "horizontal"] = "vertical"
+    polarity: Literal["auto", "bright", "dark"] = "auto"
     threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5
     tolerance_nm: Annotated[Float, Field(gt=0)] = 0.5
     gaussian_px: Annotated[Float, Field(gt=0, le=20)] | None = None
