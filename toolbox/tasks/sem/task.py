@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FilePredictor, Source, Task, TestResult
+from toolbox.task import FileInspector, FilePredictor, Source, Task, TestResult
 from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Sem(Task):
     predict_options = SemOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm",)
-    run_files = ("pairs.csv",)
+    run_files = ("pairs.csv", "validity.json")
+    inspect_options = ("pixel_nm",)
 
     def check(self, settings: UserParams) -> None:
         """Refuse to train on one shape or direction and to measure the other."""
@@ -80,6 +82,12 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
+        """Return what tells how pictures were taken, and compares them with a training."""
+        from toolbox.tasks.sem.inspector import SemInspector
+
+        return SemInspector(settings, folder)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe limits, scores by method, grey values and size of a pixel."""
