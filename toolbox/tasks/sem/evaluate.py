@@ -12,14 +12,7 @@ from scipy import ndimage, stats
 
 from toolbox.errors import DataError
 from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
-from toolbox.tasks.sem.metrology import (
-    Roughness,
-    find_lines,
-    fit_psd,
-    interpolate_missing,
-    periodogram,
-    roughness_of,
-)
+from toolbox.tasks.sem.metrology import Roughness, TracePool, find_lines
 from toolbox.tasks.sem.verdict import MAIN_GROUP, Judgement
 
 #: What is compared, in the order of tables and pictures.
@@ -484,56 +477,17 @@ class _LineMeasurement:
         return float(np.nanmean(self.clean.width_nm) - np.nanmean(self.reference.width_nm))
 
 
-class _Pool:
-    """Mean spectrum and variance of traces, which are not kept.
-
-    Parameters
-    ----------
-    rows : int
-        Traces are cut to so many rows.
-    step_nm : float
-        Distance between rows.
-    """
-
-    def __init__(self, rows: int, step_nm: float) -> None:
-        self.rows, self.step_nm = rows, step_nm
-        self._count, self._variance = 0, 0.0
-        self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
-
-    def add(self, traces: np.ndarray) -> None:
-        """Add traces (n, H) in nm; those that are all NaN are left out."""
-        traces = traces[:, : self.rows]
-        clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
-        if len(clear):
-            self._frequency, density = periodogram(clear, self.step_nm)
-            self._power += len(clear) * density
-            self._variance += float(clear.var(axis=1).sum())
-            self._count += len(clear)
-
-    def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
-        return (self._frequency, self._power / self._count) if self._count else None
-
-    def roughness(self) -> Roughness | None:
-        """Fit the spectrum; None if there are no traces."""
-        spectrum = self.spectrum()
-        if spectrum is None:
-            return None
-        variance = self._variance / self._count
-        return roughness_of(variance, fit_psd(*spectrum), self.step_nm, self.rows)
-
-
 #: Of what LWR and LER are measured.
 _KINDS: dict[str, Callable[[Traces], np.ndarray]] = {
     "lwr": lambda traces: traces.width_nm,
     "ler": lambda traces: traces.edges_nm,
 }
-_PoolsByMethod = dict[str, dict[str, _Pool]]
+_PoolsByMethod = dict[str, dict[str, TracePool]]
 
 
-def _pools(rows: int, step_nm: float) -> dict[str, _Pool]:
+def _pools(rows: int, step_nm: float) -> dict[str, TracePool]:
     """Return what gathers widths and edges."""
-    return {kind: _Pool(rows, step_nm) for kind in _KINDS}
+    return {kind: TracePool(rows, step_nm) for kind in _KINDS}
 
 
 def _spectra(pools: _PoolsByMethod, names: Sequence[str]) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FileInspector, FilePredictor, Source, Task, TestResult
-from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
+from toolbox.task import FileInspector, FileMeasurer, FilePredictor, Source, Task, TestResult
+from toolbox.tasks.sem.settings import MeasureOptions, MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
     from toolbox.run import Run
@@ -37,6 +37,7 @@ class Sem(Task):
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
     predict_options = SemOptions
+    measure_options = MeasureOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm",)
     run_files = ("pairs.csv", "validity.json")
@@ -82,6 +83,12 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def measurer(self, settings: MeasureOptions) -> FileMeasurer:
+        """Return what measures lines and discs in pictures alone."""
+        from toolbox.tasks.sem.measurer import SemMeasurer
+
+        return SemMeasurer(settings)
 
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
         """Return what tells how pictures were taken, and compares them with a training."""
