@@ -8,7 +8,7 @@ from scipy import integrate, ndimage, special
 
 from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.errors import DataError
-from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
+from toolbox.tasks.sem.discs import Disc, Hole, find_discs, measure_disc
 from toolbox.tasks.sem.metrology import (
     direction_of,
     find_lines,
@@ -495,6 +495,20 @@ def test_grey_values_may_be_negative():
     image = drawn_discs(DISCS)
     for disc in DISCS:
         np.testing.assert_allclose(measure_disc(image - 250, disc), measure_disc(image, disc))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_holes_are_discs_of_the_negative(threshold):
+    """Found in the same places with the same radius; the threshold counts from dark to bright."""
+    image = drawn_discs(DISCS)
+    assert find_discs(image, dark=True) == find_discs(210 - image) == []
+    holes = find_discs(210 - image, dark=True)
+    assert all(isinstance(hole, Hole) for hole in holes)
+    np.testing.assert_allclose(holes, find_discs(image), atol=0.01)
+    for hole in holes:
+        found = measure_disc(210 - image, hole, threshold)
+        assert isinstance(found, Hole)
+        np.testing.assert_allclose(found, measure_disc(image, Disc(*hole), 1 - threshold))
 
 
 def test_what_is_not_round_is_no_disc():

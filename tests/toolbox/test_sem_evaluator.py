@@ -379,6 +379,21 @@ def test_discs():
     np.testing.assert_allclose(sorted(radii), [20.2, 25.1, 28.7], atol=0.1)
 
 
+def test_holes():
+    """Of the negative the dark discs are taken, as there are more; a polarity may be set, too."""
+    negative = 200 - discs()
+    hole = Picture("holes", negative, {"raw": negative, "restored": 200 - discs(0.5)})
+    results = SemEvaluator(5.8, "discs").evaluate([hole])
+    assert results.summary["polarity"] == "dark"
+    assert results.summary["discs_found"] == {"bright": 0, "dark": 3}
+    assert results.summary["cd_bias_nm"]["restored"] == pytest.approx(5.8, abs=0.2)
+    chosen = SemEvaluator(5.8, "discs", polarity="dark").evaluate([hole]).summary
+    assert chosen["discs_found"] == {"dark": 3}
+    assert chosen["cd_bias_nm"] == results.summary["cd_bias_nm"]
+    with pytest.raises(DataError, match=r"no bright disc of at least 12 .* metrology\.polarity"):
+        SemEvaluator(5.8, "discs", polarity="bright").evaluate([hole])
+
+
 def test_discs_that_are_lost():
     """A grey picture loses all discs, and one disc alone has no spread: None, not NaN."""
     blank = np.full((200, 200), 90.0)

@@ -55,10 +55,10 @@ def _rank_text(rank: int, total: int, size: float) -> str:
     return f"of {total} pictures number {rank + 1} by the change of widths"
 
 
-def places_of(picture: Picture, discs: bool, threshold: float) -> Places:
-    """Find what is measured, as the evaluation does."""
+def places_of(picture: Picture, discs: bool, threshold: float, dark: bool = False) -> Places:
+    """Find what is measured, as the evaluation does: lines, discs or, if `dark`, holes."""
     if discs:
-        return find_discs(picture.high)
+        return find_discs(picture.high, dark=dark)
     if picture.truth is not None:
         left, right = picture.truth
         return [(float(a.mean()), float(b.mean())) for a, b in zip(left, right, strict=True)]

@@ -30,6 +30,7 @@ LEAST_DENSITY = 1e-12
 _SMOOTHING = 3
 
 Shape = Literal["lines", "discs"]
+Polarity = Literal["auto", "bright", "dark"]
 
 
 @dataclasses.dataclass
@@ -119,6 +120,9 @@ class SemEvaluator:
         Largest change of CD that counts as harmless.
     unit : str
         What lengths are called in sentences: ``px`` if the size of a pixel is not known.
+    polarity : {'auto', 'bright', 'dark'}
+        Whether bright discs or dark ones (holes) are measured; ``auto`` takes those of which the
+        long exposures show more.
     """
 
     def __init__(
@@ -128,12 +132,14 @@ class SemEvaluator:
         threshold: float = 0.5,
         tolerance_nm: float = 0.5,
         unit: str = "nm",
+        polarity: Polarity = "auto",
     ) -> None:
         self.pixel_nm = pixel_nm
         self.shape = shape
         self.threshold = threshold
         self.tolerance_nm = tolerance_nm
         self.unit = unit
+        self.polarity = polarity
 
     def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
         """Measure all pictures, one after the other; none is kept.
@@ -236,18 +242,23 @@ class SemEvaluator:
     # -- discs -------------------------------------------------------------------------------------
 
     def _discs(self, pictures: Iterable[Picture]) -> SemResults:
-        rows: list[dict[str, Any]] = []
+        sought = ("bright", "dark") if self.polarity == "auto" else (self.polarity,)
+        every: dict[str, list[dict[str, Any]]] = {polarity: [] for polarity in sought}
         for picture in pictures:
-            rows += self._disc_rows(picture)
+            for polarity, rows in every.items():
+                rows += self._disc_rows(picture, polarity == "dark")
             del picture  # before the next one is made
-        if not rows:
+        taken = max(every, key=lambda polarity: len(every[polarity]))
+        if not every[taken]:
             raise DataError(
-                "no disc of at least 12 pixels radius was found in the pictures of the long "
-                "exposure. Measure lines (metrology: {shape: lines}) or use other pictures."
+                f"no {'' if self.polarity == 'auto' else f'{taken} '}disc of at least 12 pixels "
+                f"radius was found in the pictures of the long exposure. Measure lines (metrology: "
+                f"{{shape: lines}}), set metrology.polarity, or use other pictures."
             )
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(every[taken])
         names = [name for name in METHODS if (table["method"] == name).any()]
-        summary: dict[str, Any] = {}
+        counts = {polarity: len(rows) // len(names) for polarity, rows in every.items()}
+        summary: dict[str, Any] = {"polarity": taken, "discs_found": counts}
         spread = {
             n: float(t["cd_bias_nm"].std())
             for n, t in table.groupby("method")
@@ -259,10 +270,10 @@ class SemEvaluator:
         }
         return self._finished(summary, table, pd.DataFrame(), pd.DataFrame(), names)
 
-    def _disc_rows(self, picture: Picture) -> list[dict[str, Any]]:
-        """Measure the discs of one picture with every method."""
+    def _disc_rows(self, picture: Picture, dark: bool) -> list[dict[str, Any]]:
+        """Measure the bright or the dark discs of one picture with every method."""
         rows = []
-        for number, disc in enumerate(find_discs(picture.high)):
+        for number, disc in enumerate(find_discs(picture.high, dark=dark)):
             reference = measure_disc(picture.high, disc, self.threshold)
             if reference is None:
                 continue

@@ -58,6 +58,7 @@ class SemTest:
             self.settings.threshold,
             self.settings.tolerance_nm,
             "px" if self.pixel_nm is None else "nm",
+            self.settings.polarity,
         )
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")

@@ -44,15 +44,22 @@ class Sem(Task):
     inspect_options = ("pixel_nm",)
 
     def check(self, settings: UserParams) -> None:
-        """Refuse to train on lines of one direction and to measure those of the other."""
+        """Refuse to train on one shape or direction and to measure the other."""
         metrology: MetrologyParams = settings.metrology  # type: ignore[attr-defined]
-        if "cdloss" not in settings.figure_names() or metrology.shape != "lines":
+        if "cdloss" not in settings.figure_names():
             return
-        trained, measured = settings.loss_params["cdloss"]["lines"], metrology.lines
-        if trained != measured:
+        section, shape = settings.loss_params["cdloss"], metrology.shape
+        form = {"lines": "width", "discs": "contour"}[shape]
+        if section["form"] not in (form, "gradient"):
             raise ConfigError(
-                f"{settings.fname}: metrology.lines must be {trained} as cdloss.lines; received "
-                f"{measured}. Set both to how the lines run."
+                f"{settings.fname}: cdloss.form must be {form} for metrology.shape: {shape}; "
+                f"received {section['form']}. Set cdloss.form to {form}, or metrology.shape to "
+                f"{'discs' if shape == 'lines' else 'lines'} if that is what the pictures show."
+            )
+        if shape == "lines" and section["lines"] != metrology.lines:
+            raise ConfigError(
+                f"{settings.fname}: metrology.lines must be {section['lines']} as cdloss.lines; "
+                f"received {metrology.lines}. Set both to how the lines run."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
