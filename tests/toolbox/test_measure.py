@@ -8,7 +8,7 @@ from scipy import ndimage
 from sr_dataset_builder.simulate_sem import LinePicture, SimulationParams, rough_edges
 from toolbox.config import check
 from toolbox.errors import DataError
-from toolbox.tasks.sem.measure import FrameCurve, LineMeter, precision_of_one
+from toolbox.tasks.sem.measure import DiscMeter, FrameCurve, LineMeter, precision_of_one
 from toolbox.tasks.sem.settings import MeasureOptions
 
 WIDTHS = [(20.2, 30.2), (60, 80), (110, 150), (180, 190), (220, 240), (270, 310)]
@@ -129,6 +129,39 @@ def test_a_picture_without_lines_says_what_was_looked_for():
     """The message names direction and options."""
     with pytest.raises(DataError, match=r"no whole dark vertical line .*horizontal lines; --lines"):
         meter(np.full((64, 64), 7.0), lines="horizontal", polarity="dark")
+
+
+# -- discs -----------------------------------------------------------------------------------------
+
+
+def test_discs_and_holes():
+    """Diameter, place and roundness of drawn discs; auto takes the kind of which there are more."""
+    rows, columns = np.mgrid[:160, :280]
+    share = np.where(columns < 200, 0.0, 1.0)
+    for row, column, radius in [(40, 50, 20), (45, 130, 25), (110, 60, 30), (80, 240, 22)]:
+        disc = np.clip(radius + 0.5 - np.hypot(rows - row, columns - column), 0, 1)
+        share = np.where(columns < 200, np.maximum(share, disc), share - disc * (column > 200))
+    image = ndimage.gaussian_filter(50 + 120 * share, 1.0)
+    found = DiscMeter(image, (2.0, 2.0), "nm", MeasureOptions(shape="discs")).measured()
+    assert found.figures["polarity"] == "bright"
+    assert [row["cd_nm"] for row in found.objects] == pytest.approx([80, 100, 120], abs=0.3)
+    places = [(row["y_nm"], row["x_nm"]) for row in found.objects]
+    np.testing.assert_allclose(places, [(80, 100), (90, 260), (220, 120)], atol=0.1)
+    assert all(row["roundness_nm"] < 0.5 for row in found.objects)
+    assert "1 dark discs are not measured; --polarity dark measures them." in found.notes
+    options = MeasureOptions(shape="discs", polarity="dark")
+    dark = DiscMeter(image, (2.0, 2.0), "nm", options)
+    assert [row["cd_nm"] for row in dark.measured().objects] == pytest.approx([88], abs=0.3)
+    assert dark.trace(image).cd == pytest.approx([88], abs=0.3)
+    assert dark.trace(np.full_like(image, 7)) is None
+
+
+def test_what_is_no_disc_is_refused():
+    """A flat picture has none, and pixels must be square."""
+    with pytest.raises(DataError, match="no whole bright or dark disc of at least 12 pixels"):
+        DiscMeter(np.full((64, 64), 7.0), (1.0, 1.0), "px", MeasureOptions(shape="discs"))
+    with pytest.raises(DataError, match=r"pixels must be square .*; received 1 × 2 nm"):
+        DiscMeter(np.eye(64), (1.0, 2.0), "nm", MeasureOptions(shape="discs"))
 
 
 # -- frames ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from toolbox.errors import DataError
 from toolbox.pages import round_length
 from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.evaluate import METHODS, Picture
-from toolbox.tasks.sem.metrology import find_lines
+from toolbox.tasks.sem.metrology import find_lines, spaces_of
 
 # Both are seen on grey of any depth, and told apart by every kind of colour vision.
 MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}
@@ -56,22 +56,24 @@ def _rank_text(rank: int, total: int, size: float) -> str:
 
 
 def places_of(picture: Picture, discs: bool, threshold: float, dark: bool = False) -> Places:
-    """Find what is measured, as the evaluation does: lines, discs or, if `dark`, holes."""
+    """Find what is measured, as the evaluation does: lines, discs or, if `dark`, dark ones."""
     if discs:
         return find_discs(picture.high, dark=dark)
     if picture.truth is not None:
-        left, right = picture.truth
+        left, right = spaces_of(*picture.truth) if dark else picture.truth
         return [(float(a.mean()), float(b.mean())) for a, b in zip(left, right, strict=True)]
     clean = picture.high if picture.noise_free is None else picture.noise_free
     try:
-        edges = find_lines(clean, threshold)
+        edges = find_lines(clean, threshold, polarity="dark" if dark else "bright")
     except DataError:
         return []
     pairs = zip(edges.left_px[edges.clear], edges.right_px[edges.clear], strict=True)
     return [(float(np.nanmean(a)), float(np.nanmean(b))) for a, b in pairs]
 
 
-def curves_of(image: np.ndarray, places: Places, threshold: float) -> list[Curve]:
+def curves_of(
+    image: np.ndarray, places: Places, threshold: float, dark: bool = False
+) -> list[Curve]:
     """Measure the edges of an image, as curves to be drawn."""
     discs = [place for place in places if isinstance(place, Disc)]
     if discs:
@@ -81,7 +83,7 @@ def curves_of(image: np.ndarray, places: Places, threshold: float) -> list[Curve
     if not lines:
         return []
     try:
-        edges = find_lines(image, threshold, lines)
+        edges = find_lines(image, threshold, lines, polarity="dark" if dark else "bright")
     except DataError:
         return []
     return edge_curves(edges.left_px, edges.right_px)
@@ -109,9 +111,15 @@ class Detail:
     """
 
     def __init__(
-        self, picture: Picture, places: Places, threshold: float, pixel: float, unit: str
+        self,
+        picture: Picture,
+        places: Places,
+        threshold: float,
+        pixel: float,
+        unit: str,
+        dark: bool = False,
     ) -> None:
-        self.picture, self.places, self.threshold = picture, places, threshold
+        self.picture, self.places, self.threshold, self.dark = picture, places, threshold, dark
         self.pixel, self.unit = pixel, unit
         self.top, self.left, self.rows, self.columns = window_about(picture.high.shape, places)
         self.part = (
@@ -186,11 +194,11 @@ class Detail:
         return drawn
 
     def _draw_edges(self, ax: Axes, image: np.ndarray) -> None:
-        found = curves_of(image, self.places, self.threshold)
+        found = curves_of(image, self.places, self.threshold, self.dark)
         if self.picture.truth is not None:
             known = edge_curves(*self.picture.truth)
         else:
-            known = curves_of(self.picture.high, self.places, self.threshold)
+            known = curves_of(self.picture.high, self.places, self.threshold, self.dark)
         for curves, style, label in (
             (found, MEASURED_LINE, "measured edge"),
             (known, _REFERENCE_LINE, self.known),

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from toolbox.errors import DataError
-from toolbox.tasks.sem.discs import Disc
+from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc, trace_disc
 from toolbox.tasks.sem.evaluate import mean_and_ci95
 from toolbox.tasks.sem.metrology import (
     SIGMAS,
@@ -22,10 +22,10 @@ from toolbox.tasks.sem.metrology import (
     find_lines,
     interpolate_missing,
 )
-from toolbox.tasks.sem.pixel_size import PixelSize
+from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
 from toolbox.tasks.sem.settings import MeasureOptions
 
-#: Widths that differ by more than this factor are not of one kind of line.
+#: Widths that differ by more than this factor are not of one kind.
 _ONE_KIND = 1.3
 #: Frames, and probability of chance, from which a change of the CD with the frames is named.
 _LEAST_TREND, _CHANCE = 8, 1e-3
@@ -228,11 +228,7 @@ class LineMeter(Meter):
         cd, unit = _means(width), self.unit
         if self.unclear:
             notes.append(f"{self.unclear} lines without clear edges are left out.")
-        if cd.max() > _ONE_KIND * cd.min():
-            notes.append(
-                f"the lines are {cd.min():.4g} to {cd.max():.4g} {unit} wide, so mean and interval "
-                f"of the CD are those of a mixture; see each line."
-            )
+        notes += _mixture(cd, unit)
         moved, error = self._slant_px()
         if abs(moved) > max(_MOST_SLANT_PX, 3 * error):
             slant = moved * self.across / (width.shape[1] * self.along)
@@ -252,12 +248,79 @@ class LineMeter(Meter):
 
 
 class DiscMeter(Meter):
-    """Measures discs."""
+    """Measures discs, and holes, which are dark."""
 
     def __init__(
         self, image: np.ndarray, size: tuple[float, float], unit: str, options: MeasureOptions
     ) -> None:
-        raise NotImplementedError
+        if not np.isclose(*size, rtol=PIXEL_TOLERANCE):
+            raise DataError(
+                f"pixels must be square to measure discs; received {size[0]:.4g} × {size[1]:.4g} "
+                f"nm. Resample the picture."
+            )
+        self.along, self.unit, self.threshold = size[0], unit, options.threshold
+        kinds = ("bright", "dark") if options.polarity == "auto" else (options.polarity,)
+        found = {}
+        for kind in kinds:
+            traced = [
+                trace_disc(image, disc, options.threshold)
+                for disc in find_discs(image, dark=kind == "dark")
+            ]
+            found[kind] = [each for each in traced if each is not None]
+        self.polarity = max(found, key=lambda kind: len(found[kind]))
+        self.traced = found[self.polarity]
+        self.others = {kind: len(every) for kind, every in found.items() if kind != self.polarity}
+        if not self.traced:
+            raise DataError(
+                f"no whole {' or '.join(kinds)} disc of at least 12 pixels radius was found in the "
+                f"picture. --polarity and --shape say what else is looked for."
+            )
+
+    def trace(self, image: np.ndarray) -> Traced | None:
+        """Measure the same discs in another picture."""
+        found = [measure_disc(image, disc, self.threshold) for disc, _ in self.traced]
+        cd = [np.nan if disc is None else 2 * disc.radius_px * self.along for disc in found]
+        empty = np.empty((0, 0))
+        return Traced(np.array(cd), empty, empty) if np.isfinite(cd).any() else None
+
+    def measured(self) -> Measured:
+        """Return diameters, roundness and places."""
+        unit, scale = self.unit, self.along
+        objects: list[dict[str, Any]] = [
+            {
+                "disc": number,
+                f"cd_{unit}": 2 * disc.radius_px * scale,
+                f"roundness_{unit}": SIGMAS * float(distances.std()) * scale,
+                f"x_{unit}": disc.column * scale,
+                f"y_{unit}": disc.row * scale,
+            }
+            for number, (disc, distances) in enumerate(self.traced, 1)
+        ]
+        cds = np.array([row[f"cd_{unit}"] for row in objects])
+        cd, ci95 = mean_and_ci95(cds)
+        figures = {
+            "n": len(objects),
+            "polarity": self.polarity,
+            f"cd_{unit}": cd,
+            f"cd_ci95_{unit}": ci95,
+            f"roundness_{unit}": float(np.mean([row[f"roundness_{unit}"] for row in objects])),
+        }
+        notes = _mixture(cds, unit) + [
+            f"{count} {kind} discs are not measured; --polarity {kind} measures them."
+            for kind, count in self.others.items()
+            if count
+        ]
+        return Measured(figures, objects, notes, [disc for disc, _ in self.traced])
+
+
+def _mixture(cd: np.ndarray, unit: str) -> list[str]:
+    """Say so if lines or discs are not of one kind."""
+    if cd.max() <= _ONE_KIND * cd.min():
+        return []
+    return [
+        f"the CDs lie between {cd.min():.4g} and {cd.max():.4g} {unit}, so their mean and its "
+        f"interval are those of a mixture; see each of them."
+    ]
 
 
 def _means(traces: np.ndarray) -> np.ndarray:

@@ -393,6 +393,17 @@ def _mean_profile(image: np.ndarray, edges: np.ndarray, half: int) -> np.ndarray
     return np.asarray(values.mean(axis=1))
 
 
+def spaces_of(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of what lies between neighbouring lines, (lines − 1, H) each.
+
+    Parameters
+    ----------
+    left, right : numpy.ndarray, shape (lines, H)
+        Edges of lines, from left to right.
+    """
+    return right[:-1], left[1:]
+
+
 def find_lines(
     image: np.ndarray,
     threshold: float = THRESHOLD,

@@ -13,7 +13,7 @@ class MetrologyParams(Settings):
     """What is measured, by which criterion, and how much a restored width may change."""
 
     shape: Literal["lines", "discs"] = "lines"
-    lines: Literal["vertical", "horizontal"] = "vertical"
+    lines: Literal["vertical", "horizontal", "auto"] = "vertical"
     polarity: Literal["auto", "bright", "dark"] = "auto"
     threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5
     tolerance_nm: Annotated[Float, Field(gt=0)] = 0.5

@@ -56,7 +56,7 @@ class Sem(Task):
                 f"received {section['form']}. Set cdloss.form to {form}, or metrology.shape to "
                 f"{'discs' if shape == 'lines' else 'lines'} if that is what the pictures show."
             )
-        if shape == "lines" and section["lines"] != metrology.lines:
+        if shape == "lines" and metrology.lines not in ("auto", section["lines"]):
             raise ConfigError(
                 f"{settings.fname}: metrology.lines must be {section['lines']} as cdloss.lines; "
                 f"received {metrology.lines}. Set both to how the lines run."
