@@ -230,7 +230,7 @@ class SEMFrame:
     offset_px: tuple[float, float]
 
 
-class _Opened(NamedTuple):
+class OpenedFile(NamedTuple):
     """What notes need of a `SEMStack`, without its pixels."""
 
     path: Path
@@ -332,7 +332,7 @@ class SEMFrames:
                     f"Mend it."
                 )
         self.stacks = stacks
-        self.files = pair_files(low_dir, high_dir, file_prefix, suffix_len, pairs)
+        self.files = self._find(low_dir, high_dir, file_prefix, suffix_len, pairs)
         self.scale, self.align, self.max_shift = int(scale), align, float(max_shift)
         self.notes: list[str] = []
         self._pixels: list[Crop | None] = []
@@ -349,7 +349,7 @@ class SEMFrames:
         self._note_unaligned()
         self._note_odd()
         crop = (central_crop_height, central_crop_width)
-        self.regions = [self._region(shift, crop) for shift in self.shifts]
+        self.regions = [self._region(number, crop) for number in range(len(self))]
         self._crops: list[Crop] | None = None
         self._recent: OrderedDict[int, Crop] = OrderedDict()
         self._lock = threading.Lock()
@@ -401,12 +401,15 @@ class SEMFrames:
         pairs = zip(self.files, self.shifts, strict=True)
         return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 
+    #: How the pairs are found: by folders, prefixes, suffix and names.
+    _find = staticmethod(pair_files)
+
     # -- Reading ---------------------------------------------------------------------------------
 
-    def _read_all(self, keep: bool) -> list[_Opened]:
+    def _read_all(self, keep: bool) -> list[OpenedFile]:
         """Read every frame once; return the files as they were opened, low and high in turn."""
         first: list[tuple[Path, SEMImage]] = []
-        opened: list[_Opened] = []
+        opened: list[OpenedFile] = []
         found: list[PairFiles] = []
         for files in progress(self.files, "reading pairs", delay=2):
             stacks = [open_sem_stack(path) for path in files.paths]
@@ -419,10 +422,10 @@ class SEMFrames:
                 first = first or list(zip(files.paths, images, strict=True))
                 self._check_pair(files, images)
                 for path, image, other in zip(files.paths, images, first, strict=True):
-                    _check_same(path, image, *other)
+                    check_same(path, image, *other)
                 self._observe(files, images, digests)
                 self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
-            opened += [_Opened(stack.path, stack.count, stack.notes) for stack in stacks]
+            opened += [OpenedFile(stack.path, stack.count, stack.notes) for stack in stacks]
             found += pages
         self.files = found
         self.bits = first[0][1].bits
@@ -448,7 +451,7 @@ class SEMFrames:
         )
         self.checks.append((low, high))
 
-    def _note_pages(self, opened: Sequence[_Opened]) -> None:
+    def _note_pages(self, opened: Sequence[OpenedFile]) -> None:
         """Say what became of the pages of stacks."""
         several = [file for file in opened if file.frames > 1]
         if several:
@@ -458,9 +461,9 @@ class SEMFrames:
                 f"{total} pages in all. {_DONE[self.stacks]}"
             )
 
-    def _note_files(self, opened: Sequence[_Opened], untold: Collection[str]) -> list[str]:
+    def _note_files(self, opened: Sequence[OpenedFile], untold: Collection[str]) -> list[str]:
         """Say once what several files have in common; return what was said, without the files."""
-        kinds: dict[str, list[_Opened]] = {}
+        kinds: dict[str, list[OpenedFile]] = {}
         for file in opened:
             for kind, text in file.notes.items():
                 if kind not in untold and text not in untold:
@@ -609,12 +612,17 @@ class SEMFrames:
 
     # -- Crops -----------------------------------------------------------------------------------
 
-    def _region(self, shift: Shift, crop: tuple[int | None, int | None]) -> Region:
+    def _known(self, number: int) -> tuple[Region, Region]:
+        """Return what is known of low and high once they are moved, each in its own pixels."""
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
+        by_low, by_high = self._moved(self.shifts[number])
+        low = valid_region(by_low, shape)
+        return low, valid_region(by_high, [size * self.scale for size in shape])
+
+    def _region(self, number: int, crop: tuple[int | None, int | None]) -> Region:
         """Return the part of the central crop where both pictures are known, low pixels."""
         shape = (self._shape[0] - self.data_bar_height, self._shape[1])
-        by_low, by_high = self._moved(shift)
-        low = valid_region(by_low, shape)
-        high = valid_region(by_high, [size * self.scale for size in shape])
+        low, high = self._known(number)
         parts = []
         for size, wanted, own, fine in zip(shape, crop, low, high, strict=True):
             length = size if wanted is None else min(wanted, size)
@@ -627,7 +635,7 @@ class SEMFrames:
         pair, region = self._load(number), self.regions[number]
         by_low, by_high = self._moved(self.shifts[number])
         fine = tuple(slice(s.start * self.scale, s.stop * self.scale) for s in region)
-        return Crop(_move(pair.low, by_low, region), _move(pair.high, by_high, (fine[0], fine[1])))
+        return Crop(move(pair.low, by_low, region), move(pair.high, by_high, (fine[0], fine[1])))
 
     def _shape_checksum(self) -> None:
         """Let the checksum also tell of what was cut and how it was moved."""
@@ -639,8 +647,8 @@ class SEMFrames:
         self.checksum = zlib.crc32(text.encode(), self.checksum)
 
 
-def _move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
-    """Move a picture and return a region of it; only what the region needs is computed."""
+def move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
+    """Move a picture (H, W) and return a region of it; only what that needs is computed."""
     if shift.dy == 0 and shift.dx == 0:
         return np.ascontiguousarray(img[region])
     outer, inner = [], []
@@ -653,7 +661,8 @@ def _move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
     return np.ascontiguousarray(moved[inner[0], inner[1]])
 
 
-def _check_same(path: Path, image: SEMImage, other: Path, reference: SEMImage) -> None:
+def check_same(path: Path, image: SEMImage, other: Path, reference: SEMImage) -> None:
+    """Refuse a picture of another size or depth than that of another file."""
     if image.pixels.shape != reference.pixels.shape or image.bits != reference.bits:
         raise DataError(
             f"{other} is {_size(reference)} but {path} is {_size(image)}; all pictures of a "

@@ -11,6 +11,8 @@ from toolbox.task import FilePredictor, Source, Task, TestResult
 from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
+    from toolbox.data_generator import Batches
+    from toolbox.normalizer import Normalizer
     from toolbox.run import Run
     from toolbox.settings import UserParams
 
@@ -50,6 +52,25 @@ class Sem(Task):
             raise ConfigError(
                 f"{settings.fname}: metrology.lines must be {trained} as cdloss.lines; received "
                 f"{measured}. Set both to how the lines run."
+            )
+
+    def check_data(
+        self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
+    ) -> None:
+        """Refuse losses and metrics of whole pictures where only hidden pixels are asked for."""
+        from toolbox.tasks.sem.source import SEMSource
+        from toolbox.tasks.sem.stacks import StackFrames
+
+        if not isinstance(source, SEMSource) or source.target == "pictures":
+            return
+        opened = [source.open(split) for split in ("train", "validation")]
+        lone = [frames for frames in opened if isinstance(frames, StackFrames) and any(frames.lone)]
+        others = sorted(settings.figure_names() - {"masked_mse"})
+        if lone and others:
+            raise ConfigError(
+                f"{settings.fname}: loss and metrics must be masked_mse alone, as "
+                f"{lone[0].files[lone[0].lone.index(True)].low} has one frame only; received "
+                f"{', '.join(others)}. Leave them out, or take stacks of two frames or more."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
