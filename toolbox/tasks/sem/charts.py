@@ -13,7 +13,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from toolbox.tasks.sem.evaluate import (
     CHANGED,
     LEAST_DENSITY,
-    MAIN_GROUP,
     METHODS,
     SemResults,
     smooth_density,
@@ -26,6 +25,7 @@ from toolbox.tasks.sem.figures import (
     reference_name,
     width_name,
 )
+from toolbox.tasks.sem.verdict import MAIN_GROUP
 
 COLOURS = {
     "raw": "0.55",

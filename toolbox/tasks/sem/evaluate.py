@@ -20,6 +20,7 @@ from toolbox.tasks.sem.metrology import (
     periodogram,
     roughness_of,
 )
+from toolbox.tasks.sem.verdict import MAIN_GROUP, Judgement
 
 #: What is compared, in the order of tables and pictures.
 METHODS = {
@@ -28,10 +29,6 @@ METHODS = {
     "non_local_means": "non-local means",
     "restored": "restored",
 }
-#: The pictures on which bias and roughness are judged; others belong to a sweep of CDs.
-MAIN_GROUP = "lines"
-#: Share of edges that restoring may lose without harm.
-_MOST_LOST = 0.01
 #: Transfer of roughness below which, and above which, a wavelength counts as changed.
 CHANGED = (0.5, 2.0)
 #: Smallest density that a logarithm is taken of, nm³.
@@ -127,6 +124,8 @@ class SemEvaluator:
         Edge criterion between local minimum (0) and maximum (1).
     tolerance_nm : float
         Largest change of CD that counts as harmless.
+    unit : str
+        What lengths are called in sentences: ``px`` if the size of a pixel is not known.
     """
 
     def __init__(
@@ -135,11 +134,13 @@ class SemEvaluator:
         shape: Shape = "lines",
         threshold: float = 0.5,
         tolerance_nm: float = 0.5,
+        unit: str = "nm",
     ) -> None:
         self.pixel_nm = pixel_nm
         self.shape = shape
         self.threshold = threshold
         self.tolerance_nm = tolerance_nm
+        self.unit = unit
 
     def evaluate(self, pictures: Sequence[Picture]) -> SemResults:
         """Measure all pictures.
@@ -295,56 +296,14 @@ class SemEvaluator:
             main = own[own["group"] == MAIN_GROUP] if (own["group"] == MAIN_GROUP).any() else own
             # Objects of one picture share its faults, so pictures are what is counted.
             by_picture = main.groupby("name")["cd_bias_nm"].mean()
-            bias, ci95 = _mean_and_ci95(by_picture.to_numpy(float))
+            bias, ci95 = mean_and_ci95(by_picture.to_numpy(float))
             figures["cd_bias_nm"][name], figures["cd_bias_ci95_nm"][name] = bias, ci95
             slope, slope_ci95 = _slope(own, "true_cd_nm" if "true_cd_nm" in own else None)
             figures["cd_slope"][name], figures["cd_slope_ci95"][name] = slope, slope_ci95
         figures |= summary
-        figures["do_no_harm"] = self._verdict(figures, table)
+        judgement = Judgement(figures, table, spectra, self.tolerance_nm, METHODS, self.unit)
+        figures |= judgement.summary()
         return SemResults(figures, table, spectra, frames)
-
-    def _verdict(self, figures: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
-        """Tell whether restoring changes widths by less than the tolerance, at 95 %."""
-        restored = table[table["method"] == "restored"]
-        sizes = restored["cd_bias_nm"].abs()
-        lost_share = restored.get("lost_share", sizes.isna().astype(float))
-        lost = lost_share > _MOST_LOST
-        flagged = restored[(sizes > self.tolerance_nm) | sizes.isna() | lost]["name"]
-        changes, reasons = self._changes(figures, restored)
-        # A width that cannot be measured any more is the greatest harm of all.
-        if bool(lost.any()) or float(lost_share.mean()) > _MOST_LOST:
-            reasons.append(f"{100 * float(lost_share.mean()):.2g} % of the edges are lost")
-        largest = max(changes.values()) if changes else None
-        if largest is not None and largest > self.tolerance_nm:
-            worst = max(changes, key=lambda name: changes[name])
-            reasons.append(f"{worst}: {largest:.3g} nm")
-        return {
-            "tolerance_nm": self.tolerance_nm,
-            "largest_likely_cd_change_nm": largest,
-            "verdict": "fail" if reasons else "pass",
-            "reasons": reasons,
-            "flagged": sorted(set(flagged)),
-        }
-
-    def _changes(
-        self, figures: Mapping[str, Any], restored: pd.DataFrame
-    ) -> tuple[dict[str, float], list[str]]:
-        """Return how much restoring may change widths, by cause, and what cannot be told."""
-        bias, ci95 = (figures[key].get("restored") for key in ("cd_bias_nm", "cd_bias_ci95_nm"))
-        if bias is None:
-            return {}, ["no width could be measured"]
-        if ci95 is None:
-            return {}, ["one picture has no confidence interval"]
-        changes = {"mean CD": abs(bias) + ci95}
-        for group, own in restored.groupby("group"):
-            if group != MAIN_GROUP and own["cd_bias_nm"].notna().any():
-                changes[f"mean CD of {group}"] = abs(float(own["cd_bias_nm"].mean()))
-        known = restored.dropna(subset=["cd_bias_nm"])
-        true = known["reference_cd_nm"].to_numpy(float)
-        if figures["cd_slope"].get("restored") is not None:
-            tilt = stats.linregress(true, known["cd_bias_nm"].to_numpy(float)).slope
-            changes["slope over half the range of CDs"] = abs(float(tilt)) * float(np.ptp(true)) / 2
-        return changes, []
 
 
 class _LineMeasurement:
@@ -521,7 +480,7 @@ def _root_mean_square(values: Sequence[float | None]) -> float | None:
     return float(np.sqrt(np.mean(np.square(known)))) if known else None
 
 
-def _mean_and_ci95(values: np.ndarray) -> tuple[float | None, float | None]:
+def mean_and_ci95(values: np.ndarray) -> tuple[float | None, float | None]:
     """Return the mean and half the width of its 95 % confidence interval (Student's t)."""
     values = values[np.isfinite(values)]
     if not len(values):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from toolbox.tasks.sem.evaluate import METHODS, SemResults
 from toolbox.tasks.sem.metrology import THRESHOLD
+from toolbox.tasks.sem.verdict import Grade
 
 #: Names that are listed before the rest is only counted.
 _MOST_NAMES = 12
@@ -159,39 +160,66 @@ def spectrum(summary: Mapping[str, Any], unit: str) -> list[Measure]:
 
 
 class Verdict(NamedTuple):
-    """Whether restoring does no harm, in words."""
+    """Whether restoring helps, is neutral or harms, in words.
 
-    passed: bool
+    Attributes
+    ----------
+    grade : {'helps', 'neutral', 'harms'}
+        The grade.
+    title : str
+        The same as a heading.
+    sentences : list of str
+        Why, and the do-no-harm test.
+    """
+
+    grade: Grade
     title: str
     sentences: list[str]
 
 
 def verdict_of(summary: Mapping[str, Any], unit: str) -> Verdict | None:
-    """Put the do-no-harm test into words; None if there was none."""
+    """Put the verdict into words; None if there was none."""
     gate = summary.get("do_no_harm")
     if not gate:
         return None
-    passed, largest = gate.get("verdict") == "pass", gate.get("largest_likely_cd_change_nm")
-    tolerance = gate.get("tolerance_nm")
-    limit = f"the tolerance of {tolerance:g} {unit}" if known(tolerance) else "the tolerance"
-    what = width_name(summary)
-    reasons = [str(reason) for reason in gate.get("reasons") or ()]
-    said = f"The change of the {what} by restoring cannot be judged"
-    if largest is not None and known(largest):
-        by = f"the mean {what} by {{}} {largest:.3f} {unit} (95 % confidence)"
-        said = f"Restoring may change {by.format('as much as')}, more than {limit}"
-        if passed or (known(tolerance) and largest <= tolerance):
-            said = f"Restoring changes {by.format('at most')}, within {limit}"
-    sentences = [f"{said}."]
-    if reasons and not passed:
-        sentences.append(f"Because: {'; '.join(reasons)}.")
+    passed = gate.get("verdict") == "pass"
+    said = f"Do no harm: {'PASS' if passed else 'FAIL'}"
+    weighed = summary.get("verdict") or {}
+    reasons = because(weighed)
+    further = [str(reason) for reason in gate.get("reasons") or () if str(reason) not in reasons]
+    sentences = [reasons] if reasons else []
+    sentences.append(f"{said}. {_change_sentence(gate, passed, width_name(summary), unit)}")
+    if further and not passed:
+        sentences.append(f"Because: {'; '.join(further)}.")
     flagged = [str(name) for name in gate.get("flagged") or ()]
     if flagged:
         sentences.append(
-            f"Flagged, one by one, as changed by more than {limit} or not measurable: "
+            f"Flagged, one by one, as changed by more than {_limit(gate, unit)} or not measurable: "
             f"{len(flagged)} of {summary.get('n') or len(flagged)} ({_listed(flagged)})."
         )
-    return Verdict(passed, f"Do no harm: {'PASS' if passed else 'FAIL'}", sentences)
+    grade: Grade = weighed.get("grade") or ("helps" if passed else "harms")
+    return Verdict(grade, str(weighed.get("title") or said), sentences)
+
+
+def because(verdict: Mapping[str, Any]) -> str:
+    """Return the reasons of a verdict as a sentence; nothing without reasons."""
+    reasons = [str(reason) for reason in verdict.get("reasons") or ()]
+    return f"Because: {'; '.join(reasons)}." if reasons else ""
+
+
+def _change_sentence(gate: Mapping[str, Any], passed: bool, what: str, unit: str) -> str:
+    largest, tolerance = gate.get("largest_likely_cd_change_nm"), gate.get("tolerance_nm")
+    if largest is None or not known(largest):
+        return f"The change of the {what} by restoring cannot be judged."
+    by = f"the mean {what} by {{}} {largest:.3f} {unit} (95 % confidence)"
+    if passed or (known(tolerance) and largest <= tolerance):
+        return f"Restoring changes {by.format('at most')}, within {_limit(gate, unit)}."
+    return f"Restoring may change {by.format('as much as')}, more than {_limit(gate, unit)}."
+
+
+def _limit(gate: Mapping[str, Any], unit: str) -> str:
+    tolerance = gate.get("tolerance_nm")
+    return f"the tolerance of {tolerance:g} {unit}" if known(tolerance) else "the tolerance"
 
 
 def _listed(names: Sequence[str]) -> str:

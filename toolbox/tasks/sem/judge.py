@@ -19,12 +19,13 @@ from toolbox.resample import enlarge
 from toolbox.run import Run
 from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import choose_filters
-from toolbox.tasks.sem.evaluate import MAIN_GROUP, METHODS, Picture, SemEvaluator, SemResults
+from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
 from toolbox.tasks.sem.source import SEMSource
+from toolbox.tasks.sem.verdict import MAIN_GROUP
 
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
 #: Lines nearer to the border of a picture are not measured, pixels.
@@ -53,6 +54,7 @@ class SemTest:
             self.settings.shape,
             self.settings.threshold,
             self.settings.tolerance_nm,
+            "px" if self.pixel_nm is None else "nm",
         )
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toolbox.pages import Cell, Chart, Column, Facts, Page, Table, TableRow
+from toolbox.pages.kit import Grade as Colour
 from toolbox.plotter import save_figure
 from toolbox.tasks.sem.charts import draw_frames, draw_spectra, draw_widths
 from toolbox.tasks.sem.details import Detail, biases_of, choose_pictures, places_of
@@ -32,6 +33,7 @@ from toolbox.tasks.sem.metrology import THRESHOLD
 
 _DPI = 160
 _TEXT_WIDTH = 100
+_COLOURS: dict[str, Colour] = {"helps": "good", "neutral": "neutral", "harms": "bad"}
 
 
 def sem_page(
@@ -79,7 +81,7 @@ def sem_page(
     page = Page("Test on SEM pictures", counted(summary))
     verdict = verdict_of(summary, unit)
     if verdict:
-        page.verdict("good" if verdict.passed else "bad", verdict.title, verdict.sentences)
+        page.verdict(_COLOURS[verdict.grade], verdict.title, verdict.sentences)
     page.warnings("Before you trust these figures", warnings_of(summary, unit))
     page.section("Figures", _table(quality(summary, unit), summary))
     what = width_name(summary)

@@ -118,14 +118,13 @@ class Sem(Task):
 def _scores(summary: Mapping[str, Any]) -> str:
     """Tabulate what the test found, by method."""
     from toolbox.model_card import cell_text, markdown_table
+    from toolbox.tasks.sem.figures import unit_of, verdict_of
 
     known = {key: title for key, title in _FIGURES.items() if summary.get(key)}
     methods = list(summary["cd_bias_nm"])
     rows = [(name, *(cell_text(summary[key].get(name)) for key in known)) for name in methods]
     text = f"{summary['n']} test pictures of {summary['measured']}.\n\n"
     text += markdown_table(("method", *known.values()), rows)
-    verdict = summary.get("do_no_harm") or {}
-    if verdict:
-        tolerance = cell_text(verdict["tolerance_nm"])
-        text += f"\n\nDo no harm, tolerance {tolerance} nm: {verdict['verdict']}."
+    if verdict := verdict_of(summary, unit_of(summary)):
+        text += f"\n\n**{verdict.title}.** {' '.join(verdict.sentences)}"
     return text
