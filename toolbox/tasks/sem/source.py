@@ -348,7 +348,8 @@ class SEMSource(Source):
     Raises
     ------
     ConfigError, DataError
-        If settings contradict each other or the folder is missing; if pairs are not in order, when they are first asked for.
+        If settings contradict each other or the folder is missing; if pairs are not in order,
+        when they are first asked for.
     """
 
     #: Where the pictures are and how they are kept.
@@ -434,7 +435,11 @@ class SEMSource(Source):
         patch_size = section.get("patch_size", 128)
         if section.get("target") == "frames":
             # By squares, noise in the target changes nothing but the value of the loss.
-            judged = {"metrics": [], "monitor_metric": "val_loss", "loss": "masked_mse"}
+            judged: dict[str, Any] = {
+                "metrics": [],
+                "monitor_metric": "val_loss",
+                "loss": "masked_mse",
+            }
         else:
             judged = {
                 "metrics": ["psnr", "ssim", "cdloss"],

@@ -32,6 +32,8 @@ from toolbox.tasks.sem.alignment import (
 from toolbox.tasks.sem.frames import Crop, OpenedFile, SEMFrames, check_same, move, some_names
 from toolbox.tasks.sem.sem_image import SUFFIXES, SEMImage, open_sem_stack, read_sem_image
 
+#: Frames of a stack that the others are compared with until most of them fit.
+_TRIED = 3
 #: Correlation of the noise along a row below which pixels count as independent.
 _INDEPENDENT = 0.05
 #: Farthest reach of the noise along a row, pixels.
@@ -140,19 +142,30 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
         For each frame what brings the aligned mean of the others onto it, in the grid of the one
         in the middle. Not aligned, with shift 0, where no shift could be trusted.
     """
-    middle = frames[len(frames) // 2]
-    first = [
-        Shift(0.0, 0.0) if frame is middle else estimate_shift(middle, frame, max_shift=max_shift)
-        for frame in frames
-    ]
+    first: list[Shift] = []
+    # Another one than that in the middle only if most frames do not fit it.
+    for reference in sorted(range(len(frames)), key=lambda n: abs(n - len(frames) // 2))[:_TRIED]:
+        found = [
+            Shift(0.0, 0.0)
+            if number == reference
+            else estimate_shift(frames[reference], frame, max_shift=max_shift)
+            for number, frame in enumerate(frames)
+        ]
+        first = max(first, found, key=_count)
+        if _count(first) > len(frames) / 2:
+            break
     # Where the others are one frame there is nothing to gain.
-    if len(frames) < 3 or sum(shift.aligned for shift in first) < 2:
+    if len(frames) < 3 or _count(first) < 2:
         return first
     stack = AlignedStack(frames, first)
     return [
         estimate_shift(stack.others(number), frame, max_shift=max_shift)
         for number, frame in enumerate(frames)
     ]
+
+
+def _count(shifts: Sequence[Shift]) -> int:
+    return sum(shift.aligned for shift in shifts)
 
 
 class AlignedStack:
