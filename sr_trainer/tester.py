@@ -16,6 +16,7 @@ from toolbox.io.atomic import replacing
 from toolbox.io.tables import write_table
 from toolbox.run import Run
 from toolbox.settings import UserParams
+from toolbox.task import TestResult
 
 RESULT_DIR, SUMMARY_NAME, REPORT_NAME = "test_result", "summary.json", "report.html"
 #: Files of a kind that are named before the rest is only counted.
@@ -84,19 +85,16 @@ class Tester:
         """
         self._adopt(model)
         self.run.num_samples = num_samples
-        result = self.run.task.evaluate(self.run, self.source, self.split)
         folder = Path(self.u_params.log_dir, RESULT_DIR)
         # Results of an earlier test are replaced as a whole, once the new ones are complete.
         beside = folder.with_name(f".{RESULT_DIR}.tmp")
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        with replacing(beside / SUMMARY_NAME) as path:
-            path.write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
-        for name, table in result.tables.items():
-            write_table(table, beside / name)
-        result.draw(beside).write(beside / REPORT_NAME)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
+        try:
+            result = self._write(beside)
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.replace(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
         for note in self.source.notes:
             print(note)
         print(result.text)
@@ -105,6 +103,17 @@ class Tester:
         if pictures := _files(folder, "*.png"):
             print(f"pictures: {pictures} in {folder}")
         return result.summary
+
+    def _write(self, folder: Path) -> TestResult:
+        """Test the run and write all files."""
+        self.run.result_dir = folder
+        result = self.run.task.evaluate(self.run, self.source, self.split)
+        with replacing(folder / SUMMARY_NAME) as path:
+            path.write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
+        for name, table in result.tables.items():
+            write_table(table, folder / name)
+        result.draw(folder).write(folder / REPORT_NAME)
+        return result
 
     def measure(self, model: keras.Model | None = None) -> dict[str, Any]:
         """Test the run without writing anything, and without baselines.

@@ -56,6 +56,9 @@ class Run:
         Where the run lies.
     num_samples : int
         Images in one picture of a test.
+    result_dir : pathlib.Path or None
+        Folder that `TestResult.draw` will be given, for files too large to be kept until then;
+        None where the test writes nothing.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Run:
     """
 
     num_samples = 4
+    result_dir: Path | None = None
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The report of a test on SEM pictures: complete, true to its figures, unimpressed by gaps."""
 
 import copy
+import functools
 import re
 from html.parser import HTMLParser
 
@@ -20,7 +21,8 @@ DATA_URI = re.compile(r'data:image/png;base64,[A-Za-z0-9+/=]+(?=")')
 
 def write_sem_report(results, pictures, folder, facts, **more):
     """Write pictures and page as a test does; return all files."""
-    sem_page(results, pictures, folder, facts, **more).write(folder / "report.html")
+    makers = {picture.name: functools.partial(lambda made: made, picture) for picture in pictures}
+    sem_page(results, makers, folder, facts, **more).write(folder / "report.html")
     return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 

@@ -14,9 +14,9 @@ GAUSSIANS_PX = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 #: Strengths of non-local means, as multiples of the noise, and Gaussians before it, pixels.
 _STRENGTHS = (0.6, 0.8, 1.0, 1.3)
 _GAUSSIANS_BEFORE_PX = (0.0, 1.0)
-#: Side of the part on which filters are chosen, pixels, and number of pictures.
+#: Side of the part on which filters are chosen, pixels, and most pictures that are asked.
 _PART_PX = 192
-_PICTURES = 4
+PICTURES = 4
 _ROOT3 = np.sqrt(3.0)
 #: High-pass taps of Daubechies' wavelet of four; white noise keeps its standard deviation.
 _DETAIL = np.array([_ROOT3 - 1, 3 - _ROOT3, -3 - _ROOT3, 1 + _ROOT3]) / np.sqrt(32.0)
@@ -103,7 +103,7 @@ def choose_filters(
     dict of str to (callable, str)
         By method: the filter, and what it is in words.
     """
-    pairs = [(_middle(a), _middle(b)) for a, b in list(zip(low, high, strict=True))[:_PICTURES]]
+    pairs = [(_middle(a), _middle(b)) for a, b in list(zip(low, high, strict=True))[:PICTURES]]
     sigmas = GAUSSIANS_PX if gaussian_px is None else (gaussian_px,)
     blurs = [(functools.partial(gaussian, sigma_px=s), f"sigma {s:g} px") for s in sigmas]
     means = [

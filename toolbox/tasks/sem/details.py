@@ -35,16 +35,14 @@ def biases_of(table: pd.DataFrame, name: str) -> dict[str, float]:
     return {str(name): float(value) for name, value in means.items()}
 
 
-def choose_pictures(
-    pictures: Sequence[Picture], table: pd.DataFrame, count: int
-) -> list[tuple[Picture, str]]:
+def choose_pictures(names: Sequence[str], table: pd.DataFrame, count: int) -> list[tuple[str, str]]:
     """Choose from the picture that restoring changed most to the least, and say which it is."""
-    changes = [biases_of(table, picture.name).get("restored", math.nan) for picture in pictures]
+    changes = [biases_of(table, name).get("restored", math.nan) for name in names]
     sizes = [math.inf if math.isnan(change) else abs(change) for change in changes]
-    order = sorted(range(len(pictures)), key=lambda i: -sizes[i])
+    order = sorted(range(len(names)), key=lambda i: -sizes[i])
     total = len(order)
     ranks = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
-    return [(pictures[order[rank]], _rank_text(rank, total, sizes[order[rank]])) for rank in ranks]
+    return [(names[order[rank]], _rank_text(rank, total, sizes[order[rank]])) for rank in ranks]
 
 
 def _rank_text(rank: int, total: int, size: float) -> str:

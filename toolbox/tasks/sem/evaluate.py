@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -142,8 +142,17 @@ class SemEvaluator:
         self.tolerance_nm = tolerance_nm
         self.unit = unit
 
-    def evaluate(self, pictures: Sequence[Picture]) -> SemResults:
-        """Measure all pictures.
+    def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
+        """Measure all pictures, one after the other; none is kept.
+
+        Parameters
+        ----------
+        pictures : iterable of Picture
+            All with the same methods.
+        rows : int, optional
+            Height of the lowest picture of the main group, or of all if there is no main group:
+            spectra are taken of so many rows of each. Without it, it is looked up first, for which
+            all pictures of lines are kept.
 
         Raises
         ------
@@ -152,21 +161,35 @@ class SemEvaluator:
         """
         if self.shape == "discs":
             return self._discs(pictures)
-        return self._lines(pictures)
+        if rows is None:
+            pictures = list(pictures)
+            main = [p for p in pictures if p.group == MAIN_GROUP] or pictures
+            rows = min(len(picture.high) for picture in main)
+        return self._lines(pictures, rows)
 
     # -- lines -------------------------------------------------------------------------------------
 
-    def _lines(self, pictures: Sequence[Picture]) -> SemResults:
-        measured = [_LineMeasurement(self, picture) for picture in pictures]
-        main = [m for m in measured if m.picture.group == MAIN_GROUP] or measured
-        names = [name for name in METHODS if name in pictures[0].images]
-        rows = [row for m in measured for row in m.rows(names)]
-        per_picture = pd.DataFrame(rows)
-        spectra = self._spectra(main, names)
+    def _lines(self, pictures: Iterable[Picture], rows: int) -> SemResults:
+        every: list[_LineFigures] = []
+        # By whether pictures are of the main group.
+        pools: dict[bool, _PoolsByMethod] = {True: {}, False: {}}
+        for picture in pictures:
+            every.append(self._line_figures(picture, pools[picture.group == MAIN_GROUP], rows))
+            del picture  # before the next one is made
+        main = [figures for figures in every if figures.group == MAIN_GROUP] or every
+        names = [name for name in METHODS if name in every[0].rows]
+        per_picture = pd.DataFrame([row for figures in every for row in figures.rows.values()])
+        pooled = pools[True] or pools[False]
+        spectra = _spectra(pooled, names)
         floor = 0.0
-        truth = _pooled([m.reference for m in main], self.pixel_nm)
-        found = {n: _pooled([m.traces.get(n) for m in main], self.pixel_nm) for n in names}
-        noisy = main[0].picture.truth is None
+        found = {
+            n: {kind: pool.roughness() for kind, pool in pooled[n].items()}
+            if n in pooled
+            else dict.fromkeys(_KINDS)
+            for n in ("truth", *names)
+        }
+        truth = found.pop("truth")
+        noisy = not main[0].is_simulated
         summary: dict[str, Any] = {f"true_{k}_nm": _figure(truth[k], noisy) for k in truth}
         if noisy and truth["lwr"] is not None and "truth" in spectra:
             floor = truth["lwr"].fit.floor_nm3
@@ -176,29 +199,38 @@ class SemEvaluator:
             n: None if (lwr := found[n]["lwr"]) is None else lwr.fit._asdict() for n in names
         }
         summary["psd_transfer"] = {n: _changed_wavelengths(spectra, n, floor) for n in names}
-        errors = {n: _root_mean_square([m.edge_error(n) for m in main]) for n in names}
+        errors = {n: _root_mean_square([m.edge_errors[n] for m in main]) for n in names}
         if noisy and truth["ler"] is not None:
             # The long exposure has noise of its own, which is not the method's fault.
             own = truth["ler"].fit.floor_nm3 / self.pixel_nm
             errors = {n: _without(error, own) for n, error in errors.items()}
         summary["edge_error_nm"] = errors
-        correlations = {n: [m.width_correlation(n) for m in main] for n in names}
+        correlations = {n: [m.correlations[n] for m in main] for n in names}
         summary["width_correlation"] = {
             n: _mean([v for v in values if v is not None]) for n, values in correlations.items()
         }
-        frames = self._frames(main)
+        frames = _frames(main)
         summary["equivalent_frames"] = {
             n: _equivalent_frames(errors[n], errors["raw"], frames) for n in names
         }
-        known = per_picture["name"].isin(
-            {m.picture.name for m in main if m.picture.truth is not None}
-        )
+        known = per_picture["name"].isin({m.name for m in main if m.is_simulated})
         drawn = (per_picture["cd_nm"] - per_picture["true_cd_nm"])[known]
         summary["cd_bias_to_true_edges_nm"] = {
             n: _mean(drawn[per_picture["method"] == n].to_list()) for n in names
         }
-        summary["criterion_offset_nm"] = _mean([m.criterion_offset() for m in main])
+        summary["criterion_offset_nm"] = _mean([m.criterion_offset_nm for m in main])
         return self._finished(summary, per_picture, spectra, frames, names)
+
+    def _line_figures(self, picture: Picture, pools: _PoolsByMethod, rows: int) -> _LineFigures:
+        """Measure one picture, and add its edges to those of others with `rows` rows or more."""
+        measured = _LineMeasurement(self, picture)
+        for name, traces in {"truth": measured.reference, **measured.traces}.items():
+            pools.setdefault(name, _pools(rows, self.pixel_nm))
+            # A lower one is of a sweep, and only pictures of the main group are pooled then.
+            if traces.left_nm.shape[1] >= rows:
+                for kind, pool in pools[name].items():
+                    pool.add(_KINDS[kind](traces))
+        return measured.figures([name for name in METHODS if name in picture.images])
 
     def traces(self, image: np.ndarray, lines: list[tuple[float, float]]) -> Traces | None:
         """Measure the lines of one image, None if it shows no clear edge."""
@@ -208,49 +240,20 @@ class SemEvaluator:
             return None
         return Traces(edges.left_px * self.pixel_nm, edges.right_px * self.pixel_nm)
 
-    def _spectra(self, main: Sequence[_LineMeasurement], names: Sequence[str]) -> pd.DataFrame:
-        rows = min(m.reference.left_nm.shape[1] for m in main)
-        columns: dict[str, np.ndarray] = {}
-        for name in ["truth", *names]:
-            traces = [m.reference if name == "truth" else m.traces.get(name) for m in main]
-            clear = _clear_rows([t.width_nm for t in traces if t is not None], rows)
-            if len(clear):
-                frequency, columns[name] = periodogram(clear, self.pixel_nm)
-                columns["frequency_per_nm"] = frequency
-        order = ["frequency_per_nm", "truth", *names]
-        return pd.DataFrame({name: columns[name] for name in order if name in columns})
-
-    def _frames(self, main: Sequence[_LineMeasurement]) -> pd.DataFrame:
-        counts = sorted({count for m in main for count in m.picture.averages})
-        rows = []
-        for count in counts:
-            errors = [
-                m.edge_error_of(m.picture.averages[count])
-                for m in main
-                if count in m.picture.averages
-            ]
-            rows.append({"frames": count, "edge_error_nm": _root_mean_square(errors)})
-        return pd.DataFrame(rows, columns=["frames", "edge_error_nm"]).dropna()
-
     # -- discs -------------------------------------------------------------------------------------
 
-    def _discs(self, pictures: Sequence[Picture]) -> SemResults:
-        names = [name for name in METHODS if name in pictures[0].images]
+    def _discs(self, pictures: Iterable[Picture]) -> SemResults:
         rows: list[dict[str, Any]] = []
         for picture in pictures:
-            for number, disc in enumerate(find_discs(picture.high)):
-                reference = measure_disc(picture.high, disc, self.threshold)
-                if reference is None:
-                    continue
-                for name in names:
-                    found = measure_disc(picture.images[name], disc, self.threshold)
-                    rows.append(self._disc_row(picture, number, name, reference, found))
+            rows += self._disc_rows(picture)
+            del picture  # before the next one is made
         if not rows:
             raise DataError(
                 "no disc of at least 12 pixels radius was found in the pictures of the long "
                 "exposure. Measure lines (metrology: {shape: lines}) or use other pictures."
             )
         table = pd.DataFrame(rows)
+        names = [name for name in METHODS if (table["method"] == name).any()]
         summary: dict[str, Any] = {}
         spread = {
             n: float(t["cd_bias_nm"].std())
@@ -262,6 +265,18 @@ class SemEvaluator:
             n: _equivalent_frames(spread.get(n), spread.get("raw"), pd.DataFrame()) for n in names
         }
         return self._finished(summary, table, pd.DataFrame(), pd.DataFrame(), names)
+
+    def _disc_rows(self, picture: Picture) -> list[dict[str, Any]]:
+        """Measure the discs of one picture with every method."""
+        rows = []
+        for number, disc in enumerate(find_discs(picture.high)):
+            reference = measure_disc(picture.high, disc, self.threshold)
+            if reference is None:
+                continue
+            for name in (name for name in METHODS if name in picture.images):
+                found = measure_disc(picture.images[name], disc, self.threshold)
+                rows.append(self._disc_row(picture, number, name, reference, found))
+        return rows
 
     def _disc_row(
         self, picture: Picture, number: int, method: str, reference: Disc, found: Disc | None
@@ -306,8 +321,37 @@ class SemEvaluator:
         return SemResults(figures, table, spectra, frames)
 
 
+class _LineFigures(NamedTuple):
+    """What is kept of one picture of lines; of methods without edges, and what is not known, None.
+
+    Attributes
+    ----------
+    name, group : str
+        See `Picture`.
+    is_simulated : bool
+        Whether its true edges are known.
+    rows : dict of str to dict
+        The row of the table, by method.
+    edge_errors, correlations : dict of str to float
+        Edge error in nm and correlation of widths with the true ones, by method.
+    average_errors : dict of int to float
+        Edge error of averages, nm, by the number of frames.
+    criterion_offset_nm : float
+        CD by the criterion, without noise, minus CD as drawn.
+    """
+
+    name: str
+    group: str
+    is_simulated: bool
+    rows: dict[str, dict[str, Any]]
+    edge_errors: dict[str, float | None]
+    correlations: dict[str, float | None]
+    average_errors: dict[int, float | None]
+    criterion_offset_nm: float
+
+
 class _LineMeasurement:
-    """All that is measured in one picture of lines."""
+    """The edges of one picture of lines, in all its images."""
 
     def __init__(self, evaluator: SemEvaluator, picture: Picture) -> None:
         self.evaluator, self.picture = evaluator, picture
@@ -346,9 +390,21 @@ class _LineMeasurement:
             if (found := evaluator.traces(image, self.lines)) is not None
         }
 
-    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return a row of figures for each method."""
-        return [self._row(name) for name in names]
+    def figures(self, names: Sequence[str]) -> _LineFigures:
+        """Return the figures of some methods, for which the images are not needed any more."""
+        return _LineFigures(
+            self.picture.name,
+            self.picture.group,
+            self.picture.truth is not None,
+            {name: self._row(name) for name in names},
+            {name: self._error(self.traces.get(name)) for name in names},
+            {name: self._width_correlation(name) for name in names},
+            {
+                count: self._error(self.evaluator.traces(image, self.lines))
+                for count, image in self.picture.averages.items()
+            },
+            self._criterion_offset_nm(),
+        )
 
     def _row(self, name: str) -> dict[str, Any]:
         assert self.clean is not None
@@ -370,7 +426,10 @@ class _LineMeasurement:
         if not both.any():
             return {**row, "cd_nm": np.nan, "cd_bias_nm": np.nan}
         bias = float(np.mean((traces.width_nm - self.clean.width_nm)[both]))
-        figures = _pooled([traces], self.evaluator.pixel_nm)
+        pools = _pools(traces.left_nm.shape[1], self.evaluator.pixel_nm)
+        for kind, pool in pools.items():
+            pool.add(_KINDS[kind](traces))
+        figures = {kind: pool.roughness() for kind, pool in pools.items()}
         return {
             **row,
             "cd_nm": reference + bias,
@@ -379,19 +438,12 @@ class _LineMeasurement:
             "unbiased_lwr_nm": _figure(figures["lwr"], True),
             "biased_ler_nm": _figure(figures["ler"], False),
             "unbiased_ler_nm": _figure(figures["ler"], True),
-            "edge_error_nm": self.edge_error(name),
-            "width_correlation": self.width_correlation(name),
+            "edge_error_nm": self._error(traces),
+            "width_correlation": self._width_correlation(name),
         }
 
-    def edge_error(self, name: str) -> float | None:
-        """Return the root mean square distance of edges from the true ones, nm."""
-        return self._error(self.traces.get(name))
-
-    def edge_error_of(self, image: np.ndarray) -> float | None:
-        """Return the same for another image of the field."""
-        return self._error(self.evaluator.traces(image, self.lines))
-
     def _error(self, traces: Traces | None) -> float | None:
+        """Return the root mean square distance of edges from the true ones, nm."""
         if traces is None:
             return None
         error = traces.edges_nm - self.reference.edges_nm
@@ -400,7 +452,7 @@ class _LineMeasurement:
         error = error[known] - np.nanmean(error[known], axis=1, keepdims=True)
         return float(np.sqrt(np.nanmean(np.square(error)))) if known.any() else None
 
-    def width_correlation(self, name: str) -> float | None:
+    def _width_correlation(self, name: str) -> float | None:
         """Return how far the widths along a line follow the true ones, 1 if they do.
 
         Roughness of the right size but in other places, which a network may invent, has 0.
@@ -415,33 +467,82 @@ class _LineMeasurement:
                 found.append(float(np.corrcoef(a[known], b[known])[0, 1]))
         return float(np.mean(found)) if found else None
 
-    def criterion_offset(self) -> float:
-        """Return CD by the criterion, without noise, minus CD as drawn, nm."""
+    def _criterion_offset_nm(self) -> float:
+        """Return CD by the criterion, without noise, minus CD as drawn."""
         assert self.clean is not None
         return float(np.nanmean(self.clean.width_nm) - np.nanmean(self.reference.width_nm))
 
 
-def _clear_rows(traces: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """Join traces (lines, H), cut to the same number of rows; without those that are all NaN."""
-    joined = np.concatenate([trace[:, :rows] for trace in traces]) if traces else np.empty((0, 0))
-    return interpolate_missing(joined[np.isfinite(joined).any(axis=1)]) if joined.size else joined
+class _Pool:
+    """Mean spectrum and variance of traces, which are not kept.
+
+    Parameters
+    ----------
+    rows : int
+        Traces are cut to so many rows.
+    step_nm : float
+        Distance between rows.
+    """
+
+    def __init__(self, rows: int, step_nm: float) -> None:
+        self.rows, self.step_nm = rows, step_nm
+        self._count, self._variance = 0, 0.0
+        self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
+
+    def add(self, traces: np.ndarray) -> None:
+        """Add traces (n, H) in nm; those that are all NaN are left out."""
+        traces = traces[:, : self.rows]
+        clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
+        if len(clear):
+            self._frequency, density = periodogram(clear, self.step_nm)
+            self._power += len(clear) * density
+            self._variance += float(clear.var(axis=1).sum())
+            self._count += len(clear)
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
+        return (self._frequency, self._power / self._count) if self._count else None
+
+    def roughness(self) -> Roughness | None:
+        """Fit the spectrum; None if there are no traces."""
+        spectrum = self.spectrum()
+        if spectrum is None:
+            return None
+        variance = self._variance / self._count
+        return roughness_of(variance, fit_psd(*spectrum), self.step_nm, self.rows)
 
 
-def _pooled(traces: Sequence[Traces | None], step_nm: float) -> dict[str, Roughness | None]:
-    """Measure LWR and LER over several pictures: mean spectrum, one fit."""
-    known = [t for t in traces if t is not None]
-    if not known:
-        return {"lwr": None, "ler": None}
-    rows = min(t.left_nm.shape[1] for t in known)
-    result: dict[str, Roughness | None] = {}
-    for kind in ("lwr", "ler"):
-        clear = _clear_rows([t.width_nm if kind == "lwr" else t.edges_nm for t in known], rows)
-        if not len(clear):
-            result[kind] = None
-            continue
-        fit = fit_psd(*periodogram(clear, step_nm))
-        result[kind] = roughness_of(clear.var(axis=1).mean(), fit, step_nm, rows)
-    return result
+#: Of what LWR and LER are measured.
+_KINDS: dict[str, Callable[[Traces], np.ndarray]] = {
+    "lwr": lambda traces: traces.width_nm,
+    "ler": lambda traces: traces.edges_nm,
+}
+_PoolsByMethod = dict[str, dict[str, _Pool]]
+
+
+def _pools(rows: int, step_nm: float) -> dict[str, _Pool]:
+    """Return what gathers widths and edges."""
+    return {kind: _Pool(rows, step_nm) for kind in _KINDS}
+
+
+def _spectra(pools: _PoolsByMethod, names: Sequence[str]) -> pd.DataFrame:
+    """Tabulate the spectra of widths, of the truth and of each method."""
+    columns: dict[str, np.ndarray] = {}
+    for name in (name for name in ("truth", *names) if name in pools):
+        spectrum = pools[name]["lwr"].spectrum()
+        if spectrum is not None:
+            columns["frequency_per_nm"], columns[name] = spectrum
+    return pd.DataFrame(columns)
+
+
+def _frames(main: Sequence[_LineFigures]) -> pd.DataFrame:
+    """Tabulate the edge error of averages by their number of frames."""
+    counts = sorted({count for figures in main for count in figures.average_errors})
+    rows = []
+    for count in counts:
+        errors = [m.average_errors[count] for m in main if count in m.average_errors]
+        rows.append({"frames": count, "edge_error_nm": _root_mean_square(errors)})
+    return pd.DataFrame(rows, columns=["frames", "edge_error_nm"]).dropna()
 
 
 def _roughness_figures(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from toolbox.progress import progress
 from toolbox.resample import enlarge
 from toolbox.run import Run
 from toolbox.task import TestResult
-from toolbox.tasks.sem.denoise import choose_filters
+from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame
 from toolbox.tasks.sem.report import print_sem_report, sem_page
@@ -27,13 +29,14 @@ from toolbox.tasks.sem.settings import MetrologyParams
 from toolbox.tasks.sem.source import SEMSource
 from toolbox.tasks.sem.verdict import MAIN_GROUP
 
+Filters = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
 #: Lines nearer to the border of a picture are not measured, pixels.
 _MARGIN_PX = 3
 
 
 class SemTest:
-    """One test of an opened run on whole SEM pictures.
+    """One test of an opened run on whole SEM pictures, one of which is in memory at a time.
 
     Parameters
     ----------
@@ -61,12 +64,15 @@ class SemTest:
 
     def evaluate(self, compare: bool) -> TestResult:
         """Restore and measure all pictures; with plain filters and pictures if `compare`."""
-        filters = self._filters() if compare else {}
-        pictures = self._pictures({name: function for name, (function, _) in filters.items()})
-        results = self.evaluator.evaluate(pictures)
-        quality = self._quality(pictures)
+        chosen = self._filters() if compare else {}
+        filters = {name: function for name, (function, _) in chosen.items()}
+        rows: list[dict[str, Any]] = []
+        pictures = self._pictures(filters, rows, self.run.result_dir if compare else None)
+        with contextlib.closing(pictures):  # or an error leaves the progress bar open
+            results = self.evaluator.evaluate(pictures, self._least_rows())
+        quality = pd.DataFrame(rows)
         results.summary = {
-            **(self._facts({n: text for n, (_, text) in filters.items()}) if compare else {}),
+            **(self._facts({n: text for n, (_, text) in chosen.items()}) if compare else {}),
             **_means(quality),
             **results.summary,
         }
@@ -82,11 +88,16 @@ class SemTest:
             results.summary,
             print_sem_report(results.summary) if compare else "",
             tables,
-            lambda folder: self._draw(folder, results, pictures),
+            lambda folder: self._draw(folder, results, filters),
         )
 
-    def _draw(self, folder: Path, results: SemResults, pictures: list[Picture]) -> Page:
-        self._save_restored(folder / "restored", pictures)
+    def _draw(self, folder: Path, results: SemResults, filters: Filters) -> Page:
+        """Draw the charts and a few pictures, which are restored again."""
+        labels = [files.labels[0] for files in self.source.open(self.split).files]
+        pictures = {
+            label: functools.partial(self._picture, number, filters)
+            for number, label in enumerate(labels)
+        }
         facts = {key: str(results.summary[key]) for key in ("model", "weights", "data_dir")}
         return sem_page(
             results,
@@ -100,7 +111,7 @@ class SemTest:
     def _filters(self) -> dict[str, Any]:
         """Choose the plain filters on pictures that are not tested."""
         split = "validation" if self.split == "test" else "train"
-        frames = self.source.frames(split)
+        frames = self.source.frames(split)[:PICTURES]
         scale = self.run.scale
         return choose_filters(
             [_enlarged(frame.low, scale) for frame in frames],
@@ -108,33 +119,53 @@ class SemTest:
             self.settings.gaussian_px,
         )
 
-    def _pictures(self, filters: dict[str, Callable[[np.ndarray], np.ndarray]]) -> list[Picture]:
-        """Restore all pictures and gather what is known of them, lines vertical."""
-        resolver = self.run.resolver
-        groups = self._groups()
-        pictures = []
-        for frame in progress(self.source.frames(self.split), "restoring", unit="picture"):
-            raw = _enlarged(frame.low, self.run.scale)
-            images = {"raw": raw, **{name: f(raw) for name, f in filters.items()}}
-            images["restored"] = resolver.predict(frame.low)
-            known = self._known(frame)
-            turn = self._turned
-            picture = Picture(
-                name=frame.label,
-                group=groups.get(frame.path.stem, MAIN_GROUP),
-                high=turn(frame.high),
-                images={name: turn(images[name]) for name in METHODS if name in images},
-                noise_free=None if known.noise_free is None else turn(known.noise_free),
-                truth=known.truth,
-                averages={n: turn(image) for n, image in known.averages.items()},
-            )
-            pictures.append(picture)
-        return pictures
+    def _pictures(
+        self, filters: Filters, rows: list[dict[str, Any]], folder: Path | None
+    ) -> Generator[Picture, None, None]:
+        """Restore one picture after the other; add PSNR and SSIM to `rows`, write into `folder`."""
+        count = len(self.source.open(self.split))
+        for number in progress(range(count), "restoring", unit="picture"):
+            picture = self._picture(number, filters)
+            rows += self._quality(picture)
+            if folder is not None:
+                self._save_restored(folder / "restored", picture)
+            yield picture
+            del picture  # before the next one is made
+
+    def _picture(self, number: int, filters: Filters) -> Picture:
+        """Restore one picture and gather what is known of it, lines vertical."""
+        frame = self.source.frames(self.split)[number]
+        raw = _enlarged(frame.low, self.run.scale)
+        images = {"raw": raw, **{name: f(raw) for name, f in filters.items()}}
+        images["restored"] = self.run.resolver.predict(frame.low)
+        known = self._known(frame)
+        turn = self._turned
+        return Picture(
+            name=frame.label,
+            group=self._groups.get(frame.path.stem, MAIN_GROUP),
+            high=turn(frame.high),
+            images={name: turn(images[name]) for name in METHODS if name in images},
+            noise_free=None if known.noise_free is None else turn(known.noise_free),
+            truth=known.truth,
+            averages={n: turn(image) for n, image in known.averages.items()},
+        )
+
+    def _least_rows(self) -> int:
+        """Return the height of the lowest picture of the main group, lines vertical."""
+        opened = self.source.open(self.split)
+        axis = 1 if self.settings.lines == "horizontal" else 0
+        sides = [
+            (self._groups.get(files.low.stem, MAIN_GROUP), region[axis].stop - region[axis].start)
+            for files, region in zip(opened.files, opened.regions, strict=True)
+        ]
+        main = [side for group, side in sides if group == MAIN_GROUP]
+        return self.run.scale * min(main or [side for _, side in sides])
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose lines are vertical."""
         return image.T if self.settings.lines == "horizontal" else image
 
+    @functools.cached_property
     def _groups(self) -> dict[str, str]:
         """Return the group of each picture by the stem of its name, as a simulation records it."""
         table = self.source.open(self.split).files[0].low.resolve().parents[1] / TRUTH_NAME
@@ -173,23 +204,22 @@ class SemTest:
                 known.averages[int(count)] = _part_of(other, part)
         return known
 
-    def _quality(self, pictures: list[Picture]) -> pd.DataFrame:
-        """Return PSNR and SSIM of every picture and method against the long exposure."""
+    def _quality(self, picture: Picture) -> list[dict[str, Any]]:
+        """Return PSNR and SSIM of every method against the long exposure."""
         low, span = self.run.normalizer.data_min, self.run.normalizer.data_range
+        if min(picture.high.shape) < SSIM_WINDOW:
+            raise ConfigError(
+                f"{picture.name}: pictures must be at least {SSIM_WINDOW} pixels wide for "
+                f"SSIM; received {picture.high.shape}. Use a larger crop."
+            )
+        truth = tf.constant(picture.high[None, ..., None] - low, tf.float32)
         rows = []
-        for picture in pictures:
-            if min(picture.high.shape) < SSIM_WINDOW:
-                raise ConfigError(
-                    f"{picture.name}: pictures must be at least {SSIM_WINDOW} pixels wide for "
-                    f"SSIM; received {picture.high.shape}. Use a larger crop."
-                )
-            truth = tf.constant(picture.high[None, ..., None] - low, tf.float32)
-            for name, image in picture.images.items():
-                seen = tf.constant(image[None, ..., None] - low, tf.float32)
-                psnr = float(Metric.psnr(truth, seen, span)[0])
-                ssim = float(Metric.ssim(truth, seen, span)[0])
-                rows.append({"name": picture.name, "method": name, "psnr": psnr, "ssim": ssim})
-        return pd.DataFrame(rows)
+        for name, image in picture.images.items():
+            seen = tf.constant(image[None, ..., None] - low, tf.float32)
+            psnr = float(Metric.psnr(truth, seen, span)[0])
+            ssim = float(Metric.ssim(truth, seen, span)[0])
+            rows.append({"name": picture.name, "method": name, "psnr": psnr, "ssim": ssim})
+        return rows
 
     def _facts(self, filters: dict[str, str]) -> dict[str, Any]:
         return {
@@ -200,16 +230,15 @@ class SemTest:
             "filters": filters,
         }
 
-    def _save_restored(self, folder: Path, pictures: list[Picture]) -> None:
-        """Write the restored pictures as TIFF of the depth of the files."""
+    def _save_restored(self, folder: Path, picture: Picture) -> None:
+        """Write a restored picture as TIFF of the depth of the files."""
         low, high = self.source.norm_range
         kind = np.uint8 if high <= 255 else np.uint16
-        for picture in pictures:
-            grey = np.clip(np.rint(self._turned(picture.images["restored"])), low, high)
-            path = folder / _restored_name(picture.name)
-            if path.exists():  # pictures that differ by their ending alone
-                path = folder / f"{picture.name}.tif"
-            write_sem_image(path, grey.astype(kind), self.pixel_nm)
+        grey = np.clip(np.rint(self._turned(picture.images["restored"])), low, high)
+        path = folder / _restored_name(picture.name)
+        if path.exists():  # pictures that differ by their ending alone
+            path = folder / f"{picture.name}.tif"
+        write_sem_image(path, grey.astype(kind), self.pixel_nm)
 
 
 _REFERENCES = {

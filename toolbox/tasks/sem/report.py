@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ from toolbox.tasks.sem.metrology import THRESHOLD
 _DPI = 160
 _TEXT_WIDTH = 100
 _COLOURS: dict[str, Colour] = {"helps": "good", "neutral": "neutral", "harms": "bad"}
+#: By name, what makes the picture when it is to be shown.
+Pictures = Mapping[str, Callable[[], Picture]]
 
 
 def sem_page(
     results: SemResults,
-    pictures: Sequence[Picture],
+    pictures: Pictures,
     folder: Path,
     facts: Mapping[str, str],
     nm: bool = True,
@@ -52,8 +54,9 @@ def sem_page(
         What was measured. The summary may hold, besides what `SemEvaluator` puts into it, ``psnr``
         and ``ssim`` (by method), ``pixel_nm``, ``threshold``, ``reference`` (text) and ``warnings``
         (list of text); every value may be None.
-    pictures : sequence of toolbox.tasks.sem.evaluate.Picture
-        The pictures that were measured.
+    pictures : dict of str to callable
+        By name, what returns the `toolbox.tasks.sem.evaluate.Picture` that was measured; only those
+        that are shown are asked for, one at a time.
     folder : pathlib.Path
         Where the files go; it is made if missing.
     facts : dict of str to str
@@ -190,18 +193,19 @@ def _table(measures: Sequence[Measure], summary: Mapping[str, Any]) -> Table:
 
 
 def _details(
-    results: SemResults, pictures: Sequence[Picture], count: int, unit: str
+    results: SemResults, pictures: Pictures, count: int, unit: str
 ) -> Iterator[tuple[Figure, str]]:
     """Draw some pictures in close-up, each with its caption."""
     summary, table = results.summary, results.per_picture
     threshold = summary.get("threshold") or THRESHOLD
     pixel = float(summary["pixel_nm"]) if unit == "nm" else 1.0
-    for picture, rank in choose_pictures(pictures, table, count):
+    for name, rank in choose_pictures(list(pictures), table, count):
+        picture = pictures[name]()
         places = places_of(picture, is_discs(summary), threshold)
         detail = Detail(picture, places, threshold, pixel, unit)
         notes = {
             # Matplotlib sets its own minus only on axes.
-            name: f"Δ {width_name(summary)} {bias:+.2f} {unit}".replace("-", "−")
-            for name, bias in biases_of(table, picture.name).items()
+            method: f"Δ {width_name(summary)} {bias:+.2f} {unit}".replace("-", "−")
+            for method, bias in biases_of(table, name).items()
         }
-        yield detail.draw(notes), f"{picture.name}, {rank}; {detail.text}."
+        yield detail.draw(notes), f"{name}, {rank}; {detail.text}."

@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, overload
 
 import keras
 import numpy as np
@@ -97,6 +97,25 @@ def _check_patch(frames: SEMFrames, patch_size: int) -> None:
             f"of {frames.files[number].low} is {height} × {width}; received {patch_size}. Lower "
             f"it, or raise central_crop_height or central_crop_width if the frame is larger."
         )
+
+
+class WholeCrops(Sequence[SEMFrame]):
+    """The frames of a split for measurements; none is kept."""
+
+    def __init__(self, opened: SEMFrames) -> None:
+        self._opened = opened
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    @overload
+    def __getitem__(self, item: int) -> SEMFrame: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[SEMFrame]: ...
+    def __getitem__(self, item: int | slice) -> SEMFrame | list[SEMFrame]:
+        if isinstance(item, slice):
+            return [self[number] for number in range(len(self))[item]]
+        return self._opened.frame(range(len(self))[item])
 
 
 class SEMPatchDataset(CropStream, keras.utils.PyDataset):
@@ -519,16 +538,15 @@ class SEMSource(Source):
         """Return the fixed patches of all test frames: low and high counts (N, h, w, 1)."""
         return self._patches("test")
 
-    def frames(self, split: str) -> list[SEMFrame]:
-        """Return whole aligned crops for measurements.
+    def frames(self, split: str) -> WholeCrops:
+        """Return whole aligned crops for measurements, each made when it is asked for.
 
         Parameters
         ----------
         split : {'train', 'validation', 'test'}
             Which data.
         """
-        opened = self.open(split)
-        return [opened.frame(number) for number in range(len(opened))]
+        return WholeCrops(self.open(split))
 
     def open(self, split: str) -> SEMFrames:
         """Return the frames of a split, read when first asked for.
