@@ -295,6 +295,8 @@ class SEMFrames:
         Rows that were cut off.
     checks : list of (FileCheck, FileCheck)
         What was found out about the low and the high file of each pair.
+    lone : list of bool
+        Whether a frame is its own high picture, for want of another.
     checksum : int
         Of all pixels and of what shapes the crops.
     notes : list of str
@@ -427,7 +429,7 @@ class SEMFrames:
                 self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
             opened += [OpenedFile(stack.path, stack.count, stack.notes) for stack in stacks]
             found += pages
-        self.files = found
+        self.files, self.lone = found, [False] * len(found)
         self.bits = first[0][1].bits
         self._shape = first[0][1].pixels.shape
         return opened

@@ -679,8 +679,7 @@ class SEMSource(Source):
             Seed of everything that is drawn.
         """
         frames = self.open(split)
-        hides = isinstance(frames, StackFrames) and any(frames.lone)
-        if split != "train" and norm_func is not None and not hides:
+        if split != "train" and norm_func is not None and not any(frames.lone):
             return super().batches(split, norm_func, batch_size, augmenter, seed)
         return SEMPatchDataset(
             *self._folders[self._folder_of(split)],

@@ -322,8 +322,6 @@ class StackFrames(SEMFrames):
 
     Attributes
     ----------
-    lone : list of bool
-        Whether a frame is alone.
     reach : int
         How far the noise of lone frames reaches along a row, pixels; 0 without such frames.
 

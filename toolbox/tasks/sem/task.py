@@ -59,13 +59,12 @@ class Sem(Task):
     ) -> None:
         """Refuse losses and metrics of whole pictures where only hidden pixels are asked for."""
         from toolbox.tasks.sem.source import SEMSource
-        from toolbox.tasks.sem.stacks import StackFrames
 
-        if not isinstance(source, SEMSource) or source.target == "pictures":
-            return
-        opened = [source.open(split) for split in ("train", "validation")]
-        lone = [frames for frames in opened if isinstance(frames, StackFrames) and any(frames.lone)]
-        others = sorted(settings.figure_names() - {"masked_mse"})
+        opened = SEMSource.like(source, "pictures")
+        lone = [f for f in map(opened.open, ("train", "validation")) if any(f.lone)]
+        used = [settings.loss, *([settings.pretrain_loss] if settings.pretrain_epochs else [])]
+        names = {name for loss in used for name in ([loss] if isinstance(loss, str) else loss)}
+        others = sorted({*names, *settings.metrics} - {"masked_mse"})
         if lone and others:
             raise ConfigError(
                 f"{settings.fname}: loss and metrics must be masked_mse alone, as "
