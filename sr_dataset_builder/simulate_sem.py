@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from scipy import signal
+from scipy import signal, special
 
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
@@ -40,6 +40,24 @@ _MARGIN = _MOST_DRIFT + _MOST_OFFSET + 3 * _MOST_BEAM
 #: Edges are drawn this many times longer than a frame: it sees longer waves than itself.
 _LONGER = 8
 TRUTH_NAME = "truth.csv"
+#: Drawn from the common stream in this order. What came later has a stream of its own, a number
+#: each in the order of `_LATER`, to which names are only added: older files keep their bytes.
+_LINES = ("pitch_nm", "cd_nm", "sigma_nm", "xi_nm", "alpha", "edge_correlation")
+_PROFILE = ("inside", "rim", "rim_decay", "background", "foot", "foot_decay", "psf_sigma_px")
+_LATER = (
+    "pixel_nm",
+    "cd_share",
+    "wiggle_nm",
+    "wiggle_period_nm",
+    "wiggle_phase",
+    "asymmetry",
+    "gradient",
+    "shadow",
+    "shadow_px",
+    "correlation",
+    "contrast",
+    "brightness",
+)
 #: What a split consists of, and the names of pictures and edges.
 _KINDS = ("low", "high", "noise_free", "truth", "average_*", TRUTH_NAME)
 _OWN_NAME = re.compile(r"line_\d{4,}\.(tif|npz)")
@@ -57,7 +75,10 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _between(low: float, high: float) -> Any:
-    number = Annotated[Float, Field(ge=low, le=high)]
+    return _range_of(Annotated[Float, Field(ge=low, le=high)])
+
+
+def _range_of(number: Any) -> Any:
     return Annotated[tuple[number, number], BeforeValidator(_range), AfterValidator(_ordered)]
 
 
@@ -74,6 +95,9 @@ class LineParams(Settings):
     xi_nm: _between(0.1, 1e4) = (6.0, 40.0)  # type: ignore[valid-type]
     alpha: _between(0.05, 1.5) = (0.1, 0.9)  # type: ignore[valid-type]
     edge_correlation: _between(-1, 1) = (0.0, 0.0)  # type: ignore[valid-type]
+    cd_share: _between(0.01, 0.99) | None = None  # type: ignore[valid-type]
+    wiggle_nm: _between(0, 100) = (0.0, 0.0)  # type: ignore[valid-type]
+    wiggle_period_nm: _between(1, 1e5) = (60.0, 60.0)  # type: ignore[valid-type]
 
 
 class ProfileParams(Settings):
@@ -86,6 +110,16 @@ class ProfileParams(Settings):
     foot: _between(0, 1) = (0.1, 0.1)  # type: ignore[valid-type]
     foot_decay: _between(0.01, 20) = (2.0, 2.0)  # type: ignore[valid-type]
     psf_sigma_px: _between(0, _MOST_BEAM) = (0.5, 0.5)  # type: ignore[valid-type]
+    shape: Literal["exponential", "lorentzian", "sigmoid"] = "exponential"
+    asymmetry: _between(-1, 1) = (0.0, 0.0)  # type: ignore[valid-type]
+
+
+class ChargingParams(Settings):
+    """Shades of the sample's charge: over the whole picture, and behind bright edges."""
+
+    gradient: _between(0, 0.9) = (0.0, 0.0)  # type: ignore[valid-type]
+    shadow: _between(0, 0.9) = (0.0, 0.0)  # type: ignore[valid-type]
+    shadow_px: _between(1, 1e4) = (30.0, 30.0)  # type: ignore[valid-type]
 
 
 class NoiseParams(Settings):
@@ -93,7 +127,7 @@ class NoiseParams(Settings):
 
     peak_counts: _between(0.1, 1e6) = (10.0, 10.0)  # type: ignore[valid-type]
     distribution: Literal["poisson", "gamma"] = "poisson"
-    correlation: Annotated[Float, Field(ge=0, lt=1)] = 0.5
+    correlation: _range_of(Annotated[Float, Field(ge=0, lt=1)]) = (0.5, 0.5)  # type: ignore[valid-type]
     low_frames: Frames = 1
     high_frames: Frames | None = 64
     drift_px: Annotated[Float, Field(ge=0, le=_MOST_DRIFT)] = 0.3
@@ -101,6 +135,12 @@ class NoiseParams(Settings):
     bits: Literal[8, 16] = 8
     white: Annotated[Float, Field(gt=0)] = 2.5
     black: Annotated[Float, Field(ge=0)] = 0.25
+    contrast: _between(0.01, 100) = (1.0, 1.0)  # type: ignore[valid-type]
+    brightness: _between(-1, 1) = (0.0, 0.0)  # type: ignore[valid-type]
+    log_counts: bool = False
+    row_offset: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    row_gain: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    row_jitter_px: Annotated[Float, Field(ge=0, le=_MOST_DRIFT)] = 0.0
 
 
 class SplitParams(Settings):
@@ -120,9 +160,10 @@ class SimulationParams(Settings):
 
     save_dir: Annotated[str, Field(min_length=1)]
     frame_shape: tuple[Annotated[Int, Field(ge=16)], Annotated[Int, Field(ge=16)]] = (512, 512)
-    pixel_nm: Annotated[Float, Field(gt=0)] = 0.8
+    pixel_nm: _range_of(Annotated[Float, Field(gt=0)]) = (0.8, 0.8)  # type: ignore[valid-type]
     lines: LineParams = LineParams()
     profile: ProfileParams = ProfileParams()
+    charging: ChargingParams = ChargingParams()
     noise: NoiseParams = NoiseParams()
     train: SplitParams = SplitParams(count=32)
     validation: SplitParams = SplitParams(count=4)
@@ -150,13 +191,15 @@ class SimulationParams(Settings):
 
     def _refuse_tight_lines(self, split: str) -> None:
         lines = self.lines_of(split)
-        pitch, widest = lines.pitch_nm, max(lines.cd_nm[1], *getattr(self, split).cd_sweep_nm, 0)
+        pitch = lines.pitch_nm
+        own = lines.cd_nm[1] if lines.cd_share is None else 0.0
+        widest = max(own, *getattr(self, split).cd_sweep_nm, 0)
         if widest >= pitch[0]:
             raise ValueError(
                 f"{split}: cd_nm must stay below pitch_nm; received {widest:g} and {pitch[0]:g}. "
                 f"Use narrower lines or a larger pitch."
             )
-        width = self.frame_shape[1] * self.pixel_nm
+        width = self.frame_shape[1] * self.pixel_nm[0]
         if width < 2 * pitch[1]:
             raise ValueError(
                 f"{split}: pitch_nm must be at most half of the frame's width, {width:g} nm; "
@@ -276,18 +319,39 @@ class LinePicture:
         self, rng: np.random.Generator, params: SimulationParams, lines: LineParams
     ) -> None:
         self._rng, self._params = rng, params
-        self.nominal = {name: rng.uniform(*limits) for name, limits in lines}
-        self._profile = {name: rng.uniform(*limits) for name, limits in params.profile}
-        edges = self._edges()
+        later, self._shade_rng = rng.spawn(2)
+        self._shares = dict(zip(_LATER, later.random(len(_LATER)), strict=True))
+        self.nominal = {name: rng.uniform(*getattr(lines, name)) for name in _LINES}
+        self._profile = {name: rng.uniform(*getattr(params.profile, name)) for name in _PROFILE}
+        self.pixel_nm = self._drawn("pixel_nm", params.pixel_nm)
+        if lines.cd_share is not None:
+            share = self._drawn("cd_share", lines.cd_share)
+            self.nominal["cd_nm"] = share * self.nominal["pitch_nm"]
+        edges = self._edges() + self._wiggle(lines)
         self.truth = self._truth(edges)
         height, width = params.frame_shape
         self._fine = np.fft.rfft2(self._draw(edges))
         self._rows = np.fft.fftfreq(height + 2 * _MARGIN)[:, None]
         self._columns = np.fft.rfftfreq((width + 2 * _MARGIN) * _FINE, 1 / _FINE)[None]
 
+    def _drawn(self, name: str, limits: tuple[float, float]) -> float:
+        """Draw from a range of `_LATER`, and remember what was drawn if it has any width."""
+        low, high = limits
+        if high > low:
+            self.nominal[name] = low + self._shares[name] * (high - low)
+        return self.nominal.get(name, low)
+
+    def _wiggle(self, lines: LineParams) -> np.ndarray:
+        """Return how far all edges go astray together in each row, a sine, pixels."""
+        size = self._drawn("wiggle_nm", lines.wiggle_nm) / self.pixel_nm
+        period = self._drawn("wiggle_period_nm", lines.wiggle_period_nm) / self.pixel_nm
+        rows = np.arange(self._params.frame_shape[0] + 2 * _MARGIN)
+        turn = rows / period + self._shares["wiggle_phase"]
+        return np.asarray(size * np.sin(2 * np.pi * turn))
+
     def _edges(self) -> np.ndarray:
         """Return the positions (2 * lines, rows) of all edges in order, pixels."""
-        n, rng, pixel = self.nominal, self._rng, self._params.pixel_nm
+        n, rng, pixel = self.nominal, self._rng, self.pixel_nm
         rows = self._params.frame_shape[0] + 2 * _MARGIN
         width = self._params.frame_shape[1] + 2 * _MARGIN
         pitch, cd = n["pitch_nm"] / pixel, n["cd_nm"] / pixel
@@ -318,7 +382,7 @@ class LinePicture:
                 f"no line lies wholly inside a frame_shape of {height} x {width} pixels. Use a "
                 f"wider one, or less roughness."
             )
-        return Truth(left[whole], right[whole], self._params.pixel_nm)
+        return Truth(left[whole], right[whole], self.pixel_nm)
 
     def _draw(self, edges: np.ndarray) -> np.ndarray:
         """Return the signal before the beam blurs it, finely sampled across the lines."""
@@ -330,13 +394,47 @@ class LinePicture:
         after = np.take_along_axis(padded, number.astype(np.int64) + 1, axis=1) - x[None]
         p, nearest = self._profile, np.minimum(before, after)
         inside = number % 2 == 1
-        # A fine pixel that holds an edge is a mixture of both sides.
-        share = np.where(inside, 1.0, 0.0)
-        part = np.clip(0.5 + nearest * _FINE, 0.5, 1.0)
+        shape = self._params.profile.shape
+        if shape == "sigmoid":
+            # A sloping wall: the line has no rim, and its signal rises over 1 / rim_decay pixels.
+            part = special.expit(p["rim_decay"] * nearest)
+            rim = np.full_like(nearest, 0.5)
+        else:
+            # A fine pixel that holds an edge is a mixture of both sides.
+            part = np.clip(0.5 + nearest * _FINE, 0.5, 1.0)
+            lean = self._drawn("asymmetry", self._params.profile.asymmetry)
+            rim = _two_sided(before, after, p["rim_decay"], shape, lean)
         share = np.where(inside, part, 1 - part)
-        line = p["inside"] + p["rim"] * _two_sided(before, after, p["rim_decay"])
+        line = p["inside"] + p["rim"] * rim
         space = p["background"] + p["foot"] * _two_sided(before, after, p["foot_decay"])
-        return np.asarray(share * line + (1 - share) * space, np.float32)
+        return np.asarray(self._shaded(share * line + (1 - share) * space), np.float32)
+
+    def _shaded(self, image: np.ndarray) -> np.ndarray:
+        """Let the charge of the sample dim a signal (rows, fine columns)."""
+        charging = self._params.charging
+        shadow = self._drawn("shadow", charging.shadow)
+        length = self._drawn("shadow_px", charging.shadow_px) * _FINE
+        if shadow:
+            kept = np.exp(-1 / length)
+            mean = signal.lfilter([1 - kept], [1, -kept], image, axis=1)
+            image = image * (1 - shadow * np.minimum(mean / self._peak, 1))
+        gradient = self._drawn("gradient", charging.gradient)
+        if gradient:
+            rng = self._shade_rng
+            y, x = (np.linspace(0, 2 * np.pi, size) for size in image.shape)
+            # Three waves that are not shorter than the picture.
+            waves = [
+                np.cos(rng.uniform(-1, 1) * y[:, None] + rng.uniform(-1, 1) * x + turn)
+                for turn in rng.uniform(0, 2 * np.pi, 3)
+            ]
+            field = sum(waves) - np.mean(waves)
+            image = image * (1 + gradient * field / np.abs(field).max())
+        return image
+
+    @property
+    def _peak(self) -> float:
+        """Signal that has ``peak_counts``."""
+        return float(self._profile["inside"] + self._profile["rim"])
 
     def stack(self, noise: NoiseParams, count: int) -> Iterator[np.ndarray]:
         """Take `count` short exposures one after the other; they drift by up to ``drift_px``."""
@@ -368,23 +466,23 @@ class LinePicture:
         numpy.ndarray, shape (H, W), uint8 or uint16
             Grey values.
         """
-        counts = np.maximum(self._clean(noise, frames or 1, offset, place), 0)
+        counts = np.maximum(self._clean(noise, frames, offset, place), 0)
         dose = self._dose(noise)
         if frames is not None:
             total = counts * dose * frames
             rng = self._rng
             taken = rng.poisson(total) if noise.distribution == "poisson" else rng.gamma(total)
-            rho = noise.correlation
+            rho = self._drawn("correlation", noise.correlation)
             # Correlated along the fast axis, of the same variance; the beam itself is not blurred.
             error = taken - total
             error[:, 0] /= np.sqrt(1 - rho**2)
             error = signal.lfilter([np.sqrt(1 - rho**2)], [1, -rho], error, axis=1)
-            counts = counts + error / (dose * frames)
+            counts = self._rows_apart(noise, frames, counts + error / (dose * frames))
         height, width = self._params.frame_shape
         counts = counts[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
-        p = self._profile
-        peak = p["inside"] + p["rim"]
-        grey = (counts / peak + noise.black) / (noise.white + noise.black)
+        grey = (counts / self._peak + noise.black) / (noise.white + noise.black)
+        grey = self._drawn("contrast", noise.contrast) * grey
+        grey = grey + self._drawn("brightness", noise.brightness)
         top = 2**noise.bits - 1
         return np.rint(np.clip(grey * top, 0, top)).astype(f"uint{noise.bits}")
 
@@ -392,16 +490,32 @@ class LinePicture:
         """Return counts per unit of signal, such that the rim has ``peak_counts``."""
         low, high = noise.peak_counts
         share = self.nominal.setdefault("dose_share", float(self._rng.uniform()))
-        return (low + share * (high - low)) / (self._profile["inside"] + self._profile["rim"])
+        peak = low * (high / low) ** share if noise.log_counts else low + share * (high - low)
+        return peak / self._peak
+
+    def _rows_apart(self, noise: NoiseParams, frames: int, counts: np.ndarray) -> np.ndarray:
+        """Let the rows (scan lines) of an average differ in gain and offset."""
+        rows = (len(counts), 1)
+        for size, unit in ((noise.row_gain, counts), (noise.row_offset, self._peak)):
+            if size:
+                step = size / np.sqrt(frames) * self._rng.standard_normal(rows)
+                counts = counts + step * unit
+        return counts
 
     def _clean(
-        self, noise: NoiseParams, frames: int, offset: bool, place: np.ndarray | float
+        self, noise: NoiseParams, frames: int | None, offset: bool, place: np.ndarray | float
     ) -> np.ndarray:
         """Return the blurred signal (rows, columns) of pixels, margins included."""
         beam = self._profile["psf_sigma_px"]
         square = self._rows**2 + self._columns**2
         transfer = np.exp(-2 * (np.pi * beam) ** 2 * square)
-        path = self._drift(noise.drift_px, frames) + place
+        path = self._drift(noise.drift_px, frames or 1) + place
+        jitter = noise.row_jitter_px if frames else 0.0
+        if jitter and frames:
+            # Over many frames, rows that jump blur, and less and less of a jump is left.
+            transfer = transfer * np.exp(
+                -2 * (np.pi * jitter * self._columns) ** 2 * (1 - 1 / frames)
+            )
         if offset:
             path = path + self._rng.uniform(-1, 1, 2) * noise.pair_offset_px
         # The mean over all frames of a shift by (dy, dx), as one product of matrices.
@@ -411,6 +525,10 @@ class LinePicture:
         fine = np.fft.irfft2(
             self._fine * transfer * moved, s=(len(self._rows), 2 * (self._columns.shape[1] - 1))
         )
+        if jitter and frames:
+            jump = jitter / np.sqrt(frames) * self._rng.standard_normal((len(fine), 1))
+            turned = np.fft.rfft(fine, axis=1) * np.exp(-2j * np.pi * jump * self._columns)
+            fine = np.fft.irfft(turned, fine.shape[1], axis=1)
         return fine.reshape(len(fine), -1, _FINE).mean(axis=2)
 
     def _drift(self, size: float, frames: int) -> np.ndarray:
@@ -424,8 +542,17 @@ class LinePicture:
         return np.asarray(path - path.mean(axis=0))
 
 
-def _two_sided(before: np.ndarray, after: np.ndarray, decay: float) -> np.ndarray:
-    return np.exp(-decay * np.abs(before)) + np.exp(-decay * np.abs(after))
+def _two_sided(
+    before: np.ndarray,
+    after: np.ndarray,
+    decay: float,
+    shape: str = "exponential",
+    lean: float = 0.0,
+) -> np.ndarray:
+    """Return what two edges add beside them, the left one 1 + lean and the right one 1 - lean."""
+    far = [decay * np.abs(before), decay * np.abs(after)]
+    left, right = (1 / (1 + d**2) if shape == "lorentzian" else np.exp(-d) for d in far)
+    return np.asarray((1 + lean) * left + (1 - lean) * right)
 
 
 class Simulator:
@@ -451,7 +578,7 @@ class Simulator:
             part: SplitParams = getattr(self.params, split)
             lines = self.params.lines_of(split)
             groups = [("lines", lines)] + [
-                (f"sweep_{cd:g}", lines.model_copy(update={"cd_nm": (cd, cd)}))
+                (f"sweep_{cd:g}", lines.model_copy(update={"cd_nm": (cd, cd), "cd_share": None}))
                 for cd in part.cd_sweep_nm
             ]
             number = 0
@@ -513,14 +640,16 @@ class Simulator:
         for kind, pixels in exposures.items():
             path = self.folder / split / kind / f"{name}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_sem_image(path, pixels, self.params.pixel_nm)
+            write_sem_image(path, pixels, picture.pixel_nm)
         truth = picture.truth
         with replacing(self.folder / split / "truth" / f"{name}.npz") as beside:
             np.savez_compressed(beside, **truth._asdict())
 
     def _record(self, counts: dict[str, int]) -> None:
+        low, high = self.params.pixel_nm
         content = {
-            "pixel_nm": self.params.pixel_nm,
+            # Of several sizes each file says its own.
+            "pixel_nm": low if low == high else None,
             "pictures": counts,
             "simulation": self.params.model_dump(mode="json"),
         }

@@ -20,7 +20,7 @@ from sr_dataset_builder.simulate_sem import (
     main,
     rough_edges,
 )
-from toolbox.tasks.sem.metrology import roughness_psd
+from toolbox.tasks.sem.metrology import find_lines, roughness_psd
 from toolbox.tasks.sem.sem_image import open_sem_stack, read_sem_image
 
 TINY = {
@@ -29,6 +29,8 @@ TINY = {
     "validation": {"count": 1},
     "test": {"count": 1, "cd_sweep_nm": [12, 20], "sweep_count": 2, "averages": [2, 8]},
 }
+#: Every 24th row and 32nd column of a low picture of seed 0, drawn before the wider settings.
+GOLDEN = [[56, 66, 31, 63], [60, 40, 53, 63], [68, 67, 42, 56], [28, 38, 66, 23]]
 STILL = {"drift_px": 0.0, "pair_offset_px": 0.0}
 
 
@@ -425,3 +427,210 @@ def test_shifted_pictures_show_no_seam():
     assert moved[:, :4].mean(axis=1).std() < clean.std()
     assert clean.min() * 0.98 < moved.min()
     assert moved.max() < 1.02 * clean.max()
+
+
+# -- wider settings --------------------------------------------------------------------------------
+
+
+def params_of(shape=(96, 128), **content):
+    """Return a simulation with some keys changed."""
+    return SimulationParams(save_dir="nowhere", frame_shape=shape, **content)
+
+
+def picture_of(seed=0, lines=None, **content):
+    """Return one field of lines of `params_of`."""
+    chosen = {"sigma_nm": 0.8, "xi_nm": 10, "alpha": 0.5, **(lines or {})}
+    return LinePicture(np.random.default_rng(seed), params_of(**content), LineParams(**chosen))
+
+
+def clean_of(picture, noise=None):
+    """Return a picture without noise, in shares of its full signal."""
+    noise = noise or NoiseParams(bits=16, white=4, **STILL)
+    return signal_of(picture.expose(noise, None), noise)
+
+
+def test_older_files_keep_their_pictures():
+    """Grey values of seed 0 as they were before any range was added."""
+    taken = field().expose(NoiseParams(), 1)
+    assert taken[::24, ::32].tolist() == GOLDEN
+
+
+def test_every_picture_has_its_own_pixel_size(simulate, workshop):
+    """A range of sizes: each file and each truth says its own, the record none."""
+    assert simulate(pixel_nm=[0.7, 1.0]).code == 0
+    folder = workshop.folder / "sem"
+    assert json.loads((folder / "dataset.json").read_text())["pixel_nm"] is None
+    table = pd.read_csv(folder / "test/truth.csv")
+    assert table["nominal_pixel_nm"].between(0.7, 1.0).all()
+    assert table["nominal_pixel_nm"].nunique() == 5
+    for _, row in table.iterrows():
+        size = read_sem_image(folder / f"test/low/{row['name']}.tif").pixel_nm
+        assert size == pytest.approx(row["nominal_pixel_nm"], rel=1e-6)
+        with np.load(folder / f"test/truth/{row['name']}.npz", allow_pickle=False) as file:
+            assert float(file["pixel_nm"]) == row["nominal_pixel_nm"]
+            width = (file["right_px"] - file["left_px"]).mean() * float(file["pixel_nm"])
+        assert width == pytest.approx(row["cd_nm"])
+
+
+def test_doses_may_be_drawn_on_a_logarithmic_scale():
+    """Half way between 4 and 100 counts lie 20; the noise is that of the dose that was drawn."""
+    noise = NoiseParams(peak_counts=(4, 100), log_counts=True, bits=16, white=9, black=3, **STILL)
+    doses = []
+    for seed in range(40):
+        picture = picture_of(seed, shape=(64, 96))
+        taken = signal_of(picture.expose(noise, 1), noise)
+        clean = signal_of(picture.expose(noise, None), noise)
+        doses.append(4 * 25 ** picture.nominal["dose_share"])
+        assert (taken - clean).var() == pytest.approx(clean.mean() / doses[-1], rel=0.25)
+    assert np.median(doses) == pytest.approx(20, rel=0.4)
+
+
+def test_correlation_may_be_a_range():
+    """The noise has the correlation that was drawn, which is recorded."""
+    noise = NoiseParams(correlation=(0.1, 0.8), bits=16, white=9, black=3, **STILL)
+    drawn = []
+    for seed in range(6):
+        picture = picture_of(seed, shape=(256, 256))
+        error = signal_of(picture.expose(noise, 1), noise)
+        error = error - signal_of(picture.expose(noise, None), noise)
+        found = (error[:, 1:] * error[:, :-1]).mean() / error.var()
+        drawn.append(picture.nominal["correlation"])
+        assert found == pytest.approx(drawn[-1], abs=0.05)
+    assert np.ptp(drawn) > 0.2
+
+
+def test_lines_may_be_a_share_of_the_pitch():
+    """cd_share takes the place of cd_nm, and may be large where the pitch is."""
+    picture = picture_of(lines={"pitch_nm": 30, "cd_share": 0.6, "cd_nm": 40, "sigma_nm": 0})
+    width = (picture.truth.right_px - picture.truth.left_px) * 0.8
+    np.testing.assert_allclose(width, 18)
+
+
+def test_wiggling_lines_keep_their_width():
+    """All edges go astray together, by a sine of the asked size and period."""
+    wiggle = {"sigma_nm": 0, "wiggle_nm": 1.6, "wiggle_period_nm": 40}
+    truth = picture_of(lines=wiggle, shape=(200, 128)).truth
+    np.testing.assert_allclose((truth.right_px - truth.left_px) * 0.8, 16)
+    away = truth.left_px[0] - truth.left_px[0].mean()
+    spectrum = np.abs(np.fft.rfft(away))
+    assert spectrum.argmax() == 200 * 0.8 / 40
+    assert np.sqrt(2) * away.std() == pytest.approx(1.6 / 0.8, rel=0.02)
+
+
+def test_charge_shades_a_picture_smoothly():
+    """The gradient stays within its share, and its neighbours differ by little."""
+    plain, shaded = (
+        clean_of(picture_of(3, charging={"gradient": size}, lines={"sigma_nm": 0}))
+        for size in (0.0, 0.4)
+    )
+    ratio = shaded / plain
+    assert 0.59 < ratio.min() < 0.95
+    assert 1.05 < ratio.max() < 1.41
+    assert np.abs(np.diff(ratio, axis=0)).max() < 0.05
+
+
+def test_charge_throws_shadows_behind_lines():
+    """The space behind a line is darker than that before it, and recovers with the distance."""
+    flat = {"psf_sigma_px": 0.3, "foot": 0.0}
+    lines = {"sigma_nm": 0, "pitch_nm": 48}
+    shadow = {"shadow": 0.5, "shadow_px": 8}
+    picture = picture_of(4, lines, shape=(32, 200), profile=flat, charging=shadow)
+    clean = clean_of(picture).mean(axis=0)
+    left, right = picture.truth.left_px[1, 0], picture.truth.right_px[1, 0]
+    behind, before = clean[int(right) + 3], clean[int(left) - 3]
+    assert behind < 0.93 * before
+    assert behind < clean[int(right) + 15] < before * 1.02
+
+
+def test_rims_may_be_unbalanced():
+    """With an asymmetry of 0.5 the left rim has 1.5 of its signal and the right one 0.5."""
+    lines, shape = {"sigma_nm": 0, "pitch_nm": 48, "cd_nm": 24}, (32, 200)
+    profile = {"psf_sigma_px": 0.0, "rim_decay": 1.0, "inside": 0.3, "rim": 0.5}
+    picture = picture_of(5, lines, shape=shape, profile={**profile, "asymmetry": 0.5})
+    clean, even = clean_of(picture), clean_of(picture_of(5, lines, shape=shape, profile=profile))
+    left, right = picture.truth.left_px[1, 0], picture.truth.right_px[1, 0]
+    rims = [image[0, [int(left) + 2, int(right) - 1]] - 0.3 / 0.8 for image in (clean, even)]
+    np.testing.assert_allclose(rims[0] / rims[1], [1.5, 0.5], rtol=0.02)
+
+
+@pytest.mark.parametrize("shape", ["lorentzian", "sigmoid"])
+def test_profiles_of_other_shapes(shape):
+    """A Lorentzian rim reaches farther than an exponential one; a sigmoid wall rises evenly."""
+    lines = {"sigma_nm": 0, "pitch_nm": 48, "cd_nm": 24}
+    flat = {"rim": 0.0, "inside": 1.0, "background": 0.0, "foot": 0.0} if shape == "sigmoid" else {}
+    profile = {"psf_sigma_px": 0.0, "rim_decay": 0.8, **flat}
+    picture = picture_of(6, lines, shape=(32, 200), profile={**profile, "shape": shape})
+    clean = clean_of(picture)[0]
+    left, right = picture.truth.left_px[1, 0], picture.truth.right_px[1, 0]
+    if shape == "sigmoid":
+        columns = np.arange(int(left) - 6, int(left) + 7)
+        expected = 1 / (1 + np.exp(-0.8 * (columns - left)))
+        np.testing.assert_allclose(clean[columns], expected, atol=0.02)
+    else:
+        middle = int((left + right) / 2)
+        usual = clean_of(picture_of(6, lines, shape=(32, 200), profile=profile))[0]
+        away = 0.8 * np.array([middle - left, right - middle])
+        added = (0.5 * (1 / (1 + away**2) - np.exp(-away))).sum() / 0.8
+        assert clean[middle] - usual[middle] == pytest.approx(added, rel=0.1)
+
+
+def test_scan_lines_differ_in_offset_and_gain():
+    """Rows differ by the asked shares, each as a whole; averages by the root of their frames."""
+    still = {"peak_counts": 1e6, "bits": 16, "white": 4, **STILL}
+    picture = picture_of(7, {"sigma_nm": 0}, shape=(400, 96))
+    plain = NoiseParams(**still)
+    clean = signal_of(picture.expose(plain, None), plain)
+    for key in ("row_offset", "row_gain"):
+        noise = NoiseParams(**still, **{key: 0.05})
+        for frames in (1, 16):
+            error = signal_of(picture.expose(noise, frames), noise) - clean
+            rows = (error if key == "row_offset" else error / clean).mean(axis=1)
+            assert rows.std() == pytest.approx(0.05 / np.sqrt(frames), rel=0.15)
+        # All pixels of a row go together.
+        assert np.corrcoef(error[:, 10], error[:, 60])[0, 1] > 0.9
+    np.testing.assert_array_equal(picture.expose(noise, None), picture.expose(plain, None))
+
+
+def test_scan_lines_jump():
+    """Both edges of a row lie beside the truth by the same jump, of the asked size."""
+    noise = NoiseParams(peak_counts=1e6, bits=16, row_jitter_px=0.5, **STILL)
+    flat = {"rim": 0.0, "inside": 0.9, "foot": 0.0}
+    picture = picture_of(8, {"sigma_nm": 0}, shape=(300, 128), profile=flat)
+    edges = find_lines(picture.expose(noise, 1).astype(float))
+    jumps = edges.left_px[0] - edges.left_px[0].mean()
+    assert jumps.std() == pytest.approx(0.5, rel=0.15)
+    assert np.corrcoef(jumps, edges.right_px[1])[0, 1] > 0.95
+
+
+def test_contrast_and_brightness_set_the_grey_scale():
+    """Grey values are stretched by the one and lifted by the other, of the whole range."""
+    picture = picture_of(9)
+    plain = NoiseParams(bits=16, white=4, **STILL)
+    other = plain.model_copy(update={"contrast": (0.5, 0.5), "brightness": (0.1, 0.1)})
+    usual, changed = (picture.expose(noise, None) / 65535 for noise in (plain, other))
+    np.testing.assert_allclose(changed, 0.5 * usual + 0.1, atol=2 / 65535)
+
+
+def test_ranges_of_later_keys_leave_the_others_alone():
+    """What a new range draws does not change what is drawn from the common stream."""
+    first = picture_of(11)
+    second = picture_of(11, charging={"gradient": (0, 0.5)}, profile={"asymmetry": (-1, 1)})
+    np.testing.assert_array_equal(first.truth.left_px, second.truth.left_px)
+    assert set(second.nominal) - set(first.nominal) == {"gradient", "asymmetry"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pixel_nm": [1.0, 0.5]}, ["pixel_nm", "min <= max"]),
+        ({"pixel_nm": 0}, ["pixel_nm", "received 0"]),
+        ({"lines": {"cd_share": 1.2}}, ["lines.cd_share", "received 1.2"]),
+        ({"noise": {"correlation": [0.2, 1.0]}}, ["noise.correlation", "received 1"]),
+        ({"charging": {"gradient": 1}}, ["charging.gradient", "received 1"]),
+        ({"profile": {"shape": "gauss"}}, ["profile.shape", "lorentzian"]),
+        ({"noise": {"row_jitter": 1}}, ["unknown key noise.row_jitter", "row_jitter_px"]),
+    ],
+)
+def test_impossible_wider_settings_are_refused(simulate, changes, words):
+    """One line with the file, the key and what was received."""
+    simulate(**changes).refused("lines.yml: ", *words)

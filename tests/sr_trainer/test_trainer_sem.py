@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from toolbox.plotter import Plotter
 from toolbox.tasks.sem import report as sem_report
 from toolbox.tasks.sem.denoise import noise_of
 from toolbox.tasks.sem.evaluate import METHODS
+from toolbox.tasks.sem.judge import SemTest
 from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.pixel_size import PixelSize
 from toolbox.tasks.sem.sem_image import (
@@ -883,6 +885,25 @@ def test_bad_test_pictures_are_named(own, finished, spoil, words):
     config = configure(own, fname_model_weights=str(finished / "weights_best.h5"))
     own.run(config, "test").refused(*words)
     assert not (own.folder / "run" / "test_result").exists()
+    assert not (own.folder / "run" / ".test_result.tmp").exists()
+
+
+def test_one_picture_is_in_memory(own, finished, monkeypatch):
+    """Of each picture the figures are kept: it is gone, with all its images, before the next."""
+    made, seen, most = SemTest._picture, [], []
+
+    def counted(test, *args):
+        most.append(sum(image() is not None for image in seen))
+        picture = made(test, *args)
+        seen.extend(weakref.ref(image) for image in (picture, *picture.images.values()))
+        return picture
+
+    monkeypatch.setattr(SemTest, "_picture", counted)
+    judged_again(own, finished)
+    # Four are measured, and one of them is made again to be shown.
+    assert most == [0] * 5
+    assert len(list((own.folder / "run" / "test_result" / "restored").iterdir())) == 4
+    assert not (own.folder / "run" / ".test_result.tmp").exists()
 
 
 def test_other_folders_beside_the_pairs_are_passed_over(own, finished):

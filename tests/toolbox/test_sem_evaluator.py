@@ -245,6 +245,27 @@ def test_tables(simulated):
     assert (np.diff(frames["edge_error_nm"]) < 0).all()
 
 
+def test_pictures_may_come_one_at_a_time(simulated):
+    """A stream gives what a list gives; spectra are of the rows that all main pictures have."""
+
+    def lower(p, rows):
+        sides = tuple(edges[:, :rows] for edges in p.truth)
+        changes = {"high": p.high[:rows], "noise_free": p.noise_free[:rows], "truth": sides}
+        images = {"raw": p.images["raw"][:rows]}
+        return Picture(**{**vars(p), **changes, "images": images, "averages": {}})
+
+    rows = (192, 180, 188, 150)
+    pictures = [lower(p, number) for p, number in zip(simulated, rows, strict=False)]
+    evaluator = SemEvaluator(PIXEL_NM)
+    found, streamed = evaluator.evaluate(pictures), evaluator.evaluate(iter(pictures), 180)
+    assert found.summary == streamed.summary
+    assert found.spectra.equals(streamed.spectra)
+    assert found.spectra["frequency_per_nm"].iloc[0] == pytest.approx(1 / (180 * PIXEL_NM))
+    widths = [(p.truth[1] - p.truth[0])[:, :180].var(axis=1) for p in pictures[:3]]
+    expected = 3 * PIXEL_NM * np.sqrt(np.concatenate(widths).mean())
+    assert found.summary["true_lwr_nm"] == pytest.approx(expected)
+
+
 def test_confidence_interval_holds_the_truth(simulated):
     """Half widths by Student's t over pictures: by hand for the three main ones."""
     results = SemEvaluator(PIXEL_NM).evaluate(simulated)

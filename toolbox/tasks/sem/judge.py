@@ -22,7 +22,7 @@ from toolbox.run import Run
 from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
-from toolbox.tasks.sem.frames import SEMFrame
+from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -68,6 +68,10 @@ class SemTest:
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
 
+    @property
+    def _opened(self) -> SEMFrames:
+        return self.source.open(self.split, in_memory=False)
+
     def evaluate(self, compare: bool) -> TestResult:
         """Restore and measure all pictures; with plain filters and pictures if `compare`."""
         chosen = self._filters() if compare else {}
@@ -89,7 +93,7 @@ class SemTest:
             tables["psd.csv"] = results.spectra
         if len(results.frames):
             tables["frames.csv"] = results.frames
-        tables["alignment.csv"] = pd.DataFrame(self.source.open(self.split).report())
+        tables["alignment.csv"] = pd.DataFrame(self._opened.report())
         return TestResult(
             results.summary,
             print_sem_report(results.summary) if compare else "",
@@ -99,7 +103,7 @@ class SemTest:
 
     def _draw(self, folder: Path, results: SemResults, filters: Filters) -> Page:
         """Draw the charts and a few pictures, which are restored again."""
-        labels = [files.labels[0] for files in self.source.open(self.split).files]
+        labels = [files.labels[0] for files in self._opened.files]
         pictures = {
             label: functools.partial(self._picture, number, filters)
             for number, label in enumerate(labels)
@@ -132,7 +136,7 @@ class SemTest:
         self, filters: Filters, rows: list[dict[str, Any]], folder: Path | None
     ) -> Generator[Picture, None, None]:
         """Restore one picture after the other; add PSNR and SSIM to `rows`, write into `folder`."""
-        count = len(self.source.open(self.split))
+        count = len(self._opened)
         for number in progress(range(count), "restoring", unit="picture"):
             picture = self._picture(number, filters)
             rows += self._quality(picture)
@@ -161,7 +165,7 @@ class SemTest:
 
     def _least_rows(self) -> int:
         """Return the height of the lowest picture of the main group, lines vertical."""
-        opened = self.source.open(self.split)
+        opened = self._opened
         axis = 1 if self.settings.lines == "horizontal" else 0
         sides = [
             (self._groups.get(files.low.stem, MAIN_GROUP), region[axis].stop - region[axis].start)
@@ -177,7 +181,7 @@ class SemTest:
     @functools.cached_property
     def _groups(self) -> dict[str, str]:
         """Return the group of each picture by the stem of its name, as a simulation records it."""
-        table = self.source.open(self.split).files[0].low.resolve().parents[1] / TRUTH_NAME
+        table = self._opened.files[0].low.resolve().parents[1] / TRUTH_NAME
         if not table.is_file():
             return {}
         try:

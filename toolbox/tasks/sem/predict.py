@@ -14,6 +14,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
+from toolbox.tasks.sem.inspector import conditions_of, warnings_of
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
 from toolbox.tasks.sem.sem_image import (
     SUFFIXES,
@@ -23,6 +24,7 @@ from toolbox.tasks.sem.sem_image import (
     open_sem_stack,
     write_sem_stack,
 )
+from toolbox.tasks.sem.validity import load_validity
 
 #: Grey values may exceed the range of the training by so much.
 _ABOVE = 1.05
@@ -46,6 +48,7 @@ class SemPredictor:
 
     def __init__(self, run: Run) -> None:
         self.run, self.settings, self.resolver = run, run.predict, run.resolver
+        self.validity = load_validity(run.folder)
         self._told: set[str] = set()
 
     def check(self) -> None:
@@ -85,6 +88,8 @@ class SemPredictor:
                 pixels = stack.image(number).pixels
                 rows = len(pixels) - self._data_bar(pixels)
                 top = int(np.iinfo(pixels.dtype).max)
+                if number == 0:
+                    self._warn(stack, pixels)
                 warned = warned or self._check_range(path, int(pixels[:rows].max()), top)
                 last = self._restored(pixels, rows)
                 yield last
@@ -99,6 +104,15 @@ class SemPredictor:
             f"{target}: {frames}{last.shape[1]} × {last.shape[0]} pixels of {8 * last.itemsize} "
             f"bits, {known}, in {time.perf_counter() - start:.1f} s"
         )
+
+    def _warn(self, stack: SEMStack, pixels: np.ndarray) -> None:
+        """Say what is not as in the training; every kind once for all files."""
+        if self.validity is None:
+            return
+        warned = warnings_of(conditions_of(stack, pixels, self.settings.pixel_nm), self.validity)
+        for kind in [kind for kind in warned if kind not in self._told]:
+            print(f"WARNING: {stack.path}: outside of what the network knows: {warned[kind]}")
+        self._told |= warned.keys()
 
     def _restored(self, pixels: np.ndarray, rows: int) -> np.ndarray:
         """Restore the upper rows of a frame and copy its data bar below them."""

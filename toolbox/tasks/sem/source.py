@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, overload
@@ -21,6 +22,7 @@ from toolbox.data_generator import Batches, CropStream, Pair, even_places
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.normalizer import SymmetricNormalizer
+from toolbox.progress import progress
 from toolbox.task import Source
 from toolbox.tasks.sem.alignment import file_digest
 from toolbox.tasks.sem.frames import (
@@ -34,11 +36,19 @@ from toolbox.tasks.sem.frames import (
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 from toolbox.tasks.sem.stacks import StackFrames, blind_spots, find_stacks
+from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
+from toolbox.tasks.sem.validity import (
+    MOST_PICTURES,
+    Validity,
+    measure_conditions,
+    validity_of,
+    validity_text,
+)
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
-#: Frames whose patches stand for all training data where a few are enough.
-SAMPLED_FRAMES = 16
+#: Frames whose patches stand for all training data where a few are enough, and the most bytes.
+SAMPLED_FRAMES, _SAMPLED_BYTES = 16, 2**27
 
 Size = Annotated[Float, Field(gt=0)]
 Rows = Annotated[Int, Field(ge=0)]
@@ -56,22 +66,31 @@ def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) 
     patch_size : int
         Side of a low patch in pixels.
     limit : int, optional
-        Use at most so many frames, always the same ones.
+        Use at most so many frames, always the same ones, and fewer patches of each than fit if
+        they would take more than 128 MiB.
 
     Returns
     -------
     (numpy.ndarray, numpy.ndarray)
         Low (N, p, p, 1) and high (N, p * scale, p * scale, 1) counts, float32.
     """
-    numbers = np.arange(len(frames))
-    if limit is not None and len(frames) > limit:
-        chosen = np.random.default_rng(0).choice(len(frames), limit, replace=False)
-        numbers = np.sort(chosen)
+    return _cut(frames, _grid(frames, patch_size, limit), patch_size)
+
+
+def _grid(frames: SEMFrames, size: int, limit: int | None = None) -> list[tuple[int, int, int]]:
+    """Return frame, row and column of the fixed patches."""
+    numbers, most = np.arange(len(frames)), None
+    if limit is not None:
+        if len(frames) > limit:
+            chosen = np.random.default_rng(0).choice(len(frames), limit, replace=False)
+            numbers = np.sort(chosen)
+        patch_bytes = 4 * size**2 * (1 + frames.scale**2)
+        most = max(1, _SAMPLED_BYTES // (patch_bytes * len(numbers)))
     places = []
     for number in numbers:
         room = [s.stop - s.start for s in frames.regions[number]]
-        places += [(int(number), *corner) for corner in even_places(room, patch_size)]
-    return _cut(frames, places, patch_size)
+        places += [(int(number), *corner) for corner in even_places(room, size, most)]
+    return places
 
 
 def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -> Pair:
@@ -79,12 +98,46 @@ def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -
     fine = size * frames.scale
     low = np.empty((len(places), size, size, 1), np.float32)
     high = np.empty((len(places), fine, fine, 1), np.float32)
+    counts = Counter(number for number, _, _ in places)
     for i, (number, row, column) in enumerate(places):
-        crop = frames.crop(number)
-        low[i, ..., 0] = crop.low[row : row + size, column : column + size]
-        top, left = row * frames.scale, column * frames.scale
-        high[i, ..., 0] = crop.high[top : top + fine, left : left + fine]
+        # Of a frame of several patches the crop is remembered for a while.
+        if counts[number] > 2:
+            frames.crop(number)
+        part = frames.part(number, slice(row, row + size), slice(column, column + size))
+        low[i, ..., 0], high[i, ..., 0] = part
     return low, high
+
+
+class FixedPatches:
+    """The low or the high patches of `fixed_patches`, of all frames, cut when they are asked for.
+
+    Parameters
+    ----------
+    frames : SEMFrames
+        The frames.
+    patch_size : int
+        Side of a low patch in pixels.
+    kind : {0, 1}
+        Low or high.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, p, p, 1), as of an array.
+    """
+
+    def __init__(self, frames: SEMFrames, patch_size: int, kind: int) -> None:
+        self._frames, self._size, self._kind = frames, patch_size, kind
+        self._places = _grid(frames, patch_size)
+        side = patch_size * (frames.scale if kind else 1)
+        self.shape = (len(self._places), side, side, 1)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, items: slice | np.ndarray) -> np.ndarray:
+        chosen = [self._places[number] for number in np.arange(len(self))[items]]
+        return _cut(self._frames, chosen, self._size)[self._kind]
 
 
 def _check_patch(frames: SEMFrames, patch_size: int) -> None:
@@ -158,8 +211,8 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         Frames that are already open, instead of the folders and what belongs to them. Of lone
         ones of `toolbox.tasks.sem.stacks.StackFrames`, whose patches are their own target, pixels
         are hidden, and the target is NaN but for these.
-    patches : (numpy.ndarray, numpy.ndarray), optional
-        `fixed_patches` of them that are already cut.
+    patches : (numpy.ndarray, numpy.ndarray) or (FixedPatches, FixedPatches), optional
+        `fixed_patches` of them that are already cut, or that are cut when they are needed.
 
     Attributes
     ----------
@@ -206,7 +259,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         stacks: Stacks = "frames",
         workers: int = 2,
         frames: SEMFrames | None = None,
-        patches: Pair | None = None,
+        patches: tuple[Any, Any] | None = None,
     ) -> None:
         super().__init__(workers=workers)
         for name, value in (("patch_size", patch_size), ("repeats", repeats)):
@@ -516,7 +569,7 @@ class SEMSource(Source):
             Which data. Their tags count where neither the settings nor ``dataset.json`` say it.
         """
         stated = self._stated_pixel_nm()
-        return self.open(split).pixel_nm if stated is None else stated[1]
+        return self.open(split, False).pixel_nm if stated is None else stated[1]
 
     def facts(self) -> dict[str, float]:
         """Return ``pixel_nm``; 1, so that lengths are in pixels, if it is not known."""
@@ -546,13 +599,20 @@ class SEMSource(Source):
         split : {'train', 'validation', 'test'}
             Which data.
         """
-        return WholeCrops(self.open(split))
+        return WholeCrops(self.open(split, False))
 
-    def open(self, split: str) -> SEMFrames:
+    def open(self, split: str, in_memory: bool | None = None) -> SEMFrames:
         """Return the frames of a split, read when first asked for.
 
         Notes tell of another pixel size than stated or in other splits, and of pictures that
         are in another split too.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data.
+        in_memory : bool, optional
+            Whether crops are kept, if this is the first time; default what the settings say.
 
         Raises
         ------
@@ -565,7 +625,9 @@ class SEMSource(Source):
             untold = {text for other in self._opened.values() for text in other.told}
             if self._stated_pixel_nm() is not None:
                 untold |= {"size", "sizes"}
-            options = {"pairs": pairs, "untold": untold, **self._options}
+            options = {**self._options, "pairs": pairs, "untold": untold}
+            if in_memory is not None:
+                options["in_memory"] = in_memory
             if self._is_stacks(split):
                 frames: SEMFrames = StackFrames(low_dir, **options)
             else:
@@ -652,8 +714,29 @@ class SEMSource(Source):
         ]
 
     def records(self) -> dict[str, str]:
-        """Return ``pairs.csv``: how the pairs of training and validation were aligned."""
-        return {PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False)}
+        """Return ``pairs.csv``, how pairs were aligned, and ``validity.json``, what they are like.
+
+        The first is of training and validation, the second of the low training pictures.
+        """
+        return {
+            PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False),
+            VALIDITY_NAME: validity_text(self.validity()),
+        }
+
+    def validity(self) -> Validity:
+        """Measure how the low training pictures were taken, of many some spread over all."""
+        frames, stated = self.open("train"), self._stated_pixel_nm()
+        count = min(len(frames), MOST_PICTURES)
+        numbers = np.unique(np.linspace(0, len(frames) - 1, count).astype(int))
+        measured = []
+        for number in progress(numbers, "measuring pictures", delay=2):
+            # The files know best where pictures of several sizes are treated as of one.
+            size = open_sem_stack(frames.files[number].low).size
+            pixel_nm = None if stated is None else stated[1] * (self.sr_scale or 1)
+            pixel_nm = pixel_nm if size is None else size.x_nm
+            low = frames.crop(number).low
+            measured.append(measure_conditions(low, pixel_nm, frames.norm_range[1]))
+        return validity_of(measured)
 
     def batches(
         self,
@@ -679,8 +762,15 @@ class SEMSource(Source):
             Seed of everything that is drawn.
         """
         frames = self.open(split)
-        if split != "train" and norm_func is not None and not any(frames.lone):
-            return super().batches(split, norm_func, batch_size, augmenter, seed)
+        _check_patch(frames, self.patch_size)
+        patches: tuple[Any, Any] = (
+            self._sampled
+            if split == "train"
+            else (
+                FixedPatches(frames, self.patch_size, 0),
+                FixedPatches(frames, self.patch_size, 1),
+            )
+        )
         return SEMPatchDataset(
             *self._folders[self._folder_of(split)],
             patch_size=self.patch_size,
@@ -692,7 +782,7 @@ class SEMSource(Source):
             norm_func=norm_func,
             augmenter=augmenter,
             frames=frames,
-            patches=self._sampled if split == "train" else None,
+            patches=patches,
         )
 
     def _patches(self, split: str, limit: int | None = None) -> Pair:

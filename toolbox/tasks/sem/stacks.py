@@ -29,8 +29,18 @@ from toolbox.tasks.sem.alignment import (
     page_label,
     valid_region,
 )
-from toolbox.tasks.sem.frames import Crop, OpenedFile, SEMFrames, check_same, move, some_names
-from toolbox.tasks.sem.sem_image import SUFFIXES, SEMImage, open_sem_stack, read_sem_image
+from toolbox.tasks.sem.frames import (
+    MOST_BYTES,
+    Crop,
+    FileKind,
+    OpenedFile,
+    SEMFrames,
+    check_same,
+    move,
+    needed,
+    some_names,
+)
+from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Frames of a stack that the others are compared with until most of them fit.
 _TRIED = 3
@@ -140,7 +150,8 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
     -------
     list of Shift
         For each frame what brings the aligned mean of the others onto it, in the grid of the one
-        in the middle. Not aligned, with shift 0, where no shift could be trusted.
+        in the middle. Not aligned, with shift 0, where no shift could be trusted; none is if
+        fewer than two are.
     """
     first: list[Shift] = []
     # Another one than that in the middle only if most frames do not fit it.
@@ -154,14 +165,16 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
         first = max(first, found, key=_count)
         if _count(first) > len(frames) / 2:
             break
-    # Where the others are one frame there is nothing to gain.
-    if len(frames) < 3 or _count(first) < 2:
+    if _count(first) < 2:
+        return [Shift(0.0, 0.0, aligned=False)] * len(frames)
+    if len(frames) < 3:  # the others are one frame: there is nothing to gain
         return first
     stack = AlignedStack(frames, first)
-    return [
+    found = [
         estimate_shift(stack.others(number), frame, max_shift=max_shift)
         for number, frame in enumerate(frames)
     ]
+    return found if _count(found) > 1 else first
 
 
 def _count(shifts: Sequence[Shift]) -> int:
@@ -182,16 +195,31 @@ class AlignedStack:
     def __init__(self, frames: Sequence[np.ndarray], shifts: Sequence[Shift]) -> None:
         self._frames, self._shifts = frames, shifts
         self._members = [number for number, shift in enumerate(shifts) if shift.aligned]
-        self._sum = functools.reduce(np.add, (self._on_grid(n) for n in self._members))
+        moved = (apply_shift(frames[n], _back(shifts[n])) for n in self._members)
+        self._sum = functools.reduce(np.add, moved)
+        self._whole: Region = (slice(0, self._sum.shape[0]), slice(0, self._sum.shape[1]))
 
-    def others(self, number: int) -> np.ndarray:
-        """Return the mean of all frames but one on the common grid, (H, W) of float32."""
+    def others(self, number: int, region: Region | None = None) -> np.ndarray:
+        """Return the mean of all frames but one on the common grid, or a region of it.
+
+        The result is (H, W) of float32.
+        """
+        region = region or self._whole
         if number not in self._members:
-            return np.asarray(self._sum / len(self._members))
-        return np.asarray((self._sum - self._on_grid(number)) / (len(self._members) - 1))
+            return np.asarray(self._sum[region] / len(self._members))
+        own = move(self._frames[number], _back(self._shifts[number]), region)
+        return np.asarray((self._sum[region] - own) / (len(self._members) - 1))
 
-    def _on_grid(self, number: int) -> np.ndarray:
-        return apply_shift(self._frames[number], _back(self._shifts[number]))
+    def target(self, number: int, region: Region) -> np.ndarray:
+        """Return a region of a frame as the others show it, (h, w) of float32."""
+        shift = self._shifts[number]
+        steps = zip(region, (shift.dy, shift.dx), self._sum.shape, strict=True)
+        rows, columns = (needed(*step) for step in steps)
+        inside = tuple(
+            slice(part.start - outer.start, part.stop - outer.start)
+            for part, outer in zip(region, (rows, columns), strict=True)
+        )
+        return move(self.others(number, (rows, columns)), shift, (inside[0], inside[1]))
 
 
 def _back(shift: Shift) -> Shift:
@@ -317,8 +345,8 @@ class StackFrames(SEMFrames):
         See `find_stacks`.
     options
         Those of `SEMFrames` except for `high_dir`; `scale` is 1, `stacks` is frames, and `align`
-        is high or none. `pairs` are names of stacks, and `suffix_len` has no effect. A sum of
-        each stack, 4 bytes a pixel, is held where the frames are read on demand.
+        is high or none. `pairs` are names of stacks, and `suffix_len` has no effect. Where frames
+        are read on demand, the sums of stacks are kept, 4 bytes a pixel, up to 1 GiB of them.
 
     Attributes
     ----------
@@ -339,12 +367,7 @@ class StackFrames(SEMFrames):
         self.lone: list[bool] = []
         self.reach = 0
         self._stack_of: list[int] = []
-        in_memory = options.get("in_memory", True)
-        # In memory all frames of a stack are cut one after the other, and its sum is done with.
-        self._aligned = functools.lru_cache(1 if in_memory else None)(self._align)
         super().__init__(folder, folder, **options)
-
-    # -- Reading ---------------------------------------------------------------------------------
 
     def _find(  # type: ignore[override]
         self,
@@ -358,33 +381,43 @@ class StackFrames(SEMFrames):
         self._stacks = find_stacks(low_dir, prefix, pairs)
         return []  # the frames are counted when the files are read
 
-    def _read_all(self, keep: bool) -> list[Any]:
-        first: tuple[Path, SEMImage] | None = None
-        opened = []
+    # -- Reading ---------------------------------------------------------------------------------
+
+    def _read_all(self, bar: int | None) -> list[OpenedFile]:
+        """Read every stack; if the height of the data bar is known, align and cut it as well."""
+        opened: list[OpenedFile] = []
+        wanted: FileKind | None = None
         for number, stack in enumerate(progress(self._stacks, "reading stacks", delay=2)):
-            sources = [open_sem_stack(path) for path in stack.files]
-            digests = [file_digest(path) for path in stack.files]
-            pages = [
-                (source, digest, page)
-                for source, digest in zip(sources, digests, strict=True)
-                for page in range(source.count)
-            ]
-            for position, (source, digest, page) in enumerate(pages):
-                image = source.image(page)
-                first = first or (source.path, image)
-                check_same(source.path, image, *first)
-                name = stack.name if len(pages) == 1 else page_label(stack.name, position)
-                shown = page if source.count > 1 else None
-                files = FrameFiles(name, source.path, stack.path, shown)
-                self._observe(files, (image, image), (digest, os.fsencode(stack.path)))
-                self.files.append(files)
-                self._pixels.append(Crop(image.pixels, image.pixels) if keep else None)
-                self._stack_of.append(number)
-                self.lone.append(len(pages) == 1)
-            opened += [OpenedFile(source.path, source.count, source.notes) for source in sources]
-        assert first is not None
-        self.bits, self._shape = first[1].bits, first[1].pixels.shape
+            images = []
+            for path in stack.files:
+                source, digest = open_sem_stack(path), file_digest(path)
+                for page in range(source.count):
+                    image = source.image(page)
+                    kind = FileKind.of(path, image)
+                    if wanted is None:
+                        wanted, self.bits, self._shape = kind, image.bits, kind.shape
+                        if bar is not None:
+                            self._set_bar(bar)
+                    check_same(kind, wanted)
+                    shown = page if source.count > 1 else None
+                    files = FrameFiles(stack.name, path, stack.path, shown)
+                    self._observe(files, (image, image), (digest, os.fsencode(stack.path)))
+                    self.files.append(files)
+                    images.append(image.pixels)
+                opened.append(OpenedFile(path, source.count, source.notes))
+            self._name(number, len(images))
+            if bar is not None:
+                self._place_stack(number, images)
         return opened
+
+    def _name(self, stack: int, count: int) -> None:
+        """Give the last `count` frames the numbers of a stack; one that is alone has none."""
+        self._stack_of += [stack] * count
+        self.lone += [count == 1] * count
+        if count > 1:
+            for position, number in enumerate(range(len(self) - count, len(self))):
+                files = self.files[number]
+                self.files[number] = files._replace(name=page_label(files.name, position))
 
     def _note_pages(self, opened: Sequence[OpenedFile]) -> None:
         sizes = Counter(self._stack_of)
@@ -403,95 +436,115 @@ class StackFrames(SEMFrames):
             )
 
     def _frame(self, number: int) -> np.ndarray:
-        """Return a frame without its data bar, as stored."""
-        files, kept = self.files[number], self._pixels[number] if self._pixels else None
-        pixels = read_sem_image(files.low, files.low_page or 0).pixels if kept is None else kept.low
+        """Read a frame, without its data bar, as stored."""
+        files = self.files[number]
+        pixels = read_sem_image(files.low, files.low_page or 0).pixels
         return pixels[: self._shape[0] - self.data_bar_height]
 
     # -- Alignment -------------------------------------------------------------------------------
 
-    def _members(self, number: int) -> list[int]:
-        """Return the frames of the stack that a frame belongs to."""
-        first = bisect.bisect_left(self._stack_of, self._stack_of[number])
-        return list(range(first, bisect.bisect_right(self._stack_of, self._stack_of[number])))
-
-    def _find_shifts(self, cache_dir: Path) -> list[Shift]:
-        if self.align == "none":
-            return [Shift(0.0, 0.0)] * len(self)
+    @functools.cached_property
+    def _cache(self) -> ShiftCache:
         settings = {
             "target": "frames",
             "max_shift": self.max_shift,
             "data_bar_height": self.data_bar_height,
         }
-        cache = ShiftCache(cache_dir, settings)
-        shifts: list[Shift] = []
-        for number in progress(sorted(set(self._stack_of)), "aligning stacks", delay=2):
-            members = self._members(self._stack_of.index(number))
-            known = [cache.get(self.files[member]) for member in members]
-            if len(members) == 1:
-                known = [Shift(0.0, 0.0)]
-            found = [shift for shift in known if shift is not None]
-            if len(found) < len(members):
-                found = align_frames([self._frame(m) for m in members], self.max_shift)
-                for member, shift in zip(members, found, strict=True):
-                    cache.put(self.files[member], shift)
-            shifts += found
-        cache.save()
-        self.notes += cache.notes
-        return shifts
+        return ShiftCache(self._cache_dir, settings)
+
+    def _members(self, stack: int) -> list[int]:
+        """Return the frames of a stack."""
+        ends = bisect.bisect_left, bisect.bisect_right
+        first, last = (end(self._stack_of, stack) for end in ends)
+        return list(range(first, last))
+
+    def _place_rest(self) -> None:
+        placed = len(self.shifts)
+        left = [n for n in range(len(self._stacks)) if self._members(n)[0] >= placed]
+        if left:
+            for number in progress(left, "aligning stacks", delay=2):
+                self._place_stack(number, [self._frame(n) for n in self._members(number)])
+        if self.align != "none":
+            self._cache.save()
+            self.notes += self._cache.notes
+
+    def _place_stack(self, number: int, frames: Sequence[np.ndarray]) -> None:
+        """Align the frames of the next stack and cut their crops."""
+        rows = self._shape[0] - self.data_bar_height
+        frames = [frame[:rows] for frame in frames]
+        shifts = self._shifts_of(self._members(number), frames)
+        several = len(frames) > 1 and any(shift.aligned for shift in shifts)
+        stack = AlignedStack(frames, shifts) if several else None
+        self.shifts += shifts
+        for position in range(len(frames)):
+            known = known_region(shifts, position, frames[0].shape)
+            self.regions.append(self._region(known, known))
+            if self._crops is not None:
+                self._hold(self._crop_of(frames[position], stack, position, self.regions[-1]))
+
+    def _shifts_of(self, members: Sequence[int], frames: Sequence[np.ndarray]) -> list[Shift]:
+        if self.align == "none" or len(frames) == 1:
+            return [Shift(0.0, 0.0)] * len(frames)
+        files = [self.files[member] for member in members]
+        known = [shift for shift in map(self._cache.get, files) if shift is not None]
+        if len(known) < len(frames):
+            known = align_frames(frames, self.max_shift)
+            for one, shift in zip(files, known, strict=True):
+                self._cache.put(one, shift)
+        return known
 
     def _note_unaligned(self) -> None:
         """Leave out the frames that lie on no other."""
-        aligned = Counter(
-            stack for stack, shift in zip(self._stack_of, self.shifts, strict=True) if shift.aligned
-        )
-        kept = [
-            self.lone[n] or (self.shifts[n].aligned and aligned[self._stack_of[n]] > 1)
-            for n in range(len(self))
-        ]
-        left = [self.files[n].name for n in range(len(self)) if not kept[n]]
+        kept = [shift.aligned for shift in self.shifts]
+        left = [files.name for files, keep in zip(self.files, kept, strict=True) if not keep]
+        folder, most = self._stacks[0].path.parent, f"max_shift {self.max_shift:g} px"
         if not any(kept):
             raise DataError(
-                f"{self._stacks[0].path.parent}: no two frames of a stack lie on each other within "
-                f"max_shift {self.max_shift:g} px. Raise max_shift, or take them as they lie with "
-                f"align: none."
+                f"{folder}: no two frames of a stack lie on each other within {most}. Raise "
+                f"max_shift, or take them as they lie with align: none."
             )
         if left:
             self.notes.append(
-                f"WARNING: {self._stacks[0].path.parent}: {len(left)} of {len(self)} frames are "
-                f"left out, as no shift below max_shift {self.max_shift:g} px brings them onto "
-                f"the others of their stack: {some_names(left)}."
+                f"WARNING: {folder}: {len(left)} of {len(self)} frames are left out, as no shift "
+                f"below {most} brings them onto the others of their stack: {some_names(left)}."
             )
-            for name in ("files", "checks", "shifts", "lone", "_stack_of", "_pixels"):
-                setattr(self, name, list(itertools.compress(getattr(self, name), kept)))
-
-    def _align(self, stack: int) -> AlignedStack:
-        members = self._members(self._stack_of.index(stack))
-        return AlignedStack(_Frames(members, self._frame), [self.shifts[m] for m in members])
+            for name in ("files", "checks", "shifts", "regions", "lone", "_stack_of", "_crops"):
+                if getattr(self, name) is not None:
+                    setattr(self, name, list(itertools.compress(getattr(self, name), kept)))
 
     # -- Crops -----------------------------------------------------------------------------------
 
-    def _known(self, number: int) -> tuple[Region, Region]:
-        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
-        members = self._members(number)
-        shifts = [self.shifts[member] for member in members]
-        known = known_region(shifts, members.index(number), shape)
-        return known, known
+    def _cut(self, number: int, region: Region | None = None, pair: Crop | None = None) -> Crop:
+        members = self._members(self._stack_of[number])
+        stack = self._aligned(self._stack_of[number]) if len(members) > 1 else None
+        region = region or self.regions[number]
+        return self._crop_of(self._frame(number), stack, number - members[0], region)
 
-    def _cut(self, number: int) -> Crop:
-        frame, region = self._frame(number), self.regions[number]
-        low = np.ascontiguousarray(frame[region])
-        if self.lone[number]:
+    @functools.cached_property
+    def _aligned(self) -> Callable[[int], AlignedStack]:
+        """Give the aligned sum of a stack, for crops on demand; as many are kept as may be."""
+        size = 4 * self._shape[0] * self._shape[1]
+
+        def aligned(stack: int) -> AlignedStack:
+            members = self._members(stack)
+            return AlignedStack(_Frames(members, self._frame), [self.shifts[m] for m in members])
+
+        return functools.lru_cache(max(1, MOST_BYTES // size))(aligned)
+
+    def _crop_of(
+        self, frame: np.ndarray, stack: AlignedStack | None, position: int, region: Region
+    ) -> Crop:
+        low = frame[region].copy()
+        if stack is None:
             return Crop(low, low)
-        others = self._aligned(self._stack_of[number]).others(self._members(number).index(number))
-        high = np.rint(move(others, self.shifts[number], region))
-        return Crop(low, np.clip(high, 0, self.norm_range[1]).astype(frame.dtype))
+        high = np.clip(np.rint(stack.target(position, region)), 0, self.norm_range[1])
+        return Crop(low, high.astype(frame.dtype))
 
     def _shape_checksum(self) -> None:
-        alone = list(itertools.compress(range(len(self)), self.lone))
+        alone = [number for number in range(len(self)) if self.lone[number]]
         if alone:
             sampled = alone[:: math.ceil(len(alone) / _SAMPLED)]
-            self.reach = noise_reach([self.crop(number).low for number in sampled])
+            self.reach = noise_reach([self._frame(n)[self.regions[n]] for n in sampled])
         super()._shape_checksum()
         self.checksum = zlib.crc32(repr(("frames", self.reach)).encode(), self.checksum)
 

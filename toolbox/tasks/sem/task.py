@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FilePredictor, Source, Task, TestResult
+from toolbox.task import FileInspector, FilePredictor, Source, Task, TestResult
 from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Sem(Task):
     predict_options = SemOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm",)
-    run_files = ("pairs.csv",)
+    run_files = ("pairs.csv", "validity.json")
+    inspect_options = ("pixel_nm",)
 
     def check(self, settings: UserParams) -> None:
         """Refuse to train on lines of one direction and to measure those of the other."""
@@ -93,6 +95,12 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
+        """Return what tells how pictures were taken, and compares them with a training."""
+        from toolbox.tasks.sem.inspector import SemInspector
+
+        return SemInspector(settings, folder)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe limits, scores by method, grey values and size of a pixel."""

@@ -1,0 +1,209 @@
+"""Remake the CD-SEM model that ships: ``python -m examples.cd_sem.pretrained.remake``.
+
+1. Lines of many kinds are simulated (``simulate.yml``), and the network is trained on them.
+2. It is tested on settings that were never simulated (`unseen`) and on real pictures (`real`).
+3. It is laid into ``toolbox/pretrained`` with its model card and the ranges it knows.
+
+``--resume`` uses the pictures, the training and the tests that are there; ``--check`` trains anew
+and compares with what ships, byte by byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from examples.cd_sem.pretrained.real import test_lines, test_spheres
+from examples.cd_sem.pretrained.unseen import METHODS, SETTINGS, test_setting
+from examples.cd_sem.results import record
+from sr_dataset_builder.simulate_sem import SimulationParams, simulate
+from toolbox import pretrained
+from toolbox.config import check, read_yaml
+from toolbox.errors import DataError, program
+from toolbox.io.atomic import replacing
+from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
+from toolbox.run import Run
+from toolbox.tasks.sem.validity import load_validity
+
+HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
+NAME = "sem_lines"
+OUT = Path("data/pretrained")
+REAL = Path("../shared/data/sem")
+PARTS = ("config.yml", "normalizer.json", "validity.json", "weights_best.h5")
+ONE_THREAD = dict.fromkeys(
+    ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"
+)
+LICENCE = "MIT, as the project."
+ACKNOWLEDGEMENT = (
+    "Trained on simulated pictures alone. Tested on pictures of KRISS (S. Shin 2023, MIT licence) "
+    "and of the SiEPIC project (MIT licence) besides."
+)
+DESCRIPTION = (
+    "EDSR with {weights} weights that takes the noise off CD-SEM pictures of vertical, bright "
+    "lines. Trained on {pictures} simulated pictures of 0.4 to 1.5 nm per pixel, 3 to 100 counts, rims "
+    "from none to strong, beams of 0.4 to 2 pixels, shades of charge, scan lines that differ, and "
+    "roughness of many kinds; the target is the picture without noise."
+)
+_FIGURES = (
+    ("PSNR, dB", "psnr", "{:.1f}"),
+    ("CD bias, nm", "cd_bias_nm", "{:+.2f}"),
+    ("slope", "cd_slope", "{:.2f}"),
+    ("LWR error, %", "unbiased_lwr_error_percent", "{:+.0f}"),
+    ("edge error, nm", "edge_error_nm", "{:.2f}"),
+)
+
+
+def train(resume: bool) -> Path:
+    """Simulate and train; return the log folder."""
+    settings, lines = HERE / f"{NAME}.yml", HERE / "simulate.yml"
+    log = Path(read_yaml(settings)["log_dir"])
+    if resume and (log / "history.csv").is_file() and (log / PARTS[-1]).is_file():
+        return log
+    params = check(SimulationParams, read_yaml(lines), str(lines))
+    if not (resume and Path(params.save_dir, "dataset.json").is_file()):
+        simulate(params, str(lines))
+    # In a process of its own, on one thread: several may round differently.
+    command = [sys.executable, "-m", "sr_trainer.main", str(settings), "train", "--overwrite"]
+    if subprocess.run(command, env=os.environ | ONE_THREAD).returncode:
+        raise DataError(f"{settings}: the training failed; its message is above.")
+    return log
+
+
+def test(log: Path, resume: bool) -> dict[str, Any]:
+    """Test on what was never simulated and on real pictures, one saved result after another."""
+    run, validity = Run.open(log), load_validity(log)
+    if validity is None:
+        raise DataError(f"{log}: holds no validity.json. Train again.")
+    folder = OUT / "sem_unseen"
+
+    def saved(number: int, made: Callable[[Path], Any]) -> Any:
+        fname = folder / f"{number:02d}.json"
+        if not (resume and fname.is_file()):
+            found = made(folder / f"{number:02d}")
+            with replacing(fname) as beside:
+                beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        return json.loads(fname.read_text(encoding="utf-8"))
+
+    tests = [
+        saved(number, lambda at, s=setting: test_setting(run, s, validity, at))
+        for number, setting in enumerate(SETTINGS)
+    ]
+    real: dict[str, Any] = {}
+    if REAL.is_dir():
+        real["spheres"] = test_spheres(run, validity, REAL / "kriss_spheres")
+        real["lines"] = test_lines(run, validity, REAL / "siepic_lines", folder / "siepic_lines")
+    return {"unseen": tests, **real, "flags": flag_rates(tests)}
+
+
+def flag_rates(tests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how well the flags tell settings outside from those inside, and harm from none."""
+
+    def rate(chosen: list[dict[str, Any]]) -> dict[str, int]:
+        return {
+            "settings": len(chosen),
+            "settings_flagged": sum(2 * t["flagged"] > t["pictures"] for t in chosen),
+            "pictures": sum(t["pictures"] for t in chosen),
+            "pictures_flagged": sum(t["flagged"] for t in chosen),
+        }
+
+    harms = [t for t in tests if t["verdict"] == "harms"]
+    return {
+        "inside": rate([t for t in tests if t["inside"]]),
+        "outside": rate([t for t in tests if not t["inside"]]),
+        "harms": rate(harms),
+        "no_harm": rate([t for t in tests if t not in harms]),
+    }
+
+
+def markdown(tests: list[dict[str, Any]]) -> str:
+    """Return the table of tests, a row for each: raw / Gaussian / non-local means / restored."""
+    heads = ("pictures", *(title for title, _, _ in _FIGURES), "verdict", "flagged")
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for found in tests:
+        cells = [found["name"]]
+        for _, key, form in _FIGURES:
+            values = [found.get(key, {}).get(method) for method in METHODS]
+            texts = ["–" if v is None else form.format(v).replace("-", "−") for v in values]
+            cells.append(f"{' / '.join(texts[:-1])} / **{texts[-1]}**" if any(values) else "")
+        flagged = f"{found['flagged']} of {found['pictures']}"
+        lines.append("| " + " | ".join([*cells, found["verdict"], flagged]) + " |")
+    return "\n".join(lines)
+
+
+def install(log: Path, folder: Path, found: dict[str, Any]) -> None:
+    """Copy the network to where it ships from, with its model card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        with replacing(folder / part) as beside:
+            shutil.copyfile(log / part, beside)
+    card = card_of_run(log)
+    facts = {
+        "weights": f"{card['parameters']:,}",
+        "pictures": card["data"]["pictures"]["train"],
+    }
+    text = f"{DESCRIPTION.format(**facts)}\n\n{summary_text(found)}"
+    own = {
+        "description": text,
+        "data": card["data"],
+        "licence": LICENCE,
+        "acknowledgement": ACKNOWLEDGEMENT,
+    }
+    with replacing(folder / OWN_NAME) as beside:
+        beside.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
+    write_model_card(folder / "MODEL_CARD.md", card_of_run(folder) | {"name": NAME})
+    print(f"written to {folder}")
+
+
+def summary_text(found: dict[str, Any]) -> str:
+    """Return the tests in words and tables, for the card."""
+    flags = found["flags"]
+    counts = [
+        f"{flags[kind]['settings_flagged']} of {flags[kind]['settings']} settings {kind}"
+        for kind in ("outside", "inside")
+    ]
+    told = f"Flagged as outside of what it knows: {', '.join(counts)} the ranges of the training."
+    head = (
+        "Settings that were never simulated, six pictures each; raw / Gaussian filter / non-local "
+        "means / **restored**. Bias against the picture without noise, LWR and edges against the "
+        "edges as drawn."
+    )
+    parts = [head, markdown(found["unseen"]), told]
+    if "spheres" in found:
+        parts += ["Real pairs of spheres, 5.8 nm pixels (diameters):", markdown(found["spheres"])]
+    return "\n\n".join(parts)
+
+
+def compare(log: Path, folder: Path) -> None:
+    """Refuse files that are not those that ship."""
+    for part in PARTS:
+        if (log / part).read_bytes() != (folder / part).read_bytes():
+            raise DataError(f"{log / part} differs from {folder / part}.")
+    print(f"{', '.join(PARTS)}: the same bytes as in {folder}")
+
+
+@program
+def main() -> None:
+    """Remake the model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--resume", action="store_true", help="use what is there")
+    parser.add_argument("--check", action="store_true", help="compare with what ships, no tests")
+    args = parser.parse_args()
+    log, folder = train(args.resume), pretrained.FOLDER / NAME
+    if args.check:
+        compare(log, folder)
+        return
+    found = test(log, args.resume)
+    record(NAME, found)
+    print(summary_text(found))
+    install(log, folder, found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

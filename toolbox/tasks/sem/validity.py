@@ -1,0 +1,437 @@
+"""Where a network may be trusted: what the pictures of its training were like. No TensorFlow.
+
+Dose, noise, contrast and widths are measured in the picture itself, so that nothing need be known
+of the microscope. Noise is seen in the differences between rows, where lines that run down the
+picture cancel: along a row the counts of a detector are correlated, between rows hardly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from toolbox.errors import DataError
+from toolbox.tasks.sem.metrology import find_lines
+
+FILE_NAME = "validity.json"
+#: Pictures of the training that are measured, at most, and the part of each, pixels.
+MOST_PICTURES = 128
+_PART_PX = 512
+#: Quantiles of the training that are its range.
+_RANGE = (0.01, 0.99)
+#: A range is left by so much before it is more than a note, as a share of its own width.
+_SLACK = 0.1
+#: Rows, or columns, whose mean shows the lines across it.
+_BAND_PX = 64
+#: Grey levels at which the noise is measured, and pixels that a level needs.
+_LEVELS, _LEAST_PIXELS = 12, 200
+#: Half of the window in which an edge is seen, pixels.
+_EDGE_PX = 8
+
+
+class Conditions(NamedTuple):
+    """How a picture was taken, as far as it shows; None where it does not.
+
+    Attributes
+    ----------
+    pixel_nm : float or None
+        Size of a pixel, from the file.
+    counts : float or None
+        Electrons per pixel that would make the noise of the brightest parts, if it is that of
+        counting alone.
+    noise_rise : float or None
+        (variance at the bright level - at the dark level) / their sum: positive where brighter is
+        noisier, as with counts; negative in an inverted picture.
+    correlation_x, correlation_y : float or None
+        Correlation of the noise of neighbours in a row, and in a column.
+    direction : float
+        1 for vertical lines, 0 for horizontal ones, about 0.5 for neither.
+    contrast : float
+        Bright less dark, as a share of the range of the file.
+    brightness : float
+        Mean grey value, as a share of that range.
+    line_px, space_px : float or None
+        Median widths of bright lines and of what is between them, pixels; None without lines.
+    edge_px : float or None
+        Rise of the mean edge ÷ its steepest slope, pixels: blur and rims.
+    """
+
+    pixel_nm: float | None
+    counts: float | None
+    noise_rise: float | None
+    correlation_x: float | None
+    correlation_y: float | None
+    direction: float
+    contrast: float
+    brightness: float
+    line_px: float | None
+    space_px: float | None
+    edge_px: float | None
+
+
+def measure_conditions(
+    image: np.ndarray, pixel_nm: float | None = None, top: float | None = None
+) -> Conditions:
+    """Measure how a picture was taken.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (H, W)
+        Grey values; of a large picture the middle is measured.
+    pixel_nm : float, optional
+        Size of a pixel.
+    top : float, optional
+        Largest grey value of the file; default that of the type, 255 or 65535.
+
+    Returns
+    -------
+    Conditions
+    """
+    if top is None:
+        top = float(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 255.0
+    part = _middle(np.asarray(image, np.float64))
+    direction = _direction(part)
+    upright = part.T if direction < 0.5 else part
+    noise = _noise(part)
+    line_px, space_px, edge_px = _lines(upright)
+    calm = ndimage.gaussian_filter(part, 2.0)
+    dark, bright = np.percentile(calm, (5, 95))
+    return Conditions(
+        pixel_nm,
+        *noise,
+        direction,
+        float(bright - dark) / top,
+        float(part.mean()) / top,
+        line_px,
+        space_px,
+        edge_px,
+    )
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    rows, columns = (max(0, (size - _PART_PX) // 2) for size in image.shape)
+    return image[rows : rows + _PART_PX, columns : columns + _PART_PX]
+
+
+def _direction(image: np.ndarray) -> float:
+    """Return the share of vertical structure, from means over bands of rows and of columns."""
+    across, along = (_band_variance(plane) for plane in (image, image.T))
+    return float(across / (across + along)) if across + along > 0 else 0.5
+
+
+def _band_variance(image: np.ndarray) -> float:
+    """Return the variance of band means from column to column, without that of the noise."""
+    size = min(_BAND_PX, len(image))
+    bands = image[: len(image) // size * size].reshape(-1, size, image.shape[1])
+    means = bands.mean(axis=1)
+    # Differences of neighbouring rows hold the noise and little else.
+    noise = np.diff(bands, axis=1).var() / 2 / size
+    return float(max(means.var(axis=1).mean() - noise, 0.0))
+
+
+def _noise(
+    image: np.ndarray,
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """Return counts, rise of the noise, and its correlation along x and y."""
+    if min(image.shape) < 16:
+        return None, None, None, None
+    near, far = image[1:-1] - image[:-2], image[2:] - image[:-2]
+    # Rows that differ as a whole are no noise of counting.
+    near, far = (step - np.median(step, axis=1, keepdims=True) for step in (near, far))
+    calm = ndimage.gaussian_filter(image, (3.0, 1.0))[1:-1]
+    even = _even(calm)
+    if not even.sum() >= _LEAST_PIXELS:
+        return None, None, None, None
+    squares = [np.square(step) for step in (near, far)]
+    variance = float(squares[0][even].mean())
+    if not variance > 0:
+        return None, None, None, None
+    # Neighbours in a column: near = 2 σ² (1 - ρ), far = 2 σ² (1 - ρ²).
+    down = float(np.clip(squares[1][even].mean() / variance - 1, -0.9, 0.9))
+    both = even[:, 1:] & even[:, :-1]
+    one, next_one = near[:, :-1][both], near[:, 1:][both]
+    row = float(2 * (one @ next_one) / (one @ one + next_one @ next_one))
+    levels, variances = _levels(calm, squares[0] / (2 * (1 - down)), even)
+    if len(levels) < 2:
+        return None, None, row, down
+    low, high = variances[0], variances[-1]
+    rise = float((high - low) / (high + low))
+    slope, offset = np.polyfit(levels, variances, 1)
+    fitted = slope * levels[-1] + offset
+    # Noise of counting would be none at black; black lies below all levels, if it can be told.
+    black = -offset / slope if slope > 0 else levels[0]
+    black = float(np.clip(black, levels[0] - (levels[-1] - levels[0]), levels[0]))
+    return float((levels[-1] - black) ** 2 / max(fitted, 1e-9)), rise, row, down
+
+
+def _even(calm: np.ndarray) -> np.ndarray:
+    """Return where a smoothed picture has little slope: away from edges."""
+    slope = np.hypot(*(ndimage.sobel(calm, axis) for axis in (0, 1)))
+    return np.asarray(slope <= np.median(slope))
+
+
+def _levels(
+    calm: np.ndarray, variance: np.ndarray, even: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey levels in order and the variance of the noise at each."""
+    grey, square = calm[even], variance[even]
+    count = min(_LEVELS, len(grey) // _LEAST_PIXELS)
+    parts = np.array_split(np.argsort(grey), max(count, 1))
+    return (
+        np.array([grey[part].mean() for part in parts]),
+        np.array([square[part].mean() for part in parts]),
+    )
+
+
+def _lines(image: np.ndarray) -> tuple[float | None, float | None, float | None]:
+    """Return widths of lines and spaces and that of their edges, pixels."""
+    try:
+        edges = find_lines(ndimage.gaussian_filter1d(image, 4.0, axis=0, mode="nearest"))
+    except DataError:
+        return None, None, None
+    clear = np.flatnonzero(edges.clear)
+    left, right = edges.left_px[clear], edges.right_px[clear]
+    line = float(np.nanmedian(right - left))
+    gaps = left[1:] - right[:-1]
+    space = float(np.nanmedian(gaps)) if len(clear) > 1 else None
+    profiles = [_edge_profile(image, left, 1), _edge_profile(image, right, -1)]
+    profile = np.mean(profiles, axis=0)
+    steepest = float(np.diff(profile).max())
+    width = float(np.ptp(profile)) / steepest if steepest > 0 else None
+    return line, space, width
+
+
+def _edge_profile(image: np.ndarray, edges: np.ndarray, sign: int) -> np.ndarray:
+    """Return the mean grey values about edges (lines, H), from dark to bright."""
+    places = np.where(np.isfinite(edges), edges, np.nanmedian(edges, axis=1, keepdims=True))
+    columns = places[..., None] + sign * np.arange(-_EDGE_PX, _EDGE_PX + 1)
+    rows = np.broadcast_to(np.arange(len(image))[:, None], columns.shape)
+    values = ndimage.map_coordinates(image, [rows, columns], order=1, mode="nearest")
+    return np.asarray(values.mean(axis=(0, 1)))
+
+
+# --- what the network knows -----------------------------------------------------------------
+
+
+class Finding(NamedTuple):
+    """One condition of a picture beside those of the training.
+
+    Attributes
+    ----------
+    name : str
+        Which: ``dose``.
+    grade : {'fine', 'note', 'warning'}
+        Whether it lies in the range of the training, a little outside of it, or well outside.
+    figure : str
+        What was measured, and that range.
+    advice : str
+        What to do; nothing if it is fine.
+    """
+
+    name: str
+    grade: Literal["fine", "note", "warning"]
+    figure: str
+    advice: str = ""
+
+
+class Validity(NamedTuple):
+    """What the pictures of a training were like.
+
+    Attributes
+    ----------
+    pictures : int
+        How many were measured.
+    ranges : dict of str to (float, float)
+        By name of `Conditions`: 1 % and 99 % of them lie below; what fewer than half show is left
+        out.
+    """
+
+    pictures: int
+    ranges: dict[str, tuple[float, float]]
+
+
+class _Quantity(NamedTuple):
+    """How a condition is compared, by its logarithm or as it is, and told.
+
+    A value is fine up to half of `slack` outside of the range, for a logarithm a ratio.
+    """
+
+    name: str
+    unit: str
+    log: bool
+    slack: float
+    below: str
+    above: str
+
+
+_AVERAGE = "Average more frames, or the lines may be invented."
+_KEEP = "It may be better as it is: restoring may take real detail for noise."
+_SIZE = "The network knows lengths in pixels: take the pictures at a magnification of that range."
+_OTHER_NOISE = "The network takes other noise for detail. Train on such pictures."
+_SCALE = "Set contrast and brightness of the microscope as in the training."
+_QUANTITIES = {
+    "pixel_nm": _Quantity("size of a pixel", " nm", True, 0.1, _SIZE, _SIZE),
+    "counts": _Quantity("dose", " counts", True, 0.2, _AVERAGE, _KEEP),
+    "noise_rise": _Quantity(
+        "polarity",
+        "",
+        False,
+        0.1,
+        "Brighter parts are not noisier, as with counts. If lines and spaces are inverted, or the "
+        "picture was filtered, take the original.",
+        _OTHER_NOISE,
+    ),
+    "correlation_x": _Quantity(
+        "noise along rows", "", False, 0.1, _OTHER_NOISE, "Take pictures that were not filtered."
+    ),
+    "correlation_y": _Quantity(
+        "noise along columns",
+        "",
+        False,
+        0.1,
+        _OTHER_NOISE,
+        "Take pictures that were neither filtered nor turned.",
+    ),
+    "direction": _Quantity(
+        "direction of lines",
+        "",
+        False,
+        0.1,
+        "Turn the scan so that lines run as in the training; other shapes are not known to it.",
+        "Turn the scan so that lines run as in the training.",
+    ),
+    "contrast": _Quantity("contrast", " of the range", True, 0.2, _SCALE, _SCALE),
+    "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE),
+    "line_px": _Quantity("width of lines", " px", True, 0.2, _SIZE, _SIZE),
+    "space_px": _Quantity("width of spaces", " px", True, 0.2, _SIZE, _SIZE),
+    "edge_px": _Quantity("width of edges", " px", True, 0.2, _SIZE, _SIZE),
+}
+_NOT_SEEN = {
+    "pixel_nm": "The size of a pixel is not known: state it with --pixel-nm.",
+    "counts": "No noise of counting is seen. Take the picture as it was measured.",
+    "line_px": "No bright lines are found. Turn or invert the picture; other shapes are not known "
+    "to the network.",
+    "space_px": "There is one line alone, or none.",
+}
+#: What is no more than a note if it is not known.
+_MINOR = ("pixel_nm", "space_px")
+
+
+def validity_of(pictures: Iterable[Conditions]) -> Validity:
+    """Return the ranges of what the pictures of a training were like."""
+    table = list(pictures)
+    ranges = {}
+    for name in Conditions._fields:
+        known = [value for row in table if (value := getattr(row, name)) is not None]
+        if known and 2 * len(known) >= len(table):
+            low, high = np.quantile(known, _RANGE)
+            ranges[name] = (float(low), float(high))
+    return Validity(len(table), ranges)
+
+
+def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
+    """Compare a picture with those of a training.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Those of the picture.
+    validity : Validity
+        Those of the training.
+
+    Returns
+    -------
+    list of Finding
+        In the order of `Conditions`; a quantity that the training does not know is left out.
+    """
+    found = []
+    for key, (low, high) in validity.ranges.items():
+        quantity, value = _QUANTITIES[key], getattr(conditions, key)
+        known = f"trained on {_text(low)} to {_text(high)}{quantity.unit}"
+        if value is None:
+            if key in _NOT_SEEN:
+                grade: Literal["note", "warning"] = "note" if key in _MINOR else "warning"
+                found.append(Finding(quantity.name, grade, f"unknown; {known}", _NOT_SEEN[key]))
+            continue
+        figure = f"{_text(value)}{quantity.unit}; {known}"
+        beyond = _beyond(value, low, high, quantity)
+        if not beyond:
+            found.append(Finding(quantity.name, "fine", figure))
+        else:
+            advice = quantity.below if value < low else quantity.above
+            found.append(Finding(quantity.name, beyond, figure, advice))
+    return found
+
+
+def _beyond(
+    value: float, low: float, high: float, quantity: _Quantity
+) -> Literal["note", "warning"] | None:
+    """Return how far a value lies outside of a range, None for not at all."""
+    if quantity.log:
+        if min(low, value) <= 0:
+            return None if low <= value <= high else "warning"
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    distance = max(low - value, value - high)
+    # What is measured is not exact.
+    if distance <= quantity.slack / 2:
+        return None
+    return "note" if distance <= max(_SLACK * (high - low), quantity.slack) else "warning"
+
+
+def _text(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def conditions_text(conditions: Conditions) -> dict[str, str]:
+    """Return what was measured, by name, with its unit."""
+    return {
+        quantity.name: f"{_text(value)}{quantity.unit}"
+        for key, quantity in _QUANTITIES.items()
+        if (value := getattr(conditions, key)) is not None
+    }
+
+
+def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
+    """Return the worst grade and a line that says why."""
+    words = {"warning": "outside of what the network knows", "note": "at the limits of it"}
+    for grade, text in words.items():
+        reasons = [f"{f.name} {f.figure}" for f in findings if f.grade == grade]
+        if reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            return grade, f"{text}: {reasons[0]}{more}"
+    return "fine", "like the pictures that the network was trained on"
+
+
+def validity_text(validity: Validity) -> str:
+    """Return what ``validity.json`` holds."""
+    return json.dumps(validity._asdict(), indent=2) + "\n"
+
+
+def load_validity(folder: str | os.PathLike[str]) -> Validity | None:
+    """Read ``validity.json`` of a run; None without.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    path = Path(folder, FILE_NAME)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ranges = {
+            name: (float(content["ranges"][name][0]), float(content["ranges"][name][1]))
+            for name in Conditions._fields
+            if name in content["ranges"]
+        }
+        return Validity(int(content["pictures"]), ranges)
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise DataError(f"{path}: not a range of validity ({error}). Remove the file.") from None
