@@ -61,6 +61,12 @@ class SemTest:
             "px" if self.pixel_nm is None else "nm",
             self.settings.polarity,
         )
+        opened = source.open(split)
+        if any(opened.lone):
+            raise DataError(
+                f"{opened.files[opened.lone.index(True)].low}: has one frame only, to which its "
+                f"restored picture cannot be compared. Test stacks of two frames or more, or pairs."
+            )
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
 
@@ -117,7 +123,10 @@ class SemTest:
     def _filters(self) -> dict[str, Any]:
         """Choose the plain filters on pictures that are not tested."""
         split = "validation" if self.split == "test" else "train"
-        frames = self.source.frames(split)[:PICTURES]
+        whole, lone = self.source.frames(split), self.source.open(split).lone
+        frames = [whole[n] for n in range(len(lone)) if not lone[n]][:PICTURES]
+        if not frames:  # nothing to tell their strength by
+            return {}
         scale = self.run.scale
         return choose_filters(
             [_enlarged(frame.low, scale) for frame in frames],

@@ -12,6 +12,8 @@ from toolbox.task import FileInspector, FileMeasurer, FilePredictor, Source, Tas
 from toolbox.tasks.sem.settings import MeasureOptions, MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
+    from toolbox.data_generator import Batches
+    from toolbox.normalizer import Normalizer
     from toolbox.run import Run
     from toolbox.settings import UserParams
 
@@ -60,6 +62,24 @@ class Sem(Task):
             raise ConfigError(
                 f"{settings.fname}: metrology.lines must be {section['lines']} as cdloss.lines; "
                 f"received {metrology.lines}. Set both to how the lines run."
+            )
+
+    def check_data(
+        self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
+    ) -> None:
+        """Refuse losses and metrics of whole pictures where only hidden pixels are asked for."""
+        from toolbox.tasks.sem.source import SEMSource
+
+        opened = SEMSource.like(source, "pictures")
+        lone = [f for f in map(opened.open, ("train", "validation")) if any(f.lone)]
+        used = [settings.loss, *([settings.pretrain_loss] if settings.pretrain_epochs else [])]
+        names = {name for loss in used for name in ([loss] if isinstance(loss, str) else loss)}
+        others = sorted({*names, *settings.metrics} - {"masked_mse"})
+        if lone and others:
+            raise ConfigError(
+                f"{settings.fname}: loss and metrics must be masked_mse alone, as "
+                f"{lone[0].files[lone[0].lone.index(True)].low} has one frame only; received "
+                f"{', '.join(others)}. Leave them out, or take stacks of two frames or more."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
