@@ -591,6 +591,39 @@ def test_stacks_are_trained_on_and_judged(own):
     )
 
 
+@pytest.mark.parametrize("frames", [4, 1])
+def test_frames_without_clean_pictures(shop, frames):
+    """Stacks learn from the other frames, lone ones by blind spots; the test has its pairs."""
+    splits = {
+        name: {"count": count, "stack_frames": frames, "noise": {"drift_px": 1}}
+        for name, count in (("train", 4), ("validation", 1))
+    }
+    shop.data_dir = make_data(shop, "stacks", **splits)
+    keep_pictures(shop.data_dir, 2)
+    settings = {"sem": {**RUN["sem"], "target": "frames"}, "metrology": {"pictures": 0}}
+    out = done(shop, "train", **settings)
+    assert ("4 stacks of 4 frames" if frames > 1 else "4 frames are alone") in out
+    log = shop.folder / "run"
+    history = pd.read_csv(log / "history.csv")
+    assert {"loss", "val_loss"} <= set(history) <= {"epoch", "loss", "val_loss", "lr", "time"}
+    assert np.isfinite(history[["loss", "val_loss"]].to_numpy()).all()
+    pairs = pd.read_csv(log / "pairs.csv")
+    assert pairs["high_file"].nunique() == 4
+    assert len(pairs) == 5 * frames
+    done(shop, "test", **settings)
+    summary = summary_of(log)
+    # Lone frames cannot tell the strength of plain filters.
+    methods = {"raw", "restored"} | ({"gaussian", "non_local_means"} if frames > 1 else set())
+    assert set(summary["psnr"]) == methods
+    report_of(log)
+    if frames == 1:
+        shop.run(configure(shop, "other.yml", **settings, loss="mae"), "train").refused(
+            "loss and metrics must be masked_mse alone", "has one frame only", "received mae"
+        )
+        (shop.data_dir / "test" / "high").rename(shop.data_dir / "test" / "other")
+        shop.run(configure(shop, **settings), "test").refused("has one frame only", "or pairs")
+
+
 def test_the_loss_of_lines_on_maps(workshop):
     """On maps cdloss finds no line and is refused; its simple form needs none."""
     changes = {"loss": {"mae": 1, "cdloss": 0.1}, "metrics": "psnr", "epochs": 1}

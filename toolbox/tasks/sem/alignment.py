@@ -31,6 +31,8 @@ _SPLINE_ORDER, _SPLINE_BORDER = 3, 2
 #: Smoothing of both pictures in pixels. Where both have a noise of 25 counts it lowers the error
 #: from 0.11 to 0.03 px; more than this costs rough lines their information along the line.
 _SIGMA_PX = 0.7
+#: A best shift below this that brings no gain means that the pictures lie on each other, pixels.
+_NEAR_PX = 0.5
 #: A row of a data bar is mostly of one value; a row of a noisy picture never is (KRISS: 0.06).
 _FLAT_SHARE = 0.4
 _MAX_TEXT_ROWS = 3
@@ -139,8 +141,8 @@ def estimate_shift(
     Returns
     -------
     Shift
-        Not aligned, with shift 0, if the best one lies at the limit or does not lower the
-        difference of the two pictures.
+        Not aligned, with shift 0, if the best one lies at the limit, or is more than half a pixel
+        and does not lower the difference of the two pictures.
 
     Raises
     ------
@@ -163,8 +165,10 @@ def estimate_shift(
     dy, dx = _best_shift(correlate, moving.size, max_shift, upsample_factor)
     found = Shift(dy, dx, before)
     after = _rms(apply_shift(moving[middle], found), fixed[middle], margin)
-    if max(abs(dy), abs(dx)) >= max_shift or after > before:
-        return Shift(0.0, 0.0, before, before, aligned=False)
+    farthest = max(abs(dy), abs(dx))
+    if farthest >= max_shift or after > before:
+        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing.
+        return Shift(0.0, 0.0, before, before, aligned=farthest < _NEAR_PX)
     return found._replace(rms_after=after)
 
 

@@ -79,7 +79,15 @@ def _is_inside(disc: Disc, shape: tuple[int, ...]) -> bool:
 
 
 def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) -> Disc | None:
-    """Measure a disc anew, where it was found before.
+    """Measure a disc anew, where it was found before; as `trace_disc`, without its edge."""
+    traced = trace_disc(image, disc, threshold)
+    return None if traced is None else traced[0]
+
+
+def trace_disc(
+    image: np.ndarray, disc: Disc, threshold: float = THRESHOLD
+) -> tuple[Disc, np.ndarray] | None:
+    """Measure a disc and its edge anew, where it was found before.
 
     In each of many directions the edge is where the picture falls through the threshold between
     the minimum outside and the maximum inside of the mean radial profile; of a hole, where it
@@ -97,8 +105,9 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
 
     Returns
     -------
-    Disc or None
-        A `Hole` for one; None if it has no clear edge or is not round.
+    (Disc, numpy.ndarray) or None
+        The disc, a `Hole` for one, and the distances of its edge from its centre in pixels, of the
+        directions in which it was seen. None if it has no clear edge or is not round.
     """
     image = np.asarray(image, np.float64)
     if isinstance(disc, Hole):
@@ -137,7 +146,7 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
     distances = np.hypot(x[keep] - a, y[keep] - b)
     if not _is_round(np.flatnonzero(keep), distances, fitted):
         return None
-    return type(disc)(disc.row + float(b), disc.column + float(a), fitted)
+    return type(disc)(disc.row + float(b), disc.column + float(a), fitted), distances
 
 
 def _is_round(directions: np.ndarray, distances: np.ndarray, radius: float) -> bool:

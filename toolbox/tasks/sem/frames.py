@@ -52,7 +52,7 @@ _MARGIN = 48
 #: Crops that are kept when they are read on demand, and the most bytes of them.
 _REMEMBERED, _REMEMBERED_BYTES = 32, 2**28
 #: Most bytes of crops that are held in memory; more are read on demand.
-_MOST_BYTES = 2**30
+MOST_BYTES = 2**30
 _NAMED = 5
 _KINDS = ("low", "high")
 #: What becomes of the pages of stacks.
@@ -233,7 +233,7 @@ class SEMFrame:
     offset_px: tuple[float, float]
 
 
-class _Opened(NamedTuple):
+class OpenedFile(NamedTuple):
     """What notes need of a `SEMStack`, without its pixels."""
 
     path: Path
@@ -300,6 +300,8 @@ class SEMFrames:
         Rows that were cut off.
     checks : list of (FileCheck, FileCheck)
         What was found out about the low and the high file of each pair.
+    lone : list of bool
+        Whether a frame is its own high picture, for want of another.
     checksum : int
         Of all pixels and of what shapes the crops.
     notes : list of str
@@ -337,7 +339,7 @@ class SEMFrames:
                     f"Mend it."
                 )
         self.stacks = stacks
-        self.files = pair_files(low_dir, high_dir, file_prefix, suffix_len, pairs)
+        self.files = self._find(low_dir, high_dir, file_prefix, suffix_len, pairs)
         self.scale, self.align, self.max_shift = int(scale), align, float(max_shift)
         self.notes: list[str] = []
         self.data_bar_height = 0
@@ -363,7 +365,7 @@ class SEMFrames:
         self._note_odd()
         if in_memory and self._crops is None:
             self.notes.append(
-                f"{low_dir}: the crops take more than {_MOST_BYTES / 2**30:g} GiB of memory, so "
+                f"{low_dir}: the crops take more than {MOST_BYTES / 2**30:g} GiB of memory, so "
                 f"they are read when they are needed. Take smaller ones, or set in_memory: false."
             )
         self._shape_checksum()
@@ -432,16 +434,19 @@ class SEMFrames:
         pairs = zip(self.files, self.shifts, strict=True)
         return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 
+    #: How the pairs are found: by folders, prefixes, suffix and names.
+    _find = staticmethod(pair_files)
+
     # -- Reading ---------------------------------------------------------------------------------
 
-    def _read_all(self, bar: int | None) -> list[_Opened]:
+    def _read_all(self, bar: int | None) -> list[OpenedFile]:
         """Read every frame; return the files as they were opened, low and high in turn.
 
         If the height of the data bar is known, frames are aligned and cut as well.
         """
-        opened: list[_Opened] = []
+        opened: list[OpenedFile] = []
         found: list[PairFiles] = []
-        wanted: list[_Kind] = []
+        wanted: list[FileKind] = []
         for files in progress(self.files, "reading pairs", delay=2):
             stacks = [open_sem_stack(path) for path in files.paths]
             digests = [file_digest(path) for path in files.paths]
@@ -450,21 +455,21 @@ class SEMFrames:
             pages = pairs_of_pages(files, *stacks) if self.stacks == "frames" else [files]
             for pair in pages:
                 low, high = (read(page) for read, page in zip(readers, pair.pages, strict=True))
-                kinds = [_Kind.of(*both) for both in zip(files.paths, (low, high), strict=True)]
+                kinds = [FileKind.of(*both) for both in zip(files.paths, (low, high), strict=True)]
                 self._check_pair(*kinds)
                 if not wanted:
                     wanted, self.bits, self._shape = kinds, low.bits, kinds[0].shape
                     if bar is not None:
                         self._set_bar(bar)
                 for kind, other in zip(kinds, wanted, strict=True):
-                    _check_same(kind, other)
+                    check_same(kind, other)
                 self._observe(files, (low, high), digests)
                 if bar is not None:
                     self._place(pair, Crop(low.pixels, high.pixels))
                 del low, high  # before the next ones are read
-            opened += [_Opened(stack.path, stack.count, stack.notes) for stack in stacks]
+            opened += [OpenedFile(stack.path, stack.count, stack.notes) for stack in stacks]
             found += pages
-        self.files = found
+        self.files, self.lone = found, [False] * len(found)
         return opened
 
     def _observe(
@@ -486,7 +491,7 @@ class SEMFrames:
         )
         self.checks.append((low, high))
 
-    def _note_pages(self, opened: Sequence[_Opened]) -> None:
+    def _note_pages(self, opened: Sequence[OpenedFile]) -> None:
         """Say what became of the pages of stacks."""
         several = [file for file in opened if file.frames > 1]
         if several:
@@ -496,9 +501,9 @@ class SEMFrames:
                 f"{total} pages in all. {_DONE[self.stacks]}"
             )
 
-    def _note_files(self, opened: Sequence[_Opened], untold: Collection[str]) -> list[str]:
+    def _note_files(self, opened: Sequence[OpenedFile], untold: Collection[str]) -> list[str]:
         """Say once what several files have in common; return what was said, without the files."""
-        kinds: dict[str, list[_Opened]] = {}
+        kinds: dict[str, list[OpenedFile]] = {}
         for file in opened:
             for kind, text in file.notes.items():
                 if kind not in untold and text not in untold:
@@ -512,7 +517,7 @@ class SEMFrames:
         self.notes += lines.values()
         return list(texts.values())
 
-    def _check_pair(self, low: _Kind, high: _Kind) -> None:
+    def _check_pair(self, low: FileKind, high: FileKind) -> None:
         wanted = tuple(size * self.scale for size in low.shape)
         if high.shape != wanted or high.bits != low.bits:
             raise DataError(
@@ -586,13 +591,22 @@ class SEMFrames:
         """Align the next pair of whole frames and cut its crop."""
         number = len(self.shifts)
         self.shifts.append(self._find_shift(files, pair))
-        self.regions.append(self._region(self.shifts[number], self._central))
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
+        by_low, by_high = self._moved(self.shifts[number])
+        low = valid_region(by_low, shape)
+        high = valid_region(by_high, [size * self.scale for size in shape])
+        self.regions.append(self._region(low, high))
         if self._crops is not None:
-            self._crops.append(self._cut(number, pair=pair))
-            self._held += _bytes_of(self._crops[number])
-            # What they will all take is known long before they do.
-            if self._held * max(1.0, len(self) / (number + 1)) > _MOST_BYTES:
-                self._crops = None
+            self._hold(self._cut(number, pair=pair))
+
+    def _hold(self, crop: Crop) -> None:
+        """Keep the next crop in memory, unless they take too much."""
+        assert self._crops is not None
+        self._crops.append(crop)
+        self._held += _bytes_of(crop)
+        # What they will all take is known long before they do.
+        if self._held * max(1.0, len(self) / len(self._crops)) > MOST_BYTES:
+            self._crops = None
 
     def _find_shift(self, files: PairFiles, pair: Crop) -> Shift:
         if self.align == "none":
@@ -664,14 +678,21 @@ class SEMFrames:
 
     # -- Crops -----------------------------------------------------------------------------------
 
-    def _region(self, shift: Shift, crop: tuple[int | None, int | None]) -> Region:
-        """Return the part of the central crop where both pictures are known, low pixels."""
+    def _known(self, number: int) -> tuple[Region, Region]:
+        """Return what is known of low and high once they are moved, each in its own pixels."""
         shape = (self._shape[0] - self.data_bar_height, self._shape[1])
-        by_low, by_high = self._moved(shift)
+        by_low, by_high = self._moved(self.shifts[number])
         low = valid_region(by_low, shape)
-        high = valid_region(by_high, [size * self.scale for size in shape])
+        return low, valid_region(by_high, [size * self.scale for size in shape])
+
+    def _region(self, low: Region, high: Region) -> Region:
+        """Return the part of the central crop where both pictures are known, low pixels.
+
+        They are known in `low` and, in high pixels, `high`.
+        """
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
         parts = []
-        for size, wanted, own, fine in zip(shape, crop, low, high, strict=True):
+        for size, wanted, own, fine in zip(shape, self._central, low, high, strict=True):
             length = size if wanted is None else min(wanted, size)
             start = (size - length) // 2
             first = max(start, own.start, -(-fine.start // self.scale))
@@ -693,14 +714,14 @@ class SEMFrames:
         cut = []
         for kind, by in enumerate(self._moved(self.shifts[number])):
             rows, columns = self._fine(region) if kind else region
-            needed = _needed(rows, by.dy, height * (self.scale if kind else 1))
+            rows_read = needed(rows, by.dy, height * (self.scale if kind else 1))
             if pair is None:
                 files = self.files[number]
-                img = read_sem_image(files.paths[kind], files.pages[kind], needed).pixels
+                img = read_sem_image(files.paths[kind], files.pages[kind], rows_read).pixels
             else:
-                img = pair[kind][needed]
-            inside = slice(rows.start - needed.start, rows.stop - needed.start)
-            cut.append(_move(img, by, (inside, columns)))
+                img = pair[kind][rows_read]
+            inside = slice(rows.start - rows_read.start, rows.stop - rows_read.start)
+            cut.append(move(img, by, (inside, columns)))
         return Crop(*cut)
 
     def _shape_checksum(self) -> None:
@@ -713,15 +734,15 @@ class SEMFrames:
         self.checksum = zlib.crc32(text.encode(), self.checksum)
 
 
-def _needed(part: slice, by: float, size: int) -> slice:
+def needed(part: slice, by: float, size: int) -> slice:
     """Return the rows or columns that are needed to move a part of them."""
     reach = _MARGIN + math.ceil(abs(by)) if by else 0
     return slice(max(0, part.start - reach), min(size, part.stop + reach))
 
 
-def _move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
-    """Move a picture and return a region of it; only what the region needs is computed."""
-    outer = [_needed(*one) for one in zip(region, (shift.dy, shift.dx), img.shape, strict=True)]
+def move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
+    """Move a picture (H, W) and return a region of it; only what that needs is computed."""
+    outer = [needed(*one) for one in zip(region, (shift.dy, shift.dx), img.shape, strict=True)]
     inner = [
         slice(part.start - whole.start, part.stop - whole.start)
         for part, whole in zip(region, outer, strict=True)
@@ -737,7 +758,7 @@ def _bytes_of(crop: Crop) -> int:
     return crop.low.nbytes + crop.high.nbytes
 
 
-class _Kind(NamedTuple):
+class FileKind(NamedTuple):
     """Size and depth of the picture in a file."""
 
     path: Path
@@ -745,14 +766,16 @@ class _Kind(NamedTuple):
     bits: int
 
     @classmethod
-    def of(cls, path: Path, image: SEMImage) -> _Kind:
+    def of(cls, path: Path, image: SEMImage) -> FileKind:
+        """Return those of a picture that was read."""
         return cls(path, image.pixels.shape, image.bits)
 
     def __str__(self) -> str:
         return f"{self.shape[0]} × {self.shape[1]} of {self.bits} bits"
 
 
-def _check_same(kind: _Kind, other: _Kind) -> None:
+def check_same(kind: FileKind, other: FileKind) -> None:
+    """Refuse a picture of another size or depth than another one has."""
     if kind[1:] != other[1:]:
         raise DataError(
             f"{other.path} is {other} but {kind.path} is {kind}; all pictures of a "

@@ -35,6 +35,7 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
+from toolbox.tasks.sem.stacks import StackFrames, blind_spots, find_stacks
 from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
 from toolbox.tasks.sem.validity import (
     MOST_PICTURES,
@@ -52,6 +53,7 @@ SAMPLED_FRAMES, _SAMPLED_BYTES = 16, 2**27
 Size = Annotated[Float, Field(gt=0)]
 Rows = Annotated[Int, Field(ge=0)]
 NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
+Target = Literal["pictures", "frames"]
 
 
 def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) -> Pair:
@@ -206,7 +208,9 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
     workers : int
         Threads of ``fit``.
     frames : SEMFrames, optional
-        Frames that are already open, instead of the folders and what belongs to them.
+        Frames that are already open, instead of the folders and what belongs to them. Of lone
+        ones of `toolbox.tasks.sem.stacks.StackFrames`, whose patches are their own target, pixels
+        are hidden, and the target is NaN but for these.
     patches : (numpy.ndarray, numpy.ndarray) or (FixedPatches, FixedPatches), optional
         `fixed_patches` of them that are already cut, or that are cut when they are needed.
 
@@ -340,7 +344,23 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
             mirrored = rng.random(len(lr)) < 0.5
             for imgs in (lr, hr):
                 imgs[mirrored] = imgs[mirrored, :, ::-1]
-        return super().augmented(lr, hr, rng)
+        return self._hidden(*super().augmented(lr, hr, rng), rng)
+
+    def evaluation_batch(self, start: int) -> Pair:
+        """Return the fixed patches from number `start` on, at most `batch_size`, normalised."""
+        part = slice(start, start + self.batch_size)
+        rng = np.random.default_rng([0, start])
+        return self._norm_func(*self._hidden(self.raw_lr_imgs[part], self.raw_hr_imgs[part], rng))
+
+    def _hidden(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+        """Hide pixels of the patches that are their own target."""
+        frames = self.frames
+        if not isinstance(frames, StackFrames) or not any(frames.lone):
+            return lr, hr
+        own = (lr == hr).all(axis=(1, 2, 3))
+        lr, hr = lr.copy(), hr.copy()
+        lr[own], hr[own] = blind_spots(lr[own], frames.reach, rng)
+        return lr, hr
 
     def fingerprint(self) -> int:
         """Return a checksum of all pixels and of what shapes the patches, but for the seed."""
@@ -351,6 +371,24 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
 def _check_count(name: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"{name} must be 1 or more; received {value}. Raise it.")
+
+
+def _refuse_for_frames(scale: int | None, align: Align, stacks: Stacks) -> None:
+    """Refuse what frames that learn from each other cannot be combined with."""
+    wrong = [
+        f"{name}: {value}"
+        for name, value, allowed in (
+            ("scale", scale, (1,)),
+            ("sem.align", align, ("high", "none")),
+            ("sem.stacks", stacks, ("frames",)),
+        )
+        if value not in allowed
+    ]
+    if wrong:
+        raise ConfigError(
+            f"sem.target: frames must go with scale: 1, sem.align: high or none and sem.stacks: "
+            f"frames; received {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
+        )
 
 
 class SEMSource(Source):
@@ -374,11 +412,16 @@ class SEMSource(Source):
     pixel_nm : float, optional
         Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
         the tags of the pictures.
+    target : {'pictures', 'frames'}
+        What a low picture is to become like: the high one, or the other frames of its stack, see
+        `toolbox.tasks.sem.stacks.StackFrames`. Then the high folders of training and validation
+        are not read, and that of the test only if it is there.
 
     Raises
     ------
     ConfigError, DataError
-        If the folder is missing; if pairs are not in order, when they are first asked for.
+        If settings contradict each other or the folder is missing; if pairs are not in order,
+        when they are first asked for.
     """
 
     #: Where the pictures are and how they are kept.
@@ -418,8 +461,12 @@ class SEMSource(Source):
         cache_dir: str | None = None,
         pixel_nm: Size | None = None,
         stacks: Stacks = "frames",
+        target: Target = "pictures",
     ) -> None:
         super().__init__(data_dir, sr_scale or 1)
+        self.target = target
+        if target == "frames":
+            _refuse_for_frames(self.sr_scale, align, stacks)
         if not self.data_dir.is_dir():
             raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Mend data_dir.")
         self._folders = {
@@ -458,6 +505,19 @@ class SEMSource(Source):
             What the YAML section ``sem`` says, not yet checked.
         """
         patch_size = section.get("patch_size", 128)
+        if section.get("target") == "frames":
+            # By squares, noise in the target changes nothing but the value of the loss.
+            judged: dict[str, Any] = {
+                "metrics": [],
+                "monitor_metric": "val_loss",
+                "loss": "masked_mse",
+            }
+        else:
+            judged = {
+                "metrics": ["psnr", "ssim", "cdloss"],
+                "monitor_metric": "val_cdloss",
+                "loss": {"mae": 1, "one_minus_ssim": 0.1, "edgeloss": 0.05, "cdloss": 0.5},
+            }
         return {
             "scale": 1,
             "input_shape": [patch_size, patch_size, 1],
@@ -467,10 +527,8 @@ class SEMSource(Source):
             "optimizer": "adamw",
             "learning_rate": 2e-4,
             "lr_schedule": {"name": "cosine", "final": 0.01},
-            "metrics": ["psnr", "ssim", "cdloss"],
-            "monitor_metric": "val_cdloss",
             "final_evaluation": True,
-            "loss": {"mae": 1, "one_minus_ssim": 0.1, "edgeloss": 0.05, "cdloss": 0.5},
+            **judged,
         }
 
     @property
@@ -570,7 +628,10 @@ class SEMSource(Source):
             options = {**self._options, "pairs": pairs, "untold": untold}
             if in_memory is not None:
                 options["in_memory"] = in_memory
-            frames = SEMFrames(low_dir, high_dir, **options)
+            if self._is_stacks(split):
+                frames: SEMFrames = StackFrames(low_dir, **options)
+            else:
+                frames = SEMFrames(low_dir, high_dir, **options)
             self._refuse_other_depth(frames)
             self._note_other_pixel_size(frames)
             self._note_leaks(split, frames)
@@ -629,13 +690,17 @@ class SEMSource(Source):
 
     def _paths_of(self, split: str) -> list[Path]:
         """Return the pictures in the folders of a split, whatever else may be wrong there."""
-        if self.shares is None:
+        stacked = self._is_stacks(split)
+        if self.shares is None and not stacked:
             folders = [folder for folder in self._folders[split] if folder.is_dir()]
             found = [path for folder in folders for path in folder.iterdir() if path.is_file()]
             return [path for path in found if path.suffix.lower() in SUFFIXES]
         try:
             dealt = self._dealt(split)
-        except ConfigError:  # no share: that matters only to those who ask for the split
+            if stacked:
+                stacks = find_stacks(*self._stacks_of(split), dealt)
+                return [path for stack in stacks for path in stack.files]
+        except (ConfigError, DataError):  # that matters only to those who ask for the split
             return []
         pairs = pair_files(*self._folders["train"], *self._pairing, dealt)
         return [path for files in pairs for path in files.paths]
@@ -725,6 +790,18 @@ class SEMSource(Source):
         _check_patch(frames, self.patch_size)
         return fixed_patches(frames, self.patch_size, limit)
 
+    def _is_stacks(self, split: str) -> bool:
+        """Tell whether the frames of a split are what is to be learned, or tested, from."""
+        if self.target == "pictures":
+            return False
+        return split != "test" or self.shares is not None or not self._folders["test"][1].is_dir()
+
+    def _stacks_of(self, split: str) -> tuple[Path, str]:
+        """Return the folder of the stacks of a split, and what their names begin with."""
+        prefix = self._pairing[0]
+        folder = self._folders[self._folder_of(split)][0]
+        return folder, prefix if isinstance(prefix, str) else prefix[0]
+
     def _folder_of(self, split: str) -> str:
         return split if self.shares is None else "train"
 
@@ -738,7 +815,10 @@ class SEMSource(Source):
                 f"shares must be three numbers from 0, not all 0; received {list(self.shares)}. "
                 f"Write e.g. [7, 1, 4]."
             )
-        names = [files.name for files in pair_files(*self._folders["train"], *self._pairing)]
+        if self._is_stacks(split):
+            names = [stack.name for stack in find_stacks(*self._stacks_of(split))]
+        else:
+            names = [files.name for files in pair_files(*self._folders["train"], *self._pairing)]
         ends = np.rint(np.cumsum([0, *self.shares]) / total * len(names)).astype(int)
         number = SPLITS.index(split)
         chosen = names[ends[number] : ends[number + 1]]
@@ -752,8 +832,11 @@ class SEMSource(Source):
     def _any_pair(self) -> tuple[Path, Path]:
         """Return the first pair of the first split that is there."""
         there = [split for split in SPLITS if self._folders[self._folder_of(split)][0].is_dir()]
-        folders = self._folders[self._folder_of((*there, "train")[0])]
-        files = pair_files(*folders, *self._pairing)[0]
+        split = (*there, "train")[0]
+        if self._is_stacks(split):
+            path = find_stacks(*self._stacks_of(split))[0].files[0]
+            return path, path
+        files = pair_files(*self._folders[self._folder_of(split)], *self._pairing)[0]
         return files.low, files.high
 
     def _stated_pixel_nm(self) -> tuple[str, float] | None:
