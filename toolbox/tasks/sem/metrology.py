@@ -457,10 +457,11 @@ def find_lines(
             polarity, note = _polarity_of(found)
         lines = found[polarity]
     if not lines:
-        kind = "bright or dark" if sought == "auto" else sought
+        other = ", nor a dark one" if sought == "auto" else ""
         raise DataError(
-            f"no whole {kind} vertical line was found in the picture. Turn the picture so that the "
-            f"lines are vertical, measure the other polarity or invert it, or crop it."
+            f"no whole {'dark' if sought == 'dark' else 'bright'} vertical line was found in the "
+            f"picture{other}. Turn the picture so that the lines are vertical, measure the other "
+            f"polarity or invert it, or crop it."
         )
     if smooth_px:
         image = _smooth(image, smooth_px)
