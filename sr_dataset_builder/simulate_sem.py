@@ -29,7 +29,8 @@ from toolbox.errors import ConfigError, program
 from toolbox.io.atomic import replacing
 from toolbox.progress import progress
 from toolbox.tasks.sem.metrology import SIGMAS, roughness_psd
-from toolbox.tasks.sem.sem_image import write_sem_image
+from toolbox.tasks.sem.pixel_size import PixelSize
+from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
 
 #: Sub-pixels in which a row is drawn; the edges themselves are drawn exactly.
 _FINE = 6
@@ -151,6 +152,7 @@ class SplitParams(Settings):
     cd_sweep_nm: tuple[Annotated[Float, Field(ge=1, le=1e4)], ...] = ()
     sweep_count: Count = 2
     averages: tuple[Frames, ...] = ()
+    stack_frames: Frames | None = None
 
 
 class SimulationParams(Settings):
@@ -178,6 +180,11 @@ class SimulationParams(Settings):
         for split in SPLITS:
             self.noise_of(split)
             self._refuse_tight_lines(split)
+        if self.test.stack_frames is not None:
+            raise ValueError(
+                "test.stack_frames must be left out, as a test needs its high pictures; received "
+                f"{self.test.stack_frames}. Use it for train and validation."
+            )
         if not self.train.count:
             raise ValueError("train.count must be at least 1; received 0. Use 32.")
         return self
@@ -429,7 +436,18 @@ class LinePicture:
         """Signal that has ``peak_counts``."""
         return float(self._profile["inside"] + self._profile["rim"])
 
-    def expose(self, noise: NoiseParams, frames: int | None, offset: bool = False) -> np.ndarray:
+    def stack(self, noise: NoiseParams, count: int) -> Iterator[np.ndarray]:
+        """Take `count` short exposures one after the other; they drift by up to ``drift_px``."""
+        for place in self._drift(noise.drift_px, count):
+            yield self.expose(noise, noise.low_frames, place=place)
+
+    def expose(
+        self,
+        noise: NoiseParams,
+        frames: int | None,
+        offset: bool = False,
+        place: np.ndarray | float = 0.0,
+    ) -> np.ndarray:
         """Take a picture.
 
         Parameters
@@ -440,13 +458,15 @@ class LinePicture:
             Frames that are averaged; None for a picture without noise.
         offset : bool
             Let the picture lie up to ``pair_offset_px`` beside the true edges.
+        place : numpy.ndarray, shape (2,)
+            Where it lies beside them otherwise, (dy, dx) in pixels.
 
         Returns
         -------
         numpy.ndarray, shape (H, W), uint8 or uint16
             Grey values.
         """
-        counts = np.maximum(self._clean(noise, frames, offset), 0)
+        counts = np.maximum(self._clean(noise, frames, offset, place), 0)
         dose = self._dose(noise)
         if frames is not None:
             total = counts * dose * frames
@@ -482,12 +502,14 @@ class LinePicture:
                 counts = counts + step * unit
         return counts
 
-    def _clean(self, noise: NoiseParams, frames: int | None, offset: bool) -> np.ndarray:
+    def _clean(
+        self, noise: NoiseParams, frames: int | None, offset: bool, place: np.ndarray | float
+    ) -> np.ndarray:
         """Return the blurred signal (rows, columns) of pixels, margins included."""
         beam = self._profile["psf_sigma_px"]
         square = self._rows**2 + self._columns**2
         transfer = np.exp(-2 * (np.pi * beam) ** 2 * square)
-        path = self._drift(noise.drift_px, frames or 1)
+        path = self._drift(noise.drift_px, frames or 1) + place
         jitter = noise.row_jitter_px if frames else 0.0
         if jitter and frames:
             # Over many frames, rows that jump blur, and less and less of a jump is left.
@@ -569,7 +591,8 @@ class Simulator:
         """Write everything; return the number of pictures by split.
 
         ``SPLIT/low`` and ``SPLIT/high`` hold the pairs, ``SPLIT/truth`` the edges (``.npz``) and
-        ``SPLIT/truth.csv`` a row for each picture. Pictures of the test have a ``noise_free`` one
+        ``SPLIT/truth.csv`` a row for each picture. With ``stack_frames``, ``SPLIT/low`` holds
+        stacks of frames instead, without partners. Pictures of the test have a ``noise_free`` one
         besides and, for ``averages``, ``average_NNNN`` of N frames.
         """
         rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -599,10 +622,16 @@ class Simulator:
     def _write(self, split: str, name: str, group: str, picture: LinePicture) -> None:
         noise = self.params.noise_of(split)
         part: SplitParams = getattr(self.params, split)
-        exposures = {
-            "low": picture.expose(noise, noise.low_frames),
-            "high": picture.expose(noise, noise.high_frames, offset=True),
-        }
+        exposures: dict[str, np.ndarray] = {}
+        if part.stack_frames is None:
+            exposures["low"] = picture.expose(noise, noise.low_frames)
+            exposures["high"] = picture.expose(noise, noise.high_frames, offset=True)
+        else:
+            path = self.folder / split / "low" / f"{name}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size = PixelSize("pixel_nm", self.params.pixel_nm)
+            frames = picture.stack(noise, part.stack_frames)
+            write_sem_stack(path, frames, part.stack_frames, size)
         if split == "test":
             exposures["noise_free"] = picture.expose(noise, None)
             if group == "lines":

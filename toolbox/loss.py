@@ -34,6 +34,14 @@ class Loss:
         return tf.reduce_mean(tf.square(_difference(y_true, y_pred)), axis=[1, 2, 3])
 
     @staticmethod
+    def masked_mse(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
+        """Mean square error over the pixels whose truth is a number, not NaN, shape (N,)."""
+        known = tf.logical_not(tf.math.is_nan(tf.cast(y_true, tf.float32)))
+        squares = tf.square(tf.where(known, _difference(y_true, y_pred), 0.0))
+        count = tf.reduce_sum(tf.cast(known, tf.float32), axis=[1, 2, 3])
+        return tf.reduce_sum(squares, axis=[1, 2, 3]) / tf.maximum(count, 1.0)
+
+    @staticmethod
     def psnr(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
         """Reciprocal of the PSNR, ``1 / PSNR``.
 

@@ -96,6 +96,7 @@ LOSSES = Registry(
         "mae": "toolbox.loss:Loss.mae",
         "l1": "toolbox.loss:Loss.mae",
         "mse": "toolbox.loss:Loss.mse",
+        "masked_mse": "toolbox.loss:Loss.masked_mse",
         "psnr": "toolbox.loss:Loss.psnr",
         "dssim": "toolbox.loss:Loss.dssim",
         "ssim": "toolbox.loss:Loss.dssim",

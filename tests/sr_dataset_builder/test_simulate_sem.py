@@ -21,7 +21,7 @@ from sr_dataset_builder.simulate_sem import (
     rough_edges,
 )
 from toolbox.tasks.sem.metrology import find_lines, roughness_psd
-from toolbox.tasks.sem.sem_image import read_sem_image
+from toolbox.tasks.sem.sem_image import open_sem_stack, read_sem_image
 
 TINY = {
     "frame_shape": [64, 96],
@@ -82,6 +82,20 @@ def test_program_writes_pairs_and_truth(simulate, workshop):
     assert names == expected
     picture = read_sem_image(workshop.folder / "sem/train/low/line_0001.tif")
     assert (picture.pixels.shape, picture.bits, picture.pixel_nm) == ((64, 96), 8, 0.8)
+
+
+def test_stacks_in_place_of_pairs(simulate, workshop):
+    """Training and validation may hold stacks of short exposures that drift, without partners."""
+    train = {"count": 1, "stack_frames": 5, "noise": {"peak_counts": 1e4, "drift_px": 3}}
+    assert simulate(train=train, validation={"count": 1, "stack_frames": 2}).code == 0
+    assert not (workshop.folder / "sem" / "train" / "high").exists()
+    stack = open_sem_stack(workshop.folder / "sem" / "train" / "low" / "line_0001.tif")
+    assert (stack.count, stack.image().pixel_nm) == (5, 0.8)
+    frames = [stack.image(page).pixels.astype(float) for page in range(5)]
+    shifts = [shift_between(frames[0], frame) for frame in frames[1:]]
+    assert 0.3 < np.abs(shifts).max() < 3
+    stack = open_sem_stack(workshop.folder / "sem" / "validation" / "low" / "line_0001.tif")
+    assert stack.count == 2
 
 
 def test_record_says_how_it_was_made(simulate, workshop):
@@ -208,6 +222,7 @@ def test_files_of_others_are_never_removed(simulate, workshop, name, overwrite):
         ({"noise": {"peak_counts": 0}}, ["noise.peak_counts", "received 0"]),
         ({"train": {"count": 0}}, ["train.count must be at least 1"]),
         ({"seed": True}, ["seed", "not true or false"]),
+        ({"test": {"stack_frames": 3}}, ["test.stack_frames must be left out", "received 3"]),
     ],
 )
 def test_impossible_settings_are_refused(simulate, changes, words):

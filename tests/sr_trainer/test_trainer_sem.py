@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from toolbox.plotter import Plotter
 from toolbox.tasks.sem import report as sem_report
 from toolbox.tasks.sem.denoise import gaussian, noise_of
 from toolbox.tasks.sem.evaluate import METHODS
+from toolbox.tasks.sem.judge import SemTest
 from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.pixel_size import PixelSize
 from toolbox.tasks.sem.sem_image import (
@@ -529,7 +531,9 @@ def test_real_discs(shop):
     """Three real pairs of spheres, one to train, choose and test each: diameters in nm."""
     shop.data_dir = SPHERES
     settings = {
-        **QUICK,
+        "loss": {"mse": 1, "cdloss": 0.0002},
+        "metrics": "cdloss",
+        "cdloss": {"form": "contour"},
         "epochs": 1,
         "batch_size": 2,
         "sem": {
@@ -548,9 +552,14 @@ def test_real_discs(shop):
     }
     before = {path: path.stat().st_mtime_ns for path in SPHERES.rglob("*")}
     done(shop, "train", **settings)
+    history = pd.read_csv(shop.folder / "run" / "history.csv")
+    # An untrained network gives noise back, whose contours lie pixels away.
+    assert history["val_cdloss"].between(0.1, 2 * 6 * 5.828).all()
     out = done(shop, "test", **settings)
     summary = summary_of(shop.folder / "run")
     assert (summary["measured"], summary["n"]) == ("discs", 1)
+    assert summary["polarity"] == "bright"
+    assert summary["discs_found"]["bright"] > 10 > summary["discs_found"]["dark"]
     assert summary["pixel_nm"] == pytest.approx(5.828, abs=1e-3)
     assert abs(summary["cd_bias_nm"]["raw"]) < 2
     assert "Diameter bias" in out
@@ -584,6 +593,39 @@ def test_stacks_are_trained_on_and_judged(own):
     own.run(configure(own, "other.yml", **settings), "train").refused(
         "line_0001.tif has 3 pages but", "line_0001.tif has 2", "sem.stacks: mean"
     )
+
+
+@pytest.mark.parametrize("frames", [4, 1])
+def test_frames_without_clean_pictures(shop, frames):
+    """Stacks learn from the other frames, lone ones by blind spots; the test has its pairs."""
+    splits = {
+        name: {"count": count, "stack_frames": frames, "noise": {"drift_px": 1}}
+        for name, count in (("train", 4), ("validation", 1))
+    }
+    shop.data_dir = make_data(shop, "stacks", **splits)
+    keep_pictures(shop.data_dir, 2)
+    settings = {"sem": {**RUN["sem"], "target": "frames"}, "metrology": {"pictures": 0}}
+    out = done(shop, "train", **settings)
+    assert ("4 stacks of 4 frames" if frames > 1 else "4 frames are alone") in out
+    log = shop.folder / "run"
+    history = pd.read_csv(log / "history.csv")
+    assert {"loss", "val_loss"} <= set(history) <= {"epoch", "loss", "val_loss", "lr", "time"}
+    assert np.isfinite(history[["loss", "val_loss"]].to_numpy()).all()
+    pairs = pd.read_csv(log / "pairs.csv")
+    assert pairs["high_file"].nunique() == 4
+    assert len(pairs) == 5 * frames
+    done(shop, "test", **settings)
+    summary = summary_of(log)
+    # Lone frames cannot tell the strength of plain filters.
+    methods = {"raw", "restored"} | ({"gaussian", "non_local_means"} if frames > 1 else set())
+    assert set(summary["psnr"]) == methods
+    report_of(log)
+    if frames == 1:
+        shop.run(configure(shop, "other.yml", **settings, loss="mae"), "train").refused(
+            "loss and metrics must be masked_mse alone", "has one frame only", "received mae"
+        )
+        (shop.data_dir / "test" / "high").rename(shop.data_dir / "test" / "other")
+        shop.run(configure(shop, **settings), "test").refused("has one frame only", "or pairs")
 
 
 def test_the_loss_of_lines_on_maps(workshop):
@@ -838,6 +880,20 @@ def test_bad_pictures_are_named(own, spoil, words):
         ({"cdloss": {"treshold": 0.4}}, ["unknown key cdloss.treshold", "'threshold'"]),
         ({"cdloss": {"threshold": 4}}, ["cdloss.threshold", "received 4"]),
         ({"cdloss": {"lines": "horizontal"}}, ["metrology.lines must be horizontal", "vertical"]),
+        ({"cdloss": {"form": "contour"}}, ["cdloss.form must be width", "received contour"]),
+        (
+            {"metrology": {"shape": "discs"}},
+            ["cdloss.form must be contour for metrology.shape: discs", "received width"],
+        ),
+        ({"metrology": {"polarity": "grey"}}, ["metrology.polarity", "'auto', 'bright' or 'dark'"]),
+        (
+            {
+                "cdloss": {"form": "contour"},
+                "metrology": {"shape": "discs"},
+                "norm_range": [0, 65535],
+            },
+            ["cdloss must find contours", "in a range of 65535", "cdloss.window_px"],
+        ),
         ({"norm_range": [0, 65535]}, ["cdloss", "in a range of 65535", "Set norm_range"]),
         ({"metrology": {"shape": "squares"}}, ["metrology.shape", "'lines' or 'discs'"]),
         ({"metrology": {"tolerance": 1}}, ["unknown key metrology.tolerance"]),
@@ -898,6 +954,25 @@ def test_bad_test_pictures_are_named(own, finished, spoil, words):
     config = configure(own, fname_model_weights=str(finished / "weights_best.h5"))
     own.run(config, "test").refused(*words)
     assert not (own.folder / "run" / "test_result").exists()
+    assert not (own.folder / "run" / ".test_result.tmp").exists()
+
+
+def test_one_picture_is_in_memory(own, finished, monkeypatch):
+    """Of each picture the figures are kept: it is gone, with all its images, before the next."""
+    made, seen, most = SemTest._picture, [], []
+
+    def counted(test, *args):
+        most.append(sum(image() is not None for image in seen))
+        picture = made(test, *args)
+        seen.extend(weakref.ref(image) for image in (picture, *picture.images.values()))
+        return picture
+
+    monkeypatch.setattr(SemTest, "_picture", counted)
+    judged_again(own, finished)
+    # Four are measured, and one of them is made again to be shown.
+    assert most == [0] * 5
+    assert len(list((own.folder / "run" / "test_result" / "restored").iterdir())) == 4
+    assert not (own.folder / "run" / ".test_result.tmp").exists()
 
 
 def test_other_folders_beside_the_pairs_are_passed_over(own, finished):

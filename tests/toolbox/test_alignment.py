@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from toolbox.errors import ConfigError
 from toolbox.tasks.sem.alignment import (
@@ -198,6 +199,28 @@ def test_moved_picture_is_right_where_it_is_valid(by, lost):
     assert moved[rows, columns].shape == (56 - lost[0], 56 - lost[1])
     truth = apply_shift(scene, shift)[inside]
     np.testing.assert_allclose(moved[rows, columns], truth[rows, columns], atol=0.01)
+
+
+@pytest.mark.parametrize("by", [(2.3, -4.6), (-0.25, 0.0), (3.0, -7.5), (0.0, 1e-3)])
+def test_moving_is_that_of_scipy_and_of_any_part_the_same(by):
+    """Cubic splines as those of SciPy; a part with 48 pixels around it gives the same bytes."""
+    img = np.random.default_rng(0).integers(0, 65535, (140, 150)).astype(np.uint16)
+    moved = apply_shift(img, Shift(*by))
+    other = ndimage.shift(img.astype(np.float64), by, order=3, mode="mirror")
+    np.testing.assert_allclose(moved, other, rtol=0, atol=0.01)
+    part = apply_shift(img[5:133, 13:], Shift(*by))
+    assert part[56:72, 56:80].tobytes() == moved[61:77, 69:93].tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1300, 90), (1100, 1101)])
+def test_large_pictures(shape):
+    """Where only the middle is compared, the whole picture still tells the shift."""
+    rng = np.random.default_rng(0)
+    scene = np.tile(discs(rng, (442, 512)), (3, 3))
+    scene = scene[: shape[0] + 2 * BORDER, : shape[1] + 2 * BORDER]
+    found = estimate_shift(*pair(rng, scene, (2.4, -3.3)))
+    assert found[:2] == pytest.approx((2.4, -3.3), abs=0.05)
+    assert found.rms_after == pytest.approx(25, rel=0.1)
 
 
 def test_no_shift_changes_nothing():

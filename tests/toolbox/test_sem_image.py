@@ -68,6 +68,8 @@ def test_all_frames_are_read(options, dtype, tmp_path):
     np.testing.assert_array_equal(found, stack)
     assert (found.dtype, open_sem_stack(tmp_path / "a.tif").notes) == (dtype, {})
     np.testing.assert_array_equal(read_sem_image(tmp_path / "a.tif", 2).pixels, stack[2])
+    some = read_sem_image(tmp_path / "a.tif", 2, slice(5, 11)).pixels
+    np.testing.assert_array_equal(some, stack[2, 5:11])
     mean = read_sem_image(tmp_path / "a.tif", None).pixels
     np.testing.assert_array_equal(mean, np.rint(stack.mean(axis=0)).astype(dtype))
 
@@ -100,6 +102,8 @@ def test_white_may_be_zero(compression, dtype, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="miniswhite", **options)
     found = all_frames(tmp_path / "a.tif")
     np.testing.assert_array_equal(found, np.iinfo(dtype).max - stack)
+    some = read_sem_image(tmp_path / "a.tif", 1, slice(5, 11)).pixels
+    np.testing.assert_array_equal(some, np.iinfo(dtype).max - stack[1, 5:11])
 
 
 def test_compressed_white_may_be_zero(tmp_path):
@@ -155,6 +159,31 @@ def test_turned_stacks_are_used_as_stored(orientation, tmp_path):
     options = {"compression": "tiff_lzw", "tiffinfo": {274: orientation}}
     first.save(path, save_all=True, append_images=others, **options)
     np.testing.assert_array_equal(all_frames(path), stack)
+
+
+def test_a_few_rows_are_read_alone(tmp_path, monkeypatch):
+    """Of a TIFF that is not compressed the other rows are not decoded, of other files cut off."""
+    picture = frames(1)[0]
+    colour = np.dstack([picture, picture[::-1], picture[:, ::-1]])
+    options = {"photometric": "rgb", "metadata": None}
+    tifffile.imwrite(tmp_path / "rgb.tif", colour, **options)
+    planes = np.moveaxis(colour, 2, 0)
+    tifffile.imwrite(tmp_path / "planes.tif", planes, planarconfig="separate", **options)
+    write_sem_image(tmp_path / "a.png", picture)
+    for path in sorted(tmp_path.iterdir()):
+        whole = read_sem_image(path).pixels
+        np.testing.assert_array_equal(read_sem_image(path, 0, slice(3, 9)).pixels, whole[3:9])
+    write_sem_image(tmp_path / "a.tif", picture)
+    asked = []
+    decode = tifffile.TiffPage.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPage,
+        "asarray",
+        lambda page, *args, **options: asked.append(options) or decode(page, *args, **options),
+    )
+    some = read_sem_image(tmp_path / "a.tif", 0, slice(3, 9)).pixels
+    np.testing.assert_array_equal(some, picture[3:9])
+    assert asked == [{"out": "memmap"}]
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import keras
@@ -16,7 +17,12 @@ from toolbox.opencv import cv2
 from toolbox.registry import SOURCES
 from toolbox.tasks.sem.alignment import CACHE_NAME
 from toolbox.tasks.sem.frames import SEMFrames, pair_files
-from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image, write_sem_stack
+from toolbox.tasks.sem.sem_image import (
+    SEMStack,
+    read_sem_image,
+    write_sem_image,
+    write_sem_stack,
+)
 from toolbox.tasks.sem.source import SPLITS, SEMPatchDataset, SEMSource
 
 SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
@@ -571,6 +577,56 @@ def test_memory_and_demand_give_the_same_bytes(folders, monkeypatch):
     np.testing.assert_array_equal(kept.raw_lr_imgs, read.raw_lr_imgs)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"in_memory": False}, {"data_bar_height": "auto"}, {"stacks": "mean"}]
+)
+def test_one_pair_of_whole_frames_is_in_memory(folders, monkeypatch, options):
+    """Whatever is kept of a frame, the frame itself is gone before the next pair is read."""
+    read, seen, most = SEMStack.image, [], []
+
+    def counted(stack, *args):
+        image = read(stack, *args)
+        seen.append(weakref.ref(image.pixels))
+        most.append(sum(pixels() is not None for pixels in seen))
+        return image
+
+    monkeypatch.setattr(SEMStack, "image", counted)
+    frames = SEMFrames(*folders, central_crop_height=50, **options)
+    assert most == [1, 2] * (10 if "data_bar_height" in options else 5)
+    for number in (3, 4, 0):
+        frames.frame(number)
+    assert max(most) == 2
+
+
+def test_crops_beyond_the_limit_are_read_on_demand(folders, monkeypatch):
+    """One note says so; the crops, parts of them and batches hold the same bytes."""
+    kept = dataset(folders, repeats=4)
+    monkeypatch.setattr("toolbox.tasks.sem.frames._MOST_BYTES", 100_000)
+    read = dataset(folders, repeats=4)
+    assert kept.frames._crops is not None and read.frames._crops is None
+    assert kept.notes == []
+    assert [note for note in read.notes if "read when they are needed" in note] == read.notes
+    assert all(same(kept.batch(i), read.batch(i)) for i in range(5))
+    assert all(same(kept.frames.crop(i), read.frames.crop(i)) for i in range(5))
+    frames = SEMFrames(*folders, in_memory=False)
+    assert frames.notes == []
+    part, whole = frames.part(2, slice(7, 40), slice(0, 31)), frames.crop(2)
+    assert same(part, (whole.low[7:40, :31], whole.high[7:40, :31]))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_validation_of_a_source_is_cut_when_it_is_needed(data_dir, in_memory):
+    """Its batches are the fixed patches in their order, of which none are held."""
+    opened = source(data_dir, in_memory=in_memory)
+    data = opened.batches("validation", lambda low, high: (low, high), 5)
+    low, high = opened.validation()
+    assert data.raw_lr_imgs.shape == low.shape
+    assert (data.num_imgs, data.num_evaluated()) == (len(low), len(low))
+    batches = list(data.evaluation_dataset().as_numpy_iterator())
+    assert same((low, high), (np.concatenate(side) for side in zip(*batches, strict=True)))
+    assert same(data.sample(2, indices=[3, 7]), (low[[3, 7]], high[[3, 7]]))
+
+
 def test_batches_are_patches_of_aligned_pairs(folders):
     """Low and high of a batch show the same, in [-1, 1], float32."""
     x, y = dataset(folders).batch(3)
@@ -800,6 +856,18 @@ def test_training_patches_for_constants_come_from_a_few_frames(data_dir, monkeyp
     np.testing.assert_array_equal(low, source(data_dir, align="none").train()[0])
 
 
+def test_frames_for_measurements_are_not_kept(data_dir):
+    """A test keeps no crop, whatever the settings say; a training that came before it may."""
+    opened = source(data_dir)
+    frames = opened.frames("test")
+    assert (len(frames), len(frames[:1]), frames[-1].name) == (2, 1, "_009.tif")
+    with pytest.raises(IndexError):
+        frames[2]
+    assert opened.open("test")._crops is None
+    assert not opened.open("test")._recent
+    assert opened.open("validation")._crops is not None
+
+
 def test_frames_are_whole_crops(data_dir):
     """Metrology gets the crops of a split with their names and places."""
     frames = source(data_dir, central_crop_height=60).frames("test")
@@ -807,6 +875,13 @@ def test_frames_are_whole_crops(data_dir):
     assert frames[0].path == data_dir / "test" / "low" / "noisy_008.tif"
     assert all(frame.low.shape[0] == 60 for frame in frames)
     assert all(frame.offset_px[0] == 18 for frame in frames)
+
+
+def test_patches_for_constants_have_a_limit(data_dir, monkeypatch):
+    """Of frames with many patches fewer are taken, spread over each frame."""
+    monkeypatch.setattr("toolbox.tasks.sem.source._SAMPLED_BYTES", 5 * 4 * 8 * 24**2)
+    low, _ = source(data_dir, align="none").train()
+    assert len(low) == 5 * 4
 
 
 def test_shares_deal_the_training_pairs(data_dir):

@@ -243,12 +243,12 @@ def summary_text(found: dict[str, Any]) -> str:
     told = (
         "Sizes of pixels and doses that were trained on, but at which restoring harms in this "
         "table, are left out of what it is said to know, so the flags of the first twelve rows "
-        f"were chosen on them. Flagged as outside: {outside['settings_flagged']} of {outside['settings']} "
-        f"settings outside the ranges of the training, {inside['settings_flagged']} of "
-        f"{inside['settings']} within; {harms['settings_flagged']} of the {harms['settings']} "
-        f"settings in which restoring harms; and of {fresh['pictures']} pictures drawn as those of "
-        f"the training {fresh['flagged']}, {fresh['flagged_by'].get('size of a pixel', 0)} of them "
-        "by the size of a pixel."
+        "were chosen on them. Flagged as outside: "
+        f"{outside['settings_flagged']} of {outside['settings']} settings outside the ranges of "
+        f"the training, {inside['settings_flagged']} of {inside['settings']} within; "
+        f"{harms['settings_flagged']} of the {harms['settings']} settings in which restoring "
+        f"harms; and {fresh['flagged']} of {fresh['pictures']} pictures drawn as those of the "
+        f"training, {fresh['flagged_by'].get('size of a pixel', 0)} of them by the size of a pixel."
     )
     head = (
         "Settings that were never simulated, four or six pictures each; raw / Gaussian filter / "

@@ -46,10 +46,13 @@ from toolbox.tasks.sem.sem_image import (
 
 Align = Literal["high", "low", "none"]
 Stacks = Literal["frames", "mean"]
-#: Pixels beyond a crop that are moved with it: there the spline has forgotten the cut (0.27^16).
-_MARGIN = 16
-#: Crops that are kept when they are read on demand.
-_REMEMBERED = 32
+#: Pixels beyond a crop that are moved with it. There the spline has forgotten the cut to the last
+#: bit (0.27^48), so that a part of a crop holds the same bytes as the crop.
+_MARGIN = 48
+#: Crops that are kept when they are read on demand, and the most bytes of them.
+_REMEMBERED, _REMEMBERED_BYTES = 32, 2**28
+#: Most bytes of crops that are held in memory; more are read on demand.
+MOST_BYTES = 2**30
 _NAMED = 5
 _KINDS = ("low", "high")
 #: What becomes of the pages of stacks.
@@ -230,7 +233,7 @@ class SEMFrame:
     offset_px: tuple[float, float]
 
 
-class _Opened(NamedTuple):
+class OpenedFile(NamedTuple):
     """What notes need of a `SEMStack`, without its pixels."""
 
     path: Path
@@ -248,8 +251,9 @@ class Crop(NamedTuple):
 class SEMFrames:
     """The frames of a folder pair.
 
-    Every file is read once when this is made: sizes are checked, shifts estimated on the whole
-    frames and remembered.
+    Every file is read once when this is made, twice if `data_bar_height` is to be found out: sizes
+    are checked, shifts estimated on the whole frames and remembered, crops cut. One pair of whole
+    frames is in memory at a time.
 
     Parameters
     ----------
@@ -267,7 +271,8 @@ class SEMFrames:
     max_shift : float
         Largest shift that is looked for, low pixels.
     in_memory : bool
-        Keep the crops, rather than read them again on demand.
+        Keep the crops, in the type of the files or, if moved, in float32, rather than read them
+        again on demand. More than 1 GiB of them are not kept.
     cache_dir : path-like, optional
         Where the shifts are remembered; default `high_dir`.
     stacks : {'frames', 'mean'}
@@ -295,6 +300,8 @@ class SEMFrames:
         Rows that were cut off.
     checks : list of (FileCheck, FileCheck)
         What was found out about the low and the high file of each pair.
+    lone : list of bool
+        Whether a frame is its own high picture, for want of another.
     checksum : int
         Of all pixels and of what shapes the crops.
     notes : list of str
@@ -332,30 +339,35 @@ class SEMFrames:
                     f"Mend it."
                 )
         self.stacks = stacks
-        self.files = pair_files(low_dir, high_dir, file_prefix, suffix_len, pairs)
+        self.files = self._find(low_dir, high_dir, file_prefix, suffix_len, pairs)
         self.scale, self.align, self.max_shift = int(scale), align, float(max_shift)
         self.notes: list[str] = []
-        self._pixels: list[Crop | None] = []
+        self.data_bar_height = 0
+        self._cache_dir = Path(cache_dir or high_dir)
+        self._central = (central_crop_height, central_crop_width)
         self._sizes: list[tuple[Path, float]] = []
         self.checks: list[tuple[FileCheck, FileCheck]] = []
         self.checksum = 0
-        opened = self._read_all(keep=in_memory)
-        self._note_pages(opened)
-        self.told = self._note_files(opened, untold)
-        height = self._found_bar() if data_bar_height == "auto" else data_bar_height
-        self.data_bar_height = self._checked_bar(int(height))
-        self.pixel_nm = self._common_pixel_nm(stated="sizes" in untold)
-        self.shifts = self._find_shifts(Path(cache_dir or high_dir))
-        self._note_unaligned()
-        self._note_odd()
-        crop = (central_crop_height, central_crop_width)
-        self.regions = [self._region(shift, crop) for shift in self.shifts]
-        self._crops: list[Crop] | None = None
+        self.shifts: list[Shift] = []
+        self.regions: list[Region] = []
+        self._crops: list[Crop] | None = [] if in_memory else None
+        self._held = 0
         self._recent: OrderedDict[int, Crop] = OrderedDict()
         self._lock = threading.Lock()
-        if in_memory:
-            self._crops = [self._cut(i) for i in range(len(self))]
-        self._pixels = []
+        opened = self._read_all(None if data_bar_height == "auto" else int(data_bar_height))
+        self._note_pages(opened)
+        self.told = self._note_files(opened, untold)
+        if data_bar_height == "auto":
+            self._set_bar(self._found_bar())
+        self.pixel_nm = self._common_pixel_nm(stated="sizes" in untold)
+        self._place_rest()
+        self._note_unaligned()
+        self._note_odd()
+        if in_memory and self._crops is None:
+            self.notes.append(
+                f"{low_dir}: the crops take more than {MOST_BYTES / 2**30:g} GiB of memory, so "
+                f"they are read when they are needed. Take smaller ones, or set in_memory: false."
+            )
         self._shape_checksum()
 
     def __len__(self) -> int:
@@ -377,13 +389,34 @@ class SEMFrames:
         cut = self._cut(number)
         with self._lock:
             self._recent[number] = cut
-            if len(self._recent) > _REMEMBERED:
+            most = min(_REMEMBERED, max(1, _REMEMBERED_BYTES // _bytes_of(cut)))
+            while len(self._recent) > most:
                 self._recent.popitem(last=False)
         return cut
 
+    def part(self, number: int, rows: slice, columns: slice) -> Crop:
+        """Return a part of a crop, given by its low pixels; not more than that is read if it can.
+
+        Parameters
+        ----------
+        number : int
+            Which frame.
+        rows, columns : slice
+            From and to which row and column of the low crop.
+        """
+        with self._lock:
+            crop = self._recent.get(number) if self._crops is None else self._crops[number]
+        if crop is not None:
+            return Crop(crop.low[rows, columns], crop.high[self._fine((rows, columns))])
+        top, left = (side.start for side in self.regions[number])
+        places = (rows, top), (columns, left)
+        inside, across = (slice(first + s.start, first + s.stop) for s, first in places)
+        return self._cut(number, (inside, across))
+
     def frame(self, number: int) -> SEMFrame:
-        """Return a frame for measurements."""
-        crop, (rows, columns) = self.crop(number), self.regions[number]
+        """Return a frame for measurements; it is not remembered."""
+        crop = self._cut(number) if self._crops is None else self._crops[number]
+        rows, columns = self.regions[number]
         files, shift = self.files[number], self.shifts[number]
         dy, dx = (shift.dy, shift.dx) if self.align == "low" else (0.0, 0.0)
         return SEMFrame(
@@ -401,13 +434,19 @@ class SEMFrames:
         pairs = zip(self.files, self.shifts, strict=True)
         return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 
+    #: How the pairs are found: by folders, prefixes, suffix and names.
+    _find = staticmethod(pair_files)
+
     # -- Reading ---------------------------------------------------------------------------------
 
-    def _read_all(self, keep: bool) -> list[_Opened]:
-        """Read every frame once; return the files as they were opened, low and high in turn."""
-        first: list[tuple[Path, SEMImage]] = []
-        opened: list[_Opened] = []
+    def _read_all(self, bar: int | None) -> list[OpenedFile]:
+        """Read every frame; return the files as they were opened, low and high in turn.
+
+        If the height of the data bar is known, frames are aligned and cut as well.
+        """
+        opened: list[OpenedFile] = []
         found: list[PairFiles] = []
+        wanted: list[FileKind] = []
         for files in progress(self.files, "reading pairs", delay=2):
             stacks = [open_sem_stack(path) for path in files.paths]
             digests = [file_digest(path) for path in files.paths]
@@ -415,18 +454,22 @@ class SEMFrames:
             readers = [functools.lru_cache(1)(stack.image) for stack in stacks]
             pages = pairs_of_pages(files, *stacks) if self.stacks == "frames" else [files]
             for pair in pages:
-                images = [read(page) for read, page in zip(readers, pair.pages, strict=True)]
-                first = first or list(zip(files.paths, images, strict=True))
-                self._check_pair(files, images)
-                for path, image, other in zip(files.paths, images, first, strict=True):
-                    _check_same(path, image, *other)
-                self._observe(files, images, digests)
-                self._pixels.append(Crop(images[0].pixels, images[1].pixels) if keep else None)
-            opened += [_Opened(stack.path, stack.count, stack.notes) for stack in stacks]
+                low, high = (read(page) for read, page in zip(readers, pair.pages, strict=True))
+                kinds = [FileKind.of(*both) for both in zip(files.paths, (low, high), strict=True)]
+                self._check_pair(*kinds)
+                if not wanted:
+                    wanted, self.bits, self._shape = kinds, low.bits, kinds[0].shape
+                    if bar is not None:
+                        self._set_bar(bar)
+                for kind, other in zip(kinds, wanted, strict=True):
+                    check_same(kind, other)
+                self._observe(files, (low, high), digests)
+                if bar is not None:
+                    self._place(pair, Crop(low.pixels, high.pixels))
+                del low, high  # before the next ones are read
+            opened += [OpenedFile(stack.path, stack.count, stack.notes) for stack in stacks]
             found += pages
-        self.files = found
-        self.bits = first[0][1].bits
-        self._shape = first[0][1].pixels.shape
+        self.files, self.lone = found, [False] * len(found)
         return opened
 
     def _observe(
@@ -448,7 +491,7 @@ class SEMFrames:
         )
         self.checks.append((low, high))
 
-    def _note_pages(self, opened: Sequence[_Opened]) -> None:
+    def _note_pages(self, opened: Sequence[OpenedFile]) -> None:
         """Say what became of the pages of stacks."""
         several = [file for file in opened if file.frames > 1]
         if several:
@@ -458,9 +501,9 @@ class SEMFrames:
                 f"{total} pages in all. {_DONE[self.stacks]}"
             )
 
-    def _note_files(self, opened: Sequence[_Opened], untold: Collection[str]) -> list[str]:
+    def _note_files(self, opened: Sequence[OpenedFile], untold: Collection[str]) -> list[str]:
         """Say once what several files have in common; return what was said, without the files."""
-        kinds: dict[str, list[_Opened]] = {}
+        kinds: dict[str, list[OpenedFile]] = {}
         for file in opened:
             for kind, text in file.notes.items():
                 if kind not in untold and text not in untold:
@@ -474,12 +517,11 @@ class SEMFrames:
         self.notes += lines.values()
         return list(texts.values())
 
-    def _check_pair(self, files: PairFiles, images: Sequence[SEMImage]) -> None:
-        low, high = images
-        wanted = tuple(size * self.scale for size in low.pixels.shape)
-        if high.pixels.shape != wanted or high.bits != low.bits:
+    def _check_pair(self, low: FileKind, high: FileKind) -> None:
+        wanted = tuple(size * self.scale for size in low.shape)
+        if high.shape != wanted or high.bits != low.bits:
             raise DataError(
-                f"{files.low} is {_size(low)} but {files.high} is {_size(high)}; at scale "
+                f"{low.path} is {low} but {high.path} is {high}; at scale "
                 f"{self.scale} the high one must be {wanted[0]} × {wanted[1]} of {low.bits} bits. "
                 f"Mend scale or the files."
             )
@@ -500,13 +542,13 @@ class SEMFrames:
             )
         return max(low, high)
 
-    def _checked_bar(self, height: int) -> int:
+    def _set_bar(self, height: int) -> None:
         if not 0 <= height < self._shape[0]:
             raise ConfigError(
                 f"data_bar_height must be 0 to {self._shape[0] - 1} for frames of "
                 f"{self._shape[0]} rows; received {height}. Lower it."
             )
-        return height
+        self.data_bar_height = height
 
     def _common_pixel_nm(self, stated: bool) -> float | None:
         """Return the size that all files have; say that they differ unless one is `stated`."""
@@ -525,23 +567,18 @@ class SEMFrames:
         return pixel_nm
 
     def _load(self, number: int) -> Crop:
-        """Return both pictures of a pair without their data bars, as stored."""
-        pixels = self._pixels[number] if self._pixels else None
-        if pixels is None:
-            files = self.files[number]
-            low, high = (
-                read_sem_image(path, page).pixels
-                for path, page in zip(files.paths, files.pages, strict=True)
-            )
-            pixels = Crop(low, high)
-        rows = self._shape[0] - self.data_bar_height
-        return Crop(pixels.low[:rows], pixels.high[: rows * self.scale])
+        """Return both pictures of a pair, as stored."""
+        files = self.files[number]
+        low, high = (
+            read_sem_image(path, page).pixels
+            for path, page in zip(files.paths, files.pages, strict=True)
+        )
+        return Crop(low, high)
 
     # -- Alignment -------------------------------------------------------------------------------
 
-    def _find_shifts(self, cache_dir: Path) -> list[Shift]:
-        if self.align == "none":
-            return [Shift(0.0, 0.0)] * len(self)
+    @functools.cached_property
+    def _cache(self) -> ShiftCache:
         settings = {
             "align": self.align,
             "scale": self.scale,
@@ -550,19 +587,51 @@ class SEMFrames:
             # Nothing is said of frames, so that older caches count.
             **({"stacks": self.stacks} if self.stacks != "frames" else {}),
         }
-        cache = ShiftCache(cache_dir, settings)
-        shifts = []
-        for number, files in enumerate(progress(self.files, "aligning pairs", delay=2)):
-            shift = cache.get(files)
-            if shift is None:
-                shift = self._estimate(self._load(number))
-                cache.put(files, shift)
-            shifts.append(shift)
-        cache.save()
-        self.notes += cache.notes
-        return shifts
+        return ShiftCache(self._cache_dir, settings)
+
+    def _place(self, files: PairFiles, pair: Crop) -> None:
+        """Align the next pair of whole frames and cut its crop."""
+        number = len(self.shifts)
+        self.shifts.append(self._find_shift(files, pair))
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
+        by_low, by_high = self._moved(self.shifts[number])
+        low = valid_region(by_low, shape)
+        high = valid_region(by_high, [size * self.scale for size in shape])
+        self.regions.append(self._region(low, high))
+        if self._crops is not None:
+            self._hold(self._cut(number, pair=pair))
+
+    def _hold(self, crop: Crop) -> None:
+        """Keep the next crop in memory, unless they take too much."""
+        assert self._crops is not None
+        self._crops.append(crop)
+        self._held += _bytes_of(crop)
+        # What they will all take is known long before they do.
+        if self._held * max(1.0, len(self) / len(self._crops)) > MOST_BYTES:
+            self._crops = None
+
+    def _find_shift(self, files: PairFiles, pair: Crop) -> Shift:
+        if self.align == "none":
+            return Shift(0.0, 0.0)
+        shift = self._cache.get(files)
+        if shift is None:
+            shift = self._estimate(pair)
+            self._cache.put(files, shift)
+        return shift
+
+    def _place_rest(self) -> None:
+        """Align and cut those that are not yet."""
+        left = range(len(self.shifts), len(self))
+        if left:
+            for number in progress(left, "aligning pairs", delay=2):
+                self._place(self.files[number], self._load(number))
+        if self.align != "none":
+            self._cache.save()
+            self.notes += self._cache.notes
 
     def _estimate(self, pair: Crop) -> Shift:
+        rows = self._shape[0] - self.data_bar_height
+        pair = Crop(pair.low[:rows], pair.high[: rows * self.scale])
         high = pair.high
         if self.scale > 1:
             high = block_mean(high[None, ..., None], self.scale)[0, ..., 0]
@@ -611,25 +680,51 @@ class SEMFrames:
 
     # -- Crops -----------------------------------------------------------------------------------
 
-    def _region(self, shift: Shift, crop: tuple[int | None, int | None]) -> Region:
-        """Return the part of the central crop where both pictures are known, low pixels."""
+    def _known(self, number: int) -> tuple[Region, Region]:
+        """Return what is known of low and high once they are moved, each in its own pixels."""
         shape = (self._shape[0] - self.data_bar_height, self._shape[1])
-        by_low, by_high = self._moved(shift)
+        by_low, by_high = self._moved(self.shifts[number])
         low = valid_region(by_low, shape)
-        high = valid_region(by_high, [size * self.scale for size in shape])
+        return low, valid_region(by_high, [size * self.scale for size in shape])
+
+    def _region(self, low: Region, high: Region) -> Region:
+        """Return the part of the central crop where both pictures are known, low pixels.
+
+        They are known in `low` and, in high pixels, `high`.
+        """
+        shape = (self._shape[0] - self.data_bar_height, self._shape[1])
         parts = []
-        for size, wanted, own, fine in zip(shape, crop, low, high, strict=True):
+        for size, wanted, own, fine in zip(shape, self._central, low, high, strict=True):
             length = size if wanted is None else min(wanted, size)
             start = (size - length) // 2
             first = max(start, own.start, -(-fine.start // self.scale))
             parts.append(slice(first, min(start + length, own.stop, fine.stop // self.scale)))
         return parts[0], parts[1]
 
-    def _cut(self, number: int) -> Crop:
-        pair, region = self._load(number), self.regions[number]
-        by_low, by_high = self._moved(self.shifts[number])
-        fine = tuple(slice(s.start * self.scale, s.stop * self.scale) for s in region)
-        return Crop(_move(pair.low, by_low, region), _move(pair.high, by_high, (fine[0], fine[1])))
+    def _fine(self, region: Region) -> Region:
+        """Return a region in high pixels."""
+        rows, columns = (slice(s.start * self.scale, s.stop * self.scale) for s in region)
+        return rows, columns
+
+    def _cut(self, number: int, region: Region | None = None, pair: Crop | None = None) -> Crop:
+        """Return the crop of a frame, or a region of the frame in low pixels.
+
+        Without the whole pictures, those rows are read that the region needs.
+        """
+        region = region or self.regions[number]
+        height = self._shape[0] - self.data_bar_height
+        cut = []
+        for kind, by in enumerate(self._moved(self.shifts[number])):
+            rows, columns = self._fine(region) if kind else region
+            rows_read = needed(rows, by.dy, height * (self.scale if kind else 1))
+            if pair is None:
+                files = self.files[number]
+                img = read_sem_image(files.paths[kind], files.pages[kind], rows_read).pixels
+            else:
+                img = pair[kind][rows_read]
+            inside = slice(rows.start - rows_read.start, rows.stop - rows_read.start)
+            cut.append(move(img, by, (inside, columns)))
+        return Crop(*cut)
 
     def _shape_checksum(self) -> None:
         """Let the checksum also tell of what was cut and how it was moved."""
@@ -641,27 +736,50 @@ class SEMFrames:
         self.checksum = zlib.crc32(text.encode(), self.checksum)
 
 
-def _move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
-    """Move a picture and return a region of it; only what the region needs is computed."""
-    if shift.dy == 0 and shift.dx == 0:
-        return np.ascontiguousarray(img[region])
-    outer, inner = [], []
-    for part, by, size in zip(region, (shift.dy, shift.dx), img.shape, strict=True):
-        reach = _MARGIN + math.ceil(abs(by))
-        first = max(0, part.start - reach)
-        outer.append(slice(first, min(size, part.stop + reach)))
-        inner.append(slice(part.start - first, part.stop - first))
-    moved = apply_shift(img[outer[0], outer[1]], shift)
-    return np.ascontiguousarray(moved[inner[0], inner[1]])
+def needed(part: slice, by: float, size: int) -> slice:
+    """Return the rows or columns that are needed to move a part of them."""
+    reach = _MARGIN + math.ceil(abs(by)) if by else 0
+    return slice(max(0, part.start - reach), min(size, part.stop + reach))
 
 
-def _check_same(path: Path, image: SEMImage, other: Path, reference: SEMImage) -> None:
-    if image.pixels.shape != reference.pixels.shape or image.bits != reference.bits:
+def move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
+    """Move a picture (H, W) and return a region of it; only what that needs is computed."""
+    outer = [needed(*one) for one in zip(region, (shift.dy, shift.dx), img.shape, strict=True)]
+    inner = [
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(region, outer, strict=True)
+    ]
+    moved = img[outer[0], outer[1]]
+    if shift.dy or shift.dx:
+        moved = apply_shift(moved, shift)
+    # A copy, or the whole picture would stay in memory.
+    return moved[inner[0], inner[1]].copy()
+
+
+def _bytes_of(crop: Crop) -> int:
+    return crop.low.nbytes + crop.high.nbytes
+
+
+class FileKind(NamedTuple):
+    """Size and depth of the picture in a file."""
+
+    path: Path
+    shape: tuple[int, ...]
+    bits: int
+
+    @classmethod
+    def of(cls, path: Path, image: SEMImage) -> FileKind:
+        """Return those of a picture that was read."""
+        return cls(path, image.pixels.shape, image.bits)
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} × {self.shape[1]} of {self.bits} bits"
+
+
+def check_same(kind: FileKind, other: FileKind) -> None:
+    """Refuse a picture of another size or depth than another one has."""
+    if kind[1:] != other[1:]:
         raise DataError(
-            f"{other} is {_size(reference)} but {path} is {_size(image)}; all pictures of a "
+            f"{other.path} is {other} but {kind.path} is {kind}; all pictures of a "
             f"folder must have one size and depth. Sort them into folders of their own."
         )
-
-
-def _size(image: SEMImage) -> str:
-    return f"{image.pixels.shape[0]} × {image.pixels.shape[1]} of {image.bits} bits"

@@ -22,7 +22,8 @@ from toolbox.run import Run
 from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
-from toolbox.tasks.sem.frames import SEMFrame
+from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
+from toolbox.tasks.sem.metrology import direction_of
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -58,9 +59,20 @@ class SemTest:
             self.settings.threshold,
             self.settings.tolerance_nm,
             "px" if self.pixel_nm is None else "nm",
+            self.settings.polarity,
         )
+        opened = source.open(split)
+        if any(opened.lone):
+            raise DataError(
+                f"{opened.files[opened.lone.index(True)].low}: has one frame only, to which its "
+                f"restored picture cannot be compared. Test stacks of two frames or more, or pairs."
+            )
         if self.pixel_nm is None:
             print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
+
+    @property
+    def _opened(self) -> SEMFrames:
+        return self.source.open(self.split, in_memory=False)
 
     def evaluate(self, compare: bool) -> TestResult:
         """Restore and measure all pictures; with plain filters and pictures if `compare`."""
@@ -83,7 +95,7 @@ class SemTest:
             tables["psd.csv"] = results.spectra
         if len(results.frames):
             tables["frames.csv"] = results.frames
-        tables["alignment.csv"] = pd.DataFrame(self.source.open(self.split).report())
+        tables["alignment.csv"] = pd.DataFrame(self._opened.report())
         return TestResult(
             results.summary,
             print_sem_report(results.summary) if compare else "",
@@ -93,7 +105,7 @@ class SemTest:
 
     def _draw(self, folder: Path, results: SemResults, filters: Filters) -> Page:
         """Draw the charts and a few pictures, which are restored again."""
-        labels = [files.labels[0] for files in self.source.open(self.split).files]
+        labels = [files.labels[0] for files in self._opened.files]
         pictures = {
             label: functools.partial(self._picture, number, filters)
             for number, label in enumerate(labels)
@@ -111,7 +123,10 @@ class SemTest:
     def _filters(self) -> dict[str, Any]:
         """Choose the plain filters on pictures that are not tested."""
         split = "validation" if self.split == "test" else "train"
-        frames = self.source.frames(split)[:PICTURES]
+        whole, lone = self.source.frames(split), self.source.open(split).lone
+        frames = [whole[n] for n in range(len(lone)) if not lone[n]][:PICTURES]
+        if not frames:  # nothing to tell their strength by
+            return {}
         scale = self.run.scale
         return choose_filters(
             [_enlarged(frame.low, scale) for frame in frames],
@@ -123,7 +138,7 @@ class SemTest:
         self, filters: Filters, rows: list[dict[str, Any]], folder: Path | None
     ) -> Generator[Picture, None, None]:
         """Restore one picture after the other; add PSNR and SSIM to `rows`, write into `folder`."""
-        count = len(self.source.open(self.split))
+        count = len(self._opened)
         for number in progress(range(count), "restoring", unit="picture"):
             picture = self._picture(number, filters)
             rows += self._quality(picture)
@@ -152,8 +167,8 @@ class SemTest:
 
     def _least_rows(self) -> int:
         """Return the height of the lowest picture of the main group, lines vertical."""
-        opened = self.source.open(self.split)
-        axis = 1 if self.settings.lines == "horizontal" else 0
+        opened = self._opened
+        axis = 1 if self._is_horizontal else 0
         sides = [
             (self._groups.get(files.low.stem, MAIN_GROUP), region[axis].stop - region[axis].start)
             for files, region in zip(opened.files, opened.regions, strict=True)
@@ -161,14 +176,23 @@ class SemTest:
         main = [side for group, side in sides if group == MAIN_GROUP]
         return self.run.scale * min(main or [side for _, side in sides])
 
+    @functools.cached_property
+    def _is_horizontal(self) -> bool:
+        """Tell whether lines run along the rows; with ``auto`` the first long exposure tells."""
+        if self.settings.shape == "discs" or self.settings.lines == "vertical":
+            return False
+        if self.settings.lines == "horizontal":
+            return True
+        return direction_of(self.source.frames(self.split)[0].high) == "horizontal"
+
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose lines are vertical."""
-        return image.T if self.settings.lines == "horizontal" else image
+        return image.T if self._is_horizontal else image
 
     @functools.cached_property
     def _groups(self) -> dict[str, str]:
         """Return the group of each picture by the stem of its name, as a simulation records it."""
-        table = self.source.open(self.split).files[0].low.resolve().parents[1] / TRUTH_NAME
+        table = self._opened.files[0].low.resolve().parents[1] / TRUTH_NAME
         if not table.is_file():
             return {}
         try:
@@ -184,7 +208,7 @@ class SemTest:
         empty = np.empty((0, 0))
         known = Picture(frame.label, empty, {})
         # What is recorded lies in the coordinates of the low picture as it was taken.
-        if self.run.scale != 1 or self.settings.lines == "horizontal":
+        if self.run.scale != 1 or self._is_horizontal:
             return known
         if any(offset != int(offset) for offset in frame.offset_px):
             return known

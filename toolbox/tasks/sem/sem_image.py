@@ -44,6 +44,7 @@ _STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
     8: lambda image: np.rot90(image, -1),
 }
+_ALL = slice(None)
 _UNREADABLE = "{path}: cannot be read as an image. Is the file damaged?"
 
 
@@ -77,7 +78,8 @@ class SEMStack:
     path : pathlib.Path
         The file.
     decode : callable
-        From the number of a frame, from 0, to its samples: black 0, channels as OpenCV has them.
+        From the number of a frame, from 0, and the rows that are wanted to its samples: black 0,
+        channels as OpenCV has them. A TIFF that is not compressed is read no farther than that.
     count : int
         Number of frames.
     pages : int
@@ -92,23 +94,26 @@ class SEMStack:
     """
 
     path: Path
-    decode: Callable[[int], np.ndarray]
+    decode: Callable[[int, slice], np.ndarray]
     count: int = 1
     pages: int = 1
     size: PixelSize | None = None
     white_is_zero: bool = False
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def image(self, page: int | None = 0) -> SEMImage:
-        """Return one frame, from 0, or for None the mean of all, rounded to counts."""
+    def image(self, page: int | None = 0, rows: slice = _ALL) -> SEMImage:
+        """Return one frame, from 0, or for None the mean of all, rounded to counts.
+
+        Of the frame there may be only some `rows`.
+        """
         if page is None and self.count > 1:
-            first = self.image()
+            first = self.image(0, rows)
             total = first.pixels.astype(np.float64)
             for number in range(1, self.count):
-                total += self.image(number).pixels
+                total += self.image(number, rows).pixels
             mean = np.rint(total / self.count).astype(first.pixels.dtype)
             return first._replace(pixels=mean)
-        grey, was_colour = _grey(self.decode(page or 0))
+        grey, was_colour = _grey(self.decode(page or 0, rows))
         pixel_nm = None if self.size is None else self.size.x_nm
         pixels = np.ascontiguousarray(grey)
         return SEMImage(pixels, pixel_nm, 8 * pixels.itemsize, was_colour)
@@ -120,12 +125,14 @@ def note_line(paths: Sequence[Path], kind: str, text: str) -> str:
     return f"{'' if kind == 'size' else 'WARNING: '}{paths[0]}{others}: {text}"
 
 
-def read_sem_image(path: str | os.PathLike[str], page: int | None = 0) -> SEMImage:
+def read_sem_image(
+    path: str | os.PathLike[str], page: int | None = 0, rows: slice = _ALL
+) -> SEMImage:
     """Read one frame of a file, the first unless told otherwise, or with None the mean of all.
 
-    The rest as of `open_sem_stack`.
+    Of the frame there may be only some `rows`; the rest as of `open_sem_stack`.
     """
-    return open_sem_stack(path).image(page)
+    return open_sem_stack(path).image(page, rows)
 
 
 def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
@@ -157,7 +164,7 @@ def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
         return _open_tiff(path)
     image = _decode(path)
     size, notes = choose_size(pixel_sizes(path, image.shape[1]))
-    return SEMStack(path, lambda _: image, size=size, notes=notes)
+    return SEMStack(path, lambda _, rows: image[rows], size=size, notes=notes)
 
 
 def write_sem_image(
@@ -294,7 +301,7 @@ def _open_tiff(path: Path) -> SEMStack:
             raise DataError(_UNREADABLE.format(path=path))
         numbers, notes = _frame_numbers(pages, main)
         said = (file.imagej_metadata or {}).get("images", 1)
-        decode: Callable[[int], np.ndarray]
+        decode: Callable[[int, slice], np.ndarray]
         if len(pages) == 1 and file.is_imagej and file.series[0].is_truncated:
             # ImageJ writes more than 4 GB so: one page stands for all, its pixels lie in a row.
             numbers = [0] * int(said)
@@ -379,14 +386,16 @@ def _kinds(page: Any, main: Any) -> str:
     return f"{said[0]}, not {said[1]}"
 
 
-def _decode_page(path: Path, numbers: Sequence[int], frame: int) -> np.ndarray:
+def _decode_page(path: Path, numbers: Sequence[int], frame: int, rows: slice) -> np.ndarray:
     """Read one page with tifffile."""
     with _reading(path) as file:
         page = file.pages[numbers[frame]]
-        return _as_channels(page, page.asarray())
+        if rows != _ALL and page.is_memmappable and len(page.shape) == 2:
+            return _as_channels(page, np.array(page.asarray(out="memmap")[rows]))
+        return _as_channels(page, page.asarray())[rows]
 
 
-def _decode_row(path: Path, start: int, frame: int) -> np.ndarray:
+def _decode_row(path: Path, start: int, frame: int, rows: slice) -> np.ndarray:
     """Read one of the frames that lie behind one another without pages."""
     with _reading(path) as file:
         page = file.pages.first
@@ -394,7 +403,7 @@ def _decode_row(path: Path, start: int, frame: int) -> np.ndarray:
         count = math.prod(page.shape)
         offset = start + frame * count * dtype.itemsize
         samples = np.fromfile(path, dtype, count, offset=offset)
-        return _as_channels(page, samples.reshape(page.shape))
+        return _as_channels(page, samples.reshape(page.shape))[rows]
 
 
 class _Decoded:
@@ -406,9 +415,9 @@ class _Decoded:
         self.path, self.numbers, self.pages, self.inverted = path, numbers, pages, inverted
         self.orientation = orientation
 
-    def __call__(self, frame: int) -> np.ndarray:
+    def __call__(self, frame: int, rows: slice) -> np.ndarray:
         # OpenCV turns a TIFF as its tag says, whatever it is told.
-        image = _STORED[self.orientation](self._images[self.numbers[frame]])
+        image = _STORED[self.orientation](self._images[self.numbers[frame]])[rows]
         # OpenCV heeds the colours of 8 bits only.
         return ~image if self.inverted else image
 

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, overload
@@ -34,6 +35,7 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
+from toolbox.tasks.sem.stacks import StackFrames, blind_spots, find_stacks
 from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
 from toolbox.tasks.sem.validity import (
     MOST_PICTURES,
@@ -45,12 +47,13 @@ from toolbox.tasks.sem.validity import (
 
 #: Shifts and oddities of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
-#: Frames whose patches stand for all training data where a few are enough.
-SAMPLED_FRAMES = 16
+#: Frames whose patches stand for all training data where a few are enough, and the most bytes.
+SAMPLED_FRAMES, _SAMPLED_BYTES = 16, 2**27
 
 Size = Annotated[Float, Field(gt=0)]
 Rows = Annotated[Int, Field(ge=0)]
 NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
+Target = Literal["pictures", "frames"]
 
 
 def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) -> Pair:
@@ -63,22 +66,31 @@ def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) 
     patch_size : int
         Side of a low patch in pixels.
     limit : int, optional
-        Use at most so many frames, always the same ones.
+        Use at most so many frames, always the same ones, and fewer patches of each than fit if
+        they would take more than 128 MiB.
 
     Returns
     -------
     (numpy.ndarray, numpy.ndarray)
         Low (N, p, p, 1) and high (N, p * scale, p * scale, 1) counts, float32.
     """
-    numbers = np.arange(len(frames))
-    if limit is not None and len(frames) > limit:
-        chosen = np.random.default_rng(0).choice(len(frames), limit, replace=False)
-        numbers = np.sort(chosen)
+    return _cut(frames, _grid(frames, patch_size, limit), patch_size)
+
+
+def _grid(frames: SEMFrames, size: int, limit: int | None = None) -> list[tuple[int, int, int]]:
+    """Return frame, row and column of the fixed patches."""
+    numbers, most = np.arange(len(frames)), None
+    if limit is not None:
+        if len(frames) > limit:
+            chosen = np.random.default_rng(0).choice(len(frames), limit, replace=False)
+            numbers = np.sort(chosen)
+        patch_bytes = 4 * size**2 * (1 + frames.scale**2)
+        most = max(1, _SAMPLED_BYTES // (patch_bytes * len(numbers)))
     places = []
     for number in numbers:
         room = [s.stop - s.start for s in frames.regions[number]]
-        places += [(int(number), *corner) for corner in even_places(room, patch_size)]
-    return _cut(frames, places, patch_size)
+        places += [(int(number), *corner) for corner in even_places(room, size, most)]
+    return places
 
 
 def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -> Pair:
@@ -86,12 +98,46 @@ def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -
     fine = size * frames.scale
     low = np.empty((len(places), size, size, 1), np.float32)
     high = np.empty((len(places), fine, fine, 1), np.float32)
+    counts = Counter(number for number, _, _ in places)
     for i, (number, row, column) in enumerate(places):
-        crop = frames.crop(number)
-        low[i, ..., 0] = crop.low[row : row + size, column : column + size]
-        top, left = row * frames.scale, column * frames.scale
-        high[i, ..., 0] = crop.high[top : top + fine, left : left + fine]
+        # Of a frame of several patches the crop is remembered for a while.
+        if counts[number] > 2:
+            frames.crop(number)
+        part = frames.part(number, slice(row, row + size), slice(column, column + size))
+        low[i, ..., 0], high[i, ..., 0] = part
     return low, high
+
+
+class FixedPatches:
+    """The low or the high patches of `fixed_patches`, of all frames, cut when they are asked for.
+
+    Parameters
+    ----------
+    frames : SEMFrames
+        The frames.
+    patch_size : int
+        Side of a low patch in pixels.
+    kind : {0, 1}
+        Low or high.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, p, p, 1), as of an array.
+    """
+
+    def __init__(self, frames: SEMFrames, patch_size: int, kind: int) -> None:
+        self._frames, self._size, self._kind = frames, patch_size, kind
+        self._places = _grid(frames, patch_size)
+        side = patch_size * (frames.scale if kind else 1)
+        self.shape = (len(self._places), side, side, 1)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, items: slice | np.ndarray) -> np.ndarray:
+        chosen = [self._places[number] for number in np.arange(len(self))[items]]
+        return _cut(self._frames, chosen, self._size)[self._kind]
 
 
 def _check_patch(frames: SEMFrames, patch_size: int) -> None:
@@ -162,9 +208,11 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
     workers : int
         Threads of ``fit``.
     frames : SEMFrames, optional
-        Frames that are already open, instead of the folders and what belongs to them.
-    patches : (numpy.ndarray, numpy.ndarray), optional
-        `fixed_patches` of them that are already cut.
+        Frames that are already open, instead of the folders and what belongs to them. Of lone
+        ones of `toolbox.tasks.sem.stacks.StackFrames`, whose patches are their own target, pixels
+        are hidden, and the target is NaN but for these.
+    patches : (numpy.ndarray, numpy.ndarray) or (FixedPatches, FixedPatches), optional
+        `fixed_patches` of them that are already cut, or that are cut when they are needed.
 
     Attributes
     ----------
@@ -211,7 +259,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         stacks: Stacks = "frames",
         workers: int = 2,
         frames: SEMFrames | None = None,
-        patches: Pair | None = None,
+        patches: tuple[Any, Any] | None = None,
     ) -> None:
         super().__init__(workers=workers)
         for name, value in (("patch_size", patch_size), ("repeats", repeats)):
@@ -296,7 +344,23 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
             mirrored = rng.random(len(lr)) < 0.5
             for imgs in (lr, hr):
                 imgs[mirrored] = imgs[mirrored, :, ::-1]
-        return super().augmented(lr, hr, rng)
+        return self._hidden(*super().augmented(lr, hr, rng), rng)
+
+    def evaluation_batch(self, start: int) -> Pair:
+        """Return the fixed patches from number `start` on, at most `batch_size`, normalised."""
+        part = slice(start, start + self.batch_size)
+        rng = np.random.default_rng([0, start])
+        return self._norm_func(*self._hidden(self.raw_lr_imgs[part], self.raw_hr_imgs[part], rng))
+
+    def _hidden(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
+        """Hide pixels of the patches that are their own target."""
+        frames = self.frames
+        if not isinstance(frames, StackFrames) or not any(frames.lone):
+            return lr, hr
+        own = (lr == hr).all(axis=(1, 2, 3))
+        lr, hr = lr.copy(), hr.copy()
+        lr[own], hr[own] = blind_spots(lr[own], frames.reach, rng)
+        return lr, hr
 
     def fingerprint(self) -> int:
         """Return a checksum of all pixels and of what shapes the patches, but for the seed."""
@@ -307,6 +371,24 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
 def _check_count(name: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"{name} must be 1 or more; received {value}. Raise it.")
+
+
+def _refuse_for_frames(scale: int | None, align: Align, stacks: Stacks) -> None:
+    """Refuse what frames that learn from each other cannot be combined with."""
+    wrong = [
+        f"{name}: {value}"
+        for name, value, allowed in (
+            ("scale", scale, (1,)),
+            ("sem.align", align, ("high", "none")),
+            ("sem.stacks", stacks, ("frames",)),
+        )
+        if value not in allowed
+    ]
+    if wrong:
+        raise ConfigError(
+            f"sem.target: frames must go with scale: 1, sem.align: high or none and sem.stacks: "
+            f"frames; received {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
+        )
 
 
 class SEMSource(Source):
@@ -330,11 +412,16 @@ class SEMSource(Source):
     pixel_nm : float, optional
         Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
         the tags of the pictures.
+    target : {'pictures', 'frames'}
+        What a low picture is to become like: the high one, or the other frames of its stack, see
+        `toolbox.tasks.sem.stacks.StackFrames`. Then the high folders of training and validation
+        are not read, and that of the test only if it is there.
 
     Raises
     ------
     ConfigError, DataError
-        If the folder is missing; if pairs are not in order, when they are first asked for.
+        If settings contradict each other or the folder is missing; if pairs are not in order,
+        when they are first asked for.
     """
 
     #: Where the pictures are and how they are kept.
@@ -374,8 +461,12 @@ class SEMSource(Source):
         cache_dir: str | None = None,
         pixel_nm: Size | None = None,
         stacks: Stacks = "frames",
+        target: Target = "pictures",
     ) -> None:
         super().__init__(data_dir, sr_scale or 1)
+        self.target = target
+        if target == "frames":
+            _refuse_for_frames(self.sr_scale, align, stacks)
         if not self.data_dir.is_dir():
             raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Mend data_dir.")
         self._folders = {
@@ -414,6 +505,19 @@ class SEMSource(Source):
             What the YAML section ``sem`` says, not yet checked.
         """
         patch_size = section.get("patch_size", 128)
+        if section.get("target") == "frames":
+            # By squares, noise in the target changes nothing but the value of the loss.
+            judged: dict[str, Any] = {
+                "metrics": [],
+                "monitor_metric": "val_loss",
+                "loss": "masked_mse",
+            }
+        else:
+            judged = {
+                "metrics": ["psnr", "ssim", "cdloss"],
+                "monitor_metric": "val_cdloss",
+                "loss": {"mae": 1, "one_minus_ssim": 0.1, "edgeloss": 0.05, "cdloss": 0.5},
+            }
         return {
             "scale": 1,
             "input_shape": [patch_size, patch_size, 1],
@@ -423,10 +527,8 @@ class SEMSource(Source):
             "optimizer": "adamw",
             "learning_rate": 2e-4,
             "lr_schedule": {"name": "cosine", "final": 0.01},
-            "metrics": ["psnr", "ssim", "cdloss"],
-            "monitor_metric": "val_cdloss",
             "final_evaluation": True,
-            "loss": {"mae": 1, "one_minus_ssim": 0.1, "edgeloss": 0.05, "cdloss": 0.5},
+            **judged,
         }
 
     @property
@@ -467,7 +569,7 @@ class SEMSource(Source):
             Which data. Their tags count where neither the settings nor ``dataset.json`` say it.
         """
         stated = self._stated_pixel_nm()
-        return self.open(split).pixel_nm if stated is None else stated[1]
+        return self.open(split, False).pixel_nm if stated is None else stated[1]
 
     def facts(self) -> dict[str, float]:
         """Return ``pixel_nm``; 1, so that lengths are in pixels, if it is not known."""
@@ -497,13 +599,20 @@ class SEMSource(Source):
         split : {'train', 'validation', 'test'}
             Which data.
         """
-        return WholeCrops(self.open(split))
+        return WholeCrops(self.open(split, False))
 
-    def open(self, split: str) -> SEMFrames:
+    def open(self, split: str, in_memory: bool | None = None) -> SEMFrames:
         """Return the frames of a split, read when first asked for.
 
         Notes tell of another pixel size than stated or in other splits, and of pictures that
         are in another split too.
+
+        Parameters
+        ----------
+        split : {'train', 'validation', 'test'}
+            Which data.
+        in_memory : bool, optional
+            Whether crops are kept, if this is the first time; default what the settings say.
 
         Raises
         ------
@@ -516,7 +625,13 @@ class SEMSource(Source):
             untold = {text for other in self._opened.values() for text in other.told}
             if self._stated_pixel_nm() is not None:
                 untold |= {"size", "sizes"}
-            frames = SEMFrames(low_dir, high_dir, pairs=pairs, untold=untold, **self._options)
+            options = {**self._options, "pairs": pairs, "untold": untold}
+            if in_memory is not None:
+                options["in_memory"] = in_memory
+            if self._is_stacks(split):
+                frames: SEMFrames = StackFrames(low_dir, **options)
+            else:
+                frames = SEMFrames(low_dir, high_dir, **options)
             self._refuse_other_depth(frames)
             self._note_other_pixel_size(frames)
             self._note_leaks(split, frames)
@@ -575,13 +690,17 @@ class SEMSource(Source):
 
     def _paths_of(self, split: str) -> list[Path]:
         """Return the pictures in the folders of a split, whatever else may be wrong there."""
-        if self.shares is None:
+        stacked = self._is_stacks(split)
+        if self.shares is None and not stacked:
             folders = [folder for folder in self._folders[split] if folder.is_dir()]
             found = [path for folder in folders for path in folder.iterdir() if path.is_file()]
             return [path for path in found if path.suffix.lower() in SUFFIXES]
         try:
             dealt = self._dealt(split)
-        except ConfigError:  # no share: that matters only to those who ask for the split
+            if stacked:
+                stacks = find_stacks(*self._stacks_of(split), dealt)
+                return [path for stack in stacks for path in stack.files]
+        except (ConfigError, DataError):  # that matters only to those who ask for the split
             return []
         pairs = pair_files(*self._folders["train"], *self._pairing, dealt)
         return [path for files in pairs for path in files.paths]
@@ -642,8 +761,16 @@ class SEMSource(Source):
         seed : int
             Seed of everything that is drawn.
         """
-        if split != "train" and norm_func is not None:
-            return super().batches(split, norm_func, batch_size, augmenter, seed)
+        frames = self.open(split)
+        _check_patch(frames, self.patch_size)
+        patches: tuple[Any, Any] = (
+            self._sampled
+            if split == "train"
+            else (
+                FixedPatches(frames, self.patch_size, 0),
+                FixedPatches(frames, self.patch_size, 1),
+            )
+        )
         return SEMPatchDataset(
             *self._folders[self._folder_of(split)],
             patch_size=self.patch_size,
@@ -654,14 +781,26 @@ class SEMSource(Source):
             seed=seed,
             norm_func=norm_func,
             augmenter=augmenter,
-            frames=self.open(split),
-            patches=self._sampled if split == "train" else None,
+            frames=frames,
+            patches=patches,
         )
 
     def _patches(self, split: str, limit: int | None = None) -> Pair:
         frames = self.open(split)
         _check_patch(frames, self.patch_size)
         return fixed_patches(frames, self.patch_size, limit)
+
+    def _is_stacks(self, split: str) -> bool:
+        """Tell whether the frames of a split are what is to be learned, or tested, from."""
+        if self.target == "pictures":
+            return False
+        return split != "test" or self.shares is not None or not self._folders["test"][1].is_dir()
+
+    def _stacks_of(self, split: str) -> tuple[Path, str]:
+        """Return the folder of the stacks of a split, and what their names begin with."""
+        prefix = self._pairing[0]
+        folder = self._folders[self._folder_of(split)][0]
+        return folder, prefix if isinstance(prefix, str) else prefix[0]
 
     def _folder_of(self, split: str) -> str:
         return split if self.shares is None else "train"
@@ -676,7 +815,10 @@ class SEMSource(Source):
                 f"shares must be three numbers from 0, not all 0; received {list(self.shares)}. "
                 f"Write e.g. [7, 1, 4]."
             )
-        names = [files.name for files in pair_files(*self._folders["train"], *self._pairing)]
+        if self._is_stacks(split):
+            names = [stack.name for stack in find_stacks(*self._stacks_of(split))]
+        else:
+            names = [files.name for files in pair_files(*self._folders["train"], *self._pairing)]
         ends = np.rint(np.cumsum([0, *self.shares]) / total * len(names)).astype(int)
         number = SPLITS.index(split)
         chosen = names[ends[number] : ends[number + 1]]
@@ -690,8 +832,11 @@ class SEMSource(Source):
     def _any_pair(self) -> tuple[Path, Path]:
         """Return the first pair of the first split that is there."""
         there = [split for split in SPLITS if self._folders[self._folder_of(split)][0].is_dir()]
-        folders = self._folders[self._folder_of((*there, "train")[0])]
-        files = pair_files(*folders, *self._pairing)[0]
+        split = (*there, "train")[0]
+        if self._is_stacks(split):
+            path = find_stacks(*self._stacks_of(split))[0].files[0]
+            return path, path
+        files = pair_files(*self._folders[self._folder_of(split)], *self._pairing)[0]
         return files.low, files.high
 
     def _stated_pixel_nm(self) -> tuple[str, float] | None:
