@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from toolbox.config import Settings
 from toolbox.predict_settings import PredictParams
-from toolbox.task import inspecting_tasks
+from toolbox.task import inspecting_tasks, measuring_task
 
-MODES = ("train", "test", "predict", "export", "inspect")
-#: How they are shown: the last one needs no settings file.
-_SHOWN = "{train,test,predict,export}|inspect"
+MODES = ("train", "test", "predict", "export", "inspect", "measure")
+#: How they are shown: the last two need no settings file.
+_SHOWN = "{train,test,predict,export}|inspect|measure"
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
 _EPILOG = """\
@@ -24,12 +25,14 @@ _EPILOG = """\
   main.py predict --pretrained bathymetry_x4 map.tif     with a model that ships
   main.py inspect map.tif                     say how far a map can be trusted, before that
   main.py log/ inspect map.tif -o page.html   the same against a model's training, with pictures
+  main.py measure picture.tif                 widths and roughness of lines in SEM pictures
+  main.py measure pictures/ -o measured/      the same of a folder, with tables and a page
   main.py input.yml export --format onnx      write the network for other programs
 """
 
 
 class ArgParser:
-    """Parses ``[-h] yml_fname {train,test,predict,export}|inspect [input] [options]``.
+    """Parses ``[-h] yml_fname {train,test,predict,export}|inspect|measure [input] [options]``.
 
     Parameters
     ----------
@@ -39,7 +42,8 @@ class ArgParser:
     Attributes
     ----------
     args : argparse.Namespace
-        ``yml_fname`` (None with ``--pretrained``, and for ``inspect`` without a model), ``mode``,
+        ``yml_fname`` (None with ``--pretrained``, for ``inspect`` without a model, and for
+        ``measure``), ``mode``,
         ``input``, ``output``, ``overwrite``, ``resume``, ``baselines``, ``pretrained``,
         ``format``, ``algo`` (None: as in the file) and the options of `PredictParams`.
     """
@@ -61,10 +65,10 @@ class ArgParser:
             )
         parser.add_argument("mode", choices=MODES, metavar=_SHOWN, help="execution mode")
         parser.add_argument(
-            "input", nargs="?", help="predict, inspect: map, image, or folder of them"
+            "input", nargs="?", help="predict, inspect, measure: map, image, or folder"
         )
         self._add_shared(parser)
-        _add_settings(parser.add_argument_group("predict"))
+        self._add_options(parser)
         self.args = parser.parse_intermixed_args(arguments)
         self._check(parser)
 
@@ -72,15 +76,22 @@ class ArgParser:
         """Tell whether the mode comes first: ``predict --pretrained NAME map.tif``."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         self._add_shared(first)
-        _add_settings(first)
+        self._add_options(first)
         first.add_argument("words", nargs="*")
         first._negative_number_matcher = _NEGATIVE
         known, _ = first.parse_known_intermixed_args(arguments)
         return bool(known.words and known.words[0] in MODES[2:])
 
+    def _add_options(self, parser: argparse.ArgumentParser) -> None:
+        _add_settings(parser.add_argument_group("predict"), PredictParams)
+        others = PredictParams.model_fields
+        _add_settings(
+            parser.add_argument_group("measure"), measuring_task().measure_options, others
+        )
+
     def _add_shared(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "-o", "--output", help="predict, export, inspect: file or folder to write"
+            "-o", "--output", help="predict, export, inspect, measure: file or folder to write"
         )
         former = parser.add_mutually_exclusive_group()
         former.add_argument(
@@ -112,9 +123,21 @@ class ArgParser:
             parser.error("predict needs a map or image: main.py input.yml predict map.tif")
         if args.mode == "inspect" and args.input is None:
             parser.error("inspect needs a map or a folder of maps: main.py inspect map.tif")
-        if args.mode not in ("predict", "inspect") and args.input is not None:
+        if args.mode == "measure" and args.input is None:
+            parser.error("measure needs a picture or a folder: main.py measure picture.tif")
+        if args.mode == "measure" and (args.yml_fname or args.pretrained):
+            parser.error("measure works without a network: main.py measure picture.tif")
+        if args.mode not in ("predict", "inspect", "measure") and args.input is not None:
             parser.error(f"{args.mode} takes no further file; received {args.input}")
-        if args.yml_fname is None and not args.pretrained and args.mode != "inspect":
+        if (
+            args.yml_fname is None
+            and not args.pretrained
+            and args.mode
+            not in (
+                "inspect",
+                "measure",
+            )
+        ):
             parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
         if args.pretrained and (not using or args.yml_fname):
             parser.error(
@@ -132,14 +155,20 @@ class ArgParser:
             )
         if args.output and not using:
             parser.error(f"{args.mode} takes no --output; set log_dir in the settings")
-        known = {name for task in inspecting_tasks() for name in task.inspect_options}
-        foreign = [name for name in self.settings() if args.mode != "inspect" or name not in known]
-        if args.mode != "predict" and foreign:
-            parser.error(f"--{foreign[0].replace('_', '-')} is for predict")
+        known = {
+            "predict": set(PredictParams.model_fields),
+            "inspect": {name for task in inspecting_tasks() for name in task.inspect_options},
+            "measure": set(measuring_task().measure_options.model_fields),
+        }
+        foreign = [name for name in self.settings() if name not in known.get(args.mode, ())]
+        if foreign:
+            owner = "predict" if foreign[0] in known["predict"] else "measure"
+            parser.error(f"--{foreign[0].replace('_', '-')} is for {owner}")
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of `PredictParams` that the command line gives."""
-        given = {name: getattr(self.args, name) for name in PredictParams.model_fields}
+        """Return the settings of ``predict`` or ``measure`` that the command line gives."""
+        names = {**PredictParams.model_fields, **measuring_task().measure_options.model_fields}
+        given = {name: getattr(self.args, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
     def get_fname(self) -> str:
@@ -147,13 +176,14 @@ class ArgParser:
         return str(self.args.yml_fname)
 
     def get_mode(self) -> str:
-        """Return the mode: train, test, predict, export or inspect."""
+        """Return the mode: train, test, predict, export, inspect or measure."""
         return str(self.args.mode)
 
 
-def _add_settings(group: Any) -> None:
-    """Add an option for every setting of `PredictParams`."""
-    for name, field in PredictParams.model_fields.items():
+def _add_settings(group: Any, settings: type[Settings], others: Collection[str] = ()) -> None:
+    """Add an option for every setting that `others` does not hold."""
+    for name in (name for name in settings.model_fields if name not in others):
+        field = settings.model_fields[name]
         option = f"--{name.replace('_', '-')}"
         if field.annotation is bool:
             action = argparse.BooleanOptionalAction

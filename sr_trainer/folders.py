@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from toolbox.errors import ToolboxError
 from toolbox.io.s102 import is_other_hdf5
 
 
@@ -35,3 +36,33 @@ def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) ->
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         print(f"not taken, as they are HDF5 but no S-102: {names}{more}")
     return [p for p in found if p not in others]
+
+
+def apply_to_each(
+    root: Path, files: Sequence[Path], apply: Callable[[Path, str], None]
+) -> list[str]:
+    """Apply a function to files, and go on after one that cannot be used.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder in which they lie.
+    files : sequence of pathlib.Path
+        The files.
+    apply : callable
+        Takes a file and its name within the folder.
+
+    Returns
+    -------
+    list of str
+        Names of the files that could not be used; the reasons are printed.
+    """
+    failed = []
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        try:
+            apply(path, name)
+        except (ToolboxError, OSError) as error:
+            print(f"left out: {error}", flush=True)
+            failed.append(name)
+    return failed

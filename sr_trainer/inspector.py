@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sr_trainer.folders import files_in
+from sr_trainer.folders import apply_to_each, files_in
 from toolbox.config import check
-from toolbox.errors import ConfigError, DataError, ToolboxError
+from toolbox.errors import ConfigError, DataError
 from toolbox.io.atomic import check_writable
 from toolbox.predict_settings import PredictParams
 from toolbox.task import FileInspector, inspecting_tasks
@@ -100,16 +100,13 @@ class Inspector:
                 f"{', '.join(self.files.suffixes)}."
             )
         grades: Counter[str] = Counter()
-        failed = []
-        for path in files:
-            name = path.relative_to(root)
-            page = None if folder is None else folder / name.with_name(f"{name.name}.html")
-            try:
-                self._check(page)
-                grades[self.files.inspect(path, page, True)] += 1
-            except (ToolboxError, OSError) as error:
-                print(f"left out: {error}", flush=True)
-                failed.append(name.as_posix())
+
+        def inspect(path: Path, name: str) -> None:
+            page = None if folder is None else folder / f"{name}.html"
+            self._check(page)
+            grades[self.files.inspect(path, page, True)] += 1
+
+        failed = apply_to_each(root, files, inspect)
         counts = ", ".join(f"{grades[grade]} {words}" for grade, words in _WORDS.items())
         print(f"{len(files) - len(failed)} files: {counts}")
         if failed:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from sr_trainer.arg_parser import ArgParser
 from sr_trainer.initializer import Initializer
+from toolbox.config import check
 from toolbox.errors import ConfigError, program
+from toolbox.task import measuring_task
 
 if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 
 class Main:
-    """Runs super-resolution: training, testing, prediction, export, inspection.
+    """Runs super-resolution: training, testing, prediction, export, inspection, measuring.
 
     Parameters
     ----------
@@ -28,10 +30,13 @@ class Main:
         self.arguments = arguments
 
     def run(self) -> None:
-        """Read the command line and the settings, then train, test, predict, export or inspect."""
+        """Read the command line and the settings, then do what the mode says."""
         parser = ArgParser(self.arguments)
         if parser.get_mode() == "inspect":
             self._inspect(parser)
+            return
+        if parser.get_mode() == "measure":
+            self._measure(parser)
             return
         # The settings of a model are the arguments of its class, so TensorFlow comes first.
         Initializer.tf_init()
@@ -46,6 +51,13 @@ class Main:
         args = parser.args
         files = open_inspector(args.pretrained or args.yml_fname, parser.settings())
         Inspector(files, args.overwrite).inspect(args.input, args.output)
+
+    def _measure(self, parser: ArgParser) -> None:
+        from sr_trainer.measurer import Measurer
+
+        args, task = parser.args, measuring_task()
+        settings = check(task.measure_options, parser.settings(), "command line")
+        Measurer(task.measurer(settings), args.overwrite).measure(args.input, args.output)
 
     def _learn(self, parser: ArgParser) -> None:
         from toolbox.settings import UserParams

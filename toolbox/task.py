@@ -306,6 +306,38 @@ class FileInspector(Protocol):
         """
 
 
+class FileMeasurer(Protocol):
+    """Measures what files show, one at a time, without a network."""
+
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """Endings of what is taken from a folder."""
+
+    @property
+    def what(self) -> str:
+        """How it is said that a folder holds none of them, e.g. ``no picture``."""
+
+    @property
+    def written(self) -> Sequence[str]:
+        """Names of the files that `write` may leave in a folder."""
+
+    def measure(self, path: Path, name: str, draw: bool) -> None:
+        """Measure one file and print what was found.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file.
+        name : str
+            What it is called in the tables.
+        draw : bool
+            Whether there will be a page.
+        """
+
+    def write(self, folder: Path) -> None:
+        """Write tables and a page of all that was measured into an empty folder."""
+
+
 class Task(ABC):
     """One kind of work; see the head of this module.
 
@@ -324,6 +356,8 @@ class Task(ABC):
         Settings of ``predict`` that only this task has: options of the command line too.
     inspect_options : tuple of str
         Those of them that ``inspect`` knows too.
+    measure_options : type
+        Settings of ``measure``, which are options of the command line; see `measurer`.
     free_settings : tuple of str
         Keys and sections that a resumed run may change: what they say is not what is trained.
     facts : tuple of str
@@ -342,6 +376,7 @@ class Task(ABC):
     sections: ClassVar[Mapping[str, type[Settings]]] = {}
     predict_options: ClassVar[type[Settings]] = Settings
     inspect_options: ClassVar[tuple[str, ...]] = ()
+    measure_options: ClassVar[type[Settings]] = Settings
     free_settings: ClassVar[tuple[str, ...]] = ()
     facts: ClassVar[tuple[str, ...]] = ()
     run_files: ClassVar[tuple[str, ...]] = ()
@@ -425,6 +460,16 @@ class Task(ABC):
             f"file alone."
         )
 
+    def measurer(self, settings: Any) -> FileMeasurer:
+        """Return what measures files without a network.
+
+        Parameters
+        ----------
+        settings : Settings
+            Of the class `measure_options`.
+        """
+        raise ConfigError(f"measure is not for {self.name}.")
+
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe what is particular to the task, for the model card.
 
@@ -466,6 +511,11 @@ def every_task() -> list[Task]:
 def inspecting_tasks() -> list[Task]:
     """Return the tasks whose files can be inspected; without a model the first one does it."""
     return [task for task in every_task() if type(task).inspector is not Task.inspector]
+
+
+def measuring_task() -> Task:
+    """Return the first task that measures files."""
+    return next(t for t in every_task() if type(t).measurer is not Task.measurer)
 
 
 def task_of_source(source: str) -> str:

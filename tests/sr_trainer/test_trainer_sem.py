@@ -527,7 +527,9 @@ def test_real_discs(shop):
     """Three real pairs of spheres, one to train, choose and test each: diameters in nm."""
     shop.data_dir = SPHERES
     settings = {
-        **QUICK,
+        "loss": {"mse": 1, "cdloss": 0.0002},
+        "metrics": "cdloss",
+        "cdloss": {"form": "contour"},
         "epochs": 1,
         "batch_size": 2,
         "sem": {
@@ -546,9 +548,14 @@ def test_real_discs(shop):
     }
     before = {path: path.stat().st_mtime_ns for path in SPHERES.rglob("*")}
     done(shop, "train", **settings)
+    history = pd.read_csv(shop.folder / "run" / "history.csv")
+    # An untrained network gives noise back, whose contours lie pixels away.
+    assert history["val_cdloss"].between(0.1, 2 * 6 * 5.828).all()
     out = done(shop, "test", **settings)
     summary = summary_of(shop.folder / "run")
     assert (summary["measured"], summary["n"]) == ("discs", 1)
+    assert summary["polarity"] == "bright"
+    assert summary["discs_found"]["bright"] > 10 > summary["discs_found"]["dark"]
     assert summary["pixel_nm"] == pytest.approx(5.828, abs=1e-3)
     assert abs(summary["cd_bias_nm"]["raw"]) < 2
     assert "Diameter bias" in out
@@ -831,6 +838,20 @@ def test_bad_pictures_are_named(own, spoil, words):
         ({"cdloss": {"treshold": 0.4}}, ["unknown key cdloss.treshold", "'threshold'"]),
         ({"cdloss": {"threshold": 4}}, ["cdloss.threshold", "received 4"]),
         ({"cdloss": {"lines": "horizontal"}}, ["metrology.lines must be horizontal", "vertical"]),
+        ({"cdloss": {"form": "contour"}}, ["cdloss.form must be width", "received contour"]),
+        (
+            {"metrology": {"shape": "discs"}},
+            ["cdloss.form must be contour for metrology.shape: discs", "received width"],
+        ),
+        ({"metrology": {"polarity": "grey"}}, ["metrology.polarity", "'auto', 'bright' or 'dark'"]),
+        (
+            {
+                "cdloss": {"form": "contour"},
+                "metrology": {"shape": "discs"},
+                "norm_range": [0, 65535],
+            },
+            ["cdloss must find contours", "in a range of 65535", "cdloss.window_px"],
+        ),
         ({"norm_range": [0, 65535]}, ["cdloss", "in a range of 65535", "Set norm_range"]),
         ({"metrology": {"shape": "squares"}}, ["metrology.shape", "'lines' or 'discs'"]),
         ({"metrology": {"tolerance": 1}}, ["unknown key metrology.tolerance"]),

@@ -1,4 +1,4 @@
-"""EdgeLoss and CDLoss: in nanometres for lines of known width, finite for anything else."""
+"""EdgeLoss and CDLoss: in nanometres for lines and discs of known width, finite for the rest."""
 
 import functools
 
@@ -10,6 +10,7 @@ from scipy import ndimage
 from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.registry import LOSSES
 from toolbox.tasks.sem.cd_loss import CDLoss, EdgeLoss, cdloss, edgeloss
+from toolbox.tasks.sem.discs import Disc, measure_disc
 
 PIXEL_NM = 0.8
 PITCH_NM, CD_NM = 32.0, 16.0
@@ -61,7 +62,7 @@ def noise(seed=0, shape=(2, 24, 32, 1)):
 # -- width -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["width", "gradient"])
+@pytest.mark.parametrize("form", ["width", "contour", "gradient"])
 @pytest.mark.parametrize("sigma_nm", [0.0, 0.8, 1.5])
 def test_nothing_for_identical_pictures(form, sigma_nm):
     """What is the same costs nothing, exactly."""
@@ -197,6 +198,103 @@ def test_gradient_form_equals_its_formula():
     np.testing.assert_allclose(found, change.mean(axis=(1, 2, 3)), rtol=1e-5)
 
 
+# -- contours --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def disc(radius, wider_nm=0.0, rim=0.3, blur=0.6, hole=False, centre=(47.3, 48.6), size=96):
+    """Draw a disc with a bright rim, or its negative, eight times as fine: (1, H, W, 1)."""
+    y, x = ((np.arange(8 * size) + 0.5) / 8 - 0.5 - place for place in centre)
+    depth = radius + wider_nm / 2 / PIXEL_NM - np.hypot(y[:, None], x[None])
+    inside = 0.55 + rim * np.exp(-np.maximum(depth, 0) / 3)
+    image = ndimage.gaussian_filter(np.where(depth >= 0, inside, 0.12), 8 * blur)
+    image = image.reshape(size, 8, size, 8).mean((1, 3)).astype(np.float32)[None, ..., None]
+    return 1 - image if hole else image
+
+
+def contour_cost(true, seen, **settings):
+    """Return the CD loss of contours of one picture in nm, without smoothing."""
+    return cost(true, seen, **{"form": "contour", "smooth_px": 0.0, **settings})
+
+
+@pytest.mark.parametrize("change_nm", [0.0, 0.25, 1.0, 2.0, 4.0, -0.25, -1.0, -2.0, -4.0])
+@pytest.mark.parametrize("hole", [False, True])
+@pytest.mark.parametrize("rim", [0.0, 0.3])
+def test_diameters_in_nanometres(change_nm, hole, rim):
+    """A disc or a hole whose diameter is larger by δ costs |δ|, within 10 % and 0.05 nm."""
+    for radius in (16.2, 24.7, 33.1):
+        true, seen = (disc(radius, d, rim=rim, hole=hole) for d in (0.0, change_nm))
+        expected = pytest.approx(abs(change_nm), rel=0.1, abs=0.05 if change_nm else 0)
+        assert contour_cost(true, seen) == expected
+
+
+def test_a_disc_that_moves_keeps_its_diameter():
+    """Displaced by δ: the mean of |δ cos| is 2δ/π, and the diameter is as it was."""
+    seen = disc(24.7, centre=(47.3, 48.6 + 1.0 / PIXEL_NM))
+    assert contour_cost(disc(24.7), seen) == pytest.approx(2 / np.pi, rel=0.05)
+
+
+def test_contours_are_those_that_are_measured():
+    """A blur moves levels and edges of rims: the cost is the change of the measured diameter."""
+    place = Disc(47.3, 48.6, 24.7)
+    true = disc(24.7)
+    before = measure_disc(true[0, ..., 0], place).radius_px
+    for blur in (0.8, 1.0, 1.4):
+        after = measure_disc(disc(24.7, blur=blur)[0, ..., 0], place).radius_px
+        change_nm = 2 * PIXEL_NM * (after - before)
+        assert contour_cost(true, disc(24.7, blur=blur)) == pytest.approx(
+            change_nm, rel=0.12, abs=0.02
+        )
+
+
+def test_brightness_does_not_move_contours():
+    """The level is SR's own: another brightness and contrast cost nothing."""
+    assert contour_cost(disc(24.7), 0.6 * disc(24.7) + 0.2) == pytest.approx(0, abs=1e-3)
+
+
+def test_contours_in_a_noisy_truth():
+    """Noise of HR, 3 % of its range, is no bias: discs of the same size cost what it jitters."""
+    rng = np.random.default_rng(0)
+    shifts = []
+    for _ in range(4):
+        true = disc(24.7) + rng.normal(0, 0.03, (1, 96, 96, 1)).astype(np.float32)
+        loss = CDLoss(PIXEL_NM, form="contour", smooth_px=0.7)
+        shift = loss.contour_shift(true[..., 0], disc(24.7)[..., 0])
+        shifts.append(2 * PIXEL_NM * float(shift.moved_px.numpy()[shift.found.numpy()].mean()))
+    assert abs(np.mean(shifts)) < 0.1
+
+
+def test_inner_sides_of_rims_are_no_contours():
+    """Of a ring there is only the outer edge, as in the measurement of a disc."""
+    loss = CDLoss(PIXEL_NM, form="contour")
+    ring = disc(30.0, rim=0.6, blur=1.0)
+    known = loss.contour_shift(ring[..., 0], ring[..., 0]).known
+    circumference = 2 * np.pi * 30
+    assert 0.8 * circumference < np.count_nonzero(known) < 1.4 * circumference
+
+
+def test_discs_that_vanish_cost_the_search_distance():
+    """At every point where SR shows nothing at all."""
+    flat = np.full_like(disc(24.7), 0.2)
+    assert contour_cost(disc(24.7), flat, search_px=5) == pytest.approx(5 * PIXEL_NM)
+
+
+def test_gradient_of_contours_agrees_with_finite_differences():
+    """Along ten random smooth directions, levels included; a disc is not learnt from HR."""
+    true, given = tf.constant(disc(24.7)), tf.constant(disc(24.7, 1.1, blur=0.9))
+    with tf.GradientTape() as tape:
+        tape.watch([true, given])
+        value = CDLoss(PIXEL_NM, form="contour", smooth_px=0.0)(true, given)
+    of_true, slope = tape.gradient(value, [true, given])
+    assert of_true is None
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        way = ndimage.gaussian_filter(rng.normal(size=(96, 96)), 2)[None, ..., None]
+        ends = [contour_cost(true, given + step * way.astype("f4")) for step in (2e-3, -2e-3)]
+        found = float((slope * way).numpy().sum())
+        assert (ends[0] - ends[1]) / 4e-3 == pytest.approx(found, rel=0.05, abs=0.02)
+
+
 # -- shapes and types ------------------------------------------------------------------------------
 
 
@@ -231,7 +329,8 @@ def test_other_precision_is_cast(dtype):
     assert float(loss[0]) == pytest.approx(1.0, abs=0.1)
 
 
-def test_eager_graph_and_xla_agree():
+@pytest.mark.parametrize("form", ["width", "contour"])
+def test_eager_graph_and_xla_agree(form):
     """Value and gradient of the three ways to run agree to 1e-5."""
     true = tf.constant(np.concatenate([lines(0.8), lines(1.5)]))
     seen = tf.constant(np.concatenate([lines(0.8, 0.5, 0.2), lines(1.5, -0.5, 0.3)]))
@@ -239,7 +338,7 @@ def test_eager_graph_and_xla_agree():
     def both(y_true, y_pred):
         with tf.GradientTape() as tape:
             tape.watch(y_pred)
-            value = CDLoss(PIXEL_NM)(y_true, y_pred) + EdgeLoss()(y_true, y_pred)
+            value = CDLoss(PIXEL_NM, form)(y_true, y_pred) + EdgeLoss()(y_true, y_pred)
         return value, tape.gradient(value, y_pred)
 
     eager = both(true, seen)
@@ -248,7 +347,7 @@ def test_eager_graph_and_xla_agree():
             np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["width", "gradient"])
+@pytest.mark.parametrize("form", ["width", "contour", "gradient"])
 def test_unknown_height_and_width(form):
     """One traced function takes pictures of any size, down to 11 pixels."""
     spec = tf.TensorSpec([None, None, None, 1])
@@ -287,7 +386,7 @@ def strange_pairs():
 
 
 @pytest.mark.parametrize("name", list(strange_pairs()))
-@pytest.mark.parametrize("function", [cdloss, edgeloss])
+@pytest.mark.parametrize("function", [cdloss, functools.partial(cdloss, form="contour"), edgeloss])
 def test_finite_whatever_comes(function, name):
     """Value and gradient are numbers, with the arguments in either order."""
     for true, seen in (strange_pairs()[name], strange_pairs()[name][::-1]):
@@ -325,7 +424,10 @@ def test_edges_are_counted():
     assert CDLoss(lines="horizontal").count_edges(lines().swapaxes(1, 2)) == 6 * 96
     assert CDLoss(lines="horizontal").count_edges(lines()) == 0
     assert CDLoss(max_val=16.0).count_edges(lines()) == 0
-    assert CDLoss().count_edges(np.ones((2, 16, 16, 1), np.float32)) == 0
+    flat = np.ones((2, 16, 16, 1), np.float32)
+    assert CDLoss().count_edges(flat) == CDLoss(form="contour").count_edges(flat) == 0
+    assert CDLoss(form="contour").count_edges(disc(24.7)) > 2 * np.pi * 24.7 * 0.8
+    assert CDLoss(form="contour", max_val=16.0).count_edges(disc(24.7)) == 0
 
 
 def test_no_gradient_flows_through_hr():

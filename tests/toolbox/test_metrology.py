@@ -1,13 +1,16 @@
 """Edges, roughness and discs: against drawings whose every edge is known to the last digit."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import integrate, ndimage, special
 
 from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.errors import DataError
-from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
+from toolbox.tasks.sem.discs import Disc, Hole, find_discs, measure_disc
 from toolbox.tasks.sem.metrology import (
+    direction_of,
     find_lines,
     fit_psd,
     interpolate_missing,
@@ -321,6 +324,131 @@ def test_threshold_out_of_range_is_refused(threshold):
         find_lines(coverage(comb(2)), threshold)
 
 
+# -- several widths, rims, polarity ----------------------------------------------------------------
+
+#: Three widths, twice, that touch no border of 330 pixels.
+WIDTHS = [(20.2, 30.2), (60, 80), (110, 150), (180, 190), (220, 240), (270, 310)]
+
+
+def rimmed(lines, width, inside=0.3, background=0.15, rim=0.5, decay=0.4, sigma=0.5, height=4):
+    """Draw lines with bright rims inside, on a grid eight times as fine, blur and average."""
+    x = (np.arange(8 * (width + 60)) + 0.5) / 8 - 0.5 - 30
+    fine = np.full(len(x), background)
+    for a, b in lines:
+        line = inside + rim * (np.exp(-decay * np.abs(x - a)) + np.exp(-decay * np.abs(b - x)))
+        fine = np.where((x >= a) & (x <= b), line, fine)
+    mean = ndimage.gaussian_filter1d(fine, 8 * sigma).reshape(-1, 8).mean(axis=1)
+    return np.tile(mean[30:-30], (height, 1))
+
+
+def counted(image, peak=10, seed=0):
+    """Take a picture with `peak` counts where it is brightest."""
+    dose = peak / image.max()
+    return np.random.default_rng(seed).poisson(dose * image) / dose
+
+
+def spaces(lines):
+    """Return what lies between lines."""
+    return [(a[1], b[0]) for a, b in itertools.pairwise(lines)]
+
+
+def test_widths_without_noise_are_exact():
+    """Lines of 10, 20 and 40 pixels in one picture, at all places between two: to 0.02 pixel."""
+    rows = [coverage(np.add(WIDTHS, shift), 330, 1) for shift in np.arange(40) / 40]
+    image = blurred(np.concatenate(rows))
+    for polarity, drawn in (("bright", WIDTHS), ("dark", spaces(WIDTHS))):
+        found = find_lines(image, polarity=polarity)
+        error = found.width_px.mean(axis=1) - np.ptp(drawn, axis=1)
+        assert np.abs(error).max() < 0.02
+        assert found.polarity == polarity
+
+
+@pytest.mark.parametrize(("inside", "background"), [(0.2, 0.05), (0.3, 0.25), (0.6, 0.05)])
+@pytest.mark.parametrize(("rim", "decay"), [(0.5, 0.2), (0.5, 1.5), (0.15, 0.4), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        WIDTHS,
+        [(20 + 16 * k, 28 + 16 * k) for k in range(19)],
+        [(30 + 100 * k, 90 + 100 * k) for k in range(3)],
+        [(20, 80), (100, 108), (130, 190), (210, 218), (240, 300)],
+        [(140.3, 200.3)],
+    ],
+    ids=["10 20 40", "narrow", "wide", "60 8", "isolated"],
+)
+def test_lines_and_trenches_of_any_width(lines, inside, background, rim, decay):
+    """Rims strong or absent, middle bright or dim, slow shading: all, and no rim for a line."""
+    image = rimmed(lines, 330, inside, background, rim, decay)
+    image *= 1 + 0.05 * np.linspace(-1, 1, 330)
+    assert largest_error(find_lines(image), lines) < 0.8
+    # The same turned round: its trenches are what lies between the lines.
+    if len(lines) > 1:
+        assert largest_error(find_lines(image, polarity="dark"), spaces(lines)) < 0.8
+
+
+@pytest.mark.parametrize("cd", [8, 20, 60])
+@pytest.mark.parametrize(("inside", "rim"), [(0.3, 0.5), (0.4, 0.15), (0.4, 0.0)])
+def test_isolated_trenches(cd, inside, rim):
+    """Dark between two bright tops that the frame cuts, rims outside; auto finds it."""
+    image = rimmed([(-500, 150.3), (150.3 + cd, 900)], 330, inside, 0.15, rim)
+    for given in (image, counted(np.tile(image[:1], (256, 1)))):
+        found = find_lines(given, polarity="auto")
+        assert found.polarity == "dark"
+        width = np.nanmean(found.width_px)
+        assert len(found.left_px) == 1
+        assert width == pytest.approx(find_lines(image, polarity="dark").width_px.mean(), abs=0.5)
+        assert width == pytest.approx(cd, abs=0.8)
+
+
+@pytest.mark.parametrize(("inside", "background"), [(0.2, 0.1), (0.3, 0.2), (0.6, 0.05)])
+@pytest.mark.parametrize("rim", [0.5, 0.2])
+def test_widths_are_told_apart_in_noise(inside, background, rim):
+    """At 10 counts the six lines are six, each within half a pixel of its width without noise."""
+    clean = rimmed(WIDTHS, 330, inside, background, rim, height=256)
+    found = find_lines(counted(clean))
+    assert len(found.left_px) == 6
+    error = np.nanmean(found.width_px, axis=1) - find_lines(clean).width_px[:, 0]
+    assert np.abs(error).max() < 0.5
+
+
+def test_threshold_counts_from_dark_whatever_the_polarity():
+    """At 0.3 bright lines are wider and trenches narrower than at 0.7, by the same ramps."""
+    x = np.arange(160.0)
+    image = np.tile(np.interp(x, [50.3, 58.3, 100.7, 108.7], [220, 20, 20, 220]), (6, 1))
+    for threshold in (0.3, 0.7):
+        found = find_lines(image, threshold, polarity="dark")
+        np.testing.assert_allclose(found.left_px, 58.3 - 8 * threshold, atol=1e-9)
+        np.testing.assert_allclose(found.right_px, 100.7 + 8 * threshold, atol=1e-9)
+
+
+def test_narrow_trenches_beside_bright_lines_are_named():
+    """With auto a whole bright line comes first, and a note says that trenches may be meant."""
+    trenches = [(60.0, 70.0), (130.0, 140.0), (200.0, 210.0)]
+    tops = [(-50, 60), (70, 130), (140, 200), (210, 400)]
+    image = blurred(coverage(tops, 270))
+    found = find_lines(image, polarity="auto")
+    assert (found.polarity, len(found.left_px)) == ("bright", 2)
+    assert "set polarity to dark" in found.note
+    dark = find_lines(image, polarity="dark")
+    assert largest_error(dark, trenches) < 0.03
+    assert not dark.note
+    assert not find_lines(blurred(coverage(comb(4))), polarity="auto").note
+
+
+@pytest.mark.parametrize("lines", [WIDTHS, [(140.3, 150.3)], [(-500, 150.3), (180.2, 900)]])
+def test_direction_of_lines(lines):
+    """By the axis along which the mean varies more, noise and shading along the lines or not."""
+    image = counted(rimmed(lines, 330, height=256)) * np.linspace(0.8, 1.2, 256)[:, None]
+    assert direction_of(image) == "vertical"
+    assert direction_of(image.T) == "horizontal"
+
+
+def test_no_line_of_either_polarity():
+    """With auto the message names both."""
+    with pytest.raises(DataError, match="no whole bright or dark vertical line"):
+        find_lines(np.full((16, 64), 7.0), polarity="auto")
+
+
 # -- discs -----------------------------------------------------------------------------------------
 
 
@@ -367,6 +495,20 @@ def test_grey_values_may_be_negative():
     image = drawn_discs(DISCS)
     for disc in DISCS:
         np.testing.assert_allclose(measure_disc(image - 250, disc), measure_disc(image, disc))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_holes_are_discs_of_the_negative(threshold):
+    """Found in the same places with the same radius; the threshold counts from dark to bright."""
+    image = drawn_discs(DISCS)
+    assert find_discs(image, dark=True) == find_discs(210 - image) == []
+    holes = find_discs(210 - image, dark=True)
+    assert all(isinstance(hole, Hole) for hole in holes)
+    np.testing.assert_allclose(holes, find_discs(image), atol=0.01)
+    for hole in holes:
+        found = measure_disc(210 - image, hole, threshold)
+        assert isinstance(found, Hole)
+        np.testing.assert_allclose(found, measure_disc(image, Disc(*hole), 1 - threshold))
 
 
 def test_what_is_not_round_is_no_disc():

@@ -107,6 +107,37 @@ def test_true_figures_are_those_of_the_truth(simulated):
     assert summary["criterion_offset_nm"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_dark_lines_are_what_lies_between(simulated):
+    """With polarity dark the widths are those of the spaces, true ones and measured ones."""
+    perfect = restored(simulated[:3], lambda p: p.noise_free)
+    found = SemEvaluator(PIXEL_NM, polarity="dark").evaluate(perfect)
+    assert found.summary["polarity"] == "dark"
+    assert found.summary["cd_bias_nm"]["restored"] == 0
+    assert abs(found.summary["cd_bias_nm"]["raw"]) < 0.2
+    spaces = [PIXEL_NM * (p.truth[0][1:] - p.truth[1][:-1]).mean() for p in simulated[:3]]
+    table = found.per_picture
+    assert table[table["method"] == "raw"]["true_cd_nm"].tolist() == pytest.approx(spaces)
+    # What the beam adds to a line it takes from a space.
+    assert found.summary["criterion_offset_nm"] == pytest.approx(-0.5, abs=0.1)
+    assert summary_of(simulated[:1])["polarity"] == "bright"
+
+
+def test_a_trench_is_found_and_stays_dark():
+    """Without truth, the first picture tells the polarity of all: one dark line, no bright one."""
+    x = np.arange(160)
+    clean = ndimage.gaussian_filter1d(np.where((x > 60) & (x < 90), 40.0, 160.0), 1.5)
+    image = np.tile(clean, (64, 1))
+    noisy = image + np.random.default_rng(0).normal(0, 10, image.shape)
+    pictures = [Picture(f"trench_{n}", image, {"raw": noisy}) for n in range(2)]
+    summary = summary_of(pictures)
+    assert summary["polarity"] == "dark"
+    assert abs(summary["cd_bias_nm"]["raw"]) < 0.1
+    bright = np.where((x > 30) & (x < 50), 160.0, 40.0)
+    other = Picture("line", np.tile(ndimage.gaussian_filter1d(bright, 1.5), (64, 1)), {})
+    with pytest.raises(DataError, match=r"line: no whole dark vertical line .*metrology.polarity"):
+        summary_of([pictures[0], other])
+
+
 def test_lines_drawn_too_wide(simulated):
     """Both edges half a nanometre out: a bias of 1 nm, harm, and every picture is named."""
     moved = [
@@ -377,6 +408,21 @@ def test_discs():
     assert summary["cd_slope"]["restored"] == pytest.approx(1, abs=0.02)
     radii = results.per_picture.query("method == 'restored'")["reference_cd_nm"] / 11.6
     np.testing.assert_allclose(sorted(radii), [20.2, 25.1, 28.7], atol=0.1)
+
+
+def test_holes():
+    """Of the negative the dark discs are taken, as there are more; a polarity may be set, too."""
+    negative = 200 - discs()
+    hole = Picture("holes", negative, {"raw": negative, "restored": 200 - discs(0.5)})
+    results = SemEvaluator(5.8, "discs").evaluate([hole])
+    assert results.summary["polarity"] == "dark"
+    assert results.summary["discs_found"] == {"bright": 0, "dark": 3}
+    assert results.summary["cd_bias_nm"]["restored"] == pytest.approx(5.8, abs=0.2)
+    chosen = SemEvaluator(5.8, "discs", polarity="dark").evaluate([hole]).summary
+    assert chosen["discs_found"] == {"dark": 3}
+    assert chosen["cd_bias_nm"] == results.summary["cd_bias_nm"]
+    with pytest.raises(DataError, match=r"no bright disc of at least 12 .* metrology\.polarity"):
+        SemEvaluator(5.8, "discs", polarity="bright").evaluate([hole])
 
 
 def test_discs_that_are_lost():

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from toolbox.tasks.sem import report as sem_report
 from toolbox.tasks.sem.details import curves_of, places_of, window_about
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemResults
+from toolbox.tasks.sem.figures import how_measured
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 
 DATA_URI = re.compile(r'data:image/png;base64,[A-Za-z0-9+/=]+(?=")')
@@ -226,6 +227,21 @@ def test_discs_have_no_columns_of_lines(tmp_path):
     for word in ("None", "LWR", "nan "):
         assert word not in text
         assert word not in print_sem_report(discs_results().summary)
+
+
+def test_holes_are_shown_and_named():
+    """The page says which polarity was measured and why, and the edge of a hole is drawn."""
+    results, picture = discs_results(), disc_picture()
+    results.summary |= {"polarity": "dark", "discs_found": {"bright": 2, "dark": 9}}
+    negative = Picture("a.tif", 200 - picture.high, {})
+    [place] = places_of(negative, True, 0.5, dark=True)
+    [(x, y)] = curves_of(negative.high, [place], 0.5)
+    np.testing.assert_allclose(np.hypot(x - 57, y - 54), 25, atol=0.1)
+    facts = how_measured(results, "nm")
+    assert facts["Polarity"] == (
+        "2 bright and 9 dark discs were found in the long exposures; the dark ones were measured"
+    )
+    assert "a hole" in facts["CD"]
 
 
 def test_figures_of_the_page_are_those_of_the_summary(written):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,31 @@ def replacing(path: str | os.PathLike[str], suffix: str | None = None) -> Iterat
         os.replace(beside, final)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty folder beside `path` that takes its place if the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name; a folder that is there is removed with all that it holds.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write.
+    """
+    final = Path(path).absolute()
+    beside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        shutil.rmtree(final, ignore_errors=True)
+        beside.replace(final)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def check_writable(path: str | os.PathLike[str], cure: str) -> None:

@@ -1,4 +1,4 @@
-"""Losses for pictures of lines: edges by Sobel, and the critical dimension in nanometres."""
+"""Losses for SEM pictures: edges by Sobel, and the critical dimension in nanometres."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from toolbox.config import Count, Float, Weight
 from toolbox.data_generator import PairStream
 from toolbox.errors import ConfigError
+from toolbox.tasks.sem.contour_loss import ContourShift, blurred, contour_shift
 
 if TYPE_CHECKING:
     from toolbox.normalizer import Normalizer
@@ -70,7 +71,7 @@ class _Edges(NamedTuple):
 
 
 class CDLoss:
-    """How far the edges of lines lie from where they should, in nanometres.
+    """How far the edges of lines, discs or holes lie from where they should, in nanometres.
 
     Called with ``(y_true, y_pred)``, both (N, H, W, C); returns (N,), the mean over channels.
 
@@ -86,6 +87,16 @@ class CDLoss:
     in HR (the structure function, whose transform is the power spectrum). Smoothed edges cost as
     well as jagged ones. An edge without a crossing within `search_px` costs that distance.
 
+    Of the form ``contour``, for discs and holes: contours of any direction are found in HR, and
+    their displacements Δ across themselves, from bright to dark, are those of `contour_shift`. The
+    level of the crossing is that of each picture itself, as it is when diameters are measured. The
+    loss is ::
+
+        mean |Δ| + |mean Δ|
+
+    A disc or a hole whose diameter is larger by δ costs δ, half of it by the second term, which
+    is half of the bias of the mean diameter. A contour that SR lacks costs `search_px`.
+
     Of the form ``gradient``: the mean of ``| |dSR| - |dHR| |`` along the lines, as first specified.
     It is blind to the width of straight lines: the derivative along a straight line is zero.
 
@@ -93,22 +104,23 @@ class CDLoss:
     ----------
     pixel_nm : float
         Size of an HR pixel.
-    form : {'width', 'gradient'}
+    form : {'width', 'contour', 'gradient'}
         What is measured.
     lines : {'vertical', 'horizontal'}
-        How the lines run.
+        How the lines run; no matter for ``contour``.
     max_val : float
         Data range in the unit of the images; edges of less than 5 % of it are no edges.
     threshold : float
-        Level of the crossing between the local minimum (0) and maximum (1) of HR.
+        Level of the crossing between the local minimum (0) and maximum (1).
     search_px : int
         Farthest displacement that is measured, pixels.
     window_px : int
-        Half width of the window in which HR's minimum and maximum are sought, pixels.
+        Half width of the window in which minimum and maximum are sought, pixels.
     smooth_px : float
-        Standard deviation of a Gaussian applied to both images across the lines, pixels.
+        Standard deviation of a Gaussian applied to both images, pixels: across the lines, or for
+        ``contour`` in both directions.
     roughness_weight : float
-        The w above.
+        The w above; of ``width`` only.
     noise_nm : float
         Standard deviation of the noise of HR's edges, which is taken off their roughness.
     """
@@ -116,7 +128,7 @@ class CDLoss:
     def __init__(
         self,
         pixel_nm: float = 1.0,
-        form: Literal["width", "gradient"] = "width",
+        form: Literal["width", "contour", "gradient"] = "width",
         lines: Axis = "vertical",
         max_val: float = 1.0,
         threshold: float = 0.5,
@@ -140,18 +152,22 @@ class CDLoss:
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Return the loss of each image, shape (N,)."""
         hr, sr = (self._planes(tf.cast(y, tf.float32)) for y in (y_true, y_pred))
-        loss = self._gradient(hr, sr) if self.form == "gradient" else self._width(hr, sr)
+        forms = {"width": self._width, "contour": self._contour, "gradient": self._gradient}
+        loss = forms[self.form](hr, sr)
         return tf.reduce_mean(tf.reshape(loss, [-1, y_true.shape[3]]), axis=1)
 
     def count_edges(self, images: tf.Tensor) -> int:
-        """Return how many crossings of edges HR images hold; without any, ``width`` is always 0.
+        """Return how many places of edges HR images hold; without any, the loss is always 0.
 
         Parameters
         ----------
         images : tf.Tensor, shape (N, H, W, C)
-            HR, in the unit of `max_val`. An edge counts once in every row.
+            HR, in the unit of `max_val`. An edge of a line counts once in every row.
         """
-        hr = self._smoothed(self._planes(tf.cast(images, tf.float32)))
+        hr = self._planes(tf.cast(images, tf.float32))
+        if self.form == "contour":
+            return int(tf.math.count_nonzero(self.contour_shift(hr, hr).known))
+        hr = self._smoothed(hr)
         sides = (hr, tf.reverse(hr, [2]))
         return sum(int(tf.math.count_nonzero(self._edges(side).known)) for side in sides)
 
@@ -180,6 +196,18 @@ class CDLoss:
         edge, width = sum(displaced), tf.abs(shifts[0] + shifts[1])
         loss = 0.5 * edge + 0.5 * width + 0.5 * self.roughness_weight * sum(rough)
         return loss * self.pixel_nm
+
+    def _contour(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
+        shift = self.contour_shift(hr, sr)
+        missed = tf.where(shift.found, tf.abs(shift.moved_px), float(self.search_px))
+        bias = tf.abs(_mean(shift.moved_px, shift.found))
+        return (_mean(missed, shift.known) + bias) * self.pixel_nm
+
+    def contour_shift(self, hr: tf.Tensor, sr: tf.Tensor) -> ContourShift:
+        """Return how far the contours of planes (N, H, W) moved, as the form ``contour`` sees."""
+        hr, sr = (blurred(picture, self.smooth_px) for picture in (hr, sr))
+        least = _LEAST_CONTRAST * self.max_val
+        return contour_shift(hr, sr, self.threshold, self.window_px, self.search_px, least)
 
     def _smoothed(self, planes: tf.Tensor) -> tf.Tensor:
         """Apply the Gaussian across the lines."""
@@ -267,9 +295,10 @@ class CDLoss:
 
 
 def _mean(values: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    """Mean over rows and edges of what is known, (N,); 0 if nothing is."""
-    total = tf.reduce_sum(tf.where(known, values, 0.0), axis=[1, 2])
-    count = tf.reduce_sum(tf.cast(known, tf.float32), axis=[1, 2])
+    """Mean over what is known of each image, (N,); 0 if nothing is."""
+    axes = list(range(1, len(values.shape)))
+    total = tf.reduce_sum(tf.where(known, values, 0.0), axis=axes)
+    count = tf.reduce_sum(tf.cast(known, tf.float32), axis=axes)
     return total / tf.maximum(count, 1.0)
 
 
@@ -299,7 +328,7 @@ def edgeloss(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.T
 def cdloss(
     y_true: tf.Tensor,
     y_pred: tf.Tensor,
-    form: Literal["width", "gradient"] = "width",
+    form: Literal["width", "contour", "gradient"] = "width",
     lines: Axis = "vertical",
     threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5,
     search_px: Annotated[Count, Field(le=64)] = 6,
@@ -344,7 +373,7 @@ def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Norm
         If some patches, spread over the data, hold no edge.
     """
     section = settings.loss_params["cdloss"]
-    if section["form"] != "width":
+    if section["form"] == "gradient":
         return
     count = len(validation.raw_hr_imgs)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _EDGE_PATCHES)).astype(int))
@@ -353,9 +382,13 @@ def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Norm
     if loss.count_edges(normalizer.normalize_pair(low, high)[1]):
         return
     contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
+    what, mend = {
+        "width": ("edges of lines", "cdloss.lines to how the lines run"),
+        "contour": ("contours", "cdloss.window_px to less than the objects are wide"),
+    }[section["form"]]
     raise ConfigError(
-        f"{settings.fname}: cdloss must find edges of lines in the HR validation images, but "
-        f"finds none, so it would always be 0; received a contrast of at most {contrast:g} in a "
-        f"range of {normalizer.data_range:g}. Set norm_range to what the files hold, cdloss.lines "
-        f"to how the lines run, or leave cdloss out and set monitor_metric: val_psnr."
+        f"{settings.fname}: cdloss must find {what} in the HR validation images, but finds none, "
+        f"so it would always be 0; received a contrast of at most {contrast:g} in a range of "
+        f"{normalizer.data_range:g}. Set norm_range to what the files hold, {mend}, or leave "
+        f"cdloss out and set monitor_metric: val_psnr."
     )

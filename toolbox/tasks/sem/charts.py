@@ -38,7 +38,8 @@ _TRUTH_COLOUR = "black"
 _PER_OCTAVE = 6
 
 
-def _set_up(ax: Axes, xlabel: str, ylabel: str) -> None:
+def set_up(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Name both axes, and draw a light grid."""
     ax.set_xlabel(xlabel, fontsize=9)
     ax.set_ylabel(ylabel, fontsize=9)
     ax.tick_params(labelsize=8)
@@ -49,12 +50,13 @@ def _set_up(ax: Axes, xlabel: str, ylabel: str) -> None:
 _Place = Literal["outside upper left", "outside right upper"]
 
 
-def _add_legend(figure: Figure, place: _Place, columns: int) -> None:
+def add_legend(figure: Figure, place: _Place, columns: int) -> None:
+    """Set the legend of all axes beside them, if they have one."""
     if any(ax.get_legend_handles_labels()[1] for ax in figure.axes):
         figure.legend(loc=place, frameon=False, fontsize=9, ncols=columns)
 
 
-def _round_ticks(ax: Axes, which: str) -> None:
+def round_ticks(ax: Axes, which: str) -> None:
     """Label 1, 2 and 5 of every decade of a logarithmic axis in plain numbers."""
     for axis in (getattr(ax, f"{name}axis") for name in which):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -81,16 +83,16 @@ def draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     for ax in (top, bottom):
         ax.set_xscale("log")
         ax.set_yscale("log")
-    _set_up(top, "", f"spectrum of the width ({unit}³)")
-    _set_up(bottom, f"wavelength along the line ({unit})", f"method ÷ {ideal}")
+    set_up(top, "", f"spectrum of the width ({unit}³)")
+    set_up(bottom, f"wavelength along the line ({unit})", f"method ÷ {ideal}")
     bottom.axhline(1, color="0.3", linewidth=1)
     for limit in CHANGED:
         bottom.axhline(limit, color="0.3", linewidth=1, linestyle="--")
-    _round_ticks(bottom, "x")
+    round_ticks(bottom, "x")
     bottom.set_ylim(*_transfer_limits(smooth))
     bottom.yaxis.set_major_formatter("{x:g}")
     _mark_limits(bottom, results.summary)
-    _add_legend(figure, "outside upper left", 5)
+    add_legend(figure, "outside upper left", 5)
     return (
         "Above the power of the roughness of widths at each wavelength, below its share of that "
         f"of the {ideal} (dashed: half and twice; triangles: where a method first falls below or "
@@ -125,7 +127,7 @@ def draw_widths(figure: Figure, results: SemResults, unit: str) -> str:
     grouped = _draw_widths_over(over, results)
     what = width_name(summary)
     kind = "true" if reference_name(summary) == "truth" else "reference"
-    _set_up(over, f"{kind} {what} ({unit})", f"measured − reference {what} ({unit})")
+    set_up(over, f"{kind} {what} ({unit})", f"measured − reference {what} ({unit})")
     over.axhline(0, color="0.3", linewidth=1)
     methods = methods_of(summary)
     tolerance = (summary.get("do_no_harm") or {}).get("tolerance_nm")
@@ -145,8 +147,8 @@ def draw_widths(figure: Figure, results: SemResults, unit: str) -> str:
         bias.errorbar([value], [row], xerr=[intervals.get(name, 0.0)], fmt="o", **style)
     bias.set_yticks(range(len(methods)), [METHODS[name] for name in methods])
     bias.set_ylim(max(len(methods), 1) - 0.5, -0.5)
-    _set_up(bias, f"bias of the {what} ({unit})", "")
-    _add_legend(figure, "outside upper left", 2)
+    set_up(bias, f"bias of the {what} ({unit})", "")
+    add_legend(figure, "outside upper left", 2)
     shown = "means of groups ± one standard deviation" if grouped else "each measurement"
     return (
         f"Left the error of the {what} ({shown}), right its mean with the 95 % confidence "
@@ -213,9 +215,9 @@ def draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
             ax.axvline(count, color=colour, linewidth=1, linestyle="--", alpha=0.7)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    _set_up(ax, "averaged frames N", f"edge error ({unit})")
-    _round_ticks(ax, "xy")
-    _add_legend(figure, "outside right upper", 1)
+    set_up(ax, "averaged frames N", f"edge error ({unit})")
+    round_ticks(ax, "xy")
+    add_legend(figure, "outside right upper", 1)
     return (
         "Edge error of averages of N frames; a method is worth as many frames as the place where "
         "its line meets their curve."

@@ -15,17 +15,17 @@ from toolbox.errors import DataError
 from toolbox.pages import round_length
 from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.evaluate import METHODS, Picture
-from toolbox.tasks.sem.metrology import find_lines
+from toolbox.tasks.sem.metrology import find_lines, spaces_of
 
 # Both are seen on grey of any depth, and told apart by every kind of colour vision.
-_MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}
+MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}
 _REFERENCE_LINE: dict[str, Any] = {"color": "#00c8ff", "linewidth": 1.0, "linestyle": (0, (3, 2))}
 #: Least and, for lines, largest side of the detail that is shown, pixels.
 _DETAIL_PX = (96, 160)
 #: Nominal lines (left, right) or discs of a picture.
-_Places = list[tuple[float, float]] | list[Disc]
+Places = list[tuple[float, float]] | list[Disc]
 #: Columns and rows of a curve, pixels.
-_Curve = tuple[np.ndarray, np.ndarray]
+Curve = tuple[np.ndarray, np.ndarray]
 
 
 def biases_of(table: pd.DataFrame, name: str) -> dict[str, float]:
@@ -55,44 +55,48 @@ def _rank_text(rank: int, total: int, size: float) -> str:
     return f"of {total} pictures number {rank + 1} by the change of widths"
 
 
-def places_of(picture: Picture, discs: bool, threshold: float) -> _Places:
-    """Find what is measured, as the evaluation does."""
+def places_of(picture: Picture, discs: bool, threshold: float, dark: bool = False) -> Places:
+    """Find what is measured, as the evaluation does: lines, discs or, if `dark`, dark ones."""
     if discs:
-        return find_discs(picture.high)
+        return find_discs(picture.high, dark=dark)
     if picture.truth is not None:
-        left, right = picture.truth
+        left, right = spaces_of(*picture.truth) if dark else picture.truth
         return [(float(a.mean()), float(b.mean())) for a, b in zip(left, right, strict=True)]
     clean = picture.high if picture.noise_free is None else picture.noise_free
     try:
-        edges = find_lines(clean, threshold)
+        edges = find_lines(clean, threshold, polarity="dark" if dark else "bright")
     except DataError:
         return []
     pairs = zip(edges.left_px[edges.clear], edges.right_px[edges.clear], strict=True)
     return [(float(np.nanmean(a)), float(np.nanmean(b))) for a, b in pairs]
 
 
-def curves_of(image: np.ndarray, places: _Places, threshold: float) -> list[_Curve]:
+def curves_of(
+    image: np.ndarray, places: Places, threshold: float, dark: bool = False
+) -> list[Curve]:
     """Measure the edges of an image, as curves to be drawn."""
     discs = [place for place in places if isinstance(place, Disc)]
     if discs:
         found = [measure_disc(image, disc, threshold) for disc in discs]
-        return [_circle(disc) for disc in found if disc is not None]
+        return [circle(disc) for disc in found if disc is not None]
     lines = [(place[0], place[1]) for place in places]
     if not lines:
         return []
     try:
-        edges = find_lines(image, threshold, lines)
+        edges = find_lines(image, threshold, lines, polarity="dark" if dark else "bright")
     except DataError:
         return []
-    return _edge_curves(edges.left_px, edges.right_px)
+    return edge_curves(edges.left_px, edges.right_px)
 
 
-def _edge_curves(left_px: np.ndarray, right_px: np.ndarray) -> list[_Curve]:
+def edge_curves(left_px: np.ndarray, right_px: np.ndarray) -> list[Curve]:
+    """Return edges (lines, H) of vertical lines as curves to be drawn."""
     rows = np.arange(left_px.shape[1], dtype=float)
     return [(edge, rows) for edge in (*left_px, *right_px)]
 
 
-def _circle(disc: Disc) -> _Curve:
+def circle(disc: Disc) -> Curve:
+    """Return a disc as a curve to be drawn."""
     angle = np.linspace(0, 2 * np.pi, 361)
     return disc.column + disc.radius_px * np.cos(angle), disc.row + disc.radius_px * np.sin(angle)
 
@@ -107,9 +111,15 @@ class Detail:
     """
 
     def __init__(
-        self, picture: Picture, places: _Places, threshold: float, pixel: float, unit: str
+        self,
+        picture: Picture,
+        places: Places,
+        threshold: float,
+        pixel: float,
+        unit: str,
+        dark: bool = False,
     ) -> None:
-        self.picture, self.places, self.threshold = picture, places, threshold
+        self.picture, self.places, self.threshold, self.dark = picture, places, threshold, dark
         self.pixel, self.unit = pixel, unit
         self.top, self.left, self.rows, self.columns = window_about(picture.high.shape, places)
         self.part = (
@@ -144,7 +154,8 @@ class Detail:
             self._draw_difference(figure, axes[panels - 1])
         for ax in axes[panels:]:
             ax.set_axis_off()
-        self._draw_ruler(axes[0])
+        box = self.top, self.left, self.rows, self.columns
+        draw_ruler(axes[0], box, self.pixel, self.unit)
         handles = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
         if handles:
             figure.legend(
@@ -183,13 +194,13 @@ class Detail:
         return drawn
 
     def _draw_edges(self, ax: Axes, image: np.ndarray) -> None:
-        found = curves_of(image, self.places, self.threshold)
+        found = curves_of(image, self.places, self.threshold, self.dark)
         if self.picture.truth is not None:
-            known = _edge_curves(*self.picture.truth)
+            known = edge_curves(*self.picture.truth)
         else:
-            known = curves_of(self.picture.high, self.places, self.threshold)
+            known = curves_of(self.picture.high, self.places, self.threshold, self.dark)
         for curves, style, label in (
-            (found, _MEASURED_LINE, "measured edge"),
+            (found, MEASURED_LINE, "measured edge"),
             (known, _REFERENCE_LINE, self.known),
         ):
             for i, (x, y) in enumerate(curves):
@@ -204,28 +215,30 @@ class Detail:
         bar.ax.tick_params(labelsize=8)
         bar.set_label("grey levels", fontsize=8)
 
-    def _draw_ruler(self, ax: Axes) -> None:
-        """Draw a bar of a round length into a corner."""
-        length = round_length(0.35 * self.columns * self.pixel)
-        right = self.left + self.columns - 0.5 - 0.05 * self.columns
-        row = self.top + 0.94 * self.rows
-        x = [right - length / self.pixel, right]
-        ax.plot(x, [row, row], color="black", linewidth=5, solid_capstyle="butt", zorder=6)
-        ax.plot(x, [row, row], color="white", linewidth=3, solid_capstyle="butt", zorder=7)
-        ax.text(
-            sum(x) / 2,
-            row - 0.025 * self.rows,
-            f"{length:g} {self.unit}",
-            color="white",
-            fontsize=9,
-            ha="center",
-            va="bottom",
-            zorder=7,
-            bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none", "pad": 1.2},
-        )
+
+def draw_ruler(ax: Axes, window: tuple[int, int, int, int], pixel: float, unit: str) -> None:
+    """Draw a bar of a round length into a corner of what is shown, as of `window_about`."""
+    top, left, rows, columns = window
+    length = round_length(0.35 * columns * pixel)
+    right = left + columns - 0.5 - 0.05 * columns
+    row = top + 0.94 * rows
+    x = [right - length / pixel, right]
+    ax.plot(x, [row, row], color="black", linewidth=5, solid_capstyle="butt", zorder=6)
+    ax.plot(x, [row, row], color="white", linewidth=3, solid_capstyle="butt", zorder=7)
+    ax.text(
+        sum(x) / 2,
+        row - 0.025 * rows,
+        f"{length:g} {unit}",
+        color="white",
+        fontsize=9,
+        ha="center",
+        va="bottom",
+        zorder=7,
+        bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none", "pad": 1.2},
+    )
 
 
-def window_about(shape: tuple[int, ...], places: _Places) -> tuple[int, int, int, int]:
+def window_about(shape: tuple[int, ...], places: Places) -> tuple[int, int, int, int]:
     """Return first row, first column, rows and columns about what lies nearest to the middle."""
     middle = [0.5 * (shape[0] - 1), 0.5 * (shape[1] - 1)]
     centres = [_centre_of(place, middle[0]) for place in places]

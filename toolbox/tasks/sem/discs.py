@@ -1,4 +1,4 @@
-"""Closed contours in pictures: discs, found and measured. No TensorFlow."""
+"""Closed contours in pictures: discs and holes, found and measured. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class Disc(NamedTuple):
     radius_px: float
 
 
+class Hole(Disc):
+    """A disc that is darker than what is around it."""
+
+
 #: Directions in which the edge of a disc is sought.
 _ANGLES = 180
 #: Share of the directions that must show an edge.
@@ -36,8 +40,8 @@ _MOST_UNROUND = 0.06
 _MOST_UNROUND_SECTORS = 0.04
 
 
-def find_discs(image: np.ndarray, least_radius_px: float = 12.0) -> list[Disc]:
-    """Find bright discs that lie wholly inside a picture of little noise.
+def find_discs(image: np.ndarray, least_radius_px: float = 12.0, dark: bool = False) -> list[Disc]:
+    """Find discs that lie wholly inside a picture of little noise.
 
     Parameters
     ----------
@@ -45,11 +49,13 @@ def find_discs(image: np.ndarray, least_radius_px: float = 12.0) -> list[Disc]:
         Grey values.
     least_radius_px : float
         Smaller ones are left out.
+    dark : bool
+        Find holes, which are darker than what is around them, instead of bright discs.
 
     Returns
     -------
     list of Disc
-        From top to bottom.
+        From top to bottom; of `Hole` if `dark`.
     """
     from skimage.feature import peak_local_max
     from skimage.filters import threshold_otsu
@@ -57,9 +63,11 @@ def find_discs(image: np.ndarray, least_radius_px: float = 12.0) -> list[Disc]:
     calm = ndimage.gaussian_filter(np.asarray(image, np.float64), 2)
     if not np.ptp(calm) > 0:
         return []
-    depth = ndimage.distance_transform_edt(calm > threshold_otsu(calm))
+    # Otsu's level is that of the picture, so that a hole is the same disc in the negative.
+    depth = ndimage.distance_transform_edt((calm > threshold_otsu(calm)) != dark)
     peaks = peak_local_max(depth, min_distance=int(least_radius_px), threshold_abs=least_radius_px)
-    found = [Disc(float(r), float(c), float(depth[r, c])) for r, c in peaks]
+    kind = Hole if dark else Disc
+    found = [kind(float(r), float(c), float(depth[r, c])) for r, c in peaks]
     inside = [d for d in found if _is_inside(d, calm.shape)]
     measured = [measure_disc(calm, disc) for disc in inside]
     return sorted(disc for disc in measured if disc is not None)
@@ -71,11 +79,20 @@ def _is_inside(disc: Disc, shape: tuple[int, ...]) -> bool:
 
 
 def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) -> Disc | None:
-    """Measure a disc anew, where it was found before.
+    """Measure a disc anew, where it was found before; as `trace_disc`, without its edge."""
+    traced = trace_disc(image, disc, threshold)
+    return None if traced is None else traced[0]
+
+
+def trace_disc(
+    image: np.ndarray, disc: Disc, threshold: float = THRESHOLD
+) -> tuple[Disc, np.ndarray] | None:
+    """Measure a disc and its edge anew, where it was found before.
 
     In each of many directions the edge is where the picture falls through the threshold between
-    the minimum outside and the maximum inside of the mean radial profile. A circle is fitted to
-    the places (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
+    the minimum outside and the maximum inside of the mean radial profile; of a hole, where it
+    rises through that between minimum inside and maximum outside. A circle is fitted to the places
+    (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
 
     Parameters
     ----------
@@ -84,14 +101,18 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
     disc : Disc
         Where it is.
     threshold : float
-        Between 0 and 1.
+        Between 0, the minimum, and 1, the maximum.
 
     Returns
     -------
-    Disc or None
-        None if it has no clear edge or is not round.
+    (Disc, numpy.ndarray) or None
+        The disc, a `Hole` for one, and the distances of its edge from its centre in pixels, of the
+        directions in which it was seen. None if it has no clear edge or is not round.
     """
     image = np.asarray(image, np.float64)
+    if isinstance(disc, Hole):
+        # In the negative, where the threshold is as far from the other end.
+        image, threshold = -image, 1 - threshold
     angles = np.arange(_ANGLES) * (2 * np.pi / _ANGLES)
     step = 0.25
     reach = float(np.clip(0.35 * disc.radius_px, 3, 12))
@@ -125,7 +146,7 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
     distances = np.hypot(x[keep] - a, y[keep] - b)
     if not _is_round(np.flatnonzero(keep), distances, fitted):
         return None
-    return Disc(disc.row + float(b), disc.column + float(a), fitted)
+    return type(disc)(disc.row + float(b), disc.column + float(a), fitted), distances
 
 
 def _is_round(directions: np.ndarray, distances: np.ndarray, radius: float) -> bool:

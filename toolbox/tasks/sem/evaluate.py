@@ -12,14 +12,7 @@ from scipy import ndimage, stats
 
 from toolbox.errors import DataError
 from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
-from toolbox.tasks.sem.metrology import (
-    Roughness,
-    find_lines,
-    fit_psd,
-    interpolate_missing,
-    periodogram,
-    roughness_of,
-)
+from toolbox.tasks.sem.metrology import Polarity, Roughness, TracePool, find_lines, spaces_of
 from toolbox.tasks.sem.verdict import MAIN_GROUP, Judgement
 
 #: What is compared, in the order of tables and pictures.
@@ -126,6 +119,9 @@ class SemEvaluator:
         Largest change of CD that counts as harmless.
     unit : str
         What lengths are called in sentences: ``px`` if the size of a pixel is not known.
+    polarity : {'auto', 'bright', 'dark'}
+        Whether bright discs or dark ones (holes) are measured; ``auto`` takes those of which the
+        long exposures show more.
     """
 
     def __init__(
@@ -135,12 +131,16 @@ class SemEvaluator:
         threshold: float = 0.5,
         tolerance_nm: float = 0.5,
         unit: str = "nm",
+        polarity: Polarity = "auto",
     ) -> None:
         self.pixel_nm = pixel_nm
         self.shape = shape
         self.threshold = threshold
         self.tolerance_nm = tolerance_nm
         self.unit = unit
+        self.polarity = polarity
+        #: The polarity of lines that are measured: with auto, that of the first picture.
+        self.taken = polarity
 
     def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
         """Measure all pictures, one after the other; none is kept.
@@ -170,6 +170,7 @@ class SemEvaluator:
     # -- lines -------------------------------------------------------------------------------------
 
     def _lines(self, pictures: Iterable[Picture], rows: int) -> SemResults:
+        self.taken = self.polarity
         every: list[_LineFigures] = []
         # By whether pictures are of the main group.
         pools: dict[bool, _PoolsByMethod] = {True: {}, False: {}}
@@ -194,6 +195,7 @@ class SemEvaluator:
         if noisy and truth["lwr"] is not None and "truth" in spectra:
             floor = truth["lwr"].fit.floor_nm3
             spectra["truth"] = np.maximum(spectra["truth"] - floor, 1e-3 * floor)
+        summary["polarity"] = self.taken
         summary |= _roughness_figures(found, summary)
         summary["psd_fit"] = {
             n: None if (lwr := found[n]["lwr"]) is None else lwr.fit._asdict() for n in names
@@ -235,7 +237,7 @@ class SemEvaluator:
     def traces(self, image: np.ndarray, lines: list[tuple[float, float]]) -> Traces | None:
         """Measure the lines of one image, None if it shows no clear edge."""
         try:
-            edges = find_lines(image, self.threshold, lines)
+            edges = find_lines(image, self.threshold, lines, polarity=self.taken)
         except DataError:
             return None
         return Traces(edges.left_px * self.pixel_nm, edges.right_px * self.pixel_nm)
@@ -243,18 +245,23 @@ class SemEvaluator:
     # -- discs -------------------------------------------------------------------------------------
 
     def _discs(self, pictures: Iterable[Picture]) -> SemResults:
-        rows: list[dict[str, Any]] = []
+        sought = ("bright", "dark") if self.polarity == "auto" else (self.polarity,)
+        every: dict[str, list[dict[str, Any]]] = {polarity: [] for polarity in sought}
         for picture in pictures:
-            rows += self._disc_rows(picture)
+            for polarity, rows in every.items():
+                rows += self._disc_rows(picture, polarity == "dark")
             del picture  # before the next one is made
-        if not rows:
+        taken = max(every, key=lambda polarity: len(every[polarity]))
+        if not every[taken]:
             raise DataError(
-                "no disc of at least 12 pixels radius was found in the pictures of the long "
-                "exposure. Measure lines (metrology: {shape: lines}) or use other pictures."
+                f"no {'' if self.polarity == 'auto' else f'{taken} '}disc of at least 12 pixels "
+                f"radius was found in the pictures of the long exposure. Measure lines (metrology: "
+                f"{{shape: lines}}), set metrology.polarity, or use other pictures."
             )
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(every[taken])
         names = [name for name in METHODS if (table["method"] == name).any()]
-        summary: dict[str, Any] = {}
+        counts = {polarity: len(rows) // len(names) for polarity, rows in every.items()}
+        summary: dict[str, Any] = {"polarity": taken, "discs_found": counts}
         spread = {
             n: float(t["cd_bias_nm"].std())
             for n, t in table.groupby("method")
@@ -266,10 +273,10 @@ class SemEvaluator:
         }
         return self._finished(summary, table, pd.DataFrame(), pd.DataFrame(), names)
 
-    def _disc_rows(self, picture: Picture) -> list[dict[str, Any]]:
-        """Measure the discs of one picture with every method."""
+    def _disc_rows(self, picture: Picture, dark: bool) -> list[dict[str, Any]]:
+        """Measure the bright or the dark discs of one picture with every method."""
         rows = []
-        for number, disc in enumerate(find_discs(picture.high)):
+        for number, disc in enumerate(find_discs(picture.high, dark=dark)):
             reference = measure_disc(picture.high, disc, self.threshold)
             if reference is None:
                 continue
@@ -357,20 +364,23 @@ class _LineMeasurement:
         self.evaluator, self.picture = evaluator, picture
         clean = picture.high if picture.noise_free is None else picture.noise_free
         if picture.truth is not None:
-            left, right = (edges * evaluator.pixel_nm for edges in picture.truth)
+            # Bright lines are recorded.
+            evaluator.taken = "dark" if evaluator.taken == "dark" else "bright"
+            truth = spaces_of(*picture.truth) if evaluator.taken == "dark" else picture.truth
+            left, right = (edges * evaluator.pixel_nm for edges in truth)
             self.reference = Traces(left, right)
-            self.lines = [
-                (float(a.mean()), float(b.mean())) for a, b in zip(*picture.truth, strict=True)
-            ]
+            self.lines = [(float(a.mean()), float(b.mean())) for a, b in zip(*truth, strict=True)]
             self.clean = evaluator.traces(clean, self.lines)
         else:
             try:
-                edges = find_lines(clean, evaluator.threshold)
+                edges = find_lines(clean, evaluator.threshold, polarity=evaluator.taken)
             except DataError as error:
                 raise DataError(
-                    f"{picture.name}: {error} Set metrology.lines: horizontal or metrology.shape: "
-                    f"discs if that is what it shows."
+                    f"{picture.name}: {error} Set metrology.lines, metrology.polarity or "
+                    f"metrology.shape to what it shows."
                 ) from None
+            # What the first picture shows is measured in all.
+            evaluator.taken = edges.polarity
             left, right = edges.left_px[edges.clear], edges.right_px[edges.clear]
             self.lines = [
                 (float(np.nanmean(a)), float(np.nanmean(b)))
@@ -381,8 +391,8 @@ class _LineMeasurement:
         if self.clean is None:
             raise DataError(
                 f"{picture.name}: the reference picture shows no whole line with clear edges. "
-                f"Lines must be bright and vertical: take a larger crop, invert the pictures, set "
-                f"metrology.lines: horizontal, or metrology.shape: discs."
+                f"Take a larger crop, or set metrology.lines, metrology.polarity or "
+                f"metrology.shape to what it shows."
             )
         self.traces = {
             name: found
@@ -473,56 +483,17 @@ class _LineMeasurement:
         return float(np.nanmean(self.clean.width_nm) - np.nanmean(self.reference.width_nm))
 
 
-class _Pool:
-    """Mean spectrum and variance of traces, which are not kept.
-
-    Parameters
-    ----------
-    rows : int
-        Traces are cut to so many rows.
-    step_nm : float
-        Distance between rows.
-    """
-
-    def __init__(self, rows: int, step_nm: float) -> None:
-        self.rows, self.step_nm = rows, step_nm
-        self._count, self._variance = 0, 0.0
-        self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
-
-    def add(self, traces: np.ndarray) -> None:
-        """Add traces (n, H) in nm; those that are all NaN are left out."""
-        traces = traces[:, : self.rows]
-        clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
-        if len(clear):
-            self._frequency, density = periodogram(clear, self.step_nm)
-            self._power += len(clear) * density
-            self._variance += float(clear.var(axis=1).sum())
-            self._count += len(clear)
-
-    def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
-        return (self._frequency, self._power / self._count) if self._count else None
-
-    def roughness(self) -> Roughness | None:
-        """Fit the spectrum; None if there are no traces."""
-        spectrum = self.spectrum()
-        if spectrum is None:
-            return None
-        variance = self._variance / self._count
-        return roughness_of(variance, fit_psd(*spectrum), self.step_nm, self.rows)
-
-
 #: Of what LWR and LER are measured.
 _KINDS: dict[str, Callable[[Traces], np.ndarray]] = {
     "lwr": lambda traces: traces.width_nm,
     "ler": lambda traces: traces.edges_nm,
 }
-_PoolsByMethod = dict[str, dict[str, _Pool]]
+_PoolsByMethod = dict[str, dict[str, TracePool]]
 
 
-def _pools(rows: int, step_nm: float) -> dict[str, _Pool]:
+def _pools(rows: int, step_nm: float) -> dict[str, TracePool]:
     """Return what gathers widths and edges."""
-    return {kind: _Pool(rows, step_nm) for kind in _KINDS}
+    return {kind: TracePool(rows, step_nm) for kind in _KINDS}
 
 
 def _spectra(pools: _PoolsByMethod, names: Sequence[str]) -> pd.DataFrame:

@@ -280,15 +280,21 @@ def how_measured(results: SemResults, unit: str) -> dict[str, str]:
     """Say how everything was measured."""
     summary, discs = results.summary, is_discs(results.summary)
     threshold, ideal = summary.get("threshold") or THRESHOLD, reference_name(summary)
+    dark = summary.get("polarity") == "dark"
     rows = {
         "Pictures": counted(summary),
         "Edge": f"where the picture crosses {100 * threshold:g} % between the local minimum and "
         "maximum of the mean profile, to a fraction of a pixel, without smoothing first",
-        "CD": "diameter of the circle fitted to the edge of a disc"
+        "CD": f"diameter of the circle fitted to the edge of a {'hole' if dark else 'disc'}"
         if discs
-        else "mean distance of the two edges of a line",
+        else f"mean distance of the two edges of a {'dark' if dark else 'bright'} line",
         "Bias": "mean of measured minus reference, ± half of its 95 % confidence interval",
     }
+    counts = summary.get("discs_found") or {}
+    if counts:
+        rows["Polarity"] = " and ".join(f"{n} {name}" for name, n in counts.items()) + " discs"
+        rows["Polarity"] += " were found in the long exposures"
+        rows["Polarity"] += f"; the {summary['polarity']} ones were measured" * (len(counts) > 1)
     if summary.get("reference"):
         rows["Reference"] = str(summary["reference"])
     offset = summary.get("criterion_offset_nm")

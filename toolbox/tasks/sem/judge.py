@@ -23,6 +23,7 @@ from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
+from toolbox.tasks.sem.metrology import direction_of
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -58,6 +59,7 @@ class SemTest:
             self.settings.threshold,
             self.settings.tolerance_nm,
             "px" if self.pixel_nm is None else "nm",
+            self.settings.polarity,
         )
         opened = source.open(split)
         if any(opened.lone):
@@ -166,7 +168,7 @@ class SemTest:
     def _least_rows(self) -> int:
         """Return the height of the lowest picture of the main group, lines vertical."""
         opened = self._opened
-        axis = 1 if self.settings.lines == "horizontal" else 0
+        axis = 1 if self._is_horizontal else 0
         sides = [
             (self._groups.get(files.low.stem, MAIN_GROUP), region[axis].stop - region[axis].start)
             for files, region in zip(opened.files, opened.regions, strict=True)
@@ -174,9 +176,18 @@ class SemTest:
         main = [side for group, side in sides if group == MAIN_GROUP]
         return self.run.scale * min(main or [side for _, side in sides])
 
+    @functools.cached_property
+    def _is_horizontal(self) -> bool:
+        """Tell whether lines run along the rows; with ``auto`` the first long exposure tells."""
+        if self.settings.shape == "discs" or self.settings.lines == "vertical":
+            return False
+        if self.settings.lines == "horizontal":
+            return True
+        return direction_of(self.source.frames(self.split)[0].high) == "horizontal"
+
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose lines are vertical."""
-        return image.T if self.settings.lines == "horizontal" else image
+        return image.T if self._is_horizontal else image
 
     @functools.cached_property
     def _groups(self) -> dict[str, str]:
@@ -197,7 +208,7 @@ class SemTest:
         empty = np.empty((0, 0))
         known = Picture(frame.label, empty, {})
         # What is recorded lies in the coordinates of the low picture as it was taken.
-        if self.run.scale != 1 or self.settings.lines == "horizontal":
+        if self.run.scale != 1 or self._is_horizontal:
             return known
         if any(offset != int(offset) for offset in frame.offset_px):
             return known

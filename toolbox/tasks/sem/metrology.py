@@ -6,7 +6,8 @@ in pixels with the centre of pixel j at j; widths and roughness are in nanometre
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import ndimage, optimize, special
@@ -19,8 +20,19 @@ THRESHOLD = 0.5
 SIGMAS = 3.0
 #: Rows of an edge that may lack a crossing before the edge is left out.
 _MOST_MISSING = 0.3
+#: Turning points of that profile differ by at least this share of its range.
+_LEAST_TURN = 0.12
+#: An edge next to the border of the frame that is wider than this share of the frame is shading.
+_SLOW = 1 / 16
+#: How much brighter than spaces the middle of a line is, as a share of the height of its rims: next
+#: to two spaces, and where one of them is not seen.
+_LEAST_STEP, _CLEAR_STEP = 0.04, 0.12
+#: How far from a line the grey value of a space without another end is taken, pixels.
+_NEAR_PX = 12
 #: Least range of the mean profile of a picture with lines, in standard errors of that mean.
 _LEAST_SIGNAL = 8.0
+
+Polarity = Literal["bright", "dark", "auto"]
 
 
 class LineEdges(NamedTuple):
@@ -35,12 +47,18 @@ class LineEdges(NamedTuple):
         Lines that do not.
     threshold : float
         Level of the crossing between local minimum and maximum.
+    polarity : {'bright', 'dark'}
+        What was measured: bright lines, or dark ones.
+    note : str
+        What a user should know of the choice of polarity.
     """
 
     left_px: np.ndarray
     right_px: np.ndarray
     clear: np.ndarray
     threshold: float
+    polarity: Polarity = "bright"
+    note: str = ""
 
     @property
     def width_px(self) -> np.ndarray:
@@ -198,35 +216,135 @@ def _grey_levels(profile: np.ndarray) -> tuple[float, float]:
     return float(profile.min()), float(profile.max())
 
 
-def _nominal_lines(image: np.ndarray) -> list[tuple[float, float]]:
-    """Find the bright lines that lie wholly inside, from the mean over all rows."""
+def direction_of(image: np.ndarray) -> Literal["vertical", "horizontal"]:
+    """Tell how the lines of a picture (H, W) run: along the axis whose mean varies more."""
+    spread = []
+    for axis in (0, 1):
+        profile = image.mean(axis=axis)
+        # Shading varies slowly and is no line.
+        spread.append(np.std(_smooth(profile, 1.0) - _smooth(profile, len(profile) / 8)))
+    return "vertical" if spread[0] >= spread[1] else "horizontal"
+
+
+def _nominal_lines(image: np.ndarray) -> dict[str, list[tuple[float, float]]]:
+    """Find the bright and the dark lines that lie wholly inside, from the mean over all rows."""
+    bright = _bright_places(image)
+    dark = [(before[1], after[0]) for before, after in pairwise(bright)]
+    found = {}
+    for polarity, lines in (("bright", bright), ("dark", dark)):
+        starts = [a for a, _ in lines if np.isfinite(a)]
+        margin = max(2.0, 0.1 * float(np.median(np.diff(starts)))) if len(starts) > 1 else 2.0
+        last = image.shape[1] - 1 - margin
+        found[polarity] = [(a, b) for a, b in lines if a >= margin and b <= last]
+    return found
+
+
+def _bright_places(image: np.ndarray) -> list[tuple[float, float]]:
+    """Return where it is bright across the lines, infinite where the frame cuts a line."""
     profile = _smooth(image.mean(axis=0), 1.0)
     # Without lines, the mean over all rows still varies by its own standard error.
     chance = np.median(image.std(axis=0)) / np.sqrt(len(image))
-    if np.ptp(profile) < _LEAST_SIGNAL * chance:
-        return []
     low, high = _grey_levels(profile)
-    # Bright edges make the middle of a line dim: the valley inside may dip below the half.
-    level = low + 0.3 * (high - low)
-    above = profile > level
-    steps = np.diff(above.astype(np.int8))
-    rising, falling = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
-    if not len(rising) or not len(falling) or not high > low:
+    if np.ptp(profile) < _LEAST_SIGNAL * chance or not high > low:
         return []
-    falling = falling[falling > rising[0]]
-    pairs = list(zip(rising[: len(falling)], falling, strict=False))
-    spacing = np.median(np.diff(rising)) if len(rising) > 1 else 0.0
-    margin = max(2.0, 0.1 * spacing)
-    lines = [(a + 0.5, b + 0.5) for a, b in pairs]
-    inside = [(a, b) for a, b in lines if a >= margin and b <= image.shape[1] - 1 - margin]
-    if not inside:
+    # The means of every other row differ by twice the error of the mean of all.
+    others = image[min(1, len(image) - 1) :: 2]
+    noise = 0.5 * _smooth(image[::2].mean(axis=0) - others.mean(axis=0), 1.0)
+    loudest = float(np.sqrt(_smooth(noise**2, 6.0).max()))
+    turns = _turning_points(profile, max(_LEAST_TURN * (high - low), 5 * loudest))
+    edges = [_half_way(profile, a, b) for a, b in pairwise(turns)]
+    # What changes slowly towards the border of the frame is shading.
+    while edges and edges[0][1] > _SLOW * len(profile):
+        del turns[0], edges[0]
+    while edges and edges[-1][1] > _SLOW * len(profile):
+        del turns[-1], edges[-1]
+    if not edges:
         return []
-    usual = float(np.median([b - a for a, b in inside]))
-    return [(a, b) for a, b in inside if 0.5 * usual < b - a < 1.6 * usual]
+    bounds = [place for place, _ in edges]
+    if profile[turns[0]] > profile[turns[1]]:
+        bounds.insert(0, -np.inf)
+    if len(bounds) % 2:
+        bounds.append(np.inf)
+    places = list(zip(bounds[::2], bounds[1::2], strict=True))
+    return _without_middles(profile, places, float(noise.std()))
+
+
+def _turning_points(profile: np.ndarray, least: float) -> list[int]:
+    """Return places of minima and maxima in turn, of which neighbours differ by `least`."""
+    turns: list[int] = []
+    lowest = highest = 0
+    rising = falling = True
+    for i, value in enumerate(profile):
+        lowest = i if value < profile[lowest] else lowest
+        highest = i if value > profile[highest] else highest
+        if rising and profile[highest] - value >= least:
+            turns.append(highest)
+            rising, falling, lowest = False, True, i
+        elif falling and value - profile[lowest] >= least:
+            turns.append(lowest)
+            rising, falling, highest = True, False, i
+    return [*turns, highest if rising else lowest] if turns else []
+
+
+def _half_way(profile: np.ndarray, start: int, stop: int) -> tuple[float, float]:
+    """Return the place of the edge between two turning points, and how wide it is."""
+    part = profile[start : stop + 1]
+    share = (part - part.min()) / np.ptp(part)
+    share = 1 - share if part[0] > part[-1] else share
+    # Noise may cross the half elsewhere: the steepest place counts.
+    crossings = np.flatnonzero((share[:-1] < 0.5) & (share[1:] >= 0.5))
+    rise = np.pad(share, 3, mode="edge")
+    half = crossings[np.argmax((rise[7:] - rise[:-7])[crossings])]
+    before, after = np.flatnonzero(share[: half + 1] <= 0.25), np.flatnonzero(share[half:] >= 0.75)
+    return start + half + 0.5, float(half + after[0] - before[-1])
+
+
+def _without_middles(
+    profile: np.ndarray, bright: list[tuple[float, float]], noise: float
+) -> list[tuple[float, float]]:
+    """Join bright rims over the dim middle of their line.
+
+    What lies between two rims is a middle if it is brighter than what lies beyond them, on both
+    sides. Neighbours are compared, so that slow shading does no harm.
+    """
+    ends = np.array([-np.inf, *np.ravel(bright), np.inf])
+    levels = np.array([_grey_between(profile, a, b) for a, b in ends.reshape(-1, 2)])
+    peaks = [profile[int(max(a, 0)) : int(min(b, len(profile))) + 1].max() for a, b in bright]
+    scale = float(np.median(peaks) - np.nanmin(levels))
+    beyond = np.array([levels[:-2], levels[2:]])
+    unseen = np.isnan(beyond)
+    highest = np.where(unseen, -np.inf, beyond).max(axis=0)
+    widths = np.diff(np.clip(ends, 0, len(profile)))
+    narrow = widths[2:-2:2] < np.maximum(widths[1:-3:2], widths[3:-1:2])
+    # Roughness fills narrow spaces, and shading may look like a middle if one side is not seen.
+    least = scale * np.where(narrow | unseen.any(axis=0), _CLEAR_STEP, _LEAST_STEP)
+    inside = np.full(len(levels), False)
+    inside[1:-1] = np.isfinite(highest) & (levels[1:-1] - highest > np.maximum(least, 4 * noise))
+    middles, spaces = (np.flatnonzero(inside[1:-1] == kind) + 1 for kind in (True, False))
+    for end, beside in ((0, 1), (-1, -2)):
+        level = levels[beside] + max(_CLEAR_STEP * scale, 4 * noise)
+        if len(middles) and len(spaces):
+            level = 0.5 * (levels[middles[end]] + levels[spaces[end]])
+        inside[end] = not inside[beside] and levels[end] > level
+    kept = list(ends[1:-1][~np.repeat(inside, 2)[1:-1]])
+    kept = [-np.inf] * int(inside[0]) + kept + [np.inf] * int(inside[-1])
+    return list(zip(kept[::2], kept[1::2], strict=True))
+
+
+def _grey_between(profile: np.ndarray, a: float, b: float) -> float:
+    """Return the grey value half-way between two places, or near one where a side is open."""
+    if a == b:  # nothing beyond a line that the frame cuts
+        return np.nan
+    if np.isinf(a):
+        return float(profile[max(int(np.ceil(b)) - _NEAR_PX, 0) : int(np.ceil(b))].min())
+    if np.isinf(b):
+        return float(profile[int(a) + 1 : int(a) + 1 + _NEAR_PX].min())
+    quarter = 0.25 * (b - a)
+    return float(profile[int(a + quarter) : int(np.ceil(b - quarter)) + 1].mean())
 
 
 def _crossings(
-    image: np.ndarray, expected: np.ndarray, reach: float, level: np.ndarray, sign: int
+    image: np.ndarray, expected: np.ndarray, reach: np.ndarray, level: np.ndarray, sign: int
 ) -> np.ndarray:
     """Return the crossing nearest to where it is expected, in every row.
 
@@ -236,7 +354,7 @@ def _crossings(
         Grey values.
     expected : numpy.ndarray, shape (lines, H)
         Pixels.
-    reach : float
+    reach : numpy.ndarray, shape (lines, 1)
         Largest distance, pixels.
     level : numpy.ndarray, shape (lines, 1)
         Grey values of the crossing.
@@ -249,7 +367,7 @@ def _crossings(
         Pixels, NaN where there is none.
     """
     height, width = image.shape
-    half = int(np.ceil(reach)) + 1
+    half = int(np.ceil(reach.max())) + 1
     start = np.rint(expected).astype(int) - half
     columns = start[..., None] + np.arange(2 * half + 1)
     values = image[np.arange(height)[:, None], np.clip(columns, 0, width - 1)] - level[..., None]
@@ -275,28 +393,43 @@ def _mean_profile(image: np.ndarray, edges: np.ndarray, half: int) -> np.ndarray
     return np.asarray(values.mean(axis=1))
 
 
+def spaces_of(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of what lies between neighbouring lines, (lines − 1, H) each.
+
+    Parameters
+    ----------
+    left, right : numpy.ndarray, shape (lines, H)
+        Edges of lines, from left to right.
+    """
+    return right[:-1], left[1:]
+
+
 def find_lines(
     image: np.ndarray,
     threshold: float = THRESHOLD,
     lines: list[tuple[float, float]] | None = None,
     smooth_px: float = 0.0,
+    polarity: Polarity = "bright",
 ) -> LineEdges:
-    """Locate both edges of every bright line in every row, to a fraction of a pixel.
+    """Locate both edges of every line in every row, to a fraction of a pixel.
 
     The criterion: an edge lies where the picture crosses ``minimum + threshold * (maximum -
-    minimum)``, minimum and maximum being those of the mean profile of that edge, in the dark space
+    minimum)``, minimum and maximum being those of the mean profile of that edge, on its dark side
     and on the bright rim. The rows are not smoothed unless asked for.
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
-        Grey values; bright vertical lines on a dark ground.
+        Grey values of vertical lines.
     threshold : float
-        Between 0 and 1.
+        Between 0, the dark side, and 1, the bright one, whatever the polarity.
     lines : list of (float, float), optional
         Where the lines are to be looked for (left, right), pixels; default found in the picture.
     smooth_px : float
         Standard deviation of a Gaussian across the lines, pixels.
+    polarity : {'bright', 'dark', 'auto'}
+        Bright lines on a dark ground, or dark ones (trenches), whose rims lie outside. With auto,
+        bright ones if a whole one is found (or `lines` are given), else dark ones.
 
     Returns
     -------
@@ -317,26 +450,32 @@ def find_lines(
             f"a picture of lines must be (H, W) of finite grey values; received {image.shape}. "
             f"Measure one channel of one picture at a time."
         )
-    lines = _nominal_lines(image) if lines is None else lines
+    sought, note = polarity, ""
+    if lines is None:
+        found = _nominal_lines(image)
+        if polarity == "auto":
+            polarity, note = _polarity_of(found)
+        lines = found[polarity]
     if not lines:
+        kind = "bright or dark" if sought == "auto" else sought
         raise DataError(
-            "no whole bright vertical line was found in the picture. Turn the picture so that the "
-            "lines are vertical, invert it if they are dark, or crop it."
+            f"no whole {kind} vertical line was found in the picture. Turn the picture so that the "
+            f"lines are vertical, measure the other polarity or invert it, or crop it."
         )
     if smooth_px:
         image = _smooth(image, smooth_px)
     nominal = np.asarray(lines, np.float64)
-    left = np.repeat(nominal[:, :1], image.shape[0], axis=1)
-    right = np.repeat(nominal[:, 1:], image.shape[0], axis=1)
-    reach = _reach_of(nominal, image.shape[1])
-    half = int(np.ceil(reach))
     blurred = ndimage.gaussian_filter(image, (2.0, 1.0), mode="nearest")
+    signs = (-1, 1) if polarity == "dark" else (1, -1)
     traces = []
-    for sign, expected in ((1, left), (-1, right)):
+    for sign, place, reach in zip(
+        signs, nominal.T, _reach_of(nominal, image.shape[1]), strict=True
+    ):
+        expected = np.repeat(place[:, None], image.shape[0], axis=1)
         # First on a blurred copy, to know where the edge wanders; then on the picture itself.
-        level = _level(_mean_profile(blurred, expected, half), threshold, sign, half)
+        level = _level(blurred, expected, threshold, sign, reach)
         rough = _repaired(_crossings(blurred, expected, reach, level, sign), expected)
-        level = _level(_mean_profile(image, rough, half), threshold, sign, half)
+        level = _level(image, rough, threshold, sign, reach)
         traces.append(_crossings(image, rough, 0.5 * reach, level, sign))
     keep = np.all([np.isnan(t).mean(axis=1) <= _MOST_MISSING for t in traces], axis=0)
     if not keep.any():
@@ -345,21 +484,44 @@ def find_lines(
             f"{_MOST_MISSING:.0%} of the rows never cross the threshold. Use a less noisy picture."
         )
     left_px, right_px = (np.where(keep[:, None], trace, np.nan) for trace in traces)
-    return LineEdges(left_px, right_px, keep, threshold)
+    return LineEdges(left_px, right_px, keep, threshold, polarity, note)
 
 
-def _reach_of(nominal: np.ndarray, width: int) -> float:
-    """Half of the narrower of line and space, pixels."""
-    ordered = np.sort(nominal, axis=0)
-    gaps = [*(ordered[:, 1] - ordered[:, 0]), *(ordered[1:, 0] - ordered[:-1, 1])]
-    return float(np.clip(0.5 * np.min(gaps), 2.0, 0.25 * width))
+def _polarity_of(found: dict[str, list[tuple[float, float]]]) -> tuple[Polarity, str]:
+    """Choose bright lines if there is a whole one; say so if the dark ones may be meant."""
+    bright, dark = (np.ptp(np.reshape(found[kind], (-1, 2)), axis=1) for kind in ("bright", "dark"))
+    if not len(bright):
+        return "dark", ""
+    if len(dark) and np.median(dark) < 0.5 * np.median(bright):
+        return "bright", (
+            "bright lines are measured, although the dark ones are much narrower. If these are "
+            "trenches, set polarity to dark."
+        )
+    return "bright", ""
 
 
-def _level(profile: np.ndarray, threshold: float, sign: int, half: int) -> np.ndarray:
+def _reach_of(nominal: np.ndarray, width: int) -> np.ndarray:
+    """Return half of the narrower of line and space, of left and right edges, (2, lines, 1)."""
+    order = np.argsort(nominal[:, 0])
+    left, right = nominal[order].T
+    spaces = left[1:] - right[:-1]
+    outer = np.min(spaces, initial=np.inf)
+    beside = np.array([[outer, *spaces], [*spaces, outer]])
+    reach = np.empty_like(beside)
+    reach[:, order] = 0.5 * np.minimum(beside, right - left)
+    return np.clip(reach, 2.0, 0.25 * width)[..., None]
+
+
+def _level(
+    image: np.ndarray, edges: np.ndarray, threshold: float, sign: int, reach: np.ndarray
+) -> np.ndarray:
     """Return the grey value of the crossing for each edge, (lines, 1)."""
-    profile = profile[:, ::sign]
-    low = profile[:, : half + 1].min(axis=1)
-    high = profile[:, max(half - 2, 0) :].max(axis=1)
+    half = int(np.ceil(reach.max()))
+    offset = sign * np.arange(-half, half + 1)
+    profile = _mean_profile(image, edges, half)
+    near = np.abs(offset) <= np.ceil(reach)
+    low = np.where(near & (offset <= 0), profile, np.inf).min(axis=1)
+    high = np.where(near & (offset >= -2), profile, -np.inf).max(axis=1)
     return np.asarray((low + threshold * (high - low))[:, None])
 
 
@@ -425,3 +587,42 @@ def roughness_of(variance_nm2: float, fit: PSDFit, step_nm: float, count: int) -
     noise = fit.floor_nm3 / step_nm * (1 - 1 / count)
     unbiased = max(float(variance_nm2) - noise, 0.0)
     return Roughness(SIGMAS * float(np.sqrt(variance_nm2)), SIGMAS * float(np.sqrt(unbiased)), fit)
+
+
+class TracePool:
+    """Mean spectrum and variance of traces, which are not kept.
+
+    Parameters
+    ----------
+    rows : int
+        Traces are cut to so many rows.
+    step_nm : float
+        Distance between rows.
+    """
+
+    def __init__(self, rows: int, step_nm: float) -> None:
+        self.rows, self.step_nm = rows, step_nm
+        self._count, self._variance = 0, 0.0
+        self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
+
+    def add(self, traces: np.ndarray) -> None:
+        """Add traces (n, H) in nm; those that are all NaN are left out."""
+        traces = traces[:, : self.rows]
+        clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
+        if len(clear):
+            self._frequency, density = periodogram(clear, self.step_nm)
+            self._power += len(clear) * density
+            self._variance += float(clear.var(axis=1).sum())
+            self._count += len(clear)
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
+        return (self._frequency, self._power / self._count) if self._count else None
+
+    def roughness(self) -> Roughness | None:
+        """Fit the spectrum; None if there are no traces."""
+        spectrum = self.spectrum()
+        if spectrum is None:
+            return None
+        variance = self._variance / self._count
+        return roughness_of(variance, fit_psd(*spectrum), self.step_nm, self.rows)

@@ -98,6 +98,38 @@ def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, dict[str,
     return chosen, notes
 
 
+def stated_size(
+    stated_nm: float | None, own: PixelSize | None, notes: Mapping[str, str]
+) -> tuple[PixelSize | None, dict[str, str]]:
+    """Put the size that a user states in place of what a file says.
+
+    Parameters
+    ----------
+    stated_nm : float or None
+        Width of a pixel; None leaves all as it is.
+    own : PixelSize or None
+        What the file says.
+    notes : dict
+        What there is to be known of the file, as of `choose_size`.
+
+    Returns
+    -------
+    (PixelSize or None, dict)
+        The size, as much higher or lower than wide as that of the file; the notes, with ``sizes``
+        if the two differ by more than 1 %.
+    """
+    if stated_nm is None:
+        return own, dict(notes)
+    kept = {kind: text for kind, text in notes.items() if kind not in ("size", "sizes")}
+    if own is not None and not math.isclose(own.x_nm, stated_nm, rel_tol=PIXEL_TOLERANCE):
+        kept["sizes"] = (
+            f"a pixel is taken to be {stated_nm:g} nm, by pixel_nm; but it is {own.x_nm:.4g} nm by "
+            f"{own.source}."
+        )
+    ratio = 1.0 if own is None or own.y_nm is None else own.y_nm / own.x_nm
+    return PixelSize("pixel_nm", stated_nm, ratio * stated_nm), kept
+
+
 def _differ(one: float, other: float) -> bool:
     return abs(one - other) > PIXEL_TOLERANCE * other
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
 from toolbox.tasks.sem.inspector import conditions_of, warnings_of
-from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
+from toolbox.tasks.sem.pixel_size import PixelSize, stated_size
 from toolbox.tasks.sem.sem_image import (
     SUFFIXES,
     SEMStack,
@@ -131,16 +130,7 @@ class SemPredictor:
 
         Every kind of note is printed once for all files.
         """
-        notes, own, stated = dict(stack.notes), stack.size, self.settings.pixel_nm
-        if stated is not None:
-            notes = {kind: text for kind, text in notes.items() if kind not in ("size", "sizes")}
-            if own is not None and not math.isclose(own.x_nm, stated, rel_tol=PIXEL_TOLERANCE):
-                notes["sizes"] = (
-                    f"a pixel is taken to be {stated:g} nm, by pixel_nm; but it is "
-                    f"{own.x_nm:.4g} nm by {own.source}."
-                )
-            ratio = 1.0 if own is None or own.y_nm is None else own.y_nm / own.x_nm
-            own = PixelSize("pixel_nm", stated, ratio * stated)
+        own, notes = stated_size(self.settings.pixel_nm, stack.size, stack.notes)
         for kind in notes.keys() - self._told:
             print(note_line([stack.path], kind, notes[kind]))
         self._told |= notes.keys()

@@ -199,10 +199,11 @@ def _details(
     summary, table = results.summary, results.per_picture
     threshold = summary.get("threshold") or THRESHOLD
     pixel = float(summary["pixel_nm"]) if unit == "nm" else 1.0
+    dark = summary.get("polarity") == "dark"
     for name, rank in choose_pictures(list(pictures), table, count):
         picture = pictures[name]()
-        places = places_of(picture, is_discs(summary), threshold)
-        detail = Detail(picture, places, threshold, pixel, unit)
+        places = places_of(picture, is_discs(summary), threshold, dark)
+        detail = Detail(picture, places, threshold, pixel, unit, dark)
         notes = {
             # Matplotlib sets its own minus only on axes.
             method: f"Δ {width_name(summary)} {bias:+.2f} {unit}".replace("-", "−")

@@ -13,7 +13,8 @@ class MetrologyParams(Settings):
     """What is measured, by which criterion, and how much a restored width may change."""
 
     shape: Literal["lines", "discs"] = "lines"
-    lines: Literal["vertical", "horizontal"] = "vertical"
+    lines: Literal["vertical", "horizontal", "auto"] = "vertical"
+    polarity: Literal["auto", "bright", "dark"] = "auto"
     threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5
     tolerance_nm: Annotated[Float, Field(gt=0)] = 0.5
     gaussian_px: Annotated[Float, Field(gt=0, le=20)] | None = None
@@ -26,4 +27,23 @@ class SemOptions(Settings):
     pixel_nm: Annotated[Float, Field(gt=0)] | None = Field(
         None,
         description="SEM pictures: size of a pixel of the input in nm; default what the file says",
+    )
+
+
+class MeasureOptions(SemOptions):
+    """Options of ``measure``."""
+
+    shape: Literal["lines", "discs"] = Field("lines", description="lines or discs")
+    lines: Literal["auto", "vertical", "horizontal"] = Field(
+        "auto", description="how lines run: vertical, horizontal, or auto"
+    )
+    polarity: Literal["auto", "bright", "dark"] = Field(
+        "auto", description="lines or discs that are bright, or dark (trenches, holes), or auto"
+    )
+    threshold: Annotated[Float, Field(gt=0, lt=1)] = Field(
+        0.5, description="edge between dark (0) and bright (1); default 0.5"
+    )
+    precision_nm: Annotated[Float, Field(gt=0)] | None = Field(
+        None,
+        description="standard deviation of the CD, in nm, that an average of frames should reach",
     )

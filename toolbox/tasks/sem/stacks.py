@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from toolbox.data_generator import Pair
 from toolbox.errors import DataError, not_found
@@ -292,8 +291,7 @@ def edge_noise(images: Sequence[np.ndarray]) -> float:
     traces = []
     for image in images:
         with contextlib.suppress(DataError):
-            calm = ndimage.gaussian_filter1d(image.astype(np.float32), _SMOOTH_PX, axis=1)
-            edges = find_lines(calm, _THRESHOLD)
+            edges = find_lines(image.astype(np.float32), _THRESHOLD, smooth_px=_SMOOTH_PX)
             traces += [*edges.left_px, *edges.right_px]
     if not traces:
         return 0.0

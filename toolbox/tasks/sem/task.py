@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FileInspector, FilePredictor, Source, Task, TestResult
-from toolbox.tasks.sem.settings import MetrologyParams, SemOptions
+from toolbox.task import FileInspector, FileMeasurer, FilePredictor, Source, Task, TestResult
+from toolbox.tasks.sem.settings import MeasureOptions, MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
     from toolbox.data_generator import Batches
@@ -41,21 +41,29 @@ class Sem(Task):
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
     predict_options = SemOptions
+    measure_options = MeasureOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm", "noise_nm")
     run_files = ("pairs.csv", "validity.json")
     inspect_options = ("pixel_nm",)
 
     def check(self, settings: UserParams) -> None:
-        """Refuse to train on lines of one direction and to measure those of the other."""
+        """Refuse to train on one shape or direction and to measure the other."""
         metrology: MetrologyParams = settings.metrology  # type: ignore[attr-defined]
-        if "cdloss" not in settings.figure_names() or metrology.shape != "lines":
+        if "cdloss" not in settings.figure_names():
             return
-        trained, measured = settings.loss_params["cdloss"]["lines"], metrology.lines
-        if trained != measured:
+        section, shape = settings.loss_params["cdloss"], metrology.shape
+        form = {"lines": "width", "discs": "contour"}[shape]
+        if section["form"] not in (form, "gradient"):
             raise ConfigError(
-                f"{settings.fname}: metrology.lines must be {trained} as cdloss.lines; received "
-                f"{measured}. Set both to how the lines run."
+                f"{settings.fname}: cdloss.form must be {form} for metrology.shape: {shape}; "
+                f"received {section['form']}. Set cdloss.form to {form}, or metrology.shape to "
+                f"{'discs' if shape == 'lines' else 'lines'} if that is what the pictures show."
+            )
+        if shape == "lines" and metrology.lines not in ("auto", section["lines"]):
+            raise ConfigError(
+                f"{settings.fname}: metrology.lines must be {section['lines']} as cdloss.lines; "
+                f"received {metrology.lines}. Set both to how the lines run."
             )
 
     def check_data(
@@ -112,6 +120,12 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def measurer(self, settings: MeasureOptions) -> FileMeasurer:
+        """Return what measures lines and discs in pictures alone."""
+        from toolbox.tasks.sem.measurer import SemMeasurer
+
+        return SemMeasurer(settings)
 
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
         """Return what tells how pictures were taken, and compares them with a training."""

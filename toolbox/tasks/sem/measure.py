@@ -1,0 +1,505 @@
+"""What a picture alone tells of its lines or discs, without a network. No TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from toolbox.errors import DataError
+from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc, trace_disc
+from toolbox.tasks.sem.evaluate import mean_and_ci95
+from toolbox.tasks.sem.metrology import (
+    SIGMAS,
+    Roughness,
+    TracePool,
+    direction_of,
+    find_lines,
+    interpolate_missing,
+)
+from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
+from toolbox.tasks.sem.settings import MeasureOptions
+
+#: Widths that differ by more than this factor are not of one kind.
+_ONE_KIND = 1.3
+#: Frames, and probability of chance, from which a change of the CD with the frames is named.
+_LEAST_TREND, _CHANCE = 8, 1e-3
+#: Edges that a slant moves by more than this over the height of the picture are named, pixels.
+_MOST_SLANT_PX = 1.0
+
+
+class Traced(NamedTuple):
+    """What is compared between pictures of one field; lengths in the unit of the picture.
+
+    Attributes
+    ----------
+    cd : numpy.ndarray, shape (n,)
+        Width or diameter of every line or disc, NaN if it is not clear.
+    edges : numpy.ndarray, shape (m, k)
+        Positions of edges, NaN where they are lost.
+    widths : numpy.ndarray, shape (n, k)
+        Widths along the lines; no rows for discs.
+    """
+
+    cd: np.ndarray
+    edges: np.ndarray
+    widths: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """All that was found in one picture.
+
+    Attributes
+    ----------
+    figures : dict
+        Figures of the picture; the names of lengths end in their unit.
+    objects : list of dict
+        Those of its lines or discs, one after the other.
+    notes : list of str
+        What a user should know.
+    places : list
+        Where lines (left, right) or discs are, pixels; of horizontal lines, in the turned picture.
+    edges_px : (numpy.ndarray, numpy.ndarray) or None
+        Both edges of the lines, (lines, H) pixels each.
+    rough : dict of str to Roughness
+        Of ``width``, ``edges``, ``left`` and ``right``; empty for discs.
+    spectrum : (numpy.ndarray, numpy.ndarray) or None
+        Frequencies and densities of the widths of lines.
+    """
+
+    figures: dict[str, Any]
+    objects: list[dict[str, Any]]
+    notes: list[str]
+    places: list[tuple[float, float]] | list[Disc]
+    edges_px: tuple[np.ndarray, np.ndarray] | None = None
+    rough: Mapping[str, Roughness] = dataclasses.field(default_factory=dict)
+    spectrum: tuple[np.ndarray, np.ndarray] | None = None
+
+
+class Meter(ABC):
+    """Knows where the lines or discs of a field are, and measures them in any picture of it.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, shape (H, W)
+        The picture in which they are found.
+    size : (float, float)
+        Width and height of a pixel.
+    unit : str
+        Their unit: nm, or px if they are not known and 1.
+    options : MeasureOptions
+        What is looked for, and the threshold.
+
+    Attributes
+    ----------
+    along : float
+        Distance of neighbouring widths along a line, in the unit of the picture.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+
+    along: float
+
+    @abstractmethod
+    def __init__(
+        self, image: np.ndarray, size: tuple[float, float], unit: str, options: MeasureOptions
+    ) -> None: ...
+
+    @abstractmethod
+    def measured(self) -> Measured:
+        """Return what there is in the picture in which they were found."""
+
+    @abstractmethod
+    def trace(self, image: np.ndarray) -> Traced | None:
+        """Measure another picture of the field, None if it shows no clear edge."""
+
+
+class LineMeter(Meter):
+    """Measures lines."""
+
+    def __init__(
+        self, image: np.ndarray, size: tuple[float, float], unit: str, options: MeasureOptions
+    ) -> None:
+        self.unit, self.threshold = unit, options.threshold
+        self.direction = direction_of(image) if options.lines == "auto" else options.lines
+        self.across, self.along = size if self.direction == "vertical" else size[::-1]
+        try:
+            found = find_lines(self._turned(image), options.threshold, polarity=options.polarity)
+        except DataError as error:
+            raise DataError(
+                f"{error} Looked for were {self.direction} lines; --lines, --polarity and --shape "
+                f"say what else."
+            ) from None
+        self.polarity, self.note, self.unclear = (
+            found.polarity,
+            found.note,
+            int((~found.clear).sum()),
+        )
+        self.left_px, self.right_px = found.left_px[found.clear], found.right_px[found.clear]
+        ends = zip(self.left_px, self.right_px, strict=True)
+        self.lines = [(float(np.nanmean(a)), float(np.nanmean(b))) for a, b in ends]
+
+    def _turned(self, image: np.ndarray) -> np.ndarray:
+        """Return a picture whose lines are vertical."""
+        return image if self.direction == "vertical" else image.T
+
+    def trace(self, image: np.ndarray) -> Traced | None:
+        """Measure the same lines in another picture."""
+        try:
+            found = find_lines(
+                self._turned(image), self.threshold, self.lines, polarity=self.polarity
+            )
+        except DataError:
+            return None
+        left, right = found.left_px * self.across, found.right_px * self.across
+        return Traced(_means(right - left), np.concatenate([left, right]), right - left)
+
+    def measured(self) -> Measured:
+        """Return widths, roughness and pitch."""
+        left, right = self.left_px * self.across, self.right_px * self.across
+        width = right - left
+        pools: dict[str, TracePool] = {}
+        parts = {"width": width, "edges": np.concatenate([left, right])}
+        for name, traces in {**parts, "left": left, "right": right}.items():
+            pools[name] = TracePool(traces.shape[1], self.along)
+            pools[name].add(traces)
+        rough = {name: found for name, pool in pools.items() if (found := pool.roughness())}
+        figures, objects = self._figures(width, rough), self._objects(left, right)
+        spectrum = pools["width"].spectrum()
+        edges = self.left_px, self.right_px
+        return Measured(figures, objects, self._notes(width), self.lines, edges, rough, spectrum)
+
+    def _objects(self, left: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+        unit = self.unit
+        return [
+            {
+                "line": number,
+                f"centre_{unit}": float(np.nanmean(a + b) / 2),
+                f"cd_{unit}": float(np.nanmean(b - a)),
+                f"lwr_biased_{unit}": SIGMAS * float(np.nanstd(b - a)),
+                f"ler_left_biased_{unit}": SIGMAS * float(np.nanstd(a)),
+                f"ler_right_biased_{unit}": SIGMAS * float(np.nanstd(b)),
+                "lost_share": float(np.isnan(b - a).mean()),
+            }
+            for number, (a, b) in enumerate(zip(left, right, strict=True), 1)
+        ]
+
+    def _figures(self, width: np.ndarray, rough: Mapping[str, Roughness]) -> dict[str, Any]:
+        unit, fit = self.unit, rough["width"].fit
+        cd, ci95 = mean_and_ci95(_means(width))
+        centres = np.mean(self.lines, axis=1) * self.across
+        pitch, pitch_ci95 = mean_and_ci95(np.diff(centres))
+        figures: dict[str, Any] = {
+            "n": len(width),
+            "unclear": self.unclear,
+            "polarity": self.polarity,
+            "direction": self.direction,
+            f"cd_{unit}": cd,
+            f"cd_ci95_{unit}": ci95,
+            f"pitch_{unit}": pitch,
+            f"pitch_ci95_{unit}": pitch_ci95,
+        }
+        names = {"width": "lwr", "edges": "ler", "left": "ler_left", "right": "ler_right"}
+        for kind, name in names.items():
+            figures[f"{name}_biased_{unit}"] = rough[kind].biased_nm
+            figures[f"{name}_unbiased_{unit}"] = rough[kind].unbiased_nm
+        return figures | {
+            f"psd_sigma_{unit}": fit.sigma_nm,
+            f"psd_xi_{unit}": fit.xi_nm,
+            "psd_alpha": fit.alpha,
+            f"psd_floor_{unit}3": fit.floor_nm3,
+            f"length_{unit}": width.shape[1] * self.along,
+            f"sampling_{unit}": self.along,
+            "lost_share": float(np.isnan(width).mean()),
+        }
+
+    def _notes(self, width: np.ndarray) -> list[str]:
+        """Say what makes figures mean less than they seem to."""
+        notes = [self.note] if self.note else []
+        cd, unit = _means(width), self.unit
+        if self.unclear:
+            notes.append(f"{self.unclear} lines without clear edges are left out.")
+        notes += _mixture(cd, unit)
+        moved, error = self._slant_px()
+        if abs(moved) > max(_MOST_SLANT_PX, 3 * error):
+            slant = moved * self.across / (width.shape[1] * self.along)
+            notes.append(
+                f"the lines are slanted by {abs(np.degrees(np.arctan(slant))):.2f}°, "
+                f"{abs(moved) * self.across:.3g} {unit} over the picture, which is in the LER, but "
+                f"not in CD and LWR."
+            )
+        return notes
+
+    def _slant_px(self) -> tuple[float, float]:
+        """Return how far edges move over the picture along a straight line, and its error."""
+        edges = interpolate_missing(np.concatenate([self.left_px, self.right_px]))
+        rows = np.arange(edges.shape[1]) - (edges.shape[1] - 1) / 2
+        moved = edges @ rows / max(float(rows @ rows), 1.0) * len(rows)
+        return float(moved.mean()), float(moved.std(ddof=1) / np.sqrt(len(moved)))
+
+
+class DiscMeter(Meter):
+    """Measures discs, and holes, which are dark."""
+
+    def __init__(
+        self, image: np.ndarray, size: tuple[float, float], unit: str, options: MeasureOptions
+    ) -> None:
+        if not np.isclose(*size, rtol=PIXEL_TOLERANCE):
+            raise DataError(
+                f"pixels must be square to measure discs; received {size[0]:.4g} × {size[1]:.4g} "
+                f"nm. Resample the picture."
+            )
+        self.along, self.unit, self.threshold = size[0], unit, options.threshold
+        kinds = ("bright", "dark") if options.polarity == "auto" else (options.polarity,)
+        found = {}
+        for kind in kinds:
+            traced = [
+                trace_disc(image, disc, options.threshold)
+                for disc in find_discs(image, dark=kind == "dark")
+            ]
+            found[kind] = [each for each in traced if each is not None]
+        self.polarity = max(found, key=lambda kind: len(found[kind]))
+        self.traced = found[self.polarity]
+        self.others = {kind: len(every) for kind, every in found.items() if kind != self.polarity}
+        if not self.traced:
+            raise DataError(
+                f"no whole {' or '.join(kinds)} disc of at least 12 pixels radius was found in the "
+                f"picture. --polarity and --shape say what else is looked for."
+            )
+
+    def trace(self, image: np.ndarray) -> Traced | None:
+        """Measure the same discs in another picture."""
+        found = [measure_disc(image, disc, self.threshold) for disc, _ in self.traced]
+        cd = [np.nan if disc is None else 2 * disc.radius_px * self.along for disc in found]
+        empty = np.empty((0, 0))
+        return Traced(np.array(cd), empty, empty) if np.isfinite(cd).any() else None
+
+    def measured(self) -> Measured:
+        """Return diameters, roundness and places."""
+        unit, scale = self.unit, self.along
+        objects: list[dict[str, Any]] = [
+            {
+                "disc": number,
+                f"cd_{unit}": 2 * disc.radius_px * scale,
+                f"roundness_{unit}": SIGMAS * float(distances.std()) * scale,
+                f"x_{unit}": disc.column * scale,
+                f"y_{unit}": disc.row * scale,
+            }
+            for number, (disc, distances) in enumerate(self.traced, 1)
+        ]
+        cds = np.array([row[f"cd_{unit}"] for row in objects])
+        cd, ci95 = mean_and_ci95(cds)
+        figures = {
+            "n": len(objects),
+            "polarity": self.polarity,
+            f"cd_{unit}": cd,
+            f"cd_ci95_{unit}": ci95,
+            f"roundness_{unit}": float(np.mean([row[f"roundness_{unit}"] for row in objects])),
+        }
+        notes = _mixture(cds, unit) + [
+            f"{count} {kind} discs are not measured; --polarity {kind} measures them."
+            for kind, count in self.others.items()
+            if count
+        ]
+        return Measured(figures, objects, notes, [disc for disc, _ in self.traced])
+
+
+def _mixture(cd: np.ndarray, unit: str) -> list[str]:
+    """Say so if lines or discs are not of one kind."""
+    if cd.max() <= _ONE_KIND * cd.min():
+        return []
+    return [
+        f"the CDs lie between {cd.min():.4g} and {cd.max():.4g} {unit}, so their mean and its "
+        f"interval are those of a mixture; see each of them."
+    ]
+
+
+def _means(traces: np.ndarray) -> np.ndarray:
+    """Return the mean of each trace (n, H), NaN if nothing of it is known."""
+    known = np.isfinite(traces)
+    count = known.sum(axis=1)
+    total = np.where(known, traces, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+class FrameCurve:
+    """What averages of more and more frames of one field measure.
+
+    Frames are given one after the other. Averages of 1, 2, 4, … that follow one another are
+    measured as soon as they are complete, so that few sums are kept.
+
+    Parameters
+    ----------
+    meter : Meter
+        Knows the field.
+    unit : str
+        Of its lengths.
+    """
+
+    def __init__(self, meter: Meter, unit: str) -> None:
+        self.meter, self.unit = meter, unit
+        self._sums: list[np.ndarray | None] = []
+        #: By the number of frames; None where no edge is clear.
+        self._traced: dict[int, list[Traced | None]] = {}
+
+    def add(self, frame: np.ndarray) -> None:
+        """Take the next frame (H, W), aligned with the others."""
+        total, count = frame.astype(np.float64), 1
+        self._measure(total, count)
+        for level, half in enumerate(self._sums):
+            if half is None:
+                self._sums[level] = total
+                return
+            total, count, self._sums[level] = total + half, 2 * count, None
+            self._measure(total, count)
+        self._sums.append(total)
+
+    def _measure(self, total: np.ndarray, count: int) -> None:
+        self._traced.setdefault(count, []).append(self.meter.trace(total / count))
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each number of frames; the last one is that of all frames.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``frames``, ``averages`` (how many there are), ``measured`` (of how many edges are
+            clear), ``cd``, ``cd_precision`` and ``edge_precision`` (standard deviations over the
+            averages), ``lwr_biased``, ``lwr_unbiased``, ``lost_share``; lengths with their unit.
+        """
+        count = len(self._traced.get(1, []))
+        left = [total for total in self._sums if total is not None]
+        if len(left) > 1:
+            self._traced[count] = [self.meter.trace(np.sum(left, axis=0) / count)]
+        return pd.DataFrame([self._row(count, every) for count, every in self._traced.items()])
+
+    def _row(self, count: int, every: list[Traced | None]) -> dict[str, Any]:
+        found, unit = [traced for traced in every if traced is not None], self.unit
+        row: dict[str, Any] = {"frames": count, "averages": len(every), "measured": len(found)}
+        if not found:
+            return row
+        cds = np.array([traced.cd for traced in found])
+        usual = _means(cds.T)
+        row[f"cd_{unit}"] = float(np.nanmean(usual))
+        if len(found) > 1:
+            # Relative to its own mean, as a line that is lost would change that of all.
+            row[f"cd_precision_{unit}"] = float(np.nanstd(_means(cds - usual), ddof=1))
+        widths = np.array([traced.widths for traced in found])
+        if not widths.size:
+            return row
+        if len(found) > 1:
+            edges = np.array([traced.edges for traced in found])
+            row[f"edge_precision_{unit}"] = _edge_precision(edges)
+        pool = TracePool(widths.shape[2], self.meter.along)
+        for traces in widths:
+            pool.add(traces)
+        rough = pool.roughness()
+        assert rough is not None
+        row[f"lwr_biased_{unit}"] = rough.biased_nm
+        row[f"lwr_unbiased_{unit}"] = rough.unbiased_nm
+        row["lost_share"] = float(np.isnan(widths).mean())
+        return row
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know: whether the CD changes from frame to frame."""
+        cds = [traced.cd for traced in self._traced.get(1, []) if traced is not None]
+        if len(cds) < _LEAST_TREND:
+            return []
+        change = _means(np.array(cds) - _means(np.array(cds).T))
+        trend = stats.linregress(np.arange(len(cds)), change)
+        if not trend.pvalue < _CHANCE:
+            return []
+        return [
+            f"the CD changes by {trend.slope:+.2g} {self.unit} per frame, as by charging, "
+            f"contamination or shrinking; the precision contains that."
+        ]
+
+
+def _edge_precision(edges: np.ndarray) -> float:
+    """Return the standard deviation of an edge in a row over averages (n, edges, rows).
+
+    What moves all edges of an average alike is a shift, and is left out.
+    """
+    known = np.isfinite(edges)
+    count = known.sum(axis=0)
+    change = edges - np.where(known, edges, 0.0).sum(axis=0) / np.maximum(count, 1)
+    shift = _means(change.reshape(len(edges), -1))
+    change = np.where(known, change - shift[:, None, None], 0.0)
+    return float(np.sqrt((change**2).sum() / np.maximum(count - 1, 0).sum()))
+
+
+def precision_of_one(frames: pd.DataFrame, unit: str) -> float | None:
+    """Return the standard deviation of the CD of one frame, None if it is not known.
+
+    That of N frames is taken to be smaller by the square root of N, and is fitted to all averages,
+    each with the weight of its degrees of freedom.
+    """
+    column = f"cd_precision_{unit}"
+    known = frames.dropna(subset=[column]) if column in frames else frames[:0]
+    if known.empty:
+        return None
+    weight = known["measured"] - 1
+    variance = (weight * known["frames"] * known[column] ** 2).sum() / weight.sum()
+    return float(np.sqrt(variance))
+
+
+@dataclasses.dataclass
+class Field:
+    """One file that was measured.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in tables.
+    image : numpy.ndarray, shape (H, W)
+        The picture, or the average of aligned frames, without a data bar.
+    size : PixelSize or None
+        Size of a pixel and who says so.
+    data_bar_px : int
+        Rows that were cut off.
+    count : int
+        Frames that were averaged.
+    measured : Measured
+        What was found.
+    frames : pandas.DataFrame
+        As of `FrameCurve.table`; empty for a single frame.
+    notes : list of str
+        What a user should know.
+    """
+
+    name: str
+    image: np.ndarray
+    size: PixelSize | None
+    data_bar_px: int
+    count: int
+    measured: Measured
+    frames: pd.DataFrame
+    notes: list[str]
+
+    @property
+    def unit(self) -> str:
+        """The unit of lengths."""
+        return "px" if self.size is None else "nm"
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The row of ``pictures.csv``."""
+        size = self.size
+        return {
+            "pixel_nm": None if size is None else size.x_nm,
+            "pixel_y_nm": None if size is None else size.y_nm or size.x_nm,
+            "pixel_source": None if size is None else size.source,
+            "data_bar_px": self.data_bar_px,
+            "frames": self.count,
+            **self.measured.figures,
+        }
