@@ -629,7 +629,7 @@ class Simulator:
         else:
             path = self.folder / split / "low" / f"{name}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
-            size = PixelSize("pixel_nm", self.params.pixel_nm)
+            size = PixelSize("pixel_nm", picture.pixel_nm)
             frames = picture.stack(noise, part.stack_frames)
             write_sem_stack(path, frames, part.stack_frames, size)
         if split == "test":

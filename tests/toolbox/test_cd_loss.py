@@ -153,6 +153,20 @@ def test_smoothed_edges_cost_roughness(sigma_nm):
     assert cost(seen, true) > cost(seen, true, roughness_weight=0.0) + 0.1 * sigma_nm
 
 
+def test_noise_of_the_truth_is_no_roughness():
+    """A jitter of HR's edges asks for rougher edges, unless its size is told."""
+    left, right = edges(0.8)
+    jitter = np.random.default_rng(0).normal(scale=0.4 / PIXEL_NM, size=(2, *left.shape))
+    noisy, clean = picture(left + jitter[0], right + jitter[1]), picture(left, right)
+    # Drawn half a pixel wide, 0.3 nm are left. What is added to the displacements is the roughness.
+    plain, untold, told = (
+        cost(noisy, clean, roughness_weight=weight, noise_nm=noise_nm)
+        for weight, noise_nm in ((0.0, 0.0), (1.0, 0.0), (1.0, 0.3))
+    )
+    assert untold - plain > 0.15
+    assert told - plain < 0.05
+
+
 def test_cost_scales_with_the_pixel():
     """Twice the size of a pixel, twice the nanometres."""
     pair = lines(0.8), lines(0.8, 0.5, 0.5)

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
+from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import ConfigError, DataError
 from toolbox.loss import Loss
+from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
 from toolbox.tasks.sem.source import SEMPatchDataset, SEMSource
 from toolbox.tasks.sem.stacks import (
     StackFrames,
     align_frames,
     blind_spots,
+    edge_noise,
     find_stacks,
     noise_reach,
 )
@@ -174,6 +178,22 @@ def test_stacks_on_demand_are_the_same(folder, monkeypatch):
             assert one.tobytes() == other.tobytes()
 
 
+def test_the_noise_of_edges_is_measured():
+    """It is what two realisations differ by, and half of that for the mean of four frames."""
+    params = SimulationParams(save_dir="nowhere", frame_shape=(192, 160))
+    shape = LineParams(sigma_nm=0.8, xi_nm=20, alpha=0.5)
+    picture = LinePicture(np.random.default_rng(0), params, shape)
+    once, often = NoiseParams(peak_counts=100, drift_px=0), NoiseParams(peak_counts=400, drift_px=0)
+    found = [edge_noise([picture.expose(n, 1) for _ in range(4)]) for n in (once, often)]
+    traces = []
+    for _ in range(2):
+        calm = ndimage.gaussian_filter1d(picture.expose(once, 1).astype(float), 0.7, axis=1)
+        traces.append(find_lines(calm, 0.5).left_px)
+    assert found[0] == pytest.approx(np.std(traces[1] - traces[0]) / np.sqrt(2), rel=0.25)
+    assert found[1] == pytest.approx(found[0] / 2, rel=0.25)
+    assert edge_noise([np.full((64, 64), 7, np.uint8)]) == 0
+
+
 # -- lone frames -----------------------------------------------------------------------------------
 
 
@@ -261,6 +281,7 @@ def test_a_source_of_stacks(data_dir):
     low, high = source.train()
     assert low.shape == high.shape
     assert np.isfinite(high).all()
+    assert 0 < source.facts()["noise_nm"] < 1
     (data_dir / "test" / "high").mkdir()
     write_sem_image(data_dir / "test" / "high" / "a5.tif", scene(5).astype(np.uint8))
     source = SEMSource(str(data_dir), target="frames", suffix_len=6, patch_size=32, **WHOLE)

@@ -121,6 +121,8 @@ class CDLoss:
         ``contour`` in both directions.
     roughness_weight : float
         The w above; of ``width`` only.
+    noise_nm : float
+        Standard deviation of the noise of HR's edges, which is taken off their roughness.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class CDLoss:
         window_px: int = 6,
         smooth_px: float = 0.7,
         roughness_weight: float = 1.0,
+        noise_nm: float = 0.0,
     ) -> None:
         self.pixel_nm = float(pixel_nm)
         self.form = form
@@ -144,6 +147,7 @@ class CDLoss:
         self.window_px = int(window_px)
         self.smooth_px = float(smooth_px)
         self.roughness_weight = float(roughness_weight)
+        self.noise_nm = float(noise_nm)
 
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Return the loss of each image, shape (N,)."""
@@ -282,9 +286,10 @@ class CDLoss:
             linked = found[:, :-lag] & (tf.reduce_min(distance, axis=-1) < self.window_px)
             true = tf.gather(edges.place[:, lag:], partner, batch_dims=2) - edges.place[:, :-lag]
             added = tf.gather(moved[:, lag:], partner, batch_dims=2) - moved[:, :-lag]
-            sizes = [
-                tf.sqrt(_mean(tf.square(change), linked) + 1e-6) for change in (true, true + added)
-            ]
+            squares = [_mean(tf.square(change), linked) for change in (true, true + added)]
+            # The noise of HR's edges is none of their roughness: it differs from row to row.
+            squares[0] = tf.maximum(squares[0] - 2 * (self.noise_nm / self.pixel_nm) ** 2, 0.0)
+            sizes = [tf.sqrt(square + 1e-6) for square in squares]
             terms.append(tf.abs(sizes[1] - sizes[0]))
         return tf.add_n(terms) / len(terms)
 
@@ -330,6 +335,7 @@ def cdloss(
     window_px: Annotated[Count, Field(le=64)] = 6,
     smooth_px: Annotated[Float, Field(ge=0, le=5)] = 0.7,
     roughness_weight: Weight = 1.0,
+    noise_nm: float = 0.0,
     pixel_nm: float = 1.0,
     max_val: float = 1.0,
 ) -> tf.Tensor:
@@ -344,6 +350,7 @@ def cdloss(
         window_px,
         smooth_px,
         roughness_weight,
+        noise_nm,
     )
     return loss(y_true, y_pred)
 

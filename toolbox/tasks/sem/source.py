@@ -35,7 +35,7 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
-from toolbox.tasks.sem.stacks import StackFrames, blind_spots, find_stacks
+from toolbox.tasks.sem.stacks import StackFrames, blind_spots, edge_noise, find_stacks
 from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
 from toolbox.tasks.sem.validity import (
     MOST_PICTURES,
@@ -572,8 +572,18 @@ class SEMSource(Source):
         return self.open(split, False).pixel_nm if stated is None else stated[1]
 
     def facts(self) -> dict[str, float]:
-        """Return ``pixel_nm``; 1, so that lengths are in pixels, if it is not known."""
-        return {"pixel_nm": float(self.pixel_nm or 1.0)}
+        """Return ``pixel_nm``, 1 if it is not known, and the noise of edges in the targets."""
+        pixel_nm = float(self.pixel_nm or 1.0)
+        return {"pixel_nm": pixel_nm, "noise_nm": pixel_nm * self._edge_noise}
+
+    @functools.cached_property
+    def _edge_noise(self) -> float:
+        """Standard deviation in pixels; high pictures are taken to have none."""
+        if self.target == "pictures":
+            return 0.0
+        frames = self.frames("train")
+        step = max(1, len(frames) // SAMPLED_FRAMES)
+        return edge_noise([frame.high for frame in frames[::step]])
 
     def train(self) -> Pair:
         """Return fixed patches of some training frames: low and high counts (N, h, w, 1)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import itertools
 import math
@@ -40,10 +41,13 @@ from toolbox.tasks.sem.frames import (
     needed,
     some_names,
 )
+from toolbox.tasks.sem.metrology import find_lines, roughness
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Frames of a stack that the others are compared with until most of them fit.
 _TRIED = 3
+#: Smoothing and threshold with which `cdloss` finds edges by default, pixels.
+_SMOOTH_PX, _THRESHOLD = 0.7, 0.5
 #: Correlation of the noise along a row below which pixels count as independent.
 _INDEPENDENT = 0.05
 #: Farthest reach of the noise along a row, pixels.
@@ -272,6 +276,28 @@ def noise_reach(frames: Sequence[np.ndarray]) -> int:
         return 0
     below = covariance[1:] < _INDEPENDENT * covariance[0]
     return int(np.argmax(below)) if below.any() else _MOST_REACH
+
+
+def edge_noise(images: Sequence[np.ndarray]) -> float:
+    """Return how far noise displaces the edges of lines, standard deviation in pixels.
+
+    It is the white floor of the spectrum of the edges, found as `cdloss` finds them.
+
+    Parameters
+    ----------
+    images : sequence of numpy.ndarray, shape (H, W)
+        Counts; lines are vertical. Without lines the result is 0.
+    """
+    traces = []
+    for image in images:
+        with contextlib.suppress(DataError):
+            edges = find_lines(image.astype(np.float32), _THRESHOLD, smooth_px=_SMOOTH_PX)
+            traces += [*edges.left_px, *edges.right_px]
+    if not traces:
+        return 0.0
+    rows = min(len(trace) for trace in traces)
+    measured = roughness(np.stack([trace[:rows] for trace in traces]), 1.0)
+    return math.sqrt(measured.fit.floor_nm3)
 
 
 def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pair:

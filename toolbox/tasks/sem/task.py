@@ -22,6 +22,8 @@ LIMITS = (
     "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
     "Roughness at wavelengths that the test reports as erased cannot be measured any more.",
 )
+#: Noise of edges from which cdloss is of little use, pixels.
+_MOST_NOISE_PX = 0.5
 _FIGURES = {
     "psnr": "PSNR, dB",
     "cd_bias_nm": "bias of the width, nm",
@@ -41,7 +43,7 @@ class Sem(Task):
     predict_options = SemOptions
     measure_options = MeasureOptions
     free_settings = ("metrology",)
-    facts = ("pixel_nm",)
+    facts = ("pixel_nm", "noise_nm")
     run_files = ("pairs.csv", "validity.json")
     inspect_options = ("pixel_nm",)
 
@@ -67,19 +69,34 @@ class Sem(Task):
     def check_data(
         self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
     ) -> None:
-        """Refuse losses and metrics of whole pictures where only hidden pixels are asked for."""
+        """Refuse losses of whole pictures for hidden pixels; warn of those that learn noise."""
         from toolbox.tasks.sem.source import SEMSource
 
         opened = SEMSource.like(source, "pictures")
-        lone = [f for f in map(opened.open, ("train", "validation")) if any(f.lone)]
+        if opened.target == "pictures":
+            return
         used = [settings.loss, *([settings.pretrain_loss] if settings.pretrain_epochs else [])]
-        names = {name for loss in used for name in ([loss] if isinstance(loss, str) else loss)}
-        others = sorted({*names, *settings.metrics} - {"masked_mse"})
+        losses = {name for loss in used for name in ([loss] if isinstance(loss, str) else loss)}
+        lone = [f for f in map(opened.open, ("train", "validation")) if any(f.lone)]
+        others = sorted({*losses, *settings.metrics} - {"masked_mse"})
         if lone and others:
             raise ConfigError(
                 f"{settings.fname}: loss and metrics must be masked_mse alone, as "
                 f"{lone[0].files[lone[0].lone.index(True)].low} has one frame only; received "
                 f"{', '.join(others)}. Leave them out, or take stacks of two frames or more."
+            )
+        biased = sorted(losses - {"mse", "masked_mse", "cdloss"})
+        if biased:
+            print(
+                f"WARNING: {settings.fname}: targets of sem.target: frames are noisy, and "
+                f"{', '.join(biased)} would not be least for pictures without noise. Take mse."
+            )
+        facts = opened.facts()
+        if "cdloss" in losses and facts["noise_nm"] > _MOST_NOISE_PX * facts["pixel_nm"]:
+            print(
+                f"WARNING: {settings.fname}: noise displaces the edges of the targets by "
+                f"{facts['noise_nm']:.2g} nm, more than half a pixel, of which cdloss learns "
+                f"little. Take stacks of more frames, or leave cdloss out."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
@@ -119,14 +136,16 @@ class Sem(Task):
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe limits, scores by method, grey values and size of a pixel."""
         from toolbox.model_card import NOT_RECORDED, cell_text, markdown_table, range_of, span_text
+        from toolbox.tasks.sem.validity import ranges_text
 
         summary, data = card.get("summary") or {}, card.get("data") or {}
         unit = self.style.unit
         size = summary.get("pixel_nm") or data.get("pixel_nm")
-        rows = [
-            ("values", span_text(range_of(card), unit)),
-            ("size of a pixel", NOT_RECORDED if size is None else f"{cell_text(size)} nm"),
-        ]
+        known = ranges_text((card.get("validity") or {}).get("ranges", {}))
+        if "size of a pixel" not in known:
+            size_text = NOT_RECORDED if size is None else f"{cell_text(size)} nm"
+            known = {"size of a pixel": size_text, **known}
+        rows = [("values", span_text(range_of(card), unit)), *known.items()]
         return {
             "unit": unit,
             "sign": None,
