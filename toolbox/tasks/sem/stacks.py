@@ -41,13 +41,16 @@ from toolbox.tasks.sem.frames import (
     needed,
     some_names,
 )
-from toolbox.tasks.sem.metrology import find_lines, roughness
+from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Frames of a stack that the others are compared with until most of them fit.
 _TRIED = 3
-#: Smoothing and threshold with which `cdloss` finds edges by default, pixels.
+#: Smoothing in pixels and threshold with which `cdloss` finds edges by default.
 _SMOOTH_PX, _THRESHOLD = 0.7, 0.5
+#: Rows over which the edges of two halves of a stack are compared; those that were moved share
+#: some noise with their neighbours.
+_LAG = 4
 #: Correlation of the noise along a row below which pixels count as independent.
 _INDEPENDENT = 0.05
 #: Farthest reach of the noise along a row, pixels.
@@ -199,8 +202,7 @@ class AlignedStack:
     def __init__(self, frames: Sequence[np.ndarray], shifts: Sequence[Shift]) -> None:
         self._frames, self._shifts = frames, shifts
         self._members = [number for number, shift in enumerate(shifts) if shift.aligned]
-        moved = (apply_shift(frames[n], _back(shifts[n])) for n in self._members)
-        self._sum = functools.reduce(np.add, moved)
+        self._sum = functools.reduce(np.add, map(self._on_grid, self._members))
         self._whole: Region = (slice(0, self._sum.shape[0]), slice(0, self._sum.shape[1]))
 
     def others(self, number: int, region: Region | None = None) -> np.ndarray:
@@ -213,6 +215,40 @@ class AlignedStack:
             return np.asarray(self._sum[region] / len(self._members))
         own = move(self._frames[number], _back(self._shifts[number]), region)
         return np.asarray((self._sum[region] - own) / (len(self._members) - 1))
+
+    def edge_noise(self) -> float:
+        """Return how far noise displaces edges in a mean of the others, variance in pixels².
+
+        Taken from what the edges of two halves of the frames differ by.
+
+        Raises
+        ------
+        DataError
+            If there is no vertical line.
+        """
+        margin = 2 * math.ceil(max(max(abs(s.dy), abs(s.dx)) for s in self._shifts)) + 4
+        rows, columns = (slice(margin, size - margin) for size in self._sum.shape)
+        # Moved as for the first frame, which takes off some of the noise.
+        shift = self._shifts[self._members[0]]
+        halves = [self._members[::2], self._members[1::2]]
+        edges = find_lines(self._sum[rows, columns], _THRESHOLD, smooth_px=_SMOOTH_PX)
+        lines = [
+            (float(np.nanmean(left) + shift.dx), float(np.nanmean(right) + shift.dx))
+            for left, right in zip(edges.left_px, edges.right_px, strict=True)
+        ]
+        seen = []
+        for half in halves:
+            total = functools.reduce(np.add, map(self._on_grid, half))
+            mean = apply_shift(total / len(half), shift)[rows, columns]
+            found = find_lines(mean, _THRESHOLD, lines, _SMOOTH_PX)
+            seen.append(np.concatenate([found.left_px, found.right_px]))
+        # From row to row, so that what a whole edge differs by is none of it.
+        steps = (seen[1] - seen[0])[:, _LAG:] - (seen[1] - seen[0])[:, :-_LAG]
+        of_one = float(np.nanmean(np.square(steps))) / 2 / sum(1 / len(half) for half in halves)
+        return of_one / (len(self._members) - 1)
+
+    def _on_grid(self, number: int) -> np.ndarray:
+        return apply_shift(self._frames[number], _back(self._shifts[number]))
 
     def target(self, number: int, region: Region) -> np.ndarray:
         """Return a region of a frame as the others show it, (h, w) of float32."""
@@ -276,28 +312,6 @@ def noise_reach(frames: Sequence[np.ndarray]) -> int:
         return 0
     below = covariance[1:] < _INDEPENDENT * covariance[0]
     return int(np.argmax(below)) if below.any() else _MOST_REACH
-
-
-def edge_noise(images: Sequence[np.ndarray]) -> float:
-    """Return how far noise displaces the edges of lines, standard deviation in pixels.
-
-    It is the white floor of the spectrum of the edges, found as `cdloss` finds them.
-
-    Parameters
-    ----------
-    images : sequence of numpy.ndarray, shape (H, W)
-        Counts; lines are vertical. Without lines the result is 0.
-    """
-    traces = []
-    for image in images:
-        with contextlib.suppress(DataError):
-            edges = find_lines(image.astype(np.float32), _THRESHOLD, smooth_px=_SMOOTH_PX)
-            traces += [*edges.left_px, *edges.right_px]
-    if not traces:
-        return 0.0
-    rows = min(len(trace) for trace in traces)
-    measured = roughness(np.stack([trace[:rows] for trace in traces]), 1.0)
-    return math.sqrt(measured.fit.floor_nm3)
 
 
 def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pair:
@@ -556,6 +570,22 @@ class StackFrames(SEMFrames):
             return AlignedStack(_Frames(members, self._frame), [self.shifts[m] for m in members])
 
         return functools.lru_cache(max(1, MOST_BYTES // size))(aligned)
+
+    def edge_noise(self) -> float:
+        """Return how far noise displaces the edges of lines in the high pictures.
+
+        Returns
+        -------
+        float
+            Standard deviation in pixels, from some of the stacks; 0 without vertical lines, or
+            without a stack of several frames.
+        """
+        stacks = sorted(set(itertools.compress(self._stack_of, (not one for one in self.lone))))
+        found = []
+        for stack in stacks[:: max(1, len(stacks) // _SAMPLED)]:
+            with contextlib.suppress(DataError):
+                found.append(self._aligned(stack).edge_noise())
+        return math.sqrt(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
     def _crop_of(
         self, frame: np.ndarray, stack: AlignedStack | None, position: int, region: Region
