@@ -129,15 +129,8 @@ class ArgParser:
             parser.error("measure works without a network: main.py measure picture.tif")
         if args.mode not in ("predict", "inspect", "measure") and args.input is not None:
             parser.error(f"{args.mode} takes no further file; received {args.input}")
-        if (
-            args.yml_fname is None
-            and not args.pretrained
-            and args.mode
-            not in (
-                "inspect",
-                "measure",
-            )
-        ):
+        alone = args.mode in ("inspect", "measure")
+        if args.yml_fname is None and not args.pretrained and not alone:
             parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
         if args.pretrained and (not using or args.yml_fname):
             parser.error(

@@ -61,7 +61,7 @@ class Measurer:
                     f"{folder}: holds {others[0]}, which is no result of measure and would be "
                     f"lost. {_ELSEWHERE}"
                 )
-            if not self.overwrite:
+            if not self.overwrite and any(folder.iterdir()):
                 raise ConfigError(
                     f"{folder}: is there already. Replace it with --overwrite, or name another "
                     f"with -o."

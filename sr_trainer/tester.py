@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import keras
 
 from toolbox.data_generator import DataGenerator
 from toolbox.evaluator import Evaluator
-from toolbox.io.atomic import replacing
+from toolbox.io.atomic import replacing, replacing_folder
 from toolbox.io.tables import write_table
 from toolbox.run import Run
 from toolbox.settings import UserParams
@@ -87,14 +86,8 @@ class Tester:
         self.run.num_samples = num_samples
         folder = Path(self.u_params.log_dir, RESULT_DIR)
         # Results of an earlier test are replaced as a whole, once the new ones are complete.
-        beside = folder.with_name(f".{RESULT_DIR}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
+        with replacing_folder(folder) as beside:
             result = self._write(beside)
-            shutil.rmtree(folder, ignore_errors=True)
-            beside.replace(folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
         for note in self.source.notes:
             print(note)
         print(result.text)

@@ -166,7 +166,7 @@ def test_results_are_not_replaced_unasked(workshop, pictures, measure):
         (["measure", "nowhere.tif"], "nowhere.tif: no such file"),
         (["measure", "input.txt"], "input.txt: is no picture. Expected one of .tif"),
         (["measure", "FILE", "-o", "FILE"], "a.tif: is a file; the tables and the page need"),
-        (["measure", "FILE", "--lines", "horizontal"], "a.tif: no whole bright or dark vertical"),
+        (["measure", "FILE", "--lines", "horizontal"], "a.tif: no whole bright vertical line"),
     ],
 )
 def test_mistakes_are_one_line(workshop, pictures, arguments, words):

@@ -14,13 +14,14 @@ import pytest
 import tifffile
 import yaml
 
+from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from sr_dataset_builder.simulate_sem import main as simulate
 from sr_trainer.search_settings import Search
 from sr_trainer.search_trial import check_search
 from toolbox.errors import ConfigError
 from toolbox.plotter import Plotter
 from toolbox.tasks.sem import report as sem_report
-from toolbox.tasks.sem.denoise import noise_of
+from toolbox.tasks.sem.denoise import gaussian, noise_of
 from toolbox.tasks.sem.evaluate import METHODS
 from toolbox.tasks.sem.judge import SemTest
 from toolbox.tasks.sem.metrology import find_lines
@@ -240,6 +241,9 @@ def test_training_leaves_history_weights_and_pairs(finished):
     pairs = pd.read_csv(finished / "pairs.csv")
     assert pairs["split"].to_list() == ["train"] * 6 + ["validation"] * 2
     assert pairs["aligned"].all()
+    known = json.loads((finished / "validity.json").read_text())
+    assert known["pictures"] == 6
+    assert known["ranges"]["pixel_nm"] == [PIXEL_NM, PIXEL_NM]
 
 
 def test_the_final_evaluation_is_the_best_epoch(finished):
@@ -735,6 +739,50 @@ def test_predict_warns_of_other_grey_values(capsys, dtype, largest, trained, war
     predictor.resolver = SimpleNamespace(normalizer=normalizer)
     predictor._check_range(Path("a.tif"), largest, int(np.iinfo(dtype).max))
     assert ("WARNING: a.tif: its grey values" in capsys.readouterr().out) == warned
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Pictures of 12 counts, of 1000 counts and of an inverted one, and the first without noise."""
+    folder = tmp_path_factory.mktemp("shown")
+    params = SimulationParams(save_dir="nowhere", frame_shape=(128, 160))
+    field = LinePicture(np.random.default_rng(5), params, LineParams(sigma_nm=0.8, xi_nm=15))
+    still = {"drift_px": 0, "pair_offset_px": 0}
+    usual, bright = (
+        field.expose(NoiseParams(peak_counts=counts, **still), 1) for counts in (12, 1000)
+    )
+    for name, pixels in (("a", usual), ("b", bright), ("c", 255 - usual), ("d", bright)):
+        write_sem_image(folder / f"{name}.tif", pixels, PIXEL_NM)
+    return folder, field.expose(NoiseParams(**still), None)
+
+
+def test_the_model_that_ships_restores_lines(shop, shown):
+    """One command: half the error of a Gaussian filter; what lies outside is told once a kind."""
+    folder, clean = shown
+    found = shop.folder / "restored"
+    result = shop.run("predict", "--pretrained", "sem_lines", folder, "-o", found)
+    assert result.code == 0, result.err
+    usual, restored = (read_sem_image(at / "a.tif").pixels.astype(float) for at in (folder, found))
+    errors = [np.square(image - clean).mean() for image in (restored, gaussian(usual, 1.5))]
+    assert errors[0] < 0.5 * errors[1]
+    warned = [line for line in result.out.splitlines() if "outside of what the network" in line]
+    assert not [line for line in warned if "a.tif" in line]
+    doses = [line for line in warned if " dose " in line]
+    assert len(doses) == 1  # of b.tif, not again of d.tif
+    assert f"{folder / 'b.tif'}: " in doses[0]
+    assert [line for line in warned if "c.tif" in line and "polarity" in line]
+
+
+def test_the_model_that_ships_knows_its_range(shop, shown):
+    """``inspect --pretrained sem_lines``: a usual picture, one of another dose, another size."""
+    folder, _ = shown
+    command = ("inspect", "--pretrained", "sem_lines")
+    usual = shop.run(*command, folder / "a.tif").out
+    assert "verdict: like the pictures that the network was trained on" in usual
+    result = shop.run(*command, folder)
+    assert "4 files: 1 fit, 0 usable with care, 3 doubtful" in result.out
+    coarse = shop.run(*command, folder / "a.tif", "--pixel-nm", "5.8").out
+    assert "WARNING size of a pixel: 5.8 nm" in coarse
 
 
 def test_export_of_a_tested_network(shop, finished):

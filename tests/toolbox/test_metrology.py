@@ -445,7 +445,9 @@ def test_direction_of_lines(lines):
 
 def test_no_line_of_either_polarity():
     """With auto the message names both."""
-    with pytest.raises(DataError, match="no whole bright or dark vertical line"):
+    with pytest.raises(
+        DataError, match="no whole bright vertical line was found in the picture, nor a dark"
+    ):
         find_lines(np.full((16, 64), 7.0), polarity="auto")
 
 

@@ -38,7 +38,7 @@ def picture(seed=0, shape=(256, 320), profile=None, **noise):
 
 def conditions(**changes):
     """Return a usual picture's conditions with some changed."""
-    usual = Conditions(0.8, 10.0, 0.6, 0.4, 0.0, 0.97, 0.2, 0.3, 20.0, 20.0, 2.5)
+    usual = Conditions(0.8, 10.0, 0.6, 0.4, 0.0, 0.97, 0.2, 0.3, 0.1, 20.0, 20.0, 2.5, 0.2)
     return usual._replace(**changes)
 
 
@@ -100,6 +100,25 @@ def test_scan_lines_that_differ_are_no_noise_of_counting():
     assert found.correlation_x == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_shade_of_charge_shows():
+    """A strong gradient dims one quarter by much, none by a few per cent."""
+    params = SimulationParams(
+        save_dir="nowhere", frame_shape=(256, 320), profile=FLAT, charging={"gradient": 0.8}
+    )
+    field = LinePicture(np.random.default_rng(2), params, LineParams(sigma_nm=0.8, xi_nm=15))
+    shaded = field.expose(NoiseParams(drift_px=0, pair_offset_px=0, white=3), 1)
+    assert measure_conditions(shaded).shade > 0.3
+    assert measure_conditions(picture(2)).shade < 0.1
+
+
+@pytest.mark.parametrize(("jitter_px", "counts"), [(0.0, 10), (0.5, 30), (1.0, 5)])
+def test_rows_that_jump(jitter_px, counts):
+    """How far they jump, whatever noise and roughness do to each edge."""
+    images = [picture(seed, row_jitter_px=jitter_px, peak_counts=counts) for seed in (13, 14)]
+    found = np.mean([measure_conditions(image).jumps_px for image in images])
+    assert found == pytest.approx(jitter_px, abs=0.25 if jitter_px == 0 else 0.2 * jitter_px)
+
+
 def test_inverted_turned_and_filtered_pictures_show():
     """Dark lines are noisier, turned lines horizontal, filtered noise correlated both ways."""
     usual = picture(6)
@@ -151,9 +170,11 @@ def test_the_usual_is_fine(known):
         ({"direction": 0.1}, "direction of lines", "Turn the scan"),
         ({"contrast": 0.02}, "contrast", "contrast and brightness"),
         ({"brightness": 0.9}, "brightness", "contrast and brightness"),
+        ({"shade": 0.6}, "shade", "Charge"),
         ({"line_px": 3.0}, "width of lines", "lengths in pixels"),
         ({"space_px": 300.0}, "width of spaces", "lengths in pixels"),
         ({"edge_px": 9.0}, "width of edges", "lengths in pixels"),
+        ({"jumps_px": 1.0}, "jumps of rows", "look like roughness"),
         ({"counts": None}, "dose", "No noise"),
         ({"line_px": None}, "width of lines", "No bright lines"),
     ],
@@ -162,7 +183,7 @@ def test_each_condition_is_flagged_alone(known, change, name, word):
     """One warning, which says what was measured, what was trained on, and what to do."""
     findings = [f for f in findings_of(conditions(**change), known) if f.grade == "warning"]
     assert [f.name for f in findings] == [name]
-    assert "trained on" in findings[0].figure
+    assert "; known " in findings[0].figure
     assert word in findings[0].advice
     assert verdict(findings)[1].startswith(f"outside of what the network knows: {name}")
 

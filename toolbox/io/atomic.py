@@ -55,7 +55,8 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         Where to write.
     """
     final = Path(path).absolute()
-    beside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    beside = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)  # of a program that was killed
     beside.mkdir(parents=True)
     try:
         yield beside

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from examples.cd_sem.pretrained.unseen import figures_of, flags_of, seen_through
+from examples.cd_sem.pretrained.unseen import conditions_in, figures_of, flags_of, seen_through
 from toolbox.errors import DataError
 from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
+from toolbox.tasks.sem.inspector import conditions_of
 from toolbox.tasks.sem.judge import SemTest
 from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import open_sem_stack, write_sem_image
@@ -29,7 +30,7 @@ SPHERES = {
 }
 
 
-def test_spheres(run: Run, validity: Validity, root: Path) -> list[dict[str, Any]]:
+def test_spheres(run: Run, validity: Validity, root: Path, folder: Path) -> list[dict[str, Any]]:
     """Restore real pairs and measure the diameters of their discs.
 
     Parameters
@@ -40,6 +41,8 @@ def test_spheres(run: Run, validity: Validity, root: Path) -> list[dict[str, Any
         What it knows.
     root : pathlib.Path
         Folder of the KRISS spheres.
+    folder : pathlib.Path
+        Where the restored ones go.
 
     Returns
     -------
@@ -59,13 +62,13 @@ def test_spheres(run: Run, validity: Validity, root: Path) -> list[dict[str, Any
             data_bar_height=29,
             central_crop_height=438,
             central_crop_width=508,
-            cache_dir=f"data/pretrained/{low.replace('/', '_')}_cache",
+            cache_dir=str(folder / low / "cache"),
         )
-        view = seen_through(run, MetrologyParams(shape="discs", tolerance_nm=1.5))
+        metrology = MetrologyParams(shape="discs", tolerance_nm=1.5)
+        view = seen_through(run, metrology, folder / low)
         summary = SemTest(view, source, "test").evaluate(True).summary
-        paths = [files.low for files in source.open("test").files]
-        found.append({"name": name, "inside": False} | figures_of(summary))
-        found[-1] |= flags_of(paths, validity)
+        flags = flags_of(conditions_in(root / low), validity)
+        found.append({"name": name, "inside": False, **figures_of(summary), **flags})
     return found
 
 
@@ -85,7 +88,9 @@ def test_lines(run: Run, validity: Validity, root: Path, folder: Path) -> list[d
     """
     found = []
     for path in sorted(root.glob("*.png")):
-        pixels = open_sem_stack(path).image().pixels
+        stack = open_sem_stack(path)
+        pixels = stack.image().pixels
+        conditions = conditions_of(stack, pixels)
         pixels = pixels[: len(pixels) - data_bar_rows(pixels)]
         restored = run.resolver.predict(pixels.astype(np.float32))
         grey = np.rint(np.clip(restored, 0, 255)).astype(np.uint8)
@@ -98,7 +103,7 @@ def test_lines(run: Run, validity: Validity, root: Path, folder: Path) -> list[d
                 "width_px": {"raw": _width(pixels), "restored": _width(restored)},
                 "mean_change": float(change.mean()),
                 "rms_change": float(np.sqrt(np.square(change).mean())),
-                **flags_of([path], validity),
+                **flags_of([conditions], validity),
             }
         )
     return found

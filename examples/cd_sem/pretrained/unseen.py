@@ -23,12 +23,19 @@ from toolbox.tasks.sem.judge import SemTest
 from toolbox.tasks.sem.sem_image import read_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
 from toolbox.tasks.sem.source import SEMSource
-from toolbox.tasks.sem.validity import Validity, findings_of, measure_conditions
+from toolbox.tasks.sem.validity import (
+    Conditions,
+    Validity,
+    findings_of,
+    measure_conditions,
+)
 
 Change = Callable[[np.ndarray], np.ndarray]
 METHODS = ("raw", "gaussian", "non_local_means", "restored")
 #: 16 nm lines at 32 nm, rims of 2 nm, a beam of 0.8 nm: shared by all settings but for one point.
 _RIM_NM, _BEAM_NM = 2.0, 0.8
+#: Pictures of a size and a dose alone, with wider and narrower lines for the slope.
+_SWEPT = {"count": 6, "cd_sweep_nm": [13, 19], "sweep_count": 1}
 
 
 class Setting(NamedTuple):
@@ -60,7 +67,7 @@ class Setting(NamedTuple):
         """Return what is simulated."""
         content: dict[str, Any] = {
             "save_dir": str(folder),
-            "frame_shape": [320, 448],
+            "frame_shape": [320, 448] if self.inside else [256, 384],
             "pixel_nm": self.pixel_nm,
             "lines": {"pitch_nm": 32, "cd_nm": 16, "sigma_nm": 0.8, "xi_nm": 15, "alpha": 0.5},
             "profile": {
@@ -78,7 +85,7 @@ class Setting(NamedTuple):
             "charging": {},
             "train": {"count": 1},
             "validation": {"count": 2},
-            "test": {"count": 6, "cd_sweep_nm": [13, 19], "sweep_count": 1},
+            "test": {"count": 6 if self.inside else 4} if self.changes else _SWEPT,
             "seed": 2025,
             "overwrite": True,
         }
@@ -95,7 +102,6 @@ def _smoothed(image: np.ndarray) -> np.ndarray:
     return np.rint(ndimage.gaussian_filter(image.astype(np.float32), 1.5)).astype(np.uint8)
 
 
-_NO_SWEEP: dict[str, Any] = {"cd_sweep_nm": []}
 SETTINGS = (
     *(
         Setting(f"{pixel:g} nm, {counts:g} counts", True, pixel, counts)
@@ -121,13 +127,13 @@ SETTINGS = (
     Setting(
         "isolated lines",
         False,
-        changes={"lines": {"pitch_nm": 160}, "test": _NO_SWEEP},
+        changes={"lines": {"pitch_nm": 150}},
     ),
     Setting(
         "5 px lines",
         False,
         1.5,
-        changes={"lines": {"pitch_nm": 18, "cd_nm": 8, "sigma_nm": 0.5}, "test": _NO_SWEEP},
+        changes={"lines": {"pitch_nm": 18, "cd_nm": 8, "sigma_nm": 0.5}},
     ),
     Setting("0.2 nm pixels", False, 0.2, changes={"profile": {"psf_sigma_px": 3.5}}),
     Setting(
@@ -137,7 +143,6 @@ SETTINGS = (
         changes={
             "lines": {"pitch_nm": 64, "cd_nm": 32, "sigma_nm": 1.5},
             "profile": {"psf_sigma_px": 0.5},
-            "test": {"cd_sweep_nm": [28, 36]},
         },
     ),
     Setting("1 count", False, counts=1.0),
@@ -164,7 +169,7 @@ class _Shown:
         return self._setting.back(self._resolver.predict(shown.astype(np.float32)))
 
 
-def test_setting(run: Run, setting: Setting, validity: Validity, folder: Path) -> dict[str, Any]:
+def test_setting(run: Run, setting: Setting, folder: Path) -> dict[str, Any]:
     """Simulate a setting, restore and measure it.
 
     Parameters
@@ -173,38 +178,49 @@ def test_setting(run: Run, setting: Setting, validity: Validity, folder: Path) -
         The network.
     setting : Setting
         The kind of pictures.
-    validity : toolbox.tasks.sem.validity.Validity
-        What the network knows.
     folder : pathlib.Path
         Where the pictures go.
 
     Returns
     -------
     dict
-        Figures by method, verdict, and what was flagged.
+        Figures by method, and the verdict.
     """
     simulate(setting.params(folder), setting.name)
     source = SEMSource(
         str(folder), 1, central_crop_height=None, central_crop_width=None, align="none"
     )
-    view = seen_through(run, run.settings.metrology, _Shown(run.resolver, setting))  # type: ignore[attr-defined]
+    metrology: MetrologyParams = run.settings.metrology  # type: ignore[attr-defined]
+    view = seen_through(run, metrology, folder / "result", _Shown(run.resolver, setting))
     summary = SemTest(view, source, "test").evaluate(True).summary
     return {
         "name": setting.name,
         "inside": setting.inside,
         **figures_of(summary),
-        **flags_of(sorted((folder / "test" / "low").glob("*.tif")), validity, setting.shown),
     }
 
 
-def seen_through(run: Run, metrology: MetrologyParams, resolver: Any = None) -> Run:
-    """Return a run for a test with another metrology, or another way to see pictures."""
+def seen_through(run: Run, metrology: MetrologyParams, folder: Path, resolver: Any = None) -> Run:
+    """Return a run for a test with another metrology, or another way to see pictures.
+
+    Parameters
+    ----------
+    run : toolbox.run.Run
+        The network.
+    metrology : MetrologyParams
+        How is measured.
+    folder : pathlib.Path
+        Where the restored pictures go.
+    resolver : object, optional
+        What restores them; default that of the run.
+    """
     view = SimpleNamespace(
         settings=SimpleNamespace(metrology=metrology),
         resolver=resolver or run.resolver,
         scale=run.scale,
         normalizer=run.normalizer,
         facts=run.facts,
+        result_dir=folder,
     )
     return cast(Run, view)
 
@@ -224,26 +240,27 @@ def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def flags_of(
-    paths: Sequence[Path], validity: Validity, shown: Change = np.asarray
-) -> dict[str, Any]:
+def conditions_in(folder: Path, shown: Change = np.asarray) -> list[Conditions]:
+    """Measure how the pictures of a folder were taken, as they are shown to the network."""
+    images = [read_sem_image(path) for path in sorted(folder.glob("*.tif"))]
+    return [measure_conditions(shown(image.pixels), image.pixel_nm) for image in images]
+
+
+def flags_of(pictures: Sequence[Conditions], validity: Validity) -> dict[str, Any]:
     """Return how many pictures are flagged, and by what.
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
-        Pictures.
+    pictures : sequence of Conditions
+        How they were taken.
     validity : toolbox.tasks.sem.validity.Validity
         What the network knows.
-    shown : callable
-        How they are shown to the network.
     """
-    flagged, reasons = 0, dict[str, int]()
-    for path in paths:
-        image = read_sem_image(path)
-        conditions = measure_conditions(shown(image.pixels), image.pixel_nm)
+    reasons: dict[str, int] = {}
+    flagged = 0
+    for conditions in pictures:
         warned = [f.name for f in findings_of(conditions, validity) if f.grade == "warning"]
         flagged += bool(warned)
         for name in warned:
             reasons[name] = reasons.get(name, 0) + 1
-    return {"pictures": len(paths), "flagged": flagged, "flagged_by": reasons}
+    return {"pictures": len(pictures), "flagged": flagged, "flagged_by": reasons}

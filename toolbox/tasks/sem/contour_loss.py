@@ -19,6 +19,10 @@ _NEAR_PX = 2.0
 _SAME_WAY = 0.7
 #: Least fall between two samples at a crossing, as a share of the contrast.
 _LEAST_FALL = 0.02
+#: Least contrast of a contour in SR, as a share of that in HR.
+_LEAST_LEFT = 0.05
+#: Most points of a picture.
+_MOST_POINTS = 512
 #: Points nearer to the sides than this are left out, pixels.
 _SIDE = 4
 
@@ -120,7 +124,7 @@ def contour_shift(
     low, high = levels(seen)
     level = (low + threshold * (high - low))[..., None]
     now, found = _crossings(seen - level, ways, places[..., None], fall)
-    found &= known & (tf.abs(now - places) <= search_px)
+    found &= known & (high - low > _LEAST_LEFT * contrast) & (tf.abs(now - places) <= search_px)
     return ContourShift(tf.where(found, now - places, 0.0), known, found)
 
 
@@ -137,9 +141,9 @@ def _points(hr: tf.Tensor) -> _Points:
     largest = tf.reduce_max(steep, axis=[1, 2], keepdims=True)
     mask = seen & (steep > _LEAST_STEEPNESS * largest) & _is_ridge(steep, down, right)
     flat = tf.reshape(tf.where(mask, steep, 0.0), [-1, rows * columns])
-    count = 256
+    count = _MOST_POINTS
     if hr.shape[1] is not None and hr.shape[2] is not None:
-        count = int(np.clip(hr.shape[1] * hr.shape[2] // 8, 16, 512))
+        count = int(np.clip(hr.shape[1] * hr.shape[2] // 8, 16, _MOST_POINTS))
     # A small picture may have fewer pixels than there are places for points.
     order, index = tf.math.top_k(tf.pad(flat, [[0, 0], [0, count]]), count)
     known = order > 0

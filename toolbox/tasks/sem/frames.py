@@ -359,7 +359,7 @@ class SEMFrames:
         self.told = self._note_files(opened, untold)
         if data_bar_height == "auto":
             self._set_bar(self._found_bar())
-        self.pixel_nm = self._common_pixel_nm()
+        self.pixel_nm = self._common_pixel_nm(stated="sizes" in untold)
         self._place_rest()
         self._note_unaligned()
         self._note_odd()
@@ -550,17 +550,19 @@ class SEMFrames:
             )
         self.data_bar_height = height
 
-    def _common_pixel_nm(self) -> float | None:
+    def _common_pixel_nm(self, stated: bool) -> float | None:
+        """Return the size that all files have; say that they differ unless one is `stated`."""
         if not self._sizes:
             return None
         first, pixel_nm = self._sizes[0]
         for path, size in self._sizes:
             if abs(size - pixel_nm) > PIXEL_TOLERANCE * pixel_nm:
-                self.notes.append(
-                    f"WARNING: at the scale of the high pictures a pixel of {first} is "
-                    f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so none is taken from the "
-                    f"files. Set pixel_nm."
-                )
+                if not stated:
+                    self.notes.append(
+                        f"WARNING: at the scale of the high pictures a pixel of {first} is "
+                        f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so none is taken from "
+                        f"the files. Set pixel_nm."
+                    )
                 return None
         return pixel_nm
 

@@ -139,11 +139,8 @@ class LineMeter(Meter):
                 f"{error} Looked for were {self.direction} lines; --lines, --polarity and --shape "
                 f"say what else."
             ) from None
-        self.polarity, self.note, self.unclear = (
-            found.polarity,
-            found.note,
-            int((~found.clear).sum()),
-        )
+        self.polarity, self.note = found.polarity, found.note
+        self.unclear = int((~found.clear).sum())
         self.left_px, self.right_px = found.left_px[found.clear], found.right_px[found.clear]
         ends = zip(self.left_px, self.right_px, strict=True)
         self.lines = [(float(np.nanmean(a)), float(np.nanmean(b))) for a, b in ends]

@@ -127,7 +127,7 @@ def object_rows(field: Field) -> list[list[str]]:
 
 def _heading(name: str, unit: str) -> str:
     words = name.removesuffix(f"_{unit}")
-    words = words.replace("lost_share", "lost").replace("_biased", "").replace("_", " ")
+    words = words.replace("lost_share", "lost").replace("_", " ")
     words = words.replace("cd", "CD").replace("lwr", "LWR").replace("ler", "LER")
     return f"{words} ({unit})" if name.endswith(f"_{unit}") else words
 

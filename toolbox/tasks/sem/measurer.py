@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,13 @@ import pandas as pd
 from toolbox.errors import DataError
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
-from toolbox.tasks.sem.alignment import (
-    Shift,
-    apply_shift,
-    data_bar_rows,
-    estimate_shift,
-    valid_region,
-)
+from toolbox.tasks.sem.alignment import Shift, apply_shift, data_bar_rows, valid_region
 from toolbox.tasks.sem.measure import DiscMeter, Field, FrameCurve, LineMeter, Meter
 from toolbox.tasks.sem.measure_text import measured_text
 from toolbox.tasks.sem.pixel_size import stated_size
 from toolbox.tasks.sem.sem_image import SUFFIXES, SEMStack, open_sem_stack
 from toolbox.tasks.sem.settings import MeasureOptions
+from toolbox.tasks.sem.stacks import align_frames
 
 if TYPE_CHECKING:
     from toolbox.tasks.sem.measure_report import Section
@@ -32,8 +27,6 @@ if TYPE_CHECKING:
 _MOST_DRAWN = 24
 #: Farthest that frames of a stack lie from each other, pixels.
 _MOST_SHIFT = 8.0
-#: What an aligned frame may differ from the average by, in medians of what they do.
-_MOST_RESIDUAL = 1.25
 
 
 class SemMeasurer:
@@ -90,7 +83,7 @@ class SemMeasurer:
         notes.pop("size", None)  # it is told of every picture
         first = stack.image(0).pixels
         bar = data_bar_rows(first)
-        frames = AlignedFrames(stack, len(first) - bar)
+        frames = AlignedFrames(StackFrames(stack, len(first) - bar))
         pixel, unit = (1.0, 1.0), "px"
         if size is not None:
             pixel, unit = (size.x_nm, size.y_nm or size.x_nm), "nm"
@@ -105,15 +98,38 @@ class SemMeasurer:
         return Field(name, frames.mean, size, bar, frames.count, measured, curve.table(), said)
 
 
-class AlignedFrames:
-    """The frames of a stack moved onto each other, read anew whenever they are asked for.
+class StackFrames(Sequence[np.ndarray]):
+    """The frames of a file without their data bar, each read when it is asked for.
 
     Parameters
     ----------
     stack : SEMStack
-        The frames.
+        The file.
     rows : int
-        Without the data bar.
+        Height of a frame without the data bar.
+    """
+
+    def __init__(self, stack: SEMStack, rows: int) -> None:
+        self._stack, self._rows = stack, rows
+
+    def __len__(self) -> int:
+        return self._stack.count
+
+    def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]
+        return self._stack.image(number).pixels[: self._rows].astype(np.float32)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for number in progress(range(len(self)), "aligning frames", unit="frame", delay=2):
+            yield self[number]
+
+
+class AlignedFrames:
+    """The frames of one field moved onto each other.
+
+    Parameters
+    ----------
+    frames : sequence of numpy.ndarray, shape (H, W)
+        They are read anew whenever they are needed.
 
     Attributes
     ----------
@@ -125,59 +141,43 @@ class AlignedFrames:
         What a user should know.
     """
 
-    def __init__(self, stack: SEMStack, rows: int) -> None:
-        self._stack, self._rows = stack, rows
+    def __init__(self, frames: Sequence[np.ndarray]) -> None:
+        self._frames = frames
         self.notes: list[str] = []
-        self._shifts: dict[int, Shift] = {0: Shift(0.0, 0.0)}
-        if stack.count > 1:
+        #: What brings a frame onto the common grid, by its number.
+        self._shifts = {0: Shift(0.0, 0.0)}
+        if len(frames) > 1:
             self._align()
         self.count = len(self._shifts)
-        self.mean = self._mean()
+        self.mean = np.asarray(sum(frame.astype(np.float64) for frame in self) / self.count)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        shape = self._frame(0).shape
+        shape = self._frames[0].shape
         regions = [valid_region(shift, shape) for shift in self._shifts.values()]
         known = tuple(
             slice(max(r[axis].start for r in regions), min(r[axis].stop for r in regions))
             for axis in (0, 1)
         )
         for number, shift in self._shifts.items():
-            yield apply_shift(self._frame(number), shift)[known]
-
-    def _frame(self, number: int) -> np.ndarray:
-        return self._stack.image(number).pixels[: self._rows].astype(np.float32)
+            yield apply_shift(self._frames[number], shift)[known]
 
     def _align(self) -> None:
-        """Find the shifts of all frames: first onto the first one, then onto their average."""
-        reference = self._frame(0)
-        limit = min(_MOST_SHIFT, (min(reference.shape) - 4) // 4)
-        if limit < 1:
-            raise DataError(
-                f"frames must be at least 8 pixels high and wide; received {reference.shape}."
-            )
-        for _ in range(2):
-            found = {
-                number: estimate_shift(self._frame(number), reference, max_shift=limit)
-                for number in progress(range(self._stack.count), "aligning", unit="frame", delay=2)
-            }
-            # Two that lie on each other are no nearer after a shift by next to nothing.
-            left = {n: s.rms_after if s.aligned else s.rms_before for n, s in found.items()}
-            most = _MOST_RESIDUAL * float(np.median(list(left.values())))
-            self._shifts = {n: found[n] for n, rest in left.items() if rest <= most}
-            total = sum(apply_shift(self._frame(n), s) for n, s in self._shifts.items())
-            reference = np.asarray(total / len(self._shifts))
-        lost = self._stack.count - len(self._shifts)
-        if lost:
+        # Frames must be four times as high and wide as what is looked for.
+        limit = min(_MOST_SHIFT, max(1.0, (min(self._frames[0].shape) - 4) // 4))
+        found = align_frames(self._frames, limit)
+        aligned = {n: Shift(-s.dy, -s.dx) for n, s in enumerate(found) if s.aligned}
+        total = len(found)
+        if not aligned:
             self.notes.append(
-                f"{lost} of {self._stack.count} frames are left out, as they do not lie on the "
-                f"others."
+                f"no two of the {total} frames lie on each other; only the first one is measured."
             )
-
-    def _mean(self) -> np.ndarray:
-        total = np.zeros(())
-        for frame in self:
-            total = total + frame
-        return np.asarray(total / self.count)
+            return
+        self._shifts = aligned
+        if len(aligned) < total:
+            self.notes.append(
+                f"{total - len(aligned)} of {total} frames are left out, as they do not lie on "
+                f"the others."
+            )

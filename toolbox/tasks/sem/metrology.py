@@ -344,7 +344,7 @@ def _grey_between(profile: np.ndarray, a: float, b: float) -> float:
 
 
 def _crossings(
-    image: np.ndarray, expected: np.ndarray, reach: np.ndarray, level: np.ndarray, sign: int
+    image: np.ndarray, expected: np.ndarray, reach: float, level: np.ndarray, sign: int
 ) -> np.ndarray:
     """Return the crossing nearest to where it is expected, in every row.
 
@@ -354,7 +354,7 @@ def _crossings(
         Grey values.
     expected : numpy.ndarray, shape (lines, H)
         Pixels.
-    reach : numpy.ndarray, shape (lines, 1)
+    reach : float
         Largest distance, pixels.
     level : numpy.ndarray, shape (lines, 1)
         Grey values of the crossing.
@@ -367,7 +367,7 @@ def _crossings(
         Pixels, NaN where there is none.
     """
     height, width = image.shape
-    half = int(np.ceil(reach.max())) + 1
+    half = int(np.ceil(reach)) + 1
     start = np.rint(expected).astype(int) - half
     columns = start[..., None] + np.arange(2 * half + 1)
     values = image[np.arange(height)[:, None], np.clip(columns, 0, width - 1)] - level[..., None]
@@ -457,26 +457,26 @@ def find_lines(
             polarity, note = _polarity_of(found)
         lines = found[polarity]
     if not lines:
-        kind = "bright or dark" if sought == "auto" else sought
+        other = ", nor a dark one" if sought == "auto" else ""
         raise DataError(
-            f"no whole {kind} vertical line was found in the picture. Turn the picture so that the "
-            f"lines are vertical, measure the other polarity or invert it, or crop it."
+            f"no whole {'dark' if sought == 'dark' else 'bright'} vertical line was found in the "
+            f"picture{other}. Turn the picture so that the lines are vertical, measure the other "
+            f"polarity or invert it, or crop it."
         )
+    polarity = "dark" if polarity == "dark" else "bright"
     if smooth_px:
         image = _smooth(image, smooth_px)
     nominal = np.asarray(lines, np.float64)
     blurred = ndimage.gaussian_filter(image, (2.0, 1.0), mode="nearest")
     signs = (-1, 1) if polarity == "dark" else (1, -1)
-    traces = []
-    for sign, place, reach in zip(
-        signs, nominal.T, _reach_of(nominal, image.shape[1]), strict=True
-    ):
-        expected = np.repeat(place[:, None], image.shape[0], axis=1)
-        # First on a blurred copy, to know where the edge wanders; then on the picture itself.
-        level = _level(blurred, expected, threshold, sign, reach)
-        rough = _repaired(_crossings(blurred, expected, reach, level, sign), expected)
-        level = _level(image, rough, threshold, sign, reach)
-        traces.append(_crossings(image, rough, 0.5 * reach, level, sign))
+    reaches = _reach_of(nominal, image.shape[1])
+    traces = [
+        # One by one, as a wide line is looked for in more columns than narrow ones.
+        np.concatenate(
+            [_trace(image, blurred, a, b, threshold, sign) for a, b in zip(*edges, strict=True)]
+        )
+        for sign, *edges in zip(signs, nominal.T, reaches, strict=True)
+    ]
     keep = np.all([np.isnan(t).mean(axis=1) <= _MOST_MISSING for t in traces], axis=0)
     if not keep.any():
         raise DataError(
@@ -485,6 +485,23 @@ def find_lines(
         )
     left_px, right_px = (np.where(keep[:, None], trace, np.nan) for trace in traces)
     return LineEdges(left_px, right_px, keep, threshold, polarity, note)
+
+
+def _trace(
+    image: np.ndarray,
+    blurred: np.ndarray,
+    place: float,
+    reach: float,
+    threshold: float,
+    sign: int,
+) -> np.ndarray:
+    """Locate one edge in every row, (1, H)."""
+    expected, half = np.full((1, len(image)), place), int(np.ceil(reach))
+    # First on a blurred copy, to know where the edge wanders; then on the picture itself.
+    level = _level(_mean_profile(blurred, expected, half), threshold, sign, half)
+    rough = _repaired(_crossings(blurred, expected, reach, level, sign), expected)
+    level = _level(_mean_profile(image, rough, half), threshold, sign, half)
+    return _crossings(image, rough, 0.5 * reach, level, sign)
 
 
 def _polarity_of(found: dict[str, list[tuple[float, float]]]) -> tuple[Polarity, str]:
@@ -501,7 +518,7 @@ def _polarity_of(found: dict[str, list[tuple[float, float]]]) -> tuple[Polarity,
 
 
 def _reach_of(nominal: np.ndarray, width: int) -> np.ndarray:
-    """Return half of the narrower of line and space, of left and right edges, (2, lines, 1)."""
+    """Return half of the narrower of line and space, of left and right edges, (2, lines)."""
     order = np.argsort(nominal[:, 0])
     left, right = nominal[order].T
     spaces = left[1:] - right[:-1]
@@ -509,19 +526,14 @@ def _reach_of(nominal: np.ndarray, width: int) -> np.ndarray:
     beside = np.array([[outer, *spaces], [*spaces, outer]])
     reach = np.empty_like(beside)
     reach[:, order] = 0.5 * np.minimum(beside, right - left)
-    return np.clip(reach, 2.0, 0.25 * width)[..., None]
+    return np.clip(reach, 2.0, 0.25 * width)
 
 
-def _level(
-    image: np.ndarray, edges: np.ndarray, threshold: float, sign: int, reach: np.ndarray
-) -> np.ndarray:
+def _level(profile: np.ndarray, threshold: float, sign: int, half: int) -> np.ndarray:
     """Return the grey value of the crossing for each edge, (lines, 1)."""
-    half = int(np.ceil(reach.max()))
-    offset = sign * np.arange(-half, half + 1)
-    profile = _mean_profile(image, edges, half)
-    near = np.abs(offset) <= np.ceil(reach)
-    low = np.where(near & (offset <= 0), profile, np.inf).min(axis=1)
-    high = np.where(near & (offset >= -2), profile, -np.inf).max(axis=1)
+    profile = profile[:, ::sign]
+    low = profile[:, : half + 1].min(axis=1)
+    high = profile[:, max(half - 2, 0) :].max(axis=1)
     return np.asarray((low + threshold * (high - low))[:, None])
 
 

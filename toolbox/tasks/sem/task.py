@@ -136,14 +136,16 @@ class Sem(Task):
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
         """Describe limits, scores by method, grey values and size of a pixel."""
         from toolbox.model_card import NOT_RECORDED, cell_text, markdown_table, range_of, span_text
+        from toolbox.tasks.sem.validity import ranges_text
 
         summary, data = card.get("summary") or {}, card.get("data") or {}
         unit = self.style.unit
         size = summary.get("pixel_nm") or data.get("pixel_nm")
-        rows = [
-            ("values", span_text(range_of(card), unit)),
-            ("size of a pixel", NOT_RECORDED if size is None else f"{cell_text(size)} nm"),
-        ]
+        known = ranges_text((card.get("validity") or {}).get("ranges", {}))
+        if "size of a pixel" not in known:
+            size_text = NOT_RECORDED if size is None else f"{cell_text(size)} nm"
+            known = {"size of a pixel": size_text, **known}
+        rows = [("values", span_text(range_of(card), unit)), *known.items()]
         return {
             "unit": unit,
             "sign": None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,10 +57,14 @@ class Conditions(NamedTuple):
         Bright less dark, as a share of the range of the file.
     brightness : float
         Mean grey value, as a share of that range.
+    shade : float
+        By what share the bright parts of one quarter of the picture are dimmer than of another.
     line_px, space_px : float or None
         Median widths of bright lines and of what is between them, pixels; None without lines.
     edge_px : float or None
         Rise of the mean edge ÷ its steepest slope, pixels: blur and rims.
+    jumps_px : float or None
+        Standard deviation by which rows lie beside their neighbours as a whole, pixels.
     """
 
     pixel_nm: float | None
@@ -71,9 +75,11 @@ class Conditions(NamedTuple):
     direction: float
     contrast: float
     brightness: float
+    shade: float
     line_px: float | None
     space_px: float | None
     edge_px: float | None
+    jumps_px: float | None
 
 
 def measure_conditions(
@@ -109,9 +115,11 @@ def measure_conditions(
         direction,
         float(bright - dark) / top,
         float(part.mean()) / top,
+        _shade(calm, float(dark)),
         line_px,
         space_px,
         edge_px,
+        _jumps(part),
     )
 
 
@@ -134,6 +142,15 @@ def _band_variance(image: np.ndarray) -> float:
     # Differences of neighbouring rows hold the noise and little else.
     noise = np.diff(bands, axis=1).var() / 2 / size
     return float(max(means.var(axis=1).mean() - noise, 0.0))
+
+
+def _shade(calm: np.ndarray, dark: float) -> float:
+    """Return how much dimmer one quarter of a smoothed picture is than another."""
+    quarters = [
+        part for half in np.array_split(calm, 2) for part in np.array_split(half, 2, axis=1)
+    ]
+    bright = [float(np.percentile(part, 95)) - dark for part in quarters if part.size]
+    return 1 - max(min(bright), 0.0) / max(bright) if max(bright) > 0 else 0.0
 
 
 def _noise(
@@ -206,6 +223,27 @@ def _lines(image: np.ndarray) -> tuple[float | None, float | None, float | None]
     steepest = float(np.diff(profile).max())
     width = float(np.ptp(profile)) / steepest if steepest > 0 else None
     return line, space, width
+
+
+def _jumps(image: np.ndarray) -> float | None:
+    """Return how far rows jump, pixels: what both halves of a row have in common.
+
+    Noise and roughness move the edges of each half by themselves.
+    """
+    if min(image.shape) < 16:
+        return None
+    calm = ndimage.gaussian_filter1d(image, 4.0, axis=0)
+    slope = ndimage.gaussian_filter1d(calm, 1.0, axis=1, order=1)
+    weight, moved = np.square(slope), (calm - image) * slope
+    half = image.shape[1] // 2
+    halves = [slice(None, half), slice(half, None)]
+    if not min(weight[:, part].sum(axis=1).min() for part in halves) > 0:
+        return None
+    shifts = [moved[:, part].sum(axis=1) / weight[:, part].sum(axis=1) for part in halves]
+    # Means over rows of the same weights, about which the jumps lie, hide a part of them.
+    kernel = ndimage.gaussian_filter1d(np.eye(1, 65, 32)[0], 4.0)
+    seen = 1 - 2 * kernel[32] + np.square(kernel).sum()
+    return float(np.sqrt(max(np.cov(*shifts)[0, 1] / seen, 0.0)))
 
 
 def _edge_profile(image: np.ndarray, edges: np.ndarray, sign: int) -> np.ndarray:
@@ -309,9 +347,20 @@ _QUANTITIES = {
     ),
     "contrast": _Quantity("contrast", " of the range", True, 0.2, _SCALE, _SCALE),
     "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE),
+    "shade": _Quantity(
+        "shade", "", False, 0.05, "", "Charge, or a detector to one side: reduce it, or crop."
+    ),
     "line_px": _Quantity("width of lines", " px", True, 0.2, _SIZE, _SIZE),
     "space_px": _Quantity("width of spaces", " px", True, 0.2, _SIZE, _SIZE),
     "edge_px": _Quantity("width of edges", " px", True, 0.2, _SIZE, _SIZE),
+    "jumps_px": _Quantity(
+        "jumps of rows",
+        " px",
+        False,
+        0.2,
+        "",
+        "Rows that jump look like roughness. Steady the scan, or average frames.",
+    ),
 }
 _NOT_SEEN = {
     "pixel_nm": "The size of a pixel is not known: state it with --pixel-nm.",
@@ -354,7 +403,7 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
     found = []
     for key, (low, high) in validity.ranges.items():
         quantity, value = _QUANTITIES[key], getattr(conditions, key)
-        known = f"trained on {_text(low)} to {_text(high)}{quantity.unit}"
+        known = f"known {_text(low)} to {_text(high)}{quantity.unit}"
         if value is None:
             if key in _NOT_SEEN:
                 grade: Literal["note", "warning"] = "note" if key in _MINOR else "warning"
@@ -386,7 +435,7 @@ def _beyond(
 
 
 def _text(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.3g}".replace("-", "−")
 
 
 def conditions_text(conditions: Conditions) -> dict[str, str]:
@@ -395,6 +444,15 @@ def conditions_text(conditions: Conditions) -> dict[str, str]:
         quantity.name: f"{_text(value)}{quantity.unit}"
         for key, quantity in _QUANTITIES.items()
         if (value := getattr(conditions, key)) is not None
+    }
+
+
+def ranges_text(ranges: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """Return the ranges of a `Validity` by name, with their units."""
+    return {
+        quantity.name: f"{_text(ranges[key][0])} to {_text(ranges[key][1])}{quantity.unit}"
+        for key, quantity in _QUANTITIES.items()
+        if key in ranges
     }
 
 
