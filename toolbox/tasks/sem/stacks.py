@@ -216,40 +216,6 @@ class AlignedStack:
         own = move(self._frames[number], _back(self._shifts[number]), region)
         return np.asarray((self._sum[region] - own) / (len(self._members) - 1))
 
-    def edge_noise(self) -> float:
-        """Return how far noise displaces edges in a mean of the others, variance in pixels².
-
-        Taken from what the edges of two halves of the frames differ by.
-
-        Raises
-        ------
-        DataError
-            If there is no vertical line.
-        """
-        margin = 2 * math.ceil(max(max(abs(s.dy), abs(s.dx)) for s in self._shifts)) + 4
-        rows, columns = (slice(margin, size - margin) for size in self._sum.shape)
-        # Moved as for the first frame, which takes off some of the noise.
-        shift = self._shifts[self._members[0]]
-        halves = [self._members[::2], self._members[1::2]]
-        edges = find_lines(self._sum[rows, columns], _THRESHOLD, smooth_px=_SMOOTH_PX)
-        lines = [
-            (float(np.nanmean(left) + shift.dx), float(np.nanmean(right) + shift.dx))
-            for left, right in zip(edges.left_px, edges.right_px, strict=True)
-        ]
-        seen = []
-        for half in halves:
-            total = functools.reduce(np.add, map(self._on_grid, half))
-            mean = apply_shift(total / len(half), shift)[rows, columns]
-            found = find_lines(mean, _THRESHOLD, lines, _SMOOTH_PX)
-            seen.append(np.concatenate([found.left_px, found.right_px]))
-        # From row to row, so that what a whole edge differs by is none of it.
-        steps = (seen[1] - seen[0])[:, _LAG:] - (seen[1] - seen[0])[:, :-_LAG]
-        of_one = float(np.nanmean(np.square(steps))) / 2 / sum(1 / len(half) for half in halves)
-        return of_one / (len(self._members) - 1)
-
-    def _on_grid(self, number: int) -> np.ndarray:
-        return apply_shift(self._frames[number], _back(self._shifts[number]))
-
     def target(self, number: int, region: Region) -> np.ndarray:
         """Return a region of a frame as the others show it, (h, w) of float32."""
         shift = self._shifts[number]
@@ -260,6 +226,48 @@ class AlignedStack:
             for part, outer in zip(region, (rows, columns), strict=True)
         )
         return move(self.others(number, (rows, columns)), shift, (inside[0], inside[1]))
+
+    def edge_noise(self) -> float:
+        """Return how far noise displaces edges in a mean of the others, variance in pixels².
+
+        Taken from what the edges of two halves of the frames differ by.
+
+        Raises
+        ------
+        DataError
+            If there is no line.
+        """
+        margin = 2 * math.ceil(max(max(abs(s.dy), abs(s.dx)) for s in self._shifts)) + 4
+        rows, columns = (slice(margin, size - margin) for size in self._sum.shape)
+        # Moved once more, as targets are, which takes off some of the noise.
+        shift = self._shifts[self._members[0]]
+        halves = [self._members[::2], self._members[1::2]]
+        means = [
+            functools.reduce(np.add, map(self._on_grid, half)) / len(half)
+            for half in (self._members, *halves)
+        ]
+        moved = [apply_shift(mean, shift)[rows, columns] for mean in means]
+        try:
+            difference = _edges_apart(*moved)
+        except DataError:
+            difference = _edges_apart(*(image.T for image in moved))
+        # From row to row, so that what a whole edge differs by is none of it.
+        steps = difference[:, _LAG:] - difference[:, :-_LAG]
+        of_one = float(np.nanmean(np.square(steps))) / 2 / sum(1 / len(half) for half in halves)
+        return of_one / (len(self._members) - 1)
+
+    def _on_grid(self, number: int) -> np.ndarray:
+        return apply_shift(self._frames[number], _back(self._shifts[number]))
+
+
+def _edges_apart(whole: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how far the edges of `whole` are apart in two pictures, (edges, rows) in pixels."""
+    sides = find_lines(whole, _THRESHOLD, smooth_px=_SMOOTH_PX)
+    left, right = (np.nanmean(side[sides.clear], axis=1) for side in sides[:2])
+    lines = list(zip(left.tolist(), right.tolist(), strict=True))
+    found = [find_lines(image, _THRESHOLD, lines, _SMOOTH_PX) for image in (one, other)]
+    edges = [np.concatenate([seen.left_px, seen.right_px]) for seen in found]
+    return np.asarray(edges[1] - edges[0])
 
 
 def _back(shift: Shift) -> Shift:
@@ -577,8 +585,8 @@ class StackFrames(SEMFrames):
         Returns
         -------
         float
-            Standard deviation in pixels, from some of the stacks; 0 without vertical lines, or
-            without a stack of several frames.
+            Standard deviation in pixels, from some of the stacks; 0 without lines, or without a
+            stack of several frames.
         """
         stacks = sorted(set(itertools.compress(self._stack_of, (not one for one in self.lone))))
         found = []
