@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import ndimage
 
 from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import ConfigError, DataError
 from toolbox.loss import Loss
+from toolbox.tasks.sem.alignment import apply_shift
 from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
 from toolbox.tasks.sem.source import SEMPatchDataset, SEMSource
@@ -15,7 +15,6 @@ from toolbox.tasks.sem.stacks import (
     StackFrames,
     align_frames,
     blind_spots,
-    edge_noise,
     find_stacks,
     noise_reach,
 )
@@ -173,25 +172,31 @@ def test_stacks_on_demand_are_the_same(folder, monkeypatch):
     monkeypatch.setattr("toolbox.tasks.sem.stacks.align_frames", None)
     again = StackFrames(folder, in_memory=False, **WHOLE)
     assert (again.shifts, again.checksum) == (first.shifts, first.checksum)
+    place = slice(3, 40), slice(5, 37)
     for number in (10, 0, 5, 11):
+        for one, other in zip(again.part(number, *place), first.crop(number), strict=True):
+            np.testing.assert_array_equal(one, other[place])
         for one, other in zip(again.crop(number), first.crop(number), strict=True):
             assert one.tobytes() == other.tobytes()
 
 
-def test_the_noise_of_edges_is_measured():
-    """It is what two realisations differ by, and half of that for the mean of four frames."""
+def test_the_noise_of_edges_is_measured(tmp_path):
+    """It is how far the edges of the targets lie from those without noise."""
     params = SimulationParams(save_dir="nowhere", frame_shape=(192, 160))
     shape = LineParams(sigma_nm=0.8, xi_nm=20, alpha=0.5)
     picture = LinePicture(np.random.default_rng(0), params, shape)
-    once, often = NoiseParams(peak_counts=100, drift_px=0), NoiseParams(peak_counts=400, drift_px=0)
-    found = [edge_noise([picture.expose(n, 1) for _ in range(4)]) for n in (once, often)]
-    traces = []
-    for _ in range(2):
-        calm = ndimage.gaussian_filter1d(picture.expose(once, 1).astype(float), 0.7, axis=1)
-        traces.append(find_lines(calm, 0.5).left_px)
-    assert found[0] == pytest.approx(np.std(traces[1] - traces[0]) / np.sqrt(2), rel=0.25)
-    assert found[1] == pytest.approx(found[0] / 2, rel=0.25)
-    assert edge_noise([np.full((64, 64), 7, np.uint8)]) == 0
+    noise = NoiseParams(peak_counts=40, drift_px=1)
+    write_stack(tmp_path / "a.tif", list(picture.stack(noise, 6)))
+    frames = StackFrames(tmp_path, **WHOLE)
+    clean, errors = picture.expose(noise, None), []
+    for number in range(6):
+        crop, region, shift = frames.crop(number), frames.regions[number], frames.shifts[number]
+        still = apply_shift(clean, shift)[region]
+        left, true = (find_lines(img, 0.5, smooth_px=0.7).left_px for img in (crop.high, still))
+        errors.append((left - true).std(axis=1))
+    assert frames.edge_noise() == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.2)
+    write_stack(tmp_path / "a.tif", [np.full(SHAPE, 7, np.uint8)] * 2)
+    assert StackFrames(tmp_path, align="none", **WHOLE).edge_noise() == 0
 
 
 # -- lone frames -----------------------------------------------------------------------------------
