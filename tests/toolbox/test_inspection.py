@@ -447,7 +447,8 @@ INSPECTING = {task.name for task in inspecting_tasks()}
 @pytest.mark.parametrize("task", [t for t in every_task() if t.name not in INSPECTING])
 def test_other_tasks_refuse_in_one_line(task):
     """A task without an inspector says for which tasks there is one."""
-    with pytest.raises(ConfigError, match=f"inspect is not for {task.name}; it is for bathymetry and sem"):
+    words = f"inspect is not for {task.name}; it is for bathymetry and sem"
+    with pytest.raises(ConfigError, match=words):
         task.inspector(PredictParams(), None)
 
 
