@@ -1,5 +1,7 @@
 """Frames that learn from each other: stacks found, aligned, averaged without the frame itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +11,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.loss import Loss
 from toolbox.tasks.sem.alignment import apply_shift
 from toolbox.tasks.sem.metrology import find_lines
-from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image, write_sem_stack
 from toolbox.tasks.sem.source import SEMPatchDataset, SEMSource
 from toolbox.tasks.sem.stacks import (
     StackFrames,
@@ -19,6 +21,7 @@ from toolbox.tasks.sem.stacks import (
     noise_reach,
 )
 
+SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
 SHAPE = (96, 112)
 DRIFTS = ((0, 0), (1, -2), (-1, 3), (2, 1))
 WHOLE = {"central_crop_height": None, "central_crop_width": None}
@@ -206,6 +209,14 @@ def test_the_noise_of_edges_is_measured(tmp_path):
 def test_the_reach_of_noise_is_measured(rho, reach):
     """The correlation at lag k is rho to the k: below 0.05 from the fifth pixel on for 0.5."""
     assert noise_reach(noisy(0, 20, [(0, 0)] * 4, rho)) == reach
+
+
+@pytest.mark.skipif(not SPHERES.is_dir(), reason="needs the KRISS pictures")
+@pytest.mark.parametrize("kind", ["line/noisy", "time/low"])
+def test_the_reach_of_real_noise(kind):
+    """KRISS: the correlation is 0.49, 0.10 and 0.03 at 1, 2 and 3 pixels, whatever is shown."""
+    paths = sorted((SPHERES / kind).glob("*.tif"))[:3]
+    assert noise_reach([read_sem_image(path).pixels[:438, 4:508] for path in paths]) == 2
 
 
 def test_a_picture_without_noise_has_no_reach():
