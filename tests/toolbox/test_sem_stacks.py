@@ -1,15 +1,18 @@
 """Frames that learn from each other: stacks found, aligned, averaged without the frame itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import signal
 
 from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import ConfigError, DataError
 from toolbox.loss import Loss
 from toolbox.tasks.sem.alignment import apply_shift
 from toolbox.tasks.sem.metrology import find_lines
-from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
+from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image, write_sem_stack
 from toolbox.tasks.sem.source import SEMPatchDataset, SEMSource
 from toolbox.tasks.sem.stacks import (
     StackFrames,
@@ -19,6 +22,7 @@ from toolbox.tasks.sem.stacks import (
     noise_reach,
 )
 
+SPHERES = Path(__file__).resolve().parents[3] / "shared" / "data" / "sem" / "kriss_spheres"
 SHAPE = (96, 112)
 DRIFTS = ((0, 0), (1, -2), (-1, 3), (2, 1))
 WHOLE = {"central_crop_height": None, "central_crop_width": None}
@@ -33,16 +37,11 @@ def scene(seed, dy=0.0, dx=0.0):
     return 110 + 60 * np.tanh(3 * np.sin((columns - edge) * 2 * np.pi / 28))
 
 
-def noisy(seed, sigma, drifts=DRIFTS, rho=0.0):
-    """Return the frames of a stack, uint8, with noise correlated along the rows by `rho`."""
+def noisy(seed, sigma, drifts=DRIFTS):
+    """Return the frames of a stack, uint8, with white noise."""
     rng = np.random.default_rng([seed, 1])
-    frames = []
-    for dy, dx in drifts:
-        noise = rng.normal(size=SHAPE)
-        for column in range(1, SHAPE[1]):
-            noise[:, column] = rho * noise[:, column - 1] + np.sqrt(1 - rho**2) * noise[:, column]
-        frames.append(np.clip(np.rint(scene(seed, dy, dx) + sigma * noise), 0, 255))
-    return [frame.astype(np.uint8) for frame in frames]
+    frames = [scene(seed, *drift) + sigma * rng.normal(size=SHAPE) for drift in drifts]
+    return [np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in frames]
 
 
 def write_stack(path, frames):
@@ -57,7 +56,7 @@ def folder(tmp_path):
     (tmp_path / "b").mkdir()
     for number, frame in enumerate(noisy(3, 20)[:3]):
         write_sem_image(tmp_path / "b" / f"f{number}.tif", frame)
-    write_sem_image(tmp_path / "c.tif", noisy(4, 20, rho=0.5)[0])
+    write_sem_image(tmp_path / "c.tif", noisy(4, 20)[0])
     return tmp_path
 
 
@@ -205,7 +204,18 @@ def test_the_noise_of_edges_is_measured(tmp_path):
 @pytest.mark.parametrize(("rho", "reach"), [(0.0, 0), (0.5, 4)])
 def test_the_reach_of_noise_is_measured(rho, reach):
     """The correlation at lag k is rho to the k: below 0.05 from the fifth pixel on for 0.5."""
-    assert noise_reach(noisy(0, 20, [(0, 0)] * 4, rho)) == reach
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(128, 1024)) * np.sqrt(1 - rho**2)
+    edges = 60 * np.tanh(np.sin(np.arange(1024) / 4 + 0.2 * np.arange(128)[:, None]))
+    assert noise_reach([120 + edges + 25 * signal.lfilter([1], [1, -rho], white)]) == reach
+
+
+@pytest.mark.skipif(not SPHERES.is_dir(), reason="needs the KRISS pictures")
+@pytest.mark.parametrize("kind", ["line/noisy", "time/low"])
+def test_the_reach_of_real_noise(kind):
+    """KRISS: the correlation is 0.49, 0.10 and 0.03 at 1, 2 and 3 pixels, whatever is shown."""
+    paths = sorted((SPHERES / kind).glob("*.tif"))[:3]
+    assert noise_reach([read_sem_image(path).pixels[:438, 4:508] for path in paths]) == 2
 
 
 def test_a_picture_without_noise_has_no_reach():
@@ -255,7 +265,7 @@ def test_patches_of_lone_frames_hide_pixels(folder):
     epoch = [training.batch(n) for n in range(len(training))]
     shares = np.concatenate([1 - np.isnan(high).mean(axis=(1, 2, 3)) for _, high in epoch])
     assert (shares < 1).sum() == 4  # one lone frame, four patches of it
-    assert shares[shares < 1].max() < 0.02
+    assert shares[shares < 1].max() < 0.07
     assert all(np.isfinite(low).all() for low, _ in epoch)
     fixed = SEMPatchDataset(folder, folder, training=False, **options)
     first, second = ([fixed.batch(n) for n in range(len(fixed))] for _ in range(2))

@@ -301,8 +301,9 @@ def known_region(shifts: Sequence[Shift], number: int, shape: Sequence[int]) -> 
 def noise_reach(frames: Sequence[np.ndarray]) -> int:
     """Return how far the noise of a pixel reaches along its row, pixels.
 
-    Neighbouring rows show nearly the same, so their difference is noise. The reach is the largest
-    lag before its autocorrelation falls below 0.05, at most 16.
+    What neighbouring rows show changes evenly, so their second difference is noise; what a row
+    differs by as a whole is left out. The reach is the largest lag before the autocorrelation
+    falls below 0.05, at most 16.
 
     Parameters
     ----------
@@ -312,8 +313,8 @@ def noise_reach(frames: Sequence[np.ndarray]) -> int:
     lags = min(_MOST_REACH + 1, frames[0].shape[1] - 1)
     covariance = np.zeros(lags + 1)
     for frame in frames:
-        noise = np.diff(frame.astype(np.float32), axis=0)
-        noise -= noise.mean()
+        noise = np.diff(frame.astype(np.float32), 2, axis=0)
+        noise -= noise.mean(axis=1, keepdims=True)
         for lag in range(lags + 1):
             covariance[lag] += float((noise[:, lag:] * noise[:, : noise.shape[1] - lag]).mean())
     if not covariance[0] > 0:
