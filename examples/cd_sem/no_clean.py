@@ -33,6 +33,8 @@ CASES: dict[str, int | None] = {"pairs": None, "stacks_8": 8, "stacks_2": 2, "si
 DRIFT_PX = 2.0
 #: Losses where the target is the mean of several frames, instead of those of lines.yml.
 STACK_LOSSES: dict[str, Any] = {"mse": 30, "cdloss": 0.15}
+#: Below so many frames the edges of the targets are too noisy for cdloss.
+_FEW = 4
 #: Figures of the restored pictures, by their key in ``summary.json``, with their formats.
 FIGURES = {
     "psnr": ".2f",
@@ -78,11 +80,11 @@ def training_of(case: str) -> dict[str, Any]:
         "test_high_dir": str((pictures / "test" / "high").resolve()),
     }
     settings |= {"data_dir": str(data_dir), "sem": section, "monitor_metric": "val_loss"}
-    for key in ("loss_weights", "cdloss") if frames < 4 else ():
-        settings.pop(key)
-    if frames >= 4:
-        settings |= {"loss_weights": STACK_LOSSES}
-    return settings
+    # Of so few validation frames the targets are too noisy to choose an epoch by.
+    settings["read_test_weights"] = "weights_last.h5"
+    if frames >= _FEW:
+        return {**settings, "loss_weights": STACK_LOSSES}
+    return {key: value for key, value in settings.items() if key not in ("loss_weights", "cdloss")}
 
 
 def figures_of(case: str, resume: bool) -> dict[str, Any]:

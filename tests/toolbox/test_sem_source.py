@@ -601,7 +601,7 @@ def test_one_pair_of_whole_frames_is_in_memory(folders, monkeypatch, options):
 def test_crops_beyond_the_limit_are_read_on_demand(folders, monkeypatch):
     """One note says so; the crops, parts of them and batches hold the same bytes."""
     kept = dataset(folders, repeats=4)
-    monkeypatch.setattr("toolbox.tasks.sem.frames._MOST_BYTES", 100_000)
+    monkeypatch.setattr("toolbox.tasks.sem.frames.MOST_BYTES", 100_000)
     read = dataset(folders, repeats=4)
     assert kept.frames._crops is not None and read.frames._crops is None
     assert kept.notes == []

@@ -86,7 +86,11 @@ def test_most_pictures_flagged_harm():
         restored[good] = 0
     grade, reasons = grade_of(summary := judged(restored, tolerance_nm=1.5))
     assert (grade, len(summary["do_no_harm"]["flagged"])) == ("harms", 7)
-    assert "7 of 12 pictures are flagged" in reasons
+    assert "7 of 12 pictures are flagged, as raw ones 0 would be" in reasons
+    # Raw pictures that are flagged as often are not harmed, but nothing is passed either.
+    summary = judged(restored, raw=restored[::-1], tolerance_nm=1.5)
+    assert grade_of(summary)[0] == "neutral"
+    assert summary["do_no_harm"]["verdict"] == "fail"
     restored[5] = 0
     summary = judged(restored, raw=restored, tolerance_nm=1.5)
     assert not any("flagged" in reason for reason in summary["do_no_harm"]["reasons"])

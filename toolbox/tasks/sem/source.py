@@ -35,7 +35,7 @@ from toolbox.tasks.sem.frames import (
 )
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
-from toolbox.tasks.sem.stacks import StackFrames, blind_spots, edge_noise, find_stacks
+from toolbox.tasks.sem.stacks import StackFrames, blind_spots, find_stacks
 from toolbox.tasks.sem.validity import FILE_NAME as VALIDITY_NAME
 from toolbox.tasks.sem.validity import (
     MOST_PICTURES,
@@ -579,11 +579,8 @@ class SEMSource(Source):
     @functools.cached_property
     def _edge_noise(self) -> float:
         """Standard deviation in pixels; high pictures are taken to have none."""
-        if self.target == "pictures":
-            return 0.0
-        frames = self.frames("train")
-        step = max(1, len(frames) // SAMPLED_FRAMES)
-        return edge_noise([frame.high for frame in frames[::step]])
+        frames = self.open("train")
+        return frames.edge_noise() if isinstance(frames, StackFrames) else 0.0
 
     def train(self) -> Pair:
         """Return fixed patches of some training frames: low and high counts (N, h, w, 1)."""

@@ -41,13 +41,16 @@ from toolbox.tasks.sem.frames import (
     needed,
     some_names,
 )
-from toolbox.tasks.sem.metrology import find_lines, roughness
+from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Frames of a stack that the others are compared with until most of them fit.
 _TRIED = 3
-#: Smoothing and threshold with which `cdloss` finds edges by default, pixels.
+#: Smoothing in pixels and threshold with which `cdloss` finds edges by default.
 _SMOOTH_PX, _THRESHOLD = 0.7, 0.5
+#: Rows over which the edges of two halves of a stack are compared; those that were moved share
+#: some noise with their neighbours.
+_LAG = 4
 #: Correlation of the noise along a row below which pixels count as independent.
 _INDEPENDENT = 0.05
 #: Farthest reach of the noise along a row, pixels.
@@ -199,8 +202,7 @@ class AlignedStack:
     def __init__(self, frames: Sequence[np.ndarray], shifts: Sequence[Shift]) -> None:
         self._frames, self._shifts = frames, shifts
         self._members = [number for number, shift in enumerate(shifts) if shift.aligned]
-        moved = (apply_shift(frames[n], _back(shifts[n])) for n in self._members)
-        self._sum = functools.reduce(np.add, moved)
+        self._sum = functools.reduce(np.add, map(self._on_grid, self._members))
         self._whole: Region = (slice(0, self._sum.shape[0]), slice(0, self._sum.shape[1]))
 
     def others(self, number: int, region: Region | None = None) -> np.ndarray:
@@ -224,6 +226,48 @@ class AlignedStack:
             for part, outer in zip(region, (rows, columns), strict=True)
         )
         return move(self.others(number, (rows, columns)), shift, (inside[0], inside[1]))
+
+    def edge_noise(self) -> float:
+        """Return how far noise displaces edges in a mean of the others, variance in pixels².
+
+        Taken from what the edges of two halves of the frames differ by.
+
+        Raises
+        ------
+        DataError
+            If there is no line.
+        """
+        margin = 2 * math.ceil(max(max(abs(s.dy), abs(s.dx)) for s in self._shifts)) + 4
+        rows, columns = (slice(margin, size - margin) for size in self._sum.shape)
+        # Moved once more, as targets are, which takes off some of the noise.
+        shift = self._shifts[self._members[0]]
+        halves = [self._members[::2], self._members[1::2]]
+        means = [
+            functools.reduce(np.add, map(self._on_grid, half)) / len(half)
+            for half in (self._members, *halves)
+        ]
+        moved = [apply_shift(mean, shift)[rows, columns] for mean in means]
+        try:
+            difference = _edges_apart(*moved)
+        except DataError:
+            difference = _edges_apart(*(image.T for image in moved))
+        # From row to row, so that what a whole edge differs by is none of it.
+        steps = difference[:, _LAG:] - difference[:, :-_LAG]
+        of_one = float(np.nanmean(np.square(steps))) / 2 / sum(1 / len(half) for half in halves)
+        return of_one / (len(self._members) - 1)
+
+    def _on_grid(self, number: int) -> np.ndarray:
+        return apply_shift(self._frames[number], _back(self._shifts[number]))
+
+
+def _edges_apart(whole: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how far the edges of `whole` are apart in two pictures, (edges, rows) in pixels."""
+    sides = find_lines(whole, _THRESHOLD, smooth_px=_SMOOTH_PX)
+    left, right = (np.nanmean(side[sides.clear], axis=1) for side in sides[:2])
+    lines = list(zip(left.tolist(), right.tolist(), strict=True))
+    found = [find_lines(image, _THRESHOLD, lines, _SMOOTH_PX) for image in (one, other)]
+    edges = [np.concatenate([seen.left_px, seen.right_px]) for seen in found]
+    return np.asarray(edges[1] - edges[0])
 
 
 def _back(shift: Shift) -> Shift:
@@ -257,8 +301,9 @@ def known_region(shifts: Sequence[Shift], number: int, shape: Sequence[int]) -> 
 def noise_reach(frames: Sequence[np.ndarray]) -> int:
     """Return how far the noise of a pixel reaches along its row, pixels.
 
-    Neighbouring rows show nearly the same, so their difference is noise. The reach is the largest
-    lag before its autocorrelation falls below 0.05, at most 16.
+    What neighbouring rows show changes evenly, so their second difference is noise; what a row
+    differs by as a whole is left out. The reach is the largest lag before the autocorrelation
+    falls below 0.05, at most 16.
 
     Parameters
     ----------
@@ -268,36 +313,14 @@ def noise_reach(frames: Sequence[np.ndarray]) -> int:
     lags = min(_MOST_REACH + 1, frames[0].shape[1] - 1)
     covariance = np.zeros(lags + 1)
     for frame in frames:
-        noise = np.diff(frame.astype(np.float32), axis=0)
-        noise -= noise.mean()
+        noise = np.diff(frame.astype(np.float32), 2, axis=0)
+        noise -= noise.mean(axis=1, keepdims=True)
         for lag in range(lags + 1):
             covariance[lag] += float((noise[:, lag:] * noise[:, : noise.shape[1] - lag]).mean())
     if not covariance[0] > 0:
         return 0
     below = covariance[1:] < _INDEPENDENT * covariance[0]
     return int(np.argmax(below)) if below.any() else _MOST_REACH
-
-
-def edge_noise(images: Sequence[np.ndarray]) -> float:
-    """Return how far noise displaces the edges of lines, standard deviation in pixels.
-
-    It is the white floor of the spectrum of the edges, found as `cdloss` finds them.
-
-    Parameters
-    ----------
-    images : sequence of numpy.ndarray, shape (H, W)
-        Counts; lines are vertical. Without lines the result is 0.
-    """
-    traces = []
-    for image in images:
-        with contextlib.suppress(DataError):
-            edges = find_lines(image.astype(np.float32), _THRESHOLD, smooth_px=_SMOOTH_PX)
-            traces += [*edges.left_px, *edges.right_px]
-    if not traces:
-        return 0.0
-    rows = min(len(trace) for trace in traces)
-    measured = roughness(np.stack([trace[:rows] for trace in traces]), 1.0)
-    return math.sqrt(measured.fit.floor_nm3)
 
 
 def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pair:
@@ -556,6 +579,22 @@ class StackFrames(SEMFrames):
             return AlignedStack(_Frames(members, self._frame), [self.shifts[m] for m in members])
 
         return functools.lru_cache(max(1, MOST_BYTES // size))(aligned)
+
+    def edge_noise(self) -> float:
+        """Return how far noise displaces the edges of lines in the high pictures.
+
+        Returns
+        -------
+        float
+            Standard deviation in pixels, from some of the stacks; 0 without lines, or without a
+            stack of several frames.
+        """
+        stacks = sorted(set(itertools.compress(self._stack_of, (not one for one in self.lone))))
+        found = []
+        for stack in stacks[:: max(1, len(stacks) // _SAMPLED)]:
+            with contextlib.suppress(DataError):
+                found.append(self._aligned(stack).edge_noise())
+        return math.sqrt(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
     def _crop_of(
         self, frame: np.ndarray, stack: AlignedStack | None, position: int, region: Region

@@ -114,15 +114,12 @@ class Judgement:
             self._figures[key].get(method) for key in ("cd_bias_nm", "cd_bias_ci95_nm")
         )
 
-    def _flagged(self) -> list[str]:
+    def _flagged(self, method: str = "restored") -> list[str]:
         """Return the pictures in which a width changed too much, or was lost."""
-        sizes = self._restored["cd_bias_nm"].abs()
-        lost = self._lost_share() > _MOST_LOST
-        return sorted(set(self._restored[(sizes > self._tolerance) | sizes.isna() | lost]["name"]))
-
-    def _lost_share(self) -> pd.Series:
-        sizes: pd.Series = self._restored["cd_bias_nm"]
-        return self._restored.get("lost_share", sizes.isna().astype(float))
+        own = self._table[self._table["method"] == method]
+        sizes = own["cd_bias_nm"].abs()
+        lost = _lost_share(own) > _MOST_LOST
+        return sorted(set(own[(sizes > self._tolerance) | sizes.isna() | lost]["name"]))
 
     def _changes(self) -> dict[str, float]:
         """Return how much restoring may change widths, by cause; empty if that is not known."""
@@ -164,7 +161,7 @@ class Judgement:
         return " of " in cause
 
     def _lost_edges(self) -> list[Finding]:
-        share = self._lost_share()
+        share = _lost_share(self._restored)
         # A width that cannot be measured any more is the greatest harm of all.
         if not len(share) or not (share.mean() > _MOST_LOST or (share > _MOST_LOST).any()):
             return []
@@ -172,11 +169,12 @@ class Judgement:
         return [Finding("harms", text, gate=True)]
 
     def _many_flagged(self, flagged: list[str]) -> list[Finding]:
-        count = self._restored["name"].nunique()
+        count, raw = self._restored["name"].nunique(), len(self._flagged("raw"))
         if len(flagged) <= _MOST_FLAGGED * count:
             return []
-        text = f"{len(flagged)} of {count} pictures are flagged"
-        return [Finding("harms", text, gate=True)]
+        text = f"{len(flagged)} of {count} pictures are flagged, as raw ones {raw} would be"
+        # What noise flags in raw pictures as often is no harm by restoring, and no help either.
+        return [Finding("harms" if len(flagged) > raw else "neutral", text, gate=True)]
 
     def _beyond_raw(self) -> list[Finding]:
         """Tell whether restoring moved the mean width away from where the raw picture had it."""
@@ -290,6 +288,12 @@ def excess_over_raw(table: pd.DataFrame) -> Excess | None:
     error = farther.std(ddof=1) / np.sqrt(len(farther))
     mean = float(farther.mean())
     return Excess(mean, mean - float(stats.t.ppf(0.975, len(farther) - 1) * error))
+
+
+def _lost_share(table: pd.DataFrame) -> pd.Series:
+    """Return the share of edges that are lost, by row; of discs, whether it is."""
+    share: pd.Series = table.get("lost_share", table["cd_bias_nm"].isna().astype(float))
+    return share
 
 
 def _percent(value: float) -> str:
