@@ -52,7 +52,7 @@ _MARGIN = 48
 #: Crops that are kept when they are read on demand, and the most bytes of them.
 _REMEMBERED, _REMEMBERED_BYTES = 32, 2**28
 #: Most bytes of crops that are held in memory; more are read on demand.
-MOST_BYTES = 2**30
+MOST_BYTES = 3 * 2**28
 _NAMED = 5
 _KINDS = ("low", "high")
 #: What becomes of the pages of stacks.
@@ -272,7 +272,7 @@ class SEMFrames:
         Largest shift that is looked for, low pixels.
     in_memory : bool
         Keep the crops, in the type of the files or, if moved, in float32, rather than read them
-        again on demand. More than 1 GiB of them are not kept.
+        again on demand. More than 768 MiB of them are not kept.
     cache_dir : path-like, optional
         Where the shifts are remembered; default `high_dir`.
     stacks : {'frames', 'mean'}
@@ -365,7 +365,7 @@ class SEMFrames:
         self._note_odd()
         if in_memory and self._crops is None:
             self.notes.append(
-                f"{low_dir}: the crops take more than {MOST_BYTES / 2**30:g} GiB of memory, so "
+                f"{low_dir}: the crops take more than {MOST_BYTES / 2**20:g} MiB of memory, so "
                 f"they are read when they are needed. Take smaller ones, or set in_memory: false."
             )
         self._shape_checksum()

@@ -395,7 +395,7 @@ class StackFrames(SEMFrames):
     options
         Those of `SEMFrames` except for `high_dir`; `scale` is 1, `stacks` is frames, and `align`
         is high or none. `pairs` are names of stacks, and `suffix_len` has no effect. Where frames
-        are read on demand, the sums of stacks are kept, 4 bytes a pixel, up to 1 GiB of them.
+        are read on demand, the sums of stacks are kept, 4 bytes a pixel, up to 768 MiB of them.
 
     Attributes
     ----------
