@@ -24,7 +24,7 @@ from toolbox.errors import (
     not_found,
     program,
 )
-from toolbox.io.atomic import replacing
+from toolbox.io.atomic import replacing, replacing_folder
 from toolbox.io.maps import open_map
 from toolbox.picture_set import find_pictures
 from toolbox.progress import progress
@@ -520,3 +520,29 @@ def test_manual_example_needs_the_safe_loader(file):
     """PyYAML's own safe loader refuses the manual's tuples: the reason for this module."""
     with pytest.raises(yaml.YAMLError, match="python/tuple"):
         yaml.safe_load("input_shape: !!python/tuple [16, 16, 1]")
+
+
+def test_replacing_folder_replaces_all_files(tmp_path):
+    """The new folder takes the place of the old one, files of before included."""
+    path = tmp_path / "run" / "result"
+    path.mkdir(parents=True)
+    (path / "old.txt").write_text("old")
+    with replacing_folder(path) as beside:
+        assert (path / "old.txt").is_file(), "the old files stay until the new ones are complete"
+        (beside / "new.txt").write_text("new")
+    assert [p.name for p in path.iterdir()] == ["new.txt"]
+    assert [p.name for p in path.parent.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside a file"])
+def test_replacing_folder_leaves_nothing_on_error(kept, tmp_path):
+    """After an error neither files nor the folders made for them are left; others stay."""
+    if kept:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "kept.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    path = tmp_path / "run" / "result"
+    with pytest.raises(ValueError, match="half-way"), replacing_folder(path) as beside:
+        (beside / "half.txt").write_text("half")
+        raise ValueError("half-way")
+    assert sorted(tmp_path.rglob("*")) == before

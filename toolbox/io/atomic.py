@@ -44,6 +44,8 @@ def replacing(path: str | os.PathLike[str], suffix: str | None = None) -> Iterat
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give an empty folder beside `path` that takes its place if the block ends well.
 
+    If it does not, nothing is left behind, parents that were made for it included.
+
     Parameters
     ----------
     path : path-like
@@ -55,6 +57,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         Where to write.
     """
     final = Path(path).absolute()
+    made = [parent for parent in final.parents if not parent.exists()]
     beside = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)  # of a program that was killed
     beside.mkdir(parents=True)
@@ -64,6 +67,9 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.replace(final)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a folder that holds something stays
+            for parent in made:
+                parent.rmdir()
 
 
 def check_writable(path: str | os.PathLike[str], cure: str) -> None:
