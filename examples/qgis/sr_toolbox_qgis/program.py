@@ -262,7 +262,7 @@ def run(command: list[str], folder: Path, feedback: Any) -> list[str] | None:
         If it cannot be started or fails: its own line.
     """
     own_group: dict[str, Any] = (
-        {"creationflags": subprocess.CREATE_NO_WINDOW}  # type: ignore[attr-defined]
+        {"creationflags": subprocess.CREATE_NO_WINDOW}
         if os.name == "nt"
         else {"start_new_session": True}
     )

@@ -33,6 +33,14 @@ class SrToolboxProvider(QgsProcessingProvider):
         """Return the same icon as a file."""
         return str(_ICON)
 
+    def supportedOutputRasterLayerExtensions(self) -> list[str]:
+        """Return the kinds of files that the program writes and QGIS opens."""
+        return ["tif", "tiff", "nc", "bag"]
+
+    def supportsNonFileBasedOutput(self) -> bool:
+        """Tell that results are files."""
+        return False
+
     def load(self) -> bool:
         """Add the setting, then the algorithms."""
         ProcessingConfig.settingIcons[self.name()] = self.icon()

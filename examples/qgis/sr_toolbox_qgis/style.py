@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from qgis.core import (
+    Qgis,
     QgsHillshadeRenderer,
     QgsProcessingLayerPostProcessorInterface,
+    QgsRasterDataProvider,
     QgsRasterLayer,
     QgsRectangle,
 )
@@ -33,6 +35,11 @@ def set_hillshade(layer: QgsRasterLayer, positive_down: bool = False) -> None:
     renderer = QgsHillshadeRenderer(layer.dataProvider(), 1, azimuth, _ALTITUDE)
     renderer.setZFactor(z_factor(_slopes(layer)))
     layer.setRenderer(renderer)
+    # Else the steps between enlarged pixels are shaded, not the relief.
+    layer.setResamplingStage(Qgis.RasterResamplingStage.Provider)
+    provider = layer.dataProvider()
+    provider.setZoomedInResamplingMethod(QgsRasterDataProvider.ResamplingMethod.Cubic)
+    provider.setZoomedOutResamplingMethod(QgsRasterDataProvider.ResamplingMethod.Bilinear)
     layer.triggerRepaint()
 
 
