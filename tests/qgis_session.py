@@ -31,13 +31,12 @@ def run(name, parameters, feedback=None):
         details = QgsProcessingContext.LayerDetails("result", QgsProject.instance(), "OUTPUT")
         context.addLayerToLoadOnCompletion(output, details)
     algorithm = QgsApplication.processingRegistry().createAlgorithmById(f"sr_toolbox:{name}")
-    algorithm.initAlgorithm()
     feedback = feedback or QgsProcessingFeedback()
     try:
-        prepared = algorithm.processAlgorithm(parameters, context, feedback)
+        results, _ = algorithm.run(parameters, context, feedback, {}, catchExceptions=False)
     except QgsProcessingException as error:
         return str(error), context
-    return prepared, context
+    return results, context
 
 
 def styled(context, output):

@@ -120,7 +120,7 @@ def test_the_program_knows_the_command_line():
     """The command lines that the plugin makes are those of the program."""
     from sr_trainer.arg_parser import ArgParser
 
-    options = program.source_options("z", 3) + program.further_options("--dtype float32")
+    options = program.source_options("a.nc", "z", 3) + program.further_options("--dtype float32")
     more = ["--report", "--interval", "0.9", *options]
     command = program.build_command("sr", "predict", "a.nc", "b.nc", "bathymetry_x4", options=more)
     args = ArgParser(command[1:]).args
@@ -135,7 +135,7 @@ def test_models_of_the_plugin_ship():
     """Every model that the plugin offers is there, and is one for maps."""
     for name in program.MODELS:
         config = (ROOT / "toolbox" / "pretrained" / name / "config.yml").read_text("utf-8")
-        assert "bathymetry" in config or "task" not in config
+        assert "task: bathymetry" in config.splitlines()
 
 
 @pytest.mark.parametrize("text", ["-o x.tif", "--output=x.tif", '"open'])
@@ -164,11 +164,22 @@ def test_sources_that_are_no_files(source):
     assert "\n" not in str(caught.value)
 
 
+def test_the_input_is_not_replaced(tmp_path):
+    """A result in the place of its input is refused; any other file may be replaced."""
+    source, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    source.touch()
+    other.touch()
+    program.refuse_the_input(str(source), other)
+    with pytest.raises(ProgramError, match="is the input itself"):
+        program.refuse_the_input(str(source), tmp_path / "." / "a.tif")
+
+
 def test_bands_and_steps():
     """A band of a GeoTIFF is a variable, one of a NetCDF variable a step of its further axis."""
-    assert program.source_options(None, None) == []
-    assert program.source_options(None, 2) == ["--variable", "2"]
-    assert program.source_options("z", None) == ["--variable", "z"]
+    assert program.source_options("a.tif", None, None) == []
+    assert program.source_options("a.tif", None, 2) == ["--variable", "2"]
+    assert program.source_options("a.nc", "z", None) == ["--variable", "z"]
+    assert program.source_options("a.nc", None, 2) == ["--time", "2"]
 
 
 # --- the program --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
+    NULL,
     QgsProcessingAlgorithm,
     QgsProcessingException,
     QgsProcessingOutputString,
@@ -33,6 +34,7 @@ from .program import (
     is_positive_down,
     put,
     put_all,
+    refuse_the_input,
     run,
     source_options,
     split_source,
@@ -44,10 +46,17 @@ _PAGE = "HTML files (*.html)"
 _NO_MODEL = "none"
 
 
+def _is_given(value: Any) -> bool:
+    """Tell whether an optional parameter has a value; dialogues and models leave it empty."""
+    return value is not None and value != NULL and value != ""
+
+
 class _Algorithm(QgsProcessingAlgorithm):
     """What both have in common."""
 
     INPUT, BAND, MODEL, LOG_FOLDER, OPTIONS = "INPUT", "BAND", "MODEL", "LOG_FOLDER", "OPTIONS"
+    #: Name, provider, source and number of bands of the input.
+    _layer: tuple[str, str, str, int]
 
     def icon(self) -> QIcon:
         """Return the icon of the plugin."""
@@ -67,6 +76,17 @@ class _Algorithm(QgsProcessingAlgorithm):
             # Nothing is opened for a value that is found later.
             parameters = {**parameters, self.INPUT: QgsProperty.fromExpression("''")}
         return super().checkParameterValues(parameters, context)
+
+    def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:
+        """Look at the layer, which lives in QGIS's main thread; QGIS calls this there, by name."""
+        layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
+        if layer is None or not layer.isValid():
+            # The program reads kinds that GDAL does not, and says better what is damaged.
+            self._layer = "", "gdal", str(parameters[self.INPUT]), 0
+        else:
+            provider = layer.dataProvider().name()
+            self._layer = layer.name(), provider, layer.source(), layer.bandCount()
+        return True
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run the program; QGIS calls this by name."""
@@ -115,16 +135,17 @@ class _Algorithm(QgsProcessingAlgorithm):
         further.setFlags(further.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
         self.addParameter(further)
 
-    def _command(self, mode: str, output: str, more: list[str], given: tuple) -> list[str]:
+    def _command(self, mode: str, target: Path, more: list[str], given: tuple) -> list[str]:
         """Return the command line of what the user has given (parameters, context)."""
         parameters, context = given
         source, options = self._source(parameters, context)
+        refuse_the_input(source, target)
         model = self.parameterAsEnumString(parameters, self.MODEL, context)
         return build_command(
             find_program(ProcessingConfig.getSetting(PROGRAM_SETTING) or ""),
             mode,
             source,
-            output,
+            target.name,
             "" if model == _NO_MODEL else model,
             self.parameterAsString(parameters, self.LOG_FOLDER, context),
             [
@@ -136,20 +157,17 @@ class _Algorithm(QgsProcessingAlgorithm):
 
     def _source(self, parameters: Any, context: Any) -> tuple[str, list[str]]:
         """Return the file of the layer and the options that choose what of it."""
-        layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
-        if layer is None or not layer.isValid():
-            path, variable = split_source(str(parameters[self.INPUT]))
-        elif layer.dataProvider().name() != "gdal":
+        name, provider, source, bands = self._layer
+        if provider != "gdal":
             raise ProgramError(
-                f"{layer.name()}: is a layer of the provider {layer.dataProvider().name()}; only "
-                f"files on the disk can be used. Save the layer first (Export > Save As)."
+                f"{name}: is a layer of the provider {provider}; only files on the disk can be "
+                f"used. Save the layer first (Export > Save As)."
             )
-        else:
-            path, variable = split_source(layer.source())
+        path, variable = split_source(source)
         band = None
-        if parameters.get(self.BAND) is not None and (layer is None or layer.bandCount() > 1):
+        if _is_given(parameters.get(self.BAND)) and bands != 1:
             band = self.parameterAsInt(parameters, self.BAND, context)
-        return path, source_options(variable, band)
+        return path, source_options(path, variable, band)
 
 
 class SuperResolveRaster(_Algorithm):
@@ -205,10 +223,10 @@ class SuperResolveRaster(_Algorithm):
         target = Path(self.parameterAsOutputLayer(parameters, self.OUTPUT, context))
         page = self.parameterAsFileOutput(parameters, self.REPORT, context)
         more = ["--report"] if page else []
-        if parameters.get(self.INTERVAL) is not None:
+        if _is_given(parameters.get(self.INTERVAL)):
             share = self.parameterAsDouble(parameters, self.INTERVAL, context)
             more += ["--interval", f"{share:g}"]
-        command = self._command("predict", target.name, more, (parameters, context))
+        command = self._command("predict", target, more, (parameters, context))
         feedback.pushCommandInfo(" ".join(command))
         with folder_beside(target) as folder:
             lines = run(command, folder, feedback)
@@ -252,7 +270,7 @@ class InspectRaster(_Algorithm):
 
     def _process(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         page = Path(self.parameterAsFileOutput(parameters, self.PAGE, context))
-        command = self._command("inspect", page.name, [], (parameters, context))
+        command = self._command("inspect", page, [], (parameters, context))
         feedback.pushCommandInfo(" ".join(command))
         with folder_beside(page) as folder:
             lines = run(command, folder, feedback)

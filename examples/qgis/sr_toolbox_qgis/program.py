@@ -99,11 +99,25 @@ def split_source(source: str) -> tuple[str, str | None]:
     return str(Path(path).absolute()), netcdf.group(2) if netcdf else None
 
 
-def source_options(variable: str | None, band: int | None) -> list[str]:
-    """Return the options that choose a plane of a file: a NetCDF counts steps, others bands."""
-    if variable is None:
-        return [] if band is None else ["--variable", str(band)]
-    return ["--variable", variable, *([] if band is None else ["--time", str(band)])]
+def refuse_the_input(source: str, target: Path) -> None:
+    """Refuse a result that would replace the map that it is made from.
+
+    Raises
+    ------
+    ProgramError
+        If both are one file.
+    """
+    if target.exists() and target.samefile(source):
+        raise ProgramError(f"{target}: is the input itself. Choose another output.")
+
+
+def source_options(path: str, variable: str | None, band: int | None) -> list[str]:
+    """Return the options that choose a plane of a file; GDAL's bands of a NetCDF are its steps."""
+    chosen = [] if variable is None else ["--variable", variable]
+    if band is None:
+        return chosen
+    is_netcdf = variable is not None or path.lower().endswith(".nc")
+    return [*chosen, "--time" if is_netcdf else "--variable", str(band)]
 
 
 def further_options(text: str) -> list[str]:
@@ -205,12 +219,12 @@ def put(made: Path, target: Path) -> None:
         If a program, such as QGIS on Windows, keeps the former file open.
     """
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.replace(made, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            target.parent.mkdir(parents=True, exist_ok=True)
             with folder_beside(target) as beside:
                 os.replace(shutil.copyfile(made, beside / target.name), target)
     except OSError as error:
