@@ -5,11 +5,13 @@ The same files give the same bytes, wherever and whenever they are packed.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from toolbox.errors import ConfigError, program
+from toolbox.errors import program
 from toolbox.io.atomic import replacing
 
 FOLDER = Path(__file__).with_name("sr_toolbox_qgis")
@@ -41,11 +43,11 @@ def pack(target: str) -> None:
 
 
 @program
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the program."""
-    if len(sys.argv) != 2:
-        raise ConfigError("name one file to write: python -m examples.qgis.pack plugin.zip")
-    pack(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", help="zip to write")
+    pack(parser.parse_args(arguments).target)
 
 
 if __name__ == "__main__":

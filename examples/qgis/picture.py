@@ -5,6 +5,7 @@ QT_QPA_PLATFORM=offscreen python3 examples/qgis/picture.py coarse.tif coarse_x4.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from qgis.core import (
@@ -56,14 +57,17 @@ def compose(paths: list[str]) -> QImage:
 
 
 def main() -> None:
-    """Draw all rasters but the last argument, which names the picture."""
-    *paths, target = sys.argv[1:]
+    """Command line of the program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("raster", nargs="+", help="rasters, the input first")
+    parser.add_argument("target", help="picture to write")
+    arguments = parser.parse_args()
     application = QgsApplication([], False)
     application.initQgis()
-    is_saved = compose(paths).save(target)
+    is_saved = compose(arguments.raster).save(arguments.target)
     application.exitQgis()
     if not is_saved:
-        sys.exit(f"error: {target}: cannot be written.")
+        sys.exit(f"error: {arguments.target}: cannot be written.")
 
 
 if __name__ == "__main__":

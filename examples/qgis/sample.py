@@ -5,12 +5,14 @@ python -m examples.qgis.sample coarse.tif
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.cbook import get_sample_data
 
-from toolbox.errors import ConfigError, MissingLibraryError, program
+from toolbox.errors import MissingLibraryError, program
 from toolbox.io.atomic import replacing
 
 _COARSER = 4
@@ -49,11 +51,11 @@ def write_sample(path: str) -> None:
 
 
 @program
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the program."""
-    if len(sys.argv) != 2:
-        raise ConfigError("name one file to write: python -m examples.qgis.sample coarse.tif")
-    write_sample(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", help="GeoTIFF to write")
+    write_sample(parser.parse_args(arguments).target)
 
 
 if __name__ == "__main__":
