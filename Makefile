@@ -9,7 +9,7 @@ PHASES := examples/surgical_phase
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo photo pix2pix phases test test-kill test-fuzz check format clean
+.PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ phases: $(VENV)/video  ## phases of made-up operations: draw videos, train, test
 	$(BIN)/python -m examples.surgical_phase.generate data/phase_clips --overwrite
 	$(BIN)/python main.py $(PHASES)/clips.yml train --overwrite
 	$(BIN)/python main.py $(PHASES)/clips.yml test
+
+qgis:  ## pack the plugin for QGIS into dist/sr_toolbox_qgis.zip
+	$(PYTHON) -m examples.qgis.pack dist/sr_toolbox_qgis.zip
 
 test: $(VENV)/developing  ## run the whole test suite in JOBS=2 processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
