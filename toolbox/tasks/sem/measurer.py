@@ -171,7 +171,7 @@ class AlignedFrames:
             yield apply_shift(self._frames[number], shift)[known]
 
     def _align(self) -> None:
-        digests = [zlib.crc32(np.ascontiguousarray(frame)) for frame in self._frames]
+        digests = [zlib.crc32(frame.tobytes()) for frame in self._frames]
         if len(set(digests)) < len(digests):
             # A copy has the noise of its original, so that averages would seem to be exact.
             first = sorted(map(digests.index, set(digests)))
