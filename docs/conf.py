@@ -1,12 +1,21 @@
-"""Sphinx settings. Build with ``sphinx-build -W docs docs/_build`` (extra ``docs``)."""
+"""Sphinx settings; build with ``make docs``, or ``sphinx-build -W docs docs/_build/html``."""
 
 import os
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
-# The pages of the interface import the packages, and with them TensorFlow.
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+# The pages of the interface and the gallery import the packages, and with them TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ["MPLBACKEND"] = "Agg"
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+from api_pages import write_api_pages
 
 from toolbox import __version__
 
@@ -16,8 +25,8 @@ project_copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
-exclude_patterns = ["_build"]
-myst_heading_anchors = 3
+exclude_patterns = ["_build", "api/_*"]
+myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say type, shape and unit
@@ -25,3 +34,16 @@ numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+
+write_api_pages(HERE / "api")
+
+
+def _skip_alias(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
+    """Leave out aliases such as ``tuple[int, int]``: Sphinx takes them for classes and fails."""
+    return skip or isinstance(obj, types.GenericAlias)
+
+
+def setup(app: Any) -> None:
+    """Add what no setting says."""
+    app.connect("autodoc-skip-member", _skip_alias)
