@@ -24,13 +24,25 @@ author = "The SR Toolbox developers"
 project_copyright = f"2026, {author}"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
-exclude_patterns = ["_build", "api/_*"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "api/_*", "gallery/*.py", "gallery/*.ipynb", "gallery/*.json"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say type, shape and unit
 numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(ROOT / "examples" / "gallery"),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_\d+_",
+    "abort_on_example_error": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "image_srcset": ["2x"],
+    "reset_modules": ("matplotlib",),
+}
 
 html_theme = "furo"
 html_title = f"{project} {release}"
