@@ -339,7 +339,17 @@ def cdloss(
     pixel_nm: float = 1.0,
     max_val: float = 1.0,
 ) -> tf.Tensor:
-    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`."""
+    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`.
+
+    Parameters
+    ----------
+    form : {'width', 'contour', 'gradient'}
+        ``width``: displacement of edges of lines and change of roughness; ``contour``: displacement
+        of contours of any direction and change of the mean diameter, for discs and holes;
+        ``gradient``: difference of changes along the lines, blind to the width of straight lines.
+    roughness_weight : float
+        Weight of the change of roughness; ``width`` only.
+    """
     loss = CDLoss(
         pixel_nm,
         form,
