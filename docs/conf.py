@@ -6,6 +6,8 @@ import types
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
@@ -56,6 +58,20 @@ def _skip_alias(app: Any, what: str, name: str, obj: Any, skip: bool, options: A
     return skip or isinstance(obj, types.GenericAlias)
 
 
+def _link_code(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Let code that is the full name of something of the interface lead to its page."""
+    known = app.env.get_domain("py").objects
+    for code in doctree.findall(nodes.literal):
+        entry = known.get(code.astext().removesuffix("()"))
+        inside = isinstance(code.parent, nodes.reference)
+        if entry is not None and not inside and entry.docname != docname:
+            page = app.builder.get_relative_uri(docname, entry.docname)
+            link = nodes.reference(refuri=f"{page}#{entry.node_id}", internal=True)
+            code.replace_self(link)
+            link += code
+
+
 def setup(app: Any) -> None:
     """Add what no setting says."""
     app.connect("autodoc-skip-member", _skip_alias)
+    app.connect("doctree-resolved", _link_code)
