@@ -41,7 +41,8 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,
-    "min_reported_time": 1e9,
+    "within_subsection_order": "FileNameSortKey",
+    "write_computation_times": False,
     "image_srcset": ["2x"],
     "reset_modules": ("matplotlib",),
 }
@@ -49,6 +50,7 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 write_api_pages(HERE / "api")
 
