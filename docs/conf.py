@@ -15,6 +15,7 @@ ROOT = HERE.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["TQDM_DISABLE"] = "1"  # bars are no use on a page
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 from api_pages import write_api_pages
@@ -43,6 +44,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
     "write_computation_times": False,
+    "capture_repr": (),
     "image_srcset": ["2x"],
     "reset_modules": ("matplotlib",),
 }

@@ -73,5 +73,5 @@ for ax, (name, image) in zip(axes, panels.items(), strict=False):
     fig.colorbar(ax.imshow(image, "magma", vmin=0, vmax=40), ax=ax, shrink=0.8)
     ax.set(title=name, xticks=[], yticks=[])
 axes[2].imshow(kind, plt.matplotlib.colors.ListedColormap(["#eeeeee", "#3b9eab", "#c0392b"]))
-axes[2].set(title="better (blue) and worse (red) than plain", xticks=[], yticks=[])
+axes[2].set(title="blue: better, red: worse than plain", xticks=[], yticks=[])
 plt.show()

@@ -4,7 +4,8 @@ Search for better settings
 
 You have settings that train, and wonder which learning rate or loss is best. Name the ranges, and
 let Optuna try. On the command line: ``python -m sr_trainer.optuna_search search.yml``. The same
-line on many machines shares the work, and after Ctrl-C it resumes. All keys: :doc:`/hyperparameters`.
+line on many machines shares the work, and after Ctrl-C it resumes. All keys:
+:doc:`/hyperparameters`.
 """
 
 import tempfile
