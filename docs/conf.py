@@ -17,6 +17,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["TQDM_DISABLE"] = "1"  # bars are no use on a page
 sys.path[:0] = [str(ROOT), str(HERE)]
+# Programs that an example starts find the packages too.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 from api_pages import write_api_pages
 
