@@ -52,7 +52,7 @@ for name, width_px in widths.items():
 
 # %%
 # Measured edges in amber. A width measured at half height is larger than drawn, whatever the noise.
-# What restoring changes besides can be read off above, for one field of a few lines; a test reports
+# What else restoring changes can be read off above, for one field of a few lines; a test reports
 # bias, roughness and do-no-harm over many fields, with their intervals: :doc:`/cd_sem`.
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")

@@ -31,7 +31,7 @@ main(["predict", "--pretrained", "photo_x2", str(work / "cat.png")])
 network = np.asarray(Image.open(work / "cat_x2.png"))
 
 # %%
-# PSNR of the brightness, two pixels left out at each side, beside bicubic and Lanczos. A test on
+# PSNR of the brightness, two pixels left out at each side, alongside bicubic and Lanczos. A test on
 # a folder of photographs reports the same, see :doc:`/photographs`.
 
 results = {**enlarged(low, 2), "network": network}

@@ -22,7 +22,7 @@ work = Path(tempfile.mkdtemp())
 
 # %%
 # Export. Every export is compared with the network before it is handed out, and has a model card
-# beside it.
+# alongside.
 
 file = work / "bathymetry_x2.onnx"
 main(["export", "--pretrained", "bathymetry_x2", "--format", "onnx", "-o", str(file)])
