@@ -139,13 +139,20 @@ class ArgParser:
         if args.mode == "export" and args.format is None:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
         if args.resume and args.mode != "train":
-            parser.error("--resume is for train; predict goes on by itself")
+            parser.error("--resume is for train; an interrupted predict resumes by itself")
         if args.baselines and args.mode != "train":
             parser.error("--baselines is for train; a test compares with those that are there")
         if args.algo and using:
             parser.error(
-                f"--algo is for train and test; {args.mode} takes the log folder of the network"
+                f"--algo is for train and test; {args.mode} "
+                + (
+                    "uses no network"
+                    if args.mode == "measure"
+                    else "takes the log folder of the network"
+                )
             )
+        if args.format and args.mode != "export":
+            parser.error(f"--format is for export; received {args.mode}")
         if args.output and not using:
             parser.error(f"{args.mode} takes no --output; set log_dir in the settings")
         known = {

@@ -137,6 +137,15 @@ def test_frames_of_a_stack(workshop, pictures, measure):
     assert pd.read_csv(folder / "pictures.csv")["cd_nm"][0] == pytest.approx(10, abs=0.1)
 
 
+def test_copies_of_a_frame_count_once(workshop, measure):
+    """A page that is there several times makes no average more precise."""
+    frames = [picture(noise=30, seed=n) for n in (0, 1, 1, 0, 2)]
+    write_sem_stack(workshop.folder / "stack.tif", frames, 5, PixelSize("test", 0.5))
+    out = measure(workshop.folder / "stack.tif")
+    assert "average of 3 frames" in out
+    assert "NOTE: 2 of 5 frames are copies of others and left out." in out
+
+
 def test_results_are_not_replaced_unasked(workshop, pictures, measure):
     """A folder that is there is an error without --overwrite, and always if it holds more."""
     folder = workshop.folder / "result"

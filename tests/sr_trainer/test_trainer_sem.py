@@ -769,6 +769,7 @@ def test_the_model_that_ships_restores_lines(shop, shown):
     assert not [line for line in warned if "a.tif" in line]
     doses = [line for line in warned if " dose " in line]
     assert len(doses) == 1  # of b.tif, not again of d.tif
+    assert [line for line in warned if "d.tif" in line and "dose" in line and "see above" in line]
     assert f"{folder / 'b.tif'}: " in doses[0]
     assert [line for line in warned if "c.tif" in line and "polarity" in line]
 

@@ -11,6 +11,7 @@ from sr_dataset_builder.simulate_sem import rough_edges
 from toolbox.registry import LOSSES
 from toolbox.tasks.sem.cd_loss import CDLoss, EdgeLoss, cdloss, edgeloss
 from toolbox.tasks.sem.discs import Disc, measure_disc
+from toolbox.tasks.sem.metrology import find_lines
 
 PIXEL_NM = 0.8
 PITCH_NM, CD_NM = 32.0, 16.0
@@ -136,6 +137,33 @@ def test_lines_that_vanish_cost_the_search_distance():
 def test_brightness_counts_as_far_as_it_moves_the_edge():
     """The threshold is HR's: a fainter picture has narrower lines, and that costs."""
     assert 0 < cost(lines(0.8), 0.9 * lines(0.8)) < 1
+
+
+@pytest.mark.parametrize("change_nm", CHANGES_NM)
+def test_width_at_the_level_of_sr(change_nm):
+    """With `own_level`, lines that are wider or narrower by δ cost |δ| as well, within 5 %."""
+    seen = lines(0.8, change_nm / 2, change_nm / 2)
+    assert cost(lines(0.8), seen, own_level=True) == pytest.approx(abs(change_nm), rel=0.05)
+
+
+def test_brightness_is_nothing_at_the_level_of_sr():
+    """With `own_level`, gain and offset move no edge; a picture that shows nothing still costs."""
+    assert cost(lines(0.8), 0.6 * lines(0.8) + 0.1, own_level=True) < 1e-3
+    flat = np.full_like(lines(), 0.2)
+    assert cost(lines(), flat, own_level=True, search_px=5) == pytest.approx(5 * PIXEL_NM)
+
+
+@pytest.mark.parametrize("blur_px", [1.0, 2.0, 3.0])
+def test_a_blur_costs_the_width_that_is_measured(blur_px):
+    """Rims that fade lower the level, so lines are measured wider: `own_level` sees by how much."""
+    true, seen = lines(), ndimage.gaussian_filter1d(lines(), blur_px, axis=2)
+    widths = []
+    for image in (true, seen):
+        found = find_lines(image[0, ..., 0], 0.5)
+        widths.append(float(np.nanmean(found.right_px - found.left_px)) * PIXEL_NM)
+    measured = abs(widths[1] - widths[0])
+    assert cost(true, seen, own_level=True) == pytest.approx(measured, rel=0.15)
+    assert abs(cost(true, seen) - measured) > 0.3 * measured
 
 
 @pytest.mark.parametrize("sigma_nm", [0.8, 1.5])
@@ -340,8 +368,10 @@ def test_other_precision_is_cast(dtype):
     assert float(loss[0]) == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.parametrize("form", ["width", "contour"])
-def test_eager_graph_and_xla_agree(form):
+@pytest.mark.parametrize(
+    ("form", "own_level"), [("width", False), ("width", True), ("contour", False)]
+)
+def test_eager_graph_and_xla_agree(form, own_level):
     """Value and gradient of the three ways to run agree to 1e-5."""
     true = tf.constant(np.concatenate([lines(0.8), lines(1.5)]))
     seen = tf.constant(np.concatenate([lines(0.8, 0.5, 0.2), lines(1.5, -0.5, 0.3)]))
@@ -354,7 +384,8 @@ def test_eager_graph_and_xla_agree(form):
     def both(y_true, y_pred):
         with tf.GradientTape() as tape:
             tape.watch(y_pred)
-            value = CDLoss(PIXEL_NM, form)(y_true, y_pred) + EdgeLoss()(y_true, y_pred)
+            loss = CDLoss(PIXEL_NM, form, own_level=own_level)
+            value = loss(y_true, y_pred) + EdgeLoss()(y_true, y_pred)
         return value, tape.gradient(value, y_pred)
 
     eager = both(true, seen)
@@ -402,7 +433,15 @@ def strange_pairs():
 
 
 @pytest.mark.parametrize("name", list(strange_pairs()))
-@pytest.mark.parametrize("function", [cdloss, functools.partial(cdloss, form="contour"), edgeloss])
+@pytest.mark.parametrize(
+    "function",
+    [
+        cdloss,
+        functools.partial(cdloss, own_level=True),
+        functools.partial(cdloss, form="contour"),
+        edgeloss,
+    ],
+)
 def test_finite_whatever_comes(function, name):
     """Value and gradient are numbers, with the arguments in either order."""
     for true, seen in (strange_pairs()[name], strange_pairs()[name][::-1]):
@@ -417,20 +456,24 @@ def test_finite_whatever_comes(function, name):
         assert np.isfinite(slope).all()
 
 
-def test_gradient_agrees_with_finite_differences():
+@pytest.mark.parametrize(("own_level", "step"), [(False, 1e-3), (True, 1e-4)])
+def test_gradient_agrees_with_finite_differences(own_level, step):
     """Along ten random directions, of a picture whose edges do not lie on pixels."""
     true, seen = lines(0.8), lines(0.8, 0.6, 0.4).astype(np.float32)
+    if own_level:  # in even spaces, the minimum would be at many places at once
+        seen = seen + 0.1 * noise(0, (1, 1, 128, 1))
     given = tf.constant(seen)
     with tf.GradientTape() as tape:
         tape.watch(given)
-        value = CDLoss(PIXEL_NM)(true, given)
+        value = CDLoss(PIXEL_NM, own_level=own_level)(true, given)
     slope = tape.gradient(value, given).numpy()
     rng = np.random.default_rng(0)
     for _ in range(10):
         # One direction for all rows, so that no roughness at a kink is disturbed.
         way = np.broadcast_to(rng.normal(size=(1, 1, 128, 1)), seen.shape).astype(np.float32)
-        ends = [float(CDLoss(PIXEL_NM)(true, seen + step * way)[0]) for step in (1e-3, -1e-3)]
-        assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(float((slope * way).sum()), rel=0.03)
+        ends = [cost(true, seen + by * way, own_level=own_level) for by in (step, -step)]
+        expected = pytest.approx(float((slope * way).sum()), rel=0.03)
+        assert (ends[0] - ends[1]) / (2 * step) == expected
 
 
 def test_edges_are_counted():

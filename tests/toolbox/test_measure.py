@@ -228,3 +228,106 @@ def test_frames_without_edges_are_counted():
     table = frames.table()
     assert table["averages"].tolist() == [3, 1, 1]
     assert table["measured"].tolist() == [2, 1, 1]
+
+
+# -- what falsifies figures ------------------------------------------------------------------------
+
+
+def straight(height=128, **options):
+    """Draw three straight lines of 20 pixels; return the picture alone."""
+    return drawn([(20, 40), (60, 80), (100, 120)], 150, height, slant=0.0, **options)[0]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_lines_that_end_keep_their_width(share):
+    """Rows beyond the end of a line do not lower the level of its edges, and are named."""
+    image = straight()
+    image[: round(share * len(image))] = 40.0
+    found = meter(image).measured()
+    assert found.figures["cd_nm"] == pytest.approx(16, abs=0.04)
+    assert found.figures["lost_share"] == pytest.approx(share, abs=0.02)
+    assert any(f"{share:.0%} of the rows have no clear edge" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("polarity", ["bright", "dark"])
+def test_a_shade_along_the_lines_is_no_roughness(polarity):
+    """Brightness that falls along the lines, by gain or offset, leaves CD and LWR, and is named."""
+    image = straight()
+    fall = np.linspace(0, 1, len(image))[:, None]
+    for shaded in (image * (1 - 0.3 * fall), image + 40 * fall, image * (1 - 0.3 * fall**2)):
+        found = meter(shaded, polarity=polarity).measured()
+        assert found.figures["cd_nm"] == pytest.approx(16, abs=0.02)
+        assert found.figures["lwr_biased_nm"] < 0.15
+        assert any("along the lines, which is evened out" in note for note in found.notes)
+    assert not meter(image, polarity=polarity).measured().notes
+
+
+def test_noise_is_no_shade():
+    """Of 20 noisy pictures without a shade none is evened out."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        noisy = straight() + rng.normal(scale=40, size=(128, 150))
+        assert not any("evened" in note for note in meter(noisy).measured().notes)
+
+
+def test_lines_that_pass_to_the_next_place_are_refused():
+    """Pieces of two lines would be taken for one; the angle is told."""
+    image, _ = drawn([(20 + 40 * k, 40 + 40 * k) for k in range(-4, 12)], 330, 512, slant=0.11)
+    with pytest.raises(DataError, match=r"slanted by about 6\.\d°.*Turn the picture"):
+        meter(image)
+
+
+def test_an_edge_that_jumps_is_no_slant():
+    """A jump in one line is roughness of it."""
+    image = straight()
+    image[64:, 30:60] = np.roll(image[64:, 30:60], 4, axis=1)
+    found = meter(image).measured()
+    assert found.figures["lwr_biased_nm"] > 1
+    assert not any("slanted" in note for note in found.notes)
+
+
+def test_short_lines_are_refused():
+    """Less than 16 rows have no spectrum of roughness."""
+    meter(straight(height=16))
+    with pytest.raises(DataError, match=r"at least 16 pixels long.*received 15"):
+        meter(straight(height=15))
+
+
+def test_strong_noise_is_named():
+    """Where noise moves edges by most of a pixel, the unbiased LWR is not what it seems."""
+    noisy = straight() + np.random.default_rng(0).normal(scale=70, size=(128, 150))
+    found = meter(noisy).measured()
+    assert any("noise displaces edges by" in note for note in found.notes)
+    assert found.figures["lwr_unbiased_nm"] > 0.5  # the lines are straight
+
+
+def test_discs_that_touch_are_named():
+    """Edges that are seen together with those of a neighbour shrink the diameter."""
+    rows, columns = np.mgrid[:150, :300]
+    for gap, count in ((2.0, 2), (60.0, 0)):
+        image = np.full((150, 300), 40.0)
+        for centre in (75.0, 75.0 + 50 + gap):
+            distance = np.hypot(rows - 75, columns - centre)
+            image += 160 * np.clip(25.5 - distance, 0, 1)
+        image = ndimage.gaussian_filter(np.minimum(image, 200), 1.0)
+        found = DiscMeter(image, (0.8, 0.8), "nm", MeasureOptions(shape="discs")).measured()
+        assert found.figures["n"] == 2
+        named = [note for note in found.notes if "too small" in note]
+        assert [note.split()[0] for note in named] == ([str(count)] if count else [])
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_shrinking_shows_in_few_frames(count):
+    """The change of single lines tells it where frames are too few to tell; none is no change."""
+    rng = np.random.default_rng(0)
+    for step, named in ((0.3, True), (0.0, False)):
+        lines = [(20 + 40 * k, 40 + 40 * k) for k in range(8)]
+        first, _ = drawn(lines, 340, 64, slant=0.0)
+        frames = FrameCurve(meter(first), "nm")
+        for number in range(count):
+            narrower = [(a + step * number / 2, b - step * number / 2) for a, b in lines]
+            frame, _ = drawn(narrower, 340, 64, slant=0.0)
+            frames.add(frame + rng.normal(scale=10, size=frame.shape))
+        assert (frames.trend is not None) == named
+        if named:
+            assert frames.trend == pytest.approx(-0.8 * step, rel=0.2)

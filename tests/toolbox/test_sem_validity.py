@@ -137,6 +137,7 @@ def test_inverted_turned_and_filtered_pictures_show():
         np.zeros((64, 64), np.uint8),
         np.full((300, 300), 7, np.uint16),
         np.zeros((3, 3), np.uint8),
+        np.zeros((1, 1), np.uint8),
         np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8),
         np.tile(np.arange(64, dtype=np.uint8), (64, 1)),
     ],

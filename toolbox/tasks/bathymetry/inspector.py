@@ -56,7 +56,8 @@ class MapInspector:
             if reader.is_image or reader.channels != 1:
                 raise DataError(
                     f"{path}: is an image of {reader.channels} channels and {reader.dtype}; "
-                    f"inspect is for maps in metres. Choose one band with --variable."
+                    f"inspect is for maps in metres. Choose one band with --variable, or name the "
+                    f"model that is to restore it with --pretrained."
                 )
             survey = _survey(reader)
             findings = self._findings(reader, survey)

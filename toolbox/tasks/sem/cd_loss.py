@@ -123,6 +123,9 @@ class CDLoss:
         The w above; of ``width`` only.
     noise_nm : float
         Standard deviation of the noise of HR's edges, which is taken off their roughness.
+    own_level : bool
+        For ``width``: take the level of the crossing in SR between SR's own minimum and maximum,
+        as measurements do, rather than HR's level.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class CDLoss:
         smooth_px: float = 0.7,
         roughness_weight: float = 1.0,
         noise_nm: float = 0.0,
+        own_level: bool = False,
     ) -> None:
         self.pixel_nm = float(pixel_nm)
         self.form = form
@@ -148,6 +152,7 @@ class CDLoss:
         self.smooth_px = float(smooth_px)
         self.roughness_weight = float(roughness_weight)
         self.noise_nm = float(noise_nm)
+        self.own_level = bool(own_level)
 
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Return the loss of each image, shape (N,)."""
@@ -188,6 +193,8 @@ class CDLoss:
         # In the mirror, right edges are left ones, and move the other way.
         for true, seen in ((hr, sr), (tf.reverse(hr, [2]), tf.reverse(sr, [2]))):
             edges = self._edges(true)
+            if self.own_level:
+                edges = edges._replace(level=self._own_level(seen, edges))
             moved, found = self._displacements(seen, edges)
             missed = tf.where(found, tf.abs(moved), float(self.search_px))
             displaced.append(_mean(missed, edges.known))
@@ -220,8 +227,7 @@ class CDLoss:
     def _edges(self, hr: tf.Tensor) -> _Edges:
         """Find the left edges of lines in HR."""
         w = self.window_px
-        # Extremes of a picture a little smoothed along the lines, so that noise makes none.
-        calm = tf.transpose(_filtered(tf.transpose(hr, [0, 2, 1]), np.full(5, 0.2)), [0, 2, 1])
+        calm = _calmed(hr)
         low, high = -_maximum(-calm, w, w), _maximum(calm, w, w)
         contrast = high - low
         level = low + self.threshold * contrast
@@ -251,6 +257,16 @@ class CDLoss:
         rise = _LEAST_RISE * tf.maximum(span, _LEAST_CONTRAST * self.max_val)
         share = (at - value) / tf.maximum(after - value, rise)
         return _Edges(tf.cast(index, tf.float32) + share, at, rise, order > tf.int32.min)
+
+    def _own_level(self, sr: tf.Tensor, edges: _Edges) -> tf.Tensor:
+        """Return the grey value of the crossing as SR's own extremes have it, (N, H, K)."""
+        calm, w = _calmed(sr), self.window_px
+        index = tf.clip_by_value(tf.cast(tf.floor(edges.place), tf.int32), 0, tf.shape(sr)[2] - 1)
+        low, high = (
+            tf.gather(extreme, index, batch_dims=2)
+            for extreme in (-_maximum(-calm, w, w), _maximum(calm, w, w))
+        )
+        return low + self.threshold * (high - low)
 
     def _displacements(self, sr: tf.Tensor, edges: _Edges) -> tuple[tf.Tensor, tf.Tensor]:
         """Return how far SR's nearest crossing lies from each edge of HR, and where there is one.
@@ -302,6 +318,11 @@ def _mean(values: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
     return total / tf.maximum(count, 1.0)
 
 
+def _calmed(planes: tf.Tensor) -> tf.Tensor:
+    """Smooth planes (N, H, W) a little along the lines, so that noise makes no extremes."""
+    return tf.transpose(_filtered(tf.transpose(planes, [0, 2, 1]), np.full(5, 0.2)), [0, 2, 1])
+
+
 def _filtered(planes: tf.Tensor, kernel: np.ndarray) -> tf.Tensor:
     """Filter the rows of planes (N, H, W) with a short kernel, mirrored at the ends."""
     half = len(kernel) // 2
@@ -335,6 +356,7 @@ def cdloss(
     window_px: Annotated[Count, Field(le=64)] = 6,
     smooth_px: Annotated[Float, Field(ge=0, le=5)] = 0.7,
     roughness_weight: Weight = 1.0,
+    own_level: bool = False,
     noise_nm: float = 0.0,
     pixel_nm: float = 1.0,
     max_val: float = 1.0,
@@ -347,8 +369,18 @@ def cdloss(
         ``width``: displacement of edges of lines and change of roughness; ``contour``: displacement
         of contours of any direction and change of the mean diameter, for discs and holes;
         ``gradient``: difference of changes along the lines, blind to the width of straight lines.
+    threshold : float
+        Level of an edge between the local minimum and maximum: of HR, for ``contour`` or with
+        ``own_level`` of each image itself.
+    search_px : int
+        Farthest displacement that is measured, pixels; a lost edge costs as much.
+    window_px : int
+        Half width of the window in which minimum and maximum are sought, pixels; less than a space
+        or line is wide.
     roughness_weight : float
         Weight of the change of roughness; ``width`` only.
+    own_level : bool
+        Take SR's level between its own minimum and maximum, as a measurement does; ``width`` only.
     """
     loss = CDLoss(
         pixel_nm,
@@ -361,6 +393,7 @@ def cdloss(
         smooth_px,
         roughness_weight,
         noise_nm,
+        own_level,
     )
     return loss(y_true, y_pred)
 

@@ -73,6 +73,11 @@ def find_discs(image: np.ndarray, least_radius_px: float = 12.0, dark: bool = Fa
     return sorted(disc for disc in measured if disc is not None)
 
 
+def edge_reach(radius_px: float | np.ndarray) -> np.ndarray:
+    """Return how far from its edge a disc is looked at, pixels."""
+    return np.clip(0.35 * np.asarray(radius_px), 3, 12)
+
+
 def _is_inside(disc: Disc, shape: tuple[int, ...]) -> bool:
     room = disc.radius_px + 4
     return room <= disc.row < shape[0] - room and room <= disc.column < shape[1] - room
@@ -115,7 +120,7 @@ def trace_disc(
         image, threshold = -image, 1 - threshold
     angles = np.arange(_ANGLES) * (2 * np.pi / _ANGLES)
     step = 0.25
-    reach = float(np.clip(0.35 * disc.radius_px, 3, 12))
+    reach = float(edge_reach(disc.radius_px))
     radii = disc.radius_px + np.arange(-reach, reach + step, step)
     rows = disc.row + np.sin(angles)[:, None] * radii
     columns = disc.column + np.cos(angles)[:, None] * radii

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from toolbox.errors import DataError
-from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc, trace_disc
+from toolbox.tasks.sem.discs import Disc, edge_reach, find_discs, measure_disc, trace_disc
 from toolbox.tasks.sem.evaluate import mean_and_ci95
 from toolbox.tasks.sem.metrology import (
     SIGMAS,
@@ -27,10 +27,25 @@ from toolbox.tasks.sem.settings import MeasureOptions
 
 #: Widths that differ by more than this factor are not of one kind.
 _ONE_KIND = 1.3
-#: Frames, and probability of chance, from which a change of the CD with the frames is named.
-_LEAST_TREND, _CHANCE = 8, 1e-3
+#: Frames from which a change of the CD is told from all lines together, and from the changes of at
+#: least so many single lines; probability of chance below which it is named.
+_LEAST_TREND, _SHORT_TREND, _LEAST_LINES, _CHANCE = 8, 3, 4, 1e-3
+#: Change over all frames below which a few of them tell none: moving frames blurs them a little.
+_LEAST_CHANGE_PX = 0.1
 #: Edges that a slant moves by more than this over the height of the picture are named, pixels.
 _MOST_SLANT_PX = 1.0
+#: Slant over the picture that is refused, in widths of the narrowest line or space.
+_MOST_SLANT = 2.0
+#: Rows from which a slant is taken, as a share of the height.
+_SLANT_STEP = 1 / 16
+#: How much two ways to take a slant may differ, as a share of it.
+_SAME_SLANT = 0.25
+#: Fewest rows of which roughness is measured.
+_LEAST_ROWS = 16
+#: Share of the rows that are lost from which that is named.
+_MOST_LOST = 0.05
+#: Noise of an edge in a row from which that is named, pixels: there crossings are no longer linear.
+_MOST_NOISE_PX = 0.7
 
 
 class Traced(NamedTuple):
@@ -132,18 +147,40 @@ class LineMeter(Meter):
         self.unit, self.threshold = unit, options.threshold
         self.direction = direction_of(image) if options.lines == "auto" else options.lines
         self.across, self.along = size if self.direction == "vertical" else size[::-1]
+        rows = len(self._turned(image))
+        if rows < _LEAST_ROWS:
+            raise DataError(
+                f"lines must be at least {_LEAST_ROWS} pixels long to be measured; received "
+                f"{rows}. Take a larger part of the picture."
+            )
         try:
             found = find_lines(self._turned(image), options.threshold, polarity=options.polarity)
         except DataError as error:
+            turned = "" if self.direction == "vertical" else ", in the picture turned by 90°,"
             raise DataError(
-                f"{error} Looked for were {self.direction} lines; --lines, --polarity and --shape "
-                f"say what else."
+                f"{error} Looked for were{turned} {self.direction} lines; --lines, --polarity and "
+                f"--shape say what else."
             ) from None
         self.polarity, self.note = found.polarity, found.note
         self.unclear = int((~found.clear).sum())
         self.left_px, self.right_px = found.left_px[found.clear], found.right_px[found.clear]
         ends = zip(self.left_px, self.right_px, strict=True)
         self.lines = [(float(np.nanmean(a)), float(np.nanmean(b))) for a, b in ends]
+        self._refuse_slant()
+
+    def _refuse_slant(self) -> None:
+        """Refuse lines that pass to the place of their neighbours: pieces of two would be mixed."""
+        moved, _ = self._slant_px()
+        nominal = np.ravel(self.lines)
+        narrowest = float(np.diff(np.sort(nominal)).min())
+        if abs(moved) > _MOST_SLANT * narrowest:
+            slant = moved / self.left_px.shape[1] * self.across / self.along
+            raise DataError(
+                f"the lines are slanted by about {abs(np.degrees(np.arctan(slant))):.1f}°, "
+                f"{abs(moved):.0f} pixels over the picture, where lines or spaces are "
+                f"{narrowest:.0f} pixels wide, so that neighbours would be mixed. Turn the "
+                f"picture, or take a shorter part of it."
+            )
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return a picture whose lines are vertical."""
@@ -173,7 +210,8 @@ class LineMeter(Meter):
         figures, objects = self._figures(width, rough), self._objects(left, right)
         spectrum = pools["width"].spectrum()
         edges = self.left_px, self.right_px
-        return Measured(figures, objects, self._notes(width), self.lines, edges, rough, spectrum)
+        notes = self._notes(width, rough["width"])
+        return Measured(figures, objects, notes, self.lines, edges, rough, spectrum)
 
     def _objects(self, left: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
         unit = self.unit
@@ -219,10 +257,22 @@ class LineMeter(Meter):
             "lost_share": float(np.isnan(width).mean()),
         }
 
-    def _notes(self, width: np.ndarray) -> list[str]:
+    def _notes(self, width: np.ndarray, rough: Roughness) -> list[str]:
         """Say what makes figures mean less than they seem to."""
         notes = [self.note] if self.note else []
         cd, unit = _means(width), self.unit
+        lost = float(np.isnan(width).mean())
+        if lost > _MOST_LOST:
+            notes.append(
+                f"{lost:.0%} of the rows have no clear edge, as where a line ends, is bridged or "
+                f"drowns in noise; they are left out."
+            )
+        noise = np.sqrt(max(rough.biased_nm**2 - rough.unbiased_nm**2, 0.0) / 2) / SIGMAS
+        if noise > _MOST_NOISE_PX * self.across:
+            notes.append(
+                f"noise displaces edges by {noise / self.across:.1f} pixels in each row, at which "
+                f"the unbiased LWR and LER come out too large. Average more frames."
+            )
         if self.unclear:
             notes.append(f"{self.unclear} lines without clear edges are left out.")
         notes += _mixture(cd, unit)
@@ -237,10 +287,19 @@ class LineMeter(Meter):
         return notes
 
     def _slant_px(self) -> tuple[float, float]:
-        """Return how far edges move over the picture along a straight line, and its error."""
-        edges = interpolate_missing(np.concatenate([self.left_px, self.right_px]))
-        rows = np.arange(edges.shape[1]) - (edges.shape[1] - 1) / 2
-        moved = edges @ rows / max(float(rows @ rows), 1.0) * len(rows)
+        """Return how far edges move over the picture along a straight line, and its error.
+
+        A jump, or an edge that wanders into its neighbour, looks like a slant over the whole
+        picture, but not from most rows to those a little below.
+        """
+        edges = np.concatenate([self.left_px, self.right_px])
+        count = edges.shape[1]
+        step = max(1, round(_SLANT_STEP * count))
+        near = float(np.nanmedian(edges[:, step:] - edges[:, :-step])) * count / step
+        rows = np.arange(count) - (count - 1) / 2
+        moved = interpolate_missing(edges) @ rows / max(float(rows @ rows), 1.0) * count
+        if abs(moved.mean() - near) > max(_MOST_SLANT_PX, _SAME_SLANT * abs(near)):
+            return near, np.inf
         return float(moved.mean()), float(moved.std(ddof=1) / np.sqrt(len(moved)))
 
 
@@ -302,12 +361,30 @@ class DiscMeter(Meter):
             f"cd_ci95_{unit}": ci95,
             f"roundness_{unit}": float(np.mean([row[f"roundness_{unit}"] for row in objects])),
         }
-        notes = _mixture(cds, unit) + [
-            f"{count} {kind} discs are not measured; --polarity {kind} measures them."
-            for kind, count in self.others.items()
-            if count
-        ]
+        notes = (
+            _mixture(cds, unit)
+            + self._touching()
+            + [
+                f"{count} {kind} discs are not measured; --polarity {kind} measures them."
+                for kind, count in self.others.items()
+                if count
+            ]
+        )
         return Measured(figures, objects, notes, [disc for disc, _ in self.traced])
+
+    def _touching(self) -> list[str]:
+        """Say so if the edges of discs are seen together with those of their neighbours."""
+        discs = np.array([disc for disc, _ in self.traced])
+        centres, radii = discs[:, :2], discs[:, 2]
+        apart = np.hypot(*np.moveaxis(centres[:, None] - centres, 2, 0)) - radii[:, None] - radii
+        np.fill_diagonal(apart, np.inf)
+        count = int((apart.min(axis=1) < edge_reach(radii)).sum())
+        if not count:
+            return []
+        return [
+            f"{count} discs lie so near to another that its edge is seen with theirs; their "
+            f"diameters come out too small."
+        ]
 
 
 def _mixture(cd: np.ndarray, unit: str) -> list[str]:
@@ -409,17 +486,34 @@ class FrameCurve:
     @property
     def notes(self) -> list[str]:
         """What a user should know: whether the CD changes from frame to frame."""
-        cds = [traced.cd for traced in self._traced.get(1, []) if traced is not None]
-        if len(cds) < _LEAST_TREND:
-            return []
-        change = _means(np.array(cds) - _means(np.array(cds).T))
-        trend = stats.linregress(np.arange(len(cds)), change)
-        if not trend.pvalue < _CHANCE:
+        slope = self.trend
+        if slope is None:
             return []
         return [
-            f"the CD changes by {trend.slope:+.2g} {self.unit} per frame, as by charging, "
-            f"contamination or shrinking; the precision contains that."
+            f"the CD changes by {slope:+.2g} {self.unit} per frame, as by charging, "
+            f"contamination or shrinking; the precision contains that, and averages do not lessen "
+            f"it."
         ]
+
+    @property
+    def trend(self) -> float | None:
+        """By how much the CD changes from frame to frame; None if that may be chance."""
+        every = [traced.cd for traced in self._traced.get(1, []) if traced is not None]
+        if len(every) < _SHORT_TREND:
+            return None
+        cds = np.array(every)
+        change = cds - _means(cds.T)
+        steps = np.arange(len(cds)) - (len(cds) - 1) / 2
+        if len(cds) >= _LEAST_TREND:
+            trend = stats.linregress(steps, _means(change))
+            return float(trend.slope) if trend.pvalue < _CHANCE else None
+        # Too few frames to know how frames differ by chance; but lines differ by it, too.
+        slopes = (steps @ change / (steps @ steps))[np.isfinite(change).all(axis=0)]
+        if len(slopes) < _LEAST_LINES or not np.ptp(slopes) > 0:
+            return None
+        slope = float(slopes.mean())
+        small = abs(slope) * (len(cds) - 1) < _LEAST_CHANGE_PX * self.meter.along
+        return None if small or stats.ttest_1samp(slopes, 0.0).pvalue >= _CHANCE else slope
 
 
 def _edge_precision(edges: np.ndarray) -> float:
@@ -472,6 +566,8 @@ class Field:
         As of `FrameCurve.table`; empty for a single frame.
     notes : list of str
         What a user should know.
+    drifts : bool
+        Whether the CD changes from frame to frame, so that averages do not make it more precise.
     """
 
     name: str
@@ -482,6 +578,7 @@ class Field:
     measured: Measured
     frames: pd.DataFrame
     notes: list[str]
+    drifts: bool = False
 
     @property
     def unit(self) -> str:

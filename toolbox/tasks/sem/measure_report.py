@@ -118,7 +118,7 @@ def _draw_frames(field: Field, precision: float | None) -> Figure:
         if column in table:
             label = {"cd": "mean CD", "edge": "one edge in one row"}[name]
             ax.plot(table["frames"], table[column], style, label=label)
-    one = precision_of_one(table, unit)
+    one = None if field.drifts else precision_of_one(table, unit)
     if one:
         ax.plot(
             table["frames"], one / np.sqrt(table["frames"]), ":", color="0.3", label="CD, law 1/√N"
@@ -153,7 +153,7 @@ def section_of(field: Field, precision: float | None) -> Section:
         caption = "Roughness of the widths by frequency, mean over the lines."
         blocks.append(_chart(_draw_spectrum(field), caption))
     if not field.frames.empty:
-        caption = "Averages of frames: " + needed_text(field, precision)
+        caption = f"Averages of frames. {needed_text(field, precision)}".strip()
         blocks += [_chart(_draw_frames(field, precision), caption), _table(frame_rows(field))]
     blocks.append(_table(object_rows(field)))
     return Section(field.name, blocks)

@@ -103,7 +103,8 @@ def facts_of(field: Field) -> dict[str, str]:
 
 
 def _number(value: float) -> str:
-    """Return a length with about three digits that count."""
+    """Return a length with about three digits that count; less than a millionth is nothing."""
+    value = 0.0 if abs(value) < 1e-6 else value
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
@@ -155,7 +156,7 @@ def frame_rows(field: Field) -> list[list[str]]:
 def needed_text(field: Field, precision: float | None) -> str:
     """Say how many frames reach a precision of the CD, or nothing if that is not known."""
     one = precision_of_one(field.frames, field.unit)
-    if one is None:
+    if one is None or field.drifts:
         return ""
     unit = field.unit
     text = (
@@ -165,4 +166,5 @@ def needed_text(field: Field, precision: float | None) -> str:
         return f"{text}."
     count = max(1, math.ceil((one / precision) ** 2 - 1e-9))
     beyond = ", more than there are" if count > field.count else ""
-    return f"{text}: {count} frames reach {precision:g} {unit}{beyond}."
+    reach = "1 frame reaches" if count == 1 else f"{count} frames reach"
+    return f"{text}: {reach} {precision:g} {unit}{beyond}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ class SemMeasurer:
     def _field(self, stack: SEMStack, name: str) -> Field:
         size, notes = stated_size(self.options.pixel_nm, stack.size, stack.notes)
         notes.pop("size", None)  # it is told of every picture
+        if self.options.shape == "lines":
+            notes.pop("not square", None)  # widths and lengths of lines each have their own side
         first = stack.image(0).pixels
         bar = data_bar_rows(first)
         frames = AlignedFrames(StackFrames(stack, len(first) - bar))
@@ -95,7 +98,10 @@ class SemMeasurer:
                 curve.add(frame)
         measured = meter.measured()
         said = [*notes.values(), *frames.notes, *measured.notes, *curve.notes]
-        return Field(name, frames.mean, size, bar, frames.count, measured, curve.table(), said)
+        drifts = curve.trend is not None
+        return Field(
+            name, frames.mean, size, bar, frames.count, measured, curve.table(), said, drifts
+        )
 
 
 class StackFrames(Sequence[np.ndarray]):
@@ -165,6 +171,17 @@ class AlignedFrames:
             yield apply_shift(self._frames[number], shift)[known]
 
     def _align(self) -> None:
+        digests = [zlib.crc32(np.ascontiguousarray(frame)) for frame in self._frames]
+        if len(set(digests)) < len(digests):
+            # A copy has the noise of its original, so that averages would seem to be exact.
+            first = sorted(map(digests.index, set(digests)))
+            self.notes.append(
+                f"{len(digests) - len(first)} of {len(digests)} frames are copies of others and "
+                f"left out."
+            )
+            self._frames = [self._frames[number] for number in first]
+        if len(self._frames) < 2:
+            return
         # Frames must be four times as high and wide as what is looked for.
         limit = min(_MOST_SHIFT, max(1.0, (min(self._frames[0].shape) - 4) // 4))
         found = align_frames(self._frames, limit)

@@ -105,12 +105,17 @@ class SemPredictor:
         )
 
     def _warn(self, stack: SEMStack, pixels: np.ndarray) -> None:
-        """Say what is not as in the training; every kind once for all files."""
+        """Say what is not as in the training: of every file, and what to do once for each kind."""
         if self.validity is None:
             return
         warned = warnings_of(conditions_of(stack, pixels, self.settings.pixel_nm), self.validity)
+        before = f"WARNING: {stack.path}: outside of what the network knows: "
         for kind in [kind for kind in warned if kind not in self._told]:
-            print(f"WARNING: {stack.path}: outside of what the network knows: {warned[kind]}")
+            print(f"{before}{warned[kind]}")
+        known = [kind for kind in warned if kind in self._told]
+        if known:
+            also = "also " if len(known) < len(warned) else ""
+            print(f"{before}{also}{', '.join(known)}; see above")
         self._told |= warned.keys()
 
     def _restored(self, pixels: np.ndarray, rows: int) -> np.ndarray:

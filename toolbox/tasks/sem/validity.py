@@ -137,6 +137,8 @@ def _direction(image: np.ndarray) -> float:
 def _band_variance(image: np.ndarray) -> float:
     """Return the variance of band means from column to column, without that of the noise."""
     size = min(_BAND_PX, len(image))
+    if size < 2:
+        return 0.0
     bands = image[: len(image) // size * size].reshape(-1, size, image.shape[1])
     means = bands.mean(axis=1)
     # Differences of neighbouring rows hold the noise and little else.
