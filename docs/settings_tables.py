@@ -1,4 +1,4 @@
-"""The tables of ``docs/settings.md``, made from the classes that check the settings.
+"""The tables of settings in the documentation, made from the classes that check the settings.
 
 ``python docs/settings_tables.py`` writes them anew; with ``--check`` it only tells whether they are
 what the code says. A table stands between two comments::
@@ -44,7 +44,7 @@ from toolbox.registry import LOSSES
 from toolbox.settings import from_the_data
 from toolbox.task import every_task
 
-PAGE = Path(__file__).with_name("settings.md")
+PAGES = [Path(__file__).with_name(name) for name in ("settings.md", "hyperparameters.md")]
 _TABLE = re.compile(
     r"<!-- table: (?P<what>\S+)(?P<links>.*?)-->\n(?P<rows>.*?)<!-- end of table -->", re.DOTALL
 )
@@ -225,7 +225,9 @@ def _row(field: FieldInfo, said: Stated | None, free: bool) -> tuple[str, str]:
 
 def _section(annotation: Any) -> type[BaseModel] | None:
     """Return the class of a section within a section."""
-    for kind in (annotation, *typing.get_args(annotation)):
+    origin = typing.get_origin(annotation)
+    choices = typing.get_args(annotation) if origin in (typing.Union, types.UnionType) else ()
+    for kind in (annotation, *choices):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
@@ -421,7 +423,7 @@ def table_text(what: str, links: dict[str, str]) -> str:
                 links = {w: a for w, a in links.items() if w != words_}
         lines.append(f"| {names} | {kind} | {key.default} | {meaning} |")
     if links:
-        raise ValueError(f"{PAGE}: {what} has no words {', '.join(map(repr, links))} to be a link")
+        raise ValueError(f"{what} has no words {', '.join(map(repr, links))} to be a link")
     return "\n".join(lines) + "\n"
 
 
@@ -439,20 +441,21 @@ def written_anew(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(description="Write the tables of docs/settings.md anew.")
+    parser = argparse.ArgumentParser(description="Write the tables of settings in docs anew.")
     parser.add_argument(
         "--check", action="store_true", help="only tell whether they are up to date"
     )
     args = parser.parse_args(arguments)
-    former = PAGE.read_text(encoding="utf-8")
-    text = written_anew(former)
-    if text == former:
-        return 0
-    if args.check:
-        print(f"{PAGE.name} is older than the code. Run python docs/settings_tables.py.")
-        return 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    old = 0
+    for page in PAGES:
+        former = page.read_text(encoding="utf-8")
+        text = written_anew(former)
+        if text != former and args.check:
+            print(f"{page.name} is older than the code. Run python docs/settings_tables.py.")
+            old = 1
+        elif text != former:
+            page.write_text(text, encoding="utf-8")
+    return old
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/settings.md are what the code says, and know how to say it."""
+"""The tables of settings in docs are what the code says, and know how to say it."""
 
 import importlib.util
 import subprocess
