@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("toolbox", "sr_trainer", "sr_dataset_builder")
+#: Left out of the sidebar, which would hold two hundred modules and be drawn on every page.
 _PAGE = """\
+:orphan:
+
 {name}
 {line}
 
@@ -47,7 +50,7 @@ def package_of(name: str, file: Path) -> str:
 
 
 def index_text() -> str:
-    """Return the index in Markdown: a heading, a table and a table of contents per package."""
+    """Return the index in Markdown: a heading and a table for each package."""
     groups: dict[str, list[tuple[str, Path]]] = {}
     for name, file in module_files():
         groups.setdefault(package_of(name, file), []).append((name, file))
@@ -58,8 +61,7 @@ def index_text() -> str:
             parts += [about, ""]
         parts += ["| module | what it holds |", "|---|---|"]
         parts += [f"| [{name}](/api/{name}.rst) | {first_line(file)} |" for name, file in modules]
-        pages = [f"/api/{name}" for name, _ in modules]
-        parts += ["", "```{toctree}", ":hidden:", "", *pages, "```", ""]
+        parts.append("")
     return "\n".join(parts)
 
 
