@@ -9,7 +9,7 @@ PHASES := examples/surgical_phase
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
 
-.PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz check format clean
+.PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz lint docs check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,14 +61,21 @@ test-kill: $(VENV)/developing  ## kill training runs and downscale at KILLS=20 r
 test-fuzz: $(VENV)/developing  ## take FUZZ_FILES=300 damaged files through the programs
 	FUZZ_FILES=$(or $(FUZZ_FILES),300) $(BIN)/python -m pytest tests/fuzz -m fuzz
 
-check: $(VENV)/developing  ## lint, format and type checks
+docs: $(VENV)/developing  ## build the site in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+check: lint docs  ## lint, format and type checks, and the site
+
+lint: $(VENV)/developing  ## lint, format and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/developing  ## format the code and mend what lint can
+format: $(VENV)/developing  ## format the code and fix what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf docs/_build docs/api docs/gallery docs/sg_execution_times.rst

@@ -36,7 +36,32 @@ Metres = Annotated[Float, Field(gt=0)]
 
 
 class MapParams(Settings):
-    """How a map is read."""
+    """How a map is read.
+
+    Attributes
+    ----------
+    variable : default the only candidate
+        Variable of a NetCDF or ``.npz`` file, ``uncertainty`` of S-102, or band number such as
+        ``2`` (band 1 if not set).
+    time : default the only step
+        Step of the axis that a NetCDF variable has besides rows and columns: its number from 1, or
+        its date or value.
+    group : default the file itself, or the only group with planes
+        Group of a NetCDF file, such as ``survey/fine``, or coverage of S-102, such as
+        ``BathymetryCoverage.02``.
+    nodata
+        A value that means "missing", besides NaN and the file's own.
+    zero_is_missing
+        Zero means "missing" too.
+    positive
+        Whether the file holds elevations or depths.
+    valid_range
+        Elevations outside are left out and not mended, in metres, negative below sea level.
+    kernel_size
+        Window whose mean mends a missing pixel.
+    delta_hr_m : default the file's, else ``50``
+        Grid spacing of the high-resolution map in metres.
+    """
 
     kernel_size: tuple[Int, Int] = (5, 5)
     variable: Variable = None
@@ -58,7 +83,40 @@ class MapParams(Settings):
 
 
 class BuildParams(MapParams):
-    """What a build file (YAML) may say."""
+    """What a build file (YAML) may say.
+
+    Attributes
+    ----------
+    hr_fname
+        High-resolution map: ``.tif``, ``.tiff``, ``.bag``, ``.h5`` (S-102), ``.nc``, ``.asc``,
+        ``.grd``, ``.npy``, ``.npz``, ``.pkl``, or ``sample:NAME.npz`` from Matplotlib.
+    lr_fname
+        Low-resolution map of the same area; null makes it from the high-resolution one.
+    save_dir
+        Where the patches go; a folder that already holds patches is refused.
+    scale
+        High resolution ÷ low resolution.
+    lr_method
+        How the low-resolution map is made: ``area``, ``nearest``, ``linear``, ``cubic``,
+        ``lanczos``.
+    block_shape
+        Number of blocks.
+    lr_img_shape
+        Size of a low-resolution patch.
+    lr_stride
+        Offset between low-resolution patches of a block.
+    validation_size
+        Share of the blocks for validation.
+    test_size
+        Share of the blocks for the test.
+    seed
+        Seed of the split.
+    delta_lr_m : default see below
+        Grid spacing of the low-resolution map in metres.
+    overwrite
+        Replace the patches in ``save_dir``, and remove the ``.csv`` and ``.npy`` files of the old
+        ones.
+    """
 
     hr_fname: str
     lr_fname: str | None = None

@@ -45,6 +45,19 @@ class PairFiles(Settings):
     files then have the names of the input unless ``train_savedata`` names them. Copies are made
     of the first ``original_image_num`` pairs (default: all) and follow the input in the output,
     kind by kind.
+
+    Attributes
+    ----------
+    train_dir
+        Folder of the files.
+    train_data
+        Input, high resolution first; ``.pkl`` or ``.npy``.
+    train_savedata : default required, unless there is ``train_savedir``
+        Output, high resolution first; ``.pkl`` or ``.npy``; the input is never overwritten.
+    train_savedir : default ``train_dir``
+        Folder of the output; without ``train_savedata`` its files have the names of the input.
+    original_image_num : default all
+        Copies are made of so many pairs, from the first on.
     """
 
     train_dir: str

@@ -44,7 +44,30 @@ Side = Annotated[Count, Field(ge=3)]
 
 
 class RegionParams(MapParams):
-    """One map, or many small ones, and how many patches are taken from each."""
+    """One map, or many small ones, and how many patches are taken from each.
+
+    Attributes
+    ----------
+    hr_fname
+        The map, as in ``build.yml``; or many, with ``*``.
+    patches
+        Number of patches, for training, validation and test together.
+    coarsen
+        Take patches from the map averaged over so many pixels too: the same ground in a coarser
+        survey; averaged over *n*, it gives ``patches`` ÷ *n*.
+    block
+        Side of a block in patches.
+    held_out
+        Keep the whole region for the test; its patches then lie side by side, and ``patches``,
+        ``coarsen`` and ``block`` have no effect.
+    groups : default none
+        Table (CSV) with the columns ``file`` and ``group``: maps of one group, which may overlap,
+        go to one split; maps that are not in it are left out.
+    keep
+        Rows of that table to keep, such as ``{use: [train]}``.
+    leave_out
+        Groups to leave out, for another region that holds them out.
+    """
 
     hr_fname: str
     groups: str | None = None
@@ -72,7 +95,27 @@ class RegionParams(MapParams):
 
 
 class RegionsParams(Settings):
-    """What a regions file (YAML) may say."""
+    """What a regions file (YAML) may say.
+
+    Attributes
+    ----------
+    regions : section of names
+        The maps; the names are free.
+    save_dir
+        Where the patches go; a folder that holds a data set is refused.
+    scale
+        High resolution ÷ low resolution.
+    lr_img_shape
+        Size of a low-resolution patch.
+    validation_size
+        Share of the blocks of a region for validation.
+    test_size
+        Share for the test; 0 needs a region that is held out.
+    seed
+        Seed of the split and of the places.
+    overwrite
+        Replace the data set in ``save_dir``.
+    """
 
     regions: Annotated[dict[str, RegionParams], Field(min_length=1)]
     save_dir: Annotated[str, Field(min_length=1)]

@@ -18,7 +18,15 @@ from toolbox.warp import FillMode
 
 
 class RotateParams(PairFiles):
-    """Input, output, angles in degrees, and what fills the corners."""
+    """Input, output, angles in degrees, and what fills the corners.
+
+    Attributes
+    ----------
+    angles
+        ``rotate``: degrees, counter-clockwise.
+    fill_mode
+        ``rotate``, ``scale``: what fills the margins.
+    """
 
     fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
     angles: tuple[Float, ...] = Field(default=tuple(range(30, 360, 30)), min_length=1)

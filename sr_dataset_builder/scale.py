@@ -21,7 +21,17 @@ Factor = Annotated[Float, Field(gt=0)]
 
 
 class ScaleParams(PairFiles):
-    """Input, output, factors of depth and of horizontal size."""
+    """Input, output, factors of depth and of horizontal size.
+
+    Attributes
+    ----------
+    dscales
+        ``scale``: factors of depths.
+    xyscales
+        ``scale``: horizontal magnifications.
+    fill_mode
+        ``rotate``, ``scale``: what fills the margins.
+    """
 
     dscales: tuple[Factor, ...] = (0.5, 0.8, 1.2, 1.5)
     xyscales: tuple[Factor, ...] = (0.5, 0.7, 0.9)

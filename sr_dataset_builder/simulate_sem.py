@@ -87,7 +87,29 @@ Frames = Annotated[Count, Field(le=100_000)]
 
 
 class LineParams(Settings):
-    """Shape of the lines; a range is drawn from anew for every picture."""
+    """Shape of the lines; a range is drawn from anew for every picture.
+
+    Attributes
+    ----------
+    pitch_nm
+        Distance of the lines, at most half of the width of a picture.
+    cd_nm
+        Mean width of a line, less than the pitch.
+    sigma_nm
+        Standard deviation of an edge.
+    xi_nm
+        Correlation length of the roughness.
+    alpha
+        Roughness exponent.
+    edge_correlation
+        Correlation of the left and right edges of a line.
+    cd_share : default none
+        Width of a line as a share of the pitch, in place of ``cd_nm``.
+    wiggle_nm
+        How far all edges go astray together along the lines, by a sine.
+    wiggle_period_nm
+        Its period.
+    """
 
     pitch_nm: _between(2, 1e4) = (32.0, 32.0)  # type: ignore[valid-type]
     cd_nm: _between(1, 1e4) = (16.0, 16.0)  # type: ignore[valid-type]
@@ -101,7 +123,30 @@ class LineParams(Settings):
 
 
 class ProfileParams(Settings):
-    """Grey values across a line, as shares of the full signal; decays per pixel."""
+    """Grey values across a line, as shares of the full signal; decays per pixel.
+
+    Attributes
+    ----------
+    inside
+        Signal of a line, far from its edges.
+    rim
+        What is added at an edge, inside.
+    rim_decay
+        Its decay with the distance, per pixel.
+    background
+        Signal of a space.
+    foot
+        What is added at an edge, outside.
+    foot_decay
+        Its decay, per pixel.
+    psf_sigma_px
+        Standard deviation of the beam.
+    shape
+        How rims decay: exp(−d), 1 ÷ (1 + d²), with d the distance times the decay; or no rims, and
+        a wall that rises by a sigmoid of d.
+    asymmetry
+        The left rim of a line has 1 + a of ``rim``, the right one 1 − a.
+    """
 
     inside: _between(0, 1) = (0.3, 0.3)  # type: ignore[valid-type]
     rim: _between(0, 1) = (0.5, 0.5)  # type: ignore[valid-type]
@@ -115,7 +160,17 @@ class ProfileParams(Settings):
 
 
 class ChargingParams(Settings):
-    """Shades of the sample's charge: over the whole picture, and behind bright edges."""
+    """Shades of the sample's charge: over the whole picture, and behind bright edges.
+
+    Attributes
+    ----------
+    gradient
+        Largest share by which a smooth field over the picture brightens or dims it.
+    shadow
+        Share that is lost right behind a wide bright place, along the scan.
+    shadow_px
+        Distance within which that recovers by a factor e.
+    """
 
     gradient: _between(0, 0.9) = (0.0, 0.0)  # type: ignore[valid-type]
     shadow: _between(0, 0.9) = (0.0, 0.0)  # type: ignore[valid-type]
@@ -123,7 +178,44 @@ class ChargingParams(Settings):
 
 
 class NoiseParams(Settings):
-    """Dose, noise and movement of the frames."""
+    """Dose, noise and movement of the frames.
+
+    Attributes
+    ----------
+    peak_counts
+        Electrons of a frame in a pixel with the signal ``inside`` + ``rim``.
+    distribution
+        Noise of the counts; both have the variance of their mean.
+    log_counts
+        Draw ``peak_counts`` evenly on a logarithmic scale.
+    correlation
+        Correlation of the noise of neighbouring pixels of a row.
+    low_frames
+        Frames averaged in a low picture; the test's equivalent frames suppose 1.
+    high_frames
+        The same in a high picture; null draws it without noise.
+    drift_px
+        Farthest distance of a frame from the mean place of its picture.
+    pair_offset_px
+        Largest shift of a high picture, along each axis.
+    bits
+        Depth of the files.
+    white
+        Signal that is stored as white, in units of ``inside`` + ``rim``; room for the noise.
+    black
+        How far below no signal black lies, in the same unit.
+    contrast
+        Factor of the grey values that follow from these.
+    brightness
+        What is added to them, as a share of the whole range.
+    row_offset
+        Standard deviation of the offset of a row (a scan line) in a frame, in units of ``inside`` +
+        ``rim``.
+    row_gain
+        That of its gain.
+    row_jitter_px
+        That of its place along the row.
+    """
 
     peak_counts: _between(0.1, 1e6) = (10.0, 10.0)  # type: ignore[valid-type]
     distribution: Literal["poisson", "gamma"] = "poisson"
@@ -144,7 +236,24 @@ class NoiseParams(Settings):
 
 
 class SplitParams(Settings):
-    """How many pictures, and what differs from the common settings."""
+    """How many pictures, and what differs from the common settings.
+
+    Attributes
+    ----------
+    count : default ``32``, ``4``, ``8``
+        Pictures; at least 1 in ``train``.
+    lines, noise
+        Keys that differ from the sections above in this split.
+    cd_sweep_nm
+        Further pictures with these widths, each a group of its own.
+    sweep_count
+        Pictures of each of them.
+    stack_frames
+        ``train`` and ``validation``: ``low`` holds stacks of so many frames, which drift by
+        ``drift_px``, and there is no ``high``.
+    averages
+        ``test`` only: averages of so many frames of each picture that is not in a sweep.
+    """
 
     count: Annotated[Int, Field(ge=0)] = 0
     lines: dict[str, Any] = Field({})
@@ -156,7 +265,26 @@ class SplitParams(Settings):
 
 
 class SimulationParams(Settings):
-    """What a simulation file (YAML) may say."""
+    """What a simulation file (YAML) may say.
+
+    Attributes
+    ----------
+    save_dir
+        Where the pictures go; a folder that holds a data set is refused.
+    frame_shape
+        Rows and columns of a picture.
+    pixel_nm
+        Size of a pixel in nm; of a range every file says its own, and a training needs ``sem:
+        {pixel_nm: 1}``, with lengths in pixels.
+    lines, profile, charging, noise : section
+        Shape of the lines, grey values across them, shades, exposures.
+    train, validation, test : section
+        What each split holds.
+    seed
+        The same file and seed give the same bytes.
+    overwrite
+        Replace an older simulation in ``save_dir``; nothing else is ever removed.
+    """
 
     save_dir: Annotated[str, Field(min_length=1)]
     frame_shape: tuple[Annotated[Int, Field(ge=16)], Annotated[Int, Field(ge=16)]] = (512, 512)

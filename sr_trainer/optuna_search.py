@@ -157,8 +157,6 @@ def _show(queue: Queue, search: Search, bar: Any) -> None:
     if best is not None and best.values:
         first = search.objectives[0].name
         bar.set_postfix({"best": best.number, first: f"{best.values[0]:.5g}"}, refresh=False)
-    if not bar.n:
-        bar.initial = bar.n = ended if bar.initial else bar.n
     bar.update(ended - bar.n)
 
 

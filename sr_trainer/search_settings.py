@@ -179,7 +179,40 @@ def _a_list(value: Any) -> Any:
 
 
 class SearchSettings(Settings):
-    """Every key of ``search.yml``."""
+    """Every key of ``search.yml``.
+
+    Attributes
+    ----------
+    base
+        Settings file of a training run; relative to this file, or to where you are.
+    parameters : names with ranges or choices
+        What is searched, see below.
+    objective : name, or list of names, default ``val_loss``
+        What is made small or large, see below.
+    trials
+        Trials to be made in all; raise it and run again for more.
+    timeout_minutes
+        Stop after that time; the same command resumes.
+    sampler
+        How the next trial is chosen; ``nsgaii`` for several objectives.
+    pruner
+        How a trial without hope is ended early; with several objectives none is.
+    seed
+        With one worker the same seed makes the same trials.
+    jobs
+        Worker processes on this machine, which share its cores; also ``--jobs``. With several,
+        pickled patches are copied once to ``.npy`` files, which all workers map.
+    search_dir : default ``NAME_search``
+        Folder of trials, data base and report.
+    study : default name of the file
+        Name of the study in the data base.
+    storage : default a file in ``search_dir``
+        URL of a data base that machines share; also ``--storage``.
+    heartbeat_seconds
+        A worker silent for three times as long is taken for dead.
+    retries
+        How often the trial of a dead worker is tried again.
+    """
 
     base: Annotated[str, Field(min_length=1)]
     parameters: Annotated[dict[str, Parameter], Field(min_length=1)]

@@ -34,7 +34,7 @@ def resized(pixels: np.ndarray, shape: tuple[int, int], method: str = "bicubic")
 
     Returns
     -------
-    numpy.ndarray, shape (*shape, C), same type
+    numpy.ndarray, shape ``(*shape, C)``, same type
         Rounded and held in the range of the type.
     """
     size, kernel = (shape[1], shape[0]), _FILTERS[method]

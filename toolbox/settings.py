@@ -138,7 +138,34 @@ LossWeights = Annotated[Any, AfterValidator(_loss_weights)]
 
 
 class OnlineDA(Settings):
-    """Augmentation during training."""
+    """Augmentation during training.
+
+    Attributes
+    ----------
+    valid
+        Augment during training.
+    zoom_range
+        Smallest and largest horizontal magnification; null does not zoom.
+    zoom_iso
+        The same magnification for rows and columns.
+    use_depth_scale
+        Multiply depths by a random factor.
+    depth_scale_range
+        Smallest and largest factor of depths.
+    horizontal_flip
+        Mirror left and right, half of the time.
+    vertical_flip
+        Mirror up and down, half of the time.
+    quarter_turn
+        Turn by none, one, two or three quarters, which moves pixels without changing them; square
+        images only.
+    rotation_range
+        Turn by up to so many degrees either way, by one of 65 evenly spaced angles.
+    fill_mode
+        What fills the margins after a zoom or a turn.
+    steps_per_epoch_mag
+        Training steps in an epoch, as a multiple of pairs ÷ ``batch_size``.
+    """
 
     valid: bool = False
     zoom_range: PositiveRange | None = None
@@ -174,7 +201,16 @@ class OnlineDA(Settings):
 
 
 class NormalizerParams(Settings):
-    """Which normaliser; `_settings_class` adds the settings that any of them has."""
+    """Which normaliser; `_settings_class` adds the settings that any of them has.
+
+    Attributes
+    ----------
+    name
+        What the network sees; ``identity`` leaves the values as they are.
+    window : default ``5``
+        Side of the window of ``local_mean`` and ``local_standard`` in low-resolution pixels; leave
+        it out for the others.
+    """
 
     name: _named(NORMALIZERS) = "minmax"  # type: ignore[valid-type]
 
@@ -209,7 +245,24 @@ def _normalizer_class() -> type[NormalizerParams]:
 
 
 class LRSchedule(Settings):
-    """How the learning rate changes during the training."""
+    """How the learning rate changes during the training.
+
+    Attributes
+    ----------
+    name
+        How the learning rates change.
+    warmup_epochs
+        Epochs in which the rate rises evenly from zero; not for ``plateau``.
+    step_epochs
+        ``step`` only, needed there: epochs between two falls.
+    plateau_epochs
+        ``plateau``: epochs without a better ``monitor_metric`` before a fall.
+    gamma
+        ``step``, ``plateau``: factor of a fall; below 1 for ``plateau``.
+    final
+        ``cosine``: share of the rate that is left at the last epoch; ``plateau``: share below which
+        it does not fall.
+    """
 
     name: Literal["constant", "step", "cosine", "plateau"] = "constant"
     warmup_epochs: Annotated[Float, Field(ge=0)] = 0
@@ -246,7 +299,107 @@ class LRSchedule(Settings):
 
 
 class RunSettings(Settings):
-    """Every key of a run but the sections of tasks, sources, models and losses."""
+    """Every key of a run but the sections of tasks, sources, models and losses.
+
+    Attributes
+    ----------
+    data_dir
+        Folder with ``train``, ``validation`` and ``test``.
+    task : default that of ``source``
+        Kind of work: what is measured, shown and predicted. ``task`` alone takes its first source,
+        ``source`` alone tells the task.
+    source
+        Kind of data set: ``patches`` is a folder of pickles, ``sem`` are pairs of SEM pictures,
+        ``photo`` are photographs, ``voc`` and ``picture_pairs`` are pairs of pictures,
+        ``surgical_video`` is a folder of videos.
+    input_shape
+        Shape of a low-resolution image: rows, columns, channels.
+    scale
+        Enlargement factor.
+    norm_range : default range of the high-resolution training images
+        Range of the data in metres (of pictures in counts; default all that 8 or 16 bits hold), for
+        ``minmax``, ``symmetric``, PSNR, SSIM and DSSIM.
+    normalizer : name, or keys below
+        What the network sees; a name alone is short for a section with this ``name``.
+    model : default required, unless the source names one
+        Network; each has a section of its own, those for restoration among them.
+    bicubic_skip
+        Add the bicubic enlargement to the network's output.
+    fname_model_weights
+        Weights to start a training from, and the weights that are tested and used; a file, or the
+        name of a model that ships.
+    batch_size
+        Pairs in a training step; not more than there are training pairs.
+    epochs
+        Passes over the training data, ``pretrain_epochs`` among them.
+    loss : LOSSES, names with weights, or list of names
+        What training minimises, or a weighted sum of several; ``l1`` is another name of ``mae``,
+        ``ssim`` of ``dssim``. ``masked_mse`` counts where the target is no NaN, ``cross_entropy``
+        is of class ids, ``phase_cross_entropy`` of phases of operations.
+    loss_weights : names with weights
+        Another way to say ``loss``.
+    metrics
+        Figures of the history; ``phase_accuracy`` is of phases of operations.
+    monitor_metric : name
+        Column of the history that tells the best epoch: ``val_loss`` or ``val_`` and a name in
+        ``metrics``; for ``srgan``, ``esrgan`` and ``pix2pix`` also ``val_g_loss``, ``val_d_loss``,
+        ``val_d_real``, ``val_d_fake``.
+    monitor_mode
+        Whether a small or a large value is good; ``auto``: large for ``psnr``, ``ssim`` and
+        ``phase_accuracy``, small for all others.
+    final_evaluation
+        Measure the best weights once more when the training is done, and print the figures.
+    pretrain_epochs
+        ``srgan``, ``esrgan`` and ``pix2pix`` only: epochs at the start without the discriminator.
+    pretrain_loss : as ``loss``
+        What those epochs minimise.
+    optimizer
+        Optimizer of Keras.
+    learning_rate
+        Step size of the optimizer.
+    d_learning_rate : default that of ``learning_rate``
+        ``srgan``, ``esrgan`` and ``pix2pix`` only: step size of the discriminator.
+    beta_1 : default that of the optimizer
+        Decay of the first moments of ``adam``, ``adamax``, ``nadam``, ``adamw``, for both networks.
+    lr_schedule : name, or keys below
+        How the learning rates change; a name alone is short for a section with this ``name``.
+    clip_norm
+        Longest gradient of a step, for all weights of a network together; null does not clip.
+    ema
+        Share of the former value in a moving average of the weights, such as ``0.999``; null keeps
+        none.
+    patience
+        Stop after so many epochs without a better ``monitor_metric``, ``pretrain_epochs`` not
+        counted; null never stops early.
+    collapse_patience
+        Stop after so many epochs in a row with a ``d_loss`` below 0.01 that the generator feels;
+        null never stops; without a discriminator no effect.
+    resume
+        Go on with the run in ``log_dir``, as ``--resume`` does.
+    checkpoint_minutes
+        Minutes between saved states within an epoch.
+    seed
+        Seed of weights, order and augmentation; null draws one and records it.
+    log_dir : default ``NAME_log`` beside ``NAME.yml``
+        Where the run is written; with ``--algo MODEL`` on the command line the default is
+        ``NAME_MODEL_log``.
+    log_period
+        Epochs between numbered weights and pictures.
+    precision
+        Policy of Keras: what the layers compute in.
+    jit_compile : ``auto``, true or false, default ``auto``
+        Compile the training step with XLA.
+    steps_per_execution : ``auto`` or whole number ≥ 1, default ``auto``
+        Training steps in one call of the compiled function, lowered to a divisor of the steps of an
+        epoch.
+    read_test_weights
+        File of ``log_dir`` to test if ``fname_model_weights`` is null.
+    test_pictures
+        Number of ``test_result_*.png``, spread over the test images; null draws them all; for SEM
+        pictures see ``metrology.pictures``.
+    predict : section
+        How the network is used, see below.
+    """
 
     data_dir: Annotated[str, Field(min_length=1)]
     model: _named(MODELS)  # type: ignore[valid-type]

@@ -2,9 +2,10 @@
 
 References
 ----------
-.. [1] IHO S-102, Bathymetric Surface Product Specification, editions 2.0.0, 2.1.0, 2.2.0 and
-   3.0.0, clause 10 and the annex on the HDF5 encoding.
-.. [2] IHO S-100, Universal Hydrographic Data Model, edition 5, part 10c.
+IHO S-102, Bathymetric Surface Product Specification, editions 2.0.0, 2.1.0, 2.2.0 and 3.0.0, clause
+10 and the annex on the HDF5 encoding.
+
+IHO S-100, Universal Hydrographic Data Model, edition 5, part 10c.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class EdgeFormer(Restorer):
         num_groups : int
             Groups of two attention blocks.
         heads : int
-            Of the attention; must divide `filters`.
+            Heads of the attention; must divide `filters`.
         window : int
             Side of a window in low-resolution pixels.
         mlp_ratio : int
@@ -56,7 +56,8 @@ class EdgeFormer(Restorer):
         edge_kernel : int
             Side of the convolution that makes the gate of the edge attention.
         upsampling : {'subpixel', 'resize'}
-            See `toolbox.model.blocks.upsampling_block`; of no effect at scale 1.
+            ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
+            convolution. Of no effect at scale 1.
         kernel_initializer : str
             Name of a Keras initializer, for the 3 × 3 convolutions.
         """

@@ -38,13 +38,15 @@ class EDSR(SRModel):
         Parameters
         ----------
         filters : int
-            Channels of every layer.
+            Channels of every layer; the paper has 256 and, as its baseline, 64.
         num_residual_blocks : int
-            Convolution, ReLU, convolution, plus the input of the block.
+            Residual blocks: convolution, ReLU, convolution, plus the input of the block; the paper
+            has 32 and 16.
         residual_scale : float
             Factor of what a block adds; 0.1 keeps wide networks stable.
         upsampling : {'subpixel', 'resize', 'direct'}
-            See `toolbox.model.blocks.upsampling_block`; ``direct`` has no layer at high resolution:
+            ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
+            convolution, which draws no chequered pattern; ``direct``: no layer at high resolution,
             one convolution makes all pixels of a block, as in ESPCN, which is faster.
         kernel_initializer : str
             Name of a Keras initializer.

@@ -139,7 +139,8 @@ class Generator(SRModel):
         growth : int
             Channels that every convolution of a dense block adds.
         upsampling : {'subpixel', 'resize'}
-            See `toolbox.model.blocks.upsampling_block`; 'resize' in the paper.
+            ``subpixel``: convolution and shuffle; ``resize``, as in the paper: nearest neighbour
+            and convolution, which draws no chequered pattern.
         """
         weak = ScaledInitializer(kernel_initializer, 0.1)
 
@@ -346,7 +347,24 @@ class ESRGAN(Adversarial):
         momentum: Share = 0.8,
         dropout_rate: Share = 0.4,
     ) -> Graph:
-        """Build generator and discriminator; arguments as of theirs."""
+        """Build generator and discriminator; arguments as of theirs.
+
+        Parameters
+        ----------
+        d_filters : int
+            Channels of the discriminator's first layer, which each downsampling block doubles; 64
+            in the paper.
+        d_num_downsampling_blocks : int
+            Blocks of two convolutions after the discriminator's first two; 3 in the paper.
+        loss_weights : (float, float)
+            Weights of the loss on images and of the adversarial loss; 5e-3 of the latter in the
+            paper.
+        momentum : float
+            Share of the former value in the moving averages of batch normalisation, in the
+            discriminator.
+        dropout_rate : float
+            Share of the discriminator's activations that are left out in training.
+        """
         shared = {"kernel_initializer": kernel_initializer, "alpha": alpha}
         self.generator = Generator(
             self.img_shape,

@@ -69,7 +69,7 @@ class Generator(SRModel):
         depth : int, optional
             Number of halvings: 2 in ``max_pool``, 8 in ``strided``.
         normalization : {'batch', 'instance', 'none'}
-            Of the features.
+            How features are normalised.
         dropout_rate : float
             Share of activations left out in training in the three lowest levels of the decoder;
             0.5 in the paper.
@@ -391,6 +391,22 @@ class Pix2Pix(Adversarial):
 
         Parameters
         ----------
+        generator : {'max_pool', 'strided'}
+            3 × 3 convolutions and max pooling, or the paper's 4 × 4 convolutions with stride 2.
+        discriminator : {'max_pool', 'patch'}
+            Five 3 × 3 convolutions with four poolings, or the paper's patches.
+        depth : int, default 2, ``strided``: 8
+            Halvings.
+        out_channels : int, default by the source
+            Channels of the result.
+        kernel_initializer : str, default by ``generator``
+            Initializer of Keras: ``he_normal``; ``strided``: normal with standard deviation 0.02.
+        d_filters : int, default 16, ``patch``: 64
+            Channels of the discriminator's first layer.
+        d_num_layers : int
+            ``patch``: halvings; 3 judges 70 × 70 pixels, 1 judges 16 × 16.
+        d_dropout_rate : float
+            Share of the discriminator's features left out in training, behind each halving.
         adversarial : {'bce', 'lsgan'}
             Cross-entropy of the verdicts, or their square error.
         loss_weights : (float, float)

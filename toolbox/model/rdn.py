@@ -46,11 +46,12 @@ class RDN(SRModel):
         growth : int
             Channels that each convolution of a dense block adds, G.
         num_dense_blocks : int
-            D.
+            Dense blocks, D.
         num_layers : int
             Convolutions of a dense block, C, without the 1 × 1 one that fuses them.
         upsampling : {'subpixel', 'resize'}
-            See `toolbox.model.blocks.upsampling_block`; the paper's is ``subpixel``.
+            ``subpixel``, as in the paper: convolution and shuffle; ``resize``: nearest neighbour
+            and convolution. Of no effect at scale 1.
         kernel_initializer : str
             Name of a Keras initializer.
         """

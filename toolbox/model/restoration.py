@@ -36,7 +36,8 @@ def image_of_features(
     filters : int
         Channels of the features.
     upsampling : {'subpixel', 'resize'}
-        See `toolbox.model.blocks.upsampling_block`; of no effect at scale 1.
+        ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and convolution. Of no
+        effect at scale 1.
     kernel_initializer : str
         Name of a Keras initializer.
     """

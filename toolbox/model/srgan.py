@@ -66,15 +66,16 @@ class Generator(SRModel):
         Parameters
         ----------
         filters : int
-            Channels; 64 in the paper.
+            Channels of the generator; 64 in the paper.
         num_residual_blocks : int
-            16 in the paper.
+            Residual blocks; 16 in the paper.
         kernel_initializer : str
             Name of a Keras initializer.
         momentum : float
             Of the moving averages of batch normalisation.
         upsampling : {'subpixel', 'resize'}
-            See `toolbox.model.blocks.upsampling_block`.
+            ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
+            convolution, which draws no chequered pattern.
         """
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -267,7 +268,21 @@ class SRGAN(Adversarial):
         alpha: Share = 0.2,
         upsampling: Upsampling = "subpixel",
     ) -> Graph:
-        """Build generator and discriminator; arguments as of theirs."""
+        """Build generator and discriminator; arguments as of theirs.
+
+        Parameters
+        ----------
+        d_filters : int
+            Channels of the discriminator's first layer, which each downsampling block doubles; 64
+            in the paper.
+        d_num_downsampling_blocks : int
+            Blocks of two convolutions after the discriminator's first two; 3 in the paper.
+        loss_weights : (float, float)
+            Weights of the loss on images and of the adversarial loss; 1e-3 of the latter in the
+            paper.
+        label_noise : float
+            Labels are drawn from 1 − noise … 1 and 0 … noise.
+        """
         shared = {"kernel_initializer": kernel_initializer, "momentum": momentum}
         drawing: dict[str, Any] = {
             "filters": filters,

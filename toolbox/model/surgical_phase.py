@@ -156,9 +156,9 @@ class SurgicalPhaseClassificationModel(SRModel):
 
         Parameters
         ----------
-        num_classes : int
+        num_classes : int, default by the source
             Number of phases.
-        masks : bool
+        masks : bool, default by the source
             Whether there are masks.
         backbone : str
             maxvit_tiny, maxvit_small, maxvit_base, maxvit_large, or the name of a network of

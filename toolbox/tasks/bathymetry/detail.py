@@ -7,8 +7,6 @@ References
 ----------
 .. [1] Aybar, Montero, Donike, Kalaitzis and Gómez-Chova (2024), A Comprehensive Benchmark for
    Optical Remote Sensing Image Super-Resolution, IEEE Geoscience and Remote Sensing Letters 21.
-.. [2] Immerkær (1996), Fast Noise Variance Estimation, Computer Vision and Image Understanding
-   64 (2), 300-302.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ def noise_sigma_m(imgs: np.ndarray) -> float:
     """Estimate the standard deviation of the noise of a map, metres.
 
     The mask ``[[1, -2, 1], [-2, 4, -2], [1, -2, 1]]`` leaves nothing of planes and little of
-    smooth relief; its response to white noise of standard deviation σ has 6 σ [2]_. The median of
+    smooth relief; its response to white noise of standard deviation σ has 6 σ [1]_. The median of
     its absolute value is taken in every image, and of the images the lower tenth: what is rough
     everywhere counts as noise.
 
@@ -69,6 +67,11 @@ def noise_sigma_m(imgs: np.ndarray) -> float:
     -------
     float
         0 if nothing is known.
+
+    References
+    ----------
+    .. [1] Immerkær (1996), Fast Noise Variance Estimation, Computer Vision and Image Understanding
+       64 (2), 300-302.
     """
     z = imgs[..., 0] if imgs.ndim == 4 else imgs
     found = []

@@ -140,7 +140,7 @@ class Survey:
     slopes : numpy.ndarray, shape (n, d)
         A sample, m/m; per pixel if the spacing is not known.
     rough_m : numpy.ndarray, shape (n, d)
-        A sample of |depth - mean of 3 × 3 pixels|, metres.
+        A sample of ``|depth - mean of 3 × 3 pixels|``, metres.
     concentration : numpy.ndarray, shape (n, 2, len(CONTOURS_M))
         Mean cos(2π depth / step) and mean cos(4π depth / step): both 1 if all depths are
         multiples of the step, about 0 if none is preferred; NaN if the window has less relief

@@ -14,9 +14,6 @@ References
 ----------
 .. [1] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman (2018), Distribution-Free Predictive Inference
    for Regression, Journal of the American Statistical Association 113, 1094-1111.
-.. [2] Koenker and Bassett (1978), Regression Quantiles, Econometrica 46, 33-50.
-.. [3] Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
-   Journal of the American Statistical Association 102, 359-378, equation 43.
 """
 
 from __future__ import annotations
@@ -192,7 +189,12 @@ def calibrate(
 def _fit(
     lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[float, ...], float]:
-    """Regress the 90th percentile of the logarithm of the error on those of the lengths [2]_."""
+    """Regress the 90th percentile of the logarithm of the error on those of the lengths.
+
+    References
+    ----------
+    Koenker and Bassett (1978), Regression Quantiles, Econometrica 46, 33-50.
+    """
     share = max(1, _PIXELS // len(lr))
     pixels = rng.integers(0, sr[0].size, (len(lr), min(share, sr[0].size)))
     scale, width = sr.shape[1] // lr.shape[1], lr.shape[2]
@@ -230,7 +232,7 @@ def _quantile_regression(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarr
 
 
 def interval_score_m(error: np.ndarray, half: np.ndarray | np.floating, level: float) -> float:
-    """Return the mean interval score, metres: width, and 2 / (1 - level) of what lies outside [3]_.
+    """Return the mean interval score, metres: width, and 2 / (1 - level) of what lies outside [1]_.
 
     Parameters
     ----------
@@ -240,6 +242,11 @@ def interval_score_m(error: np.ndarray, half: np.ndarray | np.floating, level: f
         Half-width of the interval, metres.
     level : float
         Share that the interval should hold.
+
+    References
+    ----------
+    .. [1] Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+       Journal of the American Statistical Association 102, 359-378, equation 43.
     """
     outside = np.maximum(np.abs(error) - half, 0)
     return float(np.mean(2 * half + 2 / (1 - level) * outside))

@@ -361,7 +361,27 @@ def cdloss(
     pixel_nm: float = 1.0,
     max_val: float = 1.0,
 ) -> tf.Tensor:
-    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`."""
+    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`.
+
+    Parameters
+    ----------
+    form : {'width', 'contour', 'gradient'}
+        ``width``: displacement of edges of lines and change of roughness; ``contour``: displacement
+        of contours of any direction and change of the mean diameter, for discs and holes;
+        ``gradient``: difference of changes along the lines, blind to the width of straight lines.
+    threshold : float
+        Level of an edge between the local minimum and maximum: of HR, for ``contour`` or with
+        ``own_level`` of each image itself.
+    search_px : int
+        Farthest displacement that is measured, pixels; a lost edge costs as much.
+    window_px : int
+        Half width of the window in which minimum and maximum are sought, pixels; less than a space
+        or line is wide.
+    roughness_weight : float
+        Weight of the change of roughness; ``width`` only.
+    own_level : bool
+        Take SR's level between its own minimum and maximum, as a measurement does; ``width`` only.
+    """
     loss = CDLoss(
         pixel_nm,
         form,

@@ -10,7 +10,30 @@ from toolbox.config import Float, Int, Settings
 
 
 class MetrologyParams(Settings):
-    """What is measured, by which criterion, and how much a restored width may change."""
+    """What is measured, by which criterion, and how much a restored width may change.
+
+    Attributes
+    ----------
+    shape
+        What is measured.
+    lines
+        How the lines run; pictures with horizontal ones are turned before they are measured. With
+        ``auto`` the first long exposure tells.
+    polarity
+        Whether what is measured is brighter or darker than what is around it; of discs, ``auto``
+        takes the kind of which the long exposures show more; of lines, the bright ones if the first
+        long exposure shows a whole one, else the dark ones (trenches).
+    threshold
+        Level of an edge between local minimum (0, dark) and maximum (1, bright), whatever the
+        polarity.
+    tolerance_nm
+        Largest change of the CD that counts as harmless.
+    gaussian_px
+        Standard deviation of the Gaussian filter that is compared, pixels; null takes the best one
+        on validation pictures.
+    pictures
+        Pictures shown in the report, from the one that restoring changed most to the least.
+    """
 
     shape: Literal["lines", "discs"] = "lines"
     lines: Literal["vertical", "horizontal", "auto"] = "vertical"

@@ -407,8 +407,13 @@ class SEMSource(Source):
         in these shares, e.g. [7, 1, 4]; the other folders are not read.
     patch_size, file_prefix, suffix_len, central_crop_height, central_crop_width
         See `SEMPatchDataset`.
-    data_bar_height, align, max_shift, repeats, horizontal_flip, in_memory, cache_dir, stacks
+    align, max_shift, repeats, horizontal_flip, in_memory, cache_dir
         See there.
+    data_bar_height : int or 'auto'
+        Rows at the bottom that are no picture, low pixels; ``auto`` takes the median of those that
+        it finds.
+    stacks : {'frames', 'mean'}
+        Pages of a TIFF: pictures of their own, or averaged into one.
     pixel_nm : float, optional
         Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
         the tags of the pictures.

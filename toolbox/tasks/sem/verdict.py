@@ -254,7 +254,7 @@ class Excess(NamedTuple):
     Attributes
     ----------
     mean_nm : float
-        |mean bias restored| − |mean bias raw|.
+        ``|mean bias restored| − |mean bias raw|``.
     low_nm : float
         Lower end of its 95 % interval, from the differences within pictures.
     """
