@@ -159,6 +159,30 @@ def test_frames_that_cannot_be_aligned_are_left_out(tmp_path):
         StackFrames(tmp_path, **WHOLE)
 
 
+def test_pages_of_noise_are_left_out(tmp_path):
+    """A foreign page is named; of noise alone no two pages lie on each other."""
+    rng = np.random.default_rng(0)
+    pages = [rng.integers(0, 255, SHAPE).astype(np.uint8) for _ in range(4)]
+    write_stack(tmp_path / "a.tif", [*noisy(0, 25, [(0, 0)] * 3), pages[0]])
+    found = StackFrames(tmp_path, **WHOLE)
+    assert [files.name for files in found.files] == ["a.tif#1", "a.tif#2", "a.tif#3"]
+    assert "1 of 4 frames are left out" in found.notes[1]
+    assert found.notes[1].endswith("a.tif#4.")
+    write_stack(tmp_path / "a.tif", pages)
+    with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
+        StackFrames(tmp_path, **WHOLE)
+
+
+def test_still_frames_are_not_moved_along_lines(tmp_path):
+    """Frames of straight lines that did not drift stay as they are along them."""
+    rng = np.random.default_rng(0)
+    still = 110 + 60 * np.tanh(3 * np.sin(np.arange(SHAPE[1]) * 2 * np.pi / 28))
+    frames = [still + 40 * rng.normal(size=SHAPE) for _ in range(8)]
+    shifts = align_frames([np.clip(np.rint(f), 0, 255).astype(np.uint8) for f in frames])
+    assert sum(shift.dy != 0 for shift in shifts) <= 1
+    assert max(abs(shift.dx) for shift in shifts) < 0.2
+
+
 def test_frames_that_lie_on_each_other_stay(tmp_path):
     """No shift brings two frames without drift nearer to each other; they are aligned."""
     write_stack(tmp_path / "a.tif", noisy(0, 25, [(0, 0)] * 6))

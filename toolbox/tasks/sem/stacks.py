@@ -161,12 +161,13 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
         fewer than two are.
     """
     first: list[Shift] = []
+    several = len(frames) > 2
     # Another one than that in the middle only if most frames do not fit it.
     for reference in sorted(range(len(frames)), key=lambda n: abs(n - len(frames) // 2))[:_TRIED]:
         found = [
             Shift(0.0, 0.0)
             if number == reference
-            else estimate_shift(frames[reference], frame, max_shift=max_shift)
+            else estimate_shift(frames[reference], frame, max_shift=max_shift, every_axis=several)
             for number, frame in enumerate(frames)
         ]
         first = max(first, found, key=_count)
@@ -174,7 +175,7 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
             break
     if _count(first) < 2:
         return [Shift(0.0, 0.0, aligned=False)] * len(frames)
-    if len(frames) < 3:  # the others are one frame: there is nothing to gain
+    if not several:  # the others are one frame: there is nothing to gain
         return first
     stack = AlignedStack(frames, first)
     found = [
