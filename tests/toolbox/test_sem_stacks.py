@@ -128,6 +128,9 @@ def test_the_target_is_the_mean_of_the_others(tmp_path):
         assert np.abs(crop.low.astype(float) - crop.high).mean() < 2
     still = noisy(0, 0, [(0, 0)] * 4)
     still[1] = 255 - still[1]
+    # Their mean stays, but they are no copies, which would be left out.
+    still[2][0, 0] += 1
+    still[3][0, 0] -= 1
     write_stack(tmp_path / "a.tif", still)
     found = StackFrames(tmp_path, align="none", **WHOLE)
     np.testing.assert_array_equal(found.crop(1).high, still[0])
@@ -170,6 +173,37 @@ def test_pages_of_noise_are_left_out(tmp_path):
     assert found.notes[1].endswith("a.tif#4.")
     write_stack(tmp_path / "a.tif", pages)
     with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
+        StackFrames(tmp_path, **WHOLE)
+
+
+@pytest.mark.parametrize("align", ["high", "none"])
+def test_copies_of_frames_are_left_out(tmp_path, align):
+    """A page that was saved twice is named, and no target; in a folder of pictures too."""
+    pages = noisy(0, 20, [(0, 0)] * 3)
+    write_stack(tmp_path / "a.tif", [pages[0], pages[1], pages[0], pages[2], pages[1]])
+    (tmp_path / "b").mkdir()
+    for number, page in enumerate([*pages[:2], pages[0]]):
+        write_sem_image(tmp_path / "b" / f"f{number}.tif", page)
+    found = StackFrames(tmp_path, align=align, **WHOLE)
+    assert [files.name for files in found.files] == ["a.tif#1", "a.tif#2", "a.tif#4", "b#1", "b#2"]
+    (note,) = (note for note in found.notes if note.startswith("WARNING"))
+    assert "3 of 8 frames are copies of others of their stack, pixel by pixel" in note
+    assert "a.tif#3, a.tif#5, b#3" in note
+    if align == "none":
+        mean = np.rint((pages[1].astype(float) + pages[2]) / 2)
+        np.testing.assert_array_equal(found.crop(0).high, mean)
+        np.testing.assert_array_equal(found.crop(3).high, pages[1])
+    # What was read again, or remembered, is the same.
+    again = StackFrames(tmp_path, align=align, in_memory=False, **WHOLE)
+    assert (again.checksum, again.shifts) == (found.checksum, found.shifts)
+    np.testing.assert_array_equal(again.crop(3).high, found.crop(3).high)
+
+
+def test_a_stack_of_copies_is_refused(tmp_path):
+    """One page saved four times would teach a network to change nothing."""
+    write_stack(tmp_path / "a.tif", noisy(1, 20))
+    write_stack(tmp_path / "b.tif", noisy(0, 20)[:1] * 4)
+    with pytest.raises(DataError, match=r"b\.tif: its 4 frames are copies of one, pixel by pixel"):
         StackFrames(tmp_path, **WHOLE)
 
 
@@ -218,7 +252,7 @@ def test_the_noise_of_edges_is_measured(tmp_path):
         left, true = (find_lines(img, 0.5, smooth_px=0.7).left_px for img in (crop.high, still))
         errors.append((left - true).std(axis=1))
     assert frames.edge_noise() == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.2)
-    write_stack(tmp_path / "a.tif", [np.full(SHAPE, 7, np.uint8)] * 2)
+    write_stack(tmp_path / "a.tif", [np.full(SHAPE, grey, np.uint8) for grey in (7, 8)])
     assert StackFrames(tmp_path, align="none", **WHOLE).edge_noise() == 0
 
 
