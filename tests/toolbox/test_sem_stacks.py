@@ -207,6 +207,14 @@ def test_a_stack_of_copies_is_refused(tmp_path):
         StackFrames(tmp_path, **WHOLE)
 
 
+def test_frames_of_a_stack_show_one_field(folder):
+    """So do the pages of a file, the pictures of a folder, and a copy of a stack."""
+    (folder / "d.tif").write_bytes((folder / "a2.tif").read_bytes())
+    fields = StackFrames(folder, **WHOLE).fields()
+    first = ["a1.tif#1"] * 4 + ["a2.tif#1"] * 4 + ["b#1"] * 3 + ["c.tif"] + ["a2.tif#1"] * 4
+    assert fields == first
+
+
 def test_still_frames_are_not_moved_along_lines(tmp_path):
     """Frames of straight lines that did not drift stay as they are along them."""
     rng = np.random.default_rng(0)
