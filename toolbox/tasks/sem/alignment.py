@@ -154,9 +154,10 @@ def estimate_shift(
     Returns
     -------
     Shift
-        Not aligned, with shift 0, if the two match no better than noise may by chance, the best
-        shift lies at the limit, or it is more than half a pixel and does not lower the difference
-        of the two pictures.
+        Not aligned, with shift 0, if the two match no better than noise may by chance, or the best
+        shift lies at the limit. Shift 0 also if the best one does not lower the difference of the
+        two pictures; not aligned then if it is more than half a pixel and they do not match as
+        they lie.
 
     Raises
     ------
@@ -185,8 +186,10 @@ def estimate_shift(
     after = _rms(apply_shift(moving[middle], found), fixed[middle], margin)
     farthest = max(abs(dy), abs(dx))
     if farthest >= max_shift or after > before:
-        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing.
-        return Shift(0.0, 0.0, before, before, aligned=farthest < _NEAR_PX)
+        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing,
+        # nor after one along straight lines.
+        still = farthest < _NEAR_PX or (farthest < max_shift and match.is_sure(0.0, 0.0))
+        return Shift(0.0, 0.0, before, before, aligned=still)
     return found._replace(rms_after=after)
 
 
