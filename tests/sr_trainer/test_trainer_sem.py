@@ -964,6 +964,24 @@ def test_bad_test_pictures_are_named(own, finished, spoil, words):
     assert not (own.folder / "run" / ".test_result.tmp").exists()
 
 
+def test_copies_are_one_field(own, finished, no_figures):
+    """Four pairs that are copies of one prove no more than one, and the page says so."""
+    for kind in ("low", "high"):
+        first = own.data_dir / "test" / kind / "line_0001.tif"
+        for number in (2, 3, 4):
+            shutil.copy(first, first.with_name(f"line_000{number}.tif"))
+    for kind in ("truth", "noise_free"):
+        shutil.rmtree(own.data_dir / "test" / kind)
+    summary, out = judged_again(own, finished, metrology={"pictures": 0})
+    assert (summary["n"], summary["fields"]) == (4, 1)
+    assert summary["cd_bias_ci95_nm"]["restored"] is None
+    assert summary["do_no_harm"]["verdict"] == "fail"
+    text = " ".join(out.split())
+    assert "4 pictures of lines in 1 field" in text
+    assert "one field has no confidence interval" in text
+    assert "one field has no confidence interval" in report_of(own.folder / "run")
+
+
 def test_one_picture_is_in_memory(own, finished, monkeypatch):
     """Of each picture the figures are kept: it is gone, with all its images, before the next."""
     made, seen, most = SemTest._picture, [], []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from toolbox.errors import ConfigError
 from toolbox.tasks.sem.alignment import (
@@ -166,6 +166,57 @@ def test_flat_picture_is_not_aligned():
     for moving, fixed in ((flat, noisy), (noisy, flat), (flat, flat)):
         assert estimate_shift(moving, fixed)[:2] == (0, 0)
         assert not estimate_shift(moving, fixed).aligned
+
+
+def noise_alone(kind, rng):
+    """Return a picture of noise alone, 8 bits: white, along rows, of whole rows, or blurred."""
+    noise = rng.normal(size=(256, 256))
+    if kind == "rows":
+        noise = signal.lfilter([1], [1, -0.8], noise, axis=1)
+    elif kind == "offsets":
+        noise += rng.normal(size=(256, 1))
+    elif kind == "blurred":
+        noise = ndimage.gaussian_filter(noise, 2)
+    return np.clip(128 + 30 * noise / noise.std(), 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["white", "rows", "offsets", "blurred"])
+def test_noise_lies_on_nothing(kind):
+    """Two pictures of noise, or noise and lines, are not aligned, however the noise is coloured."""
+    rng = np.random.default_rng(0)
+    scene = lines(rng, (256, 256))[INSIDE]
+    for _ in range(5):
+        one, other = noise_alone(kind, rng), noise_alone(kind, rng)
+        for moving, fixed in ((one, other), (one, scene), (scene, one)):
+            found = estimate_shift(moving, fixed)
+            assert (found.aligned, found.dy, found.dx) == (False, 0, 0)
+            assert found.rms_after == found.rms_before
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_very_noisy_pictures_are_aligned(sigma):
+    """A noise of six times what the lines vary by hides them from the eye, not from a match."""
+    rng = np.random.default_rng(0)
+    scene = lines(rng, (256, 256), sigma=sigma)
+    noise = 6 * scene.std()
+    for _ in range(5):
+        moving, fixed = (img[INSIDE] for img in (fourier_shifted(scene, 0, -2), scene))
+        moving, fixed = (img + noise * rng.normal(size=img.shape) for img in (moving, fixed))
+        found = estimate_shift(moving, fixed)
+        assert found.aligned
+        assert found.dx == pytest.approx(2, abs=0.5)
+
+
+def test_no_shift_along_lines_by_chance():
+    """Along straight lines, still ones too, a shift is known to be nothing in nearly all pairs."""
+    rng = np.random.default_rng(0)
+    scene = lines(rng, (160, 192), sigma=0)
+    for across, most in ((0.0, 0.1), (1.5, 0.1)):
+        moved = np.array(
+            [estimate_shift(*pair(rng, scene, (0, across), 40, 40))[:2] for _ in range(20)]
+        )
+        assert (moved[:, 0] != 0).sum() <= 3
+        assert np.abs(moved[:, 1] - across).max() < most
 
 
 def test_steps_are_those_of_the_upsampling():

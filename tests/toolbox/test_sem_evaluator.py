@@ -224,6 +224,26 @@ def test_one_picture_proves_nothing(simulated):
     assert verdict["reasons"] == ["one picture has no confidence interval"]
 
 
+def test_pictures_of_one_field_count_once(simulated):
+    """Copies of two pictures say as much as the two; of one field alone there is no interval."""
+    two = restored(simulated[:2], lambda p: p.images["gaussian"])
+    copies = [
+        Picture(**{**vars(p), "name": f"{p.name}_{n}", "field": p.name}) for p in two for n in "abc"
+    ]
+    once, often = summary_of(two), summary_of(copies)
+    assert (once["n"], once["fields"]) == (2, 2)
+    assert (often["n"], often["fields"]) == (6, 2)
+    for key in ("cd_bias_nm", "cd_bias_ci95_nm"):
+        assert often[key] == pytest.approx(once[key])
+    single = summary_of(copies[:3])
+    assert (single["n"], single["fields"]) == (3, 1)
+    assert single["cd_bias_ci95_nm"]["restored"] is None
+    assert single["do_no_harm"]["verdict"] == "fail"
+    reason = "one field has no confidence interval, however many pictures there are of it"
+    assert reason in single["do_no_harm"]["reasons"]
+    assert reason in single["verdict"]["reasons"]
+
+
 def test_invented_roughness_does_not_follow_the_true_one(simulated):
     """Widths of another picture have the right roughness and no correlation with the true ones."""
     main = restored(simulated[:3], lambda p: p.noise_free[::-1])

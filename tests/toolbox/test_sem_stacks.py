@@ -128,6 +128,9 @@ def test_the_target_is_the_mean_of_the_others(tmp_path):
         assert np.abs(crop.low.astype(float) - crop.high).mean() < 2
     still = noisy(0, 0, [(0, 0)] * 4)
     still[1] = 255 - still[1]
+    # Their mean stays, but they are no copies, which would be left out.
+    still[2][0, 0] += 1
+    still[3][0, 0] -= 1
     write_stack(tmp_path / "a.tif", still)
     found = StackFrames(tmp_path, align="none", **WHOLE)
     np.testing.assert_array_equal(found.crop(1).high, still[0])
@@ -157,6 +160,69 @@ def test_frames_that_cannot_be_aligned_are_left_out(tmp_path):
     write_stack(tmp_path / "a.tif", [frames[0], np.full(SHAPE, 100, np.uint8)])
     with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
         StackFrames(tmp_path, **WHOLE)
+
+
+def test_pages_of_noise_are_left_out(tmp_path):
+    """A foreign page is named; of noise alone no two pages lie on each other."""
+    rng = np.random.default_rng(0)
+    pages = [rng.integers(0, 255, SHAPE).astype(np.uint8) for _ in range(4)]
+    write_stack(tmp_path / "a.tif", [*noisy(0, 25, [(0, 0)] * 3), pages[0]])
+    found = StackFrames(tmp_path, **WHOLE)
+    assert [files.name for files in found.files] == ["a.tif#1", "a.tif#2", "a.tif#3"]
+    assert "1 of 4 frames are left out" in found.notes[1]
+    assert found.notes[1].endswith("a.tif#4.")
+    write_stack(tmp_path / "a.tif", pages)
+    with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
+        StackFrames(tmp_path, **WHOLE)
+
+
+@pytest.mark.parametrize("align", ["high", "none"])
+def test_copies_of_frames_are_left_out(tmp_path, align):
+    """A page that was saved twice is named, and no target; in a folder of pictures too."""
+    pages = noisy(0, 20, [(0, 0)] * 3)
+    write_stack(tmp_path / "a.tif", [pages[0], pages[1], pages[0], pages[2], pages[1]])
+    (tmp_path / "b").mkdir()
+    for number, page in enumerate([*pages[:2], pages[0]]):
+        write_sem_image(tmp_path / "b" / f"f{number}.tif", page)
+    found = StackFrames(tmp_path, align=align, **WHOLE)
+    assert [files.name for files in found.files] == ["a.tif#1", "a.tif#2", "a.tif#4", "b#1", "b#2"]
+    (note,) = (note for note in found.notes if note.startswith("WARNING"))
+    assert "3 of 8 frames are copies of others of their stack, pixel by pixel" in note
+    assert "a.tif#3, a.tif#5, b#3" in note
+    if align == "none":
+        mean = np.rint((pages[1].astype(float) + pages[2]) / 2)
+        np.testing.assert_array_equal(found.crop(0).high, mean)
+        np.testing.assert_array_equal(found.crop(3).high, pages[1])
+    # What was read again, or remembered, is the same.
+    again = StackFrames(tmp_path, align=align, in_memory=False, **WHOLE)
+    assert (again.checksum, again.shifts) == (found.checksum, found.shifts)
+    np.testing.assert_array_equal(again.crop(3).high, found.crop(3).high)
+
+
+def test_a_stack_of_copies_is_refused(tmp_path):
+    """One page saved four times would teach a network to change nothing."""
+    write_stack(tmp_path / "a.tif", noisy(1, 20))
+    write_stack(tmp_path / "b.tif", noisy(0, 20)[:1] * 4)
+    with pytest.raises(DataError, match=r"b\.tif: its 4 frames are copies of one, pixel by pixel"):
+        StackFrames(tmp_path, **WHOLE)
+
+
+def test_frames_of_a_stack_show_one_field(folder):
+    """So do the pages of a file, the pictures of a folder, and a copy of a stack."""
+    (folder / "d.tif").write_bytes((folder / "a2.tif").read_bytes())
+    fields = StackFrames(folder, **WHOLE).fields()
+    first = ["a1.tif#1"] * 4 + ["a2.tif#1"] * 4 + ["b#1"] * 3 + ["c.tif"] + ["a2.tif#1"] * 4
+    assert fields == first
+
+
+def test_still_frames_are_not_moved_along_lines(tmp_path):
+    """Frames of straight lines that did not drift stay as they are along them."""
+    rng = np.random.default_rng(0)
+    still = 110 + 60 * np.tanh(3 * np.sin(np.arange(SHAPE[1]) * 2 * np.pi / 28))
+    frames = [still + 40 * rng.normal(size=SHAPE) for _ in range(8)]
+    shifts = align_frames([np.clip(np.rint(f), 0, 255).astype(np.uint8) for f in frames])
+    assert sum(shift.dy != 0 for shift in shifts) <= 1
+    assert max(abs(shift.dx) for shift in shifts) < 0.2
 
 
 def test_frames_that_lie_on_each_other_stay(tmp_path):
@@ -194,7 +260,7 @@ def test_the_noise_of_edges_is_measured(tmp_path):
         left, true = (find_lines(img, 0.5, smooth_px=0.7).left_px for img in (crop.high, still))
         errors.append((left - true).std(axis=1))
     assert frames.edge_noise() == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.2)
-    write_stack(tmp_path / "a.tif", [np.full(SHAPE, 7, np.uint8)] * 2)
+    write_stack(tmp_path / "a.tif", [np.full(SHAPE, grey, np.uint8) for grey in (7, 8)])
     assert StackFrames(tmp_path, align="none", **WHOLE).edge_noise() == 0
 
 

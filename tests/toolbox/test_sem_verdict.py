@@ -171,6 +171,20 @@ def test_excess_is_paired():
     assert excess_over_raw(table[table["method"] == "raw"]) is None
 
 
+def test_excess_is_by_field():
+    """Frames of one field are one observation, however exactly they agree."""
+    names = [*"abcd", *"abcd"]
+    table = pd.DataFrame(
+        {"name": names, "group": "lines", "method": ["raw"] * 4 + ["restored"] * 4}
+    )
+    table = table.assign(cd_bias_nm=[1.0, 1.0, 2.0, 2.0, 1.4, 1.4, 2.6, 2.6])
+    fields = {"a": "x", "b": "x", "c": "y", "d": "y"}
+    pair = table[table["name"].isin(["a", "c"])]
+    assert excess_over_raw(table, fields) == pytest.approx(excess_over_raw(pair))
+    assert excess_over_raw(table).low_nm > excess_over_raw(table, fields).low_nm
+    assert excess_over_raw(table, dict.fromkeys("abcd", "x")) is None
+
+
 @pytest.mark.parametrize("bias_nm", [0.0, 0.02, 0.72])
 def test_the_same_words_everywhere(bias_nm, tmp_path):
     """Page, terminal and model card repeat title and reasons of the summary."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -21,7 +22,7 @@ from toolbox.tasks.sem.sem_image import read_sem_image
 
 CACHE_NAME = ".sem_alignment.json"
 #: Raised whenever `estimate_shift` gives other numbers, so that no cache outlives them.
-_METHOD = 2
+_METHOD = 3
 _UPSAMPLE = 100
 #: Side of the part in the middle of larger pictures in which the two are compared, pixels.
 _COMPARED_PX = 1024
@@ -31,6 +32,15 @@ _SPLINE_ORDER, _SPLINE_BORDER = 3, 2
 #: Smoothing of both pictures in pixels. Where both have a noise of 25 counts it lowers the error
 #: from 0.11 to 0.03 px; more than this costs rough lines their information along the line.
 _SIGMA_PX = 0.7
+#: Standard deviations of chance from which a match counts. Of the about 150 independent places
+#: that are looked at, chance reaches 4.5 on one in one pair of noise of a thousand.
+_LEAST_MATCH = 5.0
+#: Standard errors by which a shift along an axis must improve the match, near zero and two pixels
+#: or more away. Near zero, a shift by two of its own standard errors gains one; farther away there
+#: are several places for chance to choose from.
+_LEAST_GAIN = (1.0, 2.0)
+#: Rows of a band, within which noise may be correlated, and how many bands there are at least.
+_BAND_ROWS, _LEAST_BANDS = 4, 16
 #: A best shift below this that brings no gain means that the pictures lie on each other, pixels.
 _NEAR_PX = 0.5
 #: A row of a data bar is mostly of one value; a row of a noisy picture never is (KRISS: 0.06).
@@ -119,6 +129,7 @@ def estimate_shift(
     fixed: np.ndarray,
     upsample_factor: int = _UPSAMPLE,
     max_shift: float = 8.0,
+    every_axis: bool = False,
 ) -> Shift:
     """Find the translation that brings one picture onto the other.
 
@@ -126,8 +137,8 @@ def estimate_shift(
     fixed picture, so that neither brightness nor contrast nor the window pulls at the result;
     first at whole pixels by FFT, then between them by the matrix-multiply DFT [1]_. Only shifts
     up to `max_shift` are looked at, and of peaks that differ by no more than noise the one nearer
-    to zero wins: lines are ambiguous by their pitch. Along perfectly straight lines, where nothing
-    is known, the result is a small random shift of no effect.
+    to zero wins: lines are ambiguous by their pitch. What chance alone may do is no shift: along an
+    axis that the match does not depend on for certain, as along straight lines, it is 0.
 
     Parameters
     ----------
@@ -137,12 +148,16 @@ def estimate_shift(
         The result is a multiple of 1 / `upsample_factor` pixels.
     max_shift : float
         Largest shift along an axis in pixels.
+    every_axis : bool
+        Keep what chance alone may do, for a first guess.
 
     Returns
     -------
     Shift
-        Not aligned, with shift 0, if the best one lies at the limit, or is more than half a pixel
-        and does not lower the difference of the two pictures.
+        Not aligned, with shift 0, if the two match no better than noise may by chance, or the best
+        shift lies at the limit. Shift 0 also if the best one does not lower the difference of the
+        two pictures; not aligned then if it is more than half a pixel and they do not match as
+        they lie.
 
     Raises
     ------
@@ -162,13 +177,19 @@ def estimate_shift(
     if not (np.ptp(moving) > 0 and np.ptp(fixed) > 0):
         return Shift(0.0, 0.0, before, before, aligned=False)
     correlate = _correlation(_smooth(moving), _smooth(fixed))
-    dy, dx = _best_shift(correlate, moving.size, max_shift, upsample_factor)
+    best = functools.partial(_best_shift, correlate, moving.size, max_shift, upsample_factor)
+    match = _Match(moving[middle], fixed[middle], margin)
+    dy, dx = best() if every_axis else match.needed_shift(best)
+    if not match.is_sure(dy, dx):
+        return Shift(0.0, 0.0, before, before, aligned=False)
     found = Shift(dy, dx, before)
     after = _rms(apply_shift(moving[middle], found), fixed[middle], margin)
     farthest = max(abs(dy), abs(dx))
     if farthest >= max_shift or after > before:
-        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing.
-        return Shift(0.0, 0.0, before, before, aligned=farthest < _NEAR_PX)
+        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing,
+        # nor after one along straight lines.
+        still = farthest < _NEAR_PX or (farthest < max_shift and match.is_sure(0.0, 0.0))
+        return Shift(0.0, 0.0, before, before, aligned=still)
     return found._replace(rms_after=after)
 
 
@@ -243,6 +264,8 @@ def _at_shifts(
 ) -> np.ndarray:
     """Return the real inverse DFT of a spectrum (fy) × (fx) at the places (dy) × (dx)."""
     rows, columns = np.exp(2j * np.pi * np.outer(dy, fy)), np.exp(2j * np.pi * np.outer(fx, dx))
+    if len(dx) < len(dy):
+        return np.asarray((rows @ (spectrum @ columns)).real)
     return np.asarray((rows @ spectrum @ columns).real)
 
 
@@ -251,23 +274,113 @@ def _best_shift(
     num_pixels: int,
     max_shift: float,
     upsample_factor: int,
+    free: tuple[bool, bool] = (True, True),
 ) -> tuple[float, float]:
-    """Return (dy, dx) of the highest correlation, at whole pixels first, then between them."""
+    """Return (dy, dx) of the highest correlation, at whole pixels first, then between them.
+
+    Along an axis that is not `free` it is 0.
+    """
     reach = math.ceil(max_shift)
-    lags = np.arange(-reach, reach + 1.0)
-    surface = correlate(lags, lags)
+    lags = [np.arange(-reach, reach + 1.0) if moves else np.zeros(1) for moves in free]
+    surface = correlate(*lags)
     # What noise alone can add; 4 / 9 of the pixels count under the window, 4πσ² go together.
     independent = num_pixels * 4 / 9 / (4 * math.pi * _SIGMA_PX**2)
     noise = 2 * math.sqrt(max(1 - surface.max() ** 2, 0) / independent)
-    distance = np.hypot(*np.meshgrid(lags, lags, indexing="ij")) / max_shift
+    distance = np.hypot(*np.meshgrid(*lags, indexing="ij")) / max_shift
     row, column = np.unravel_index(np.argmax(surface - noise * distance), surface.shape)
-    dy, dx = float(lags[row]), float(lags[column])
+    dy, dx = float(lags[0][row]), float(lags[1][column])
     for half_width, step in ((1.5, 0.25), (0.25, 1 / upsample_factor)):
-        offsets = np.arange(-round(half_width / step), round(half_width / step) + 1) * step
-        surface = correlate(dy + offsets, dx + offsets)
+        steps = np.arange(-round(half_width / step), round(half_width / step) + 1) * step
+        rows, columns = (steps if moves else np.zeros(1) for moves in free)
+        surface = correlate(dy + rows, dx + columns)
         row, column = np.unravel_index(np.argmax(surface), surface.shape)
-        dy, dx = dy + float(offsets[row]), dx + float(offsets[column])
+        dy, dx = dy + float(rows[row]), dx + float(columns[column])
     return round(dy, 6), round(dx, 6)
+
+
+class _Match:
+    """How well a picture, moved, lies on a fixed one, compared with what chance may do.
+
+    Rows are taken together in bands, within which the noise may be correlated in any way.
+    """
+
+    def __init__(self, moving: np.ndarray, fixed: np.ndarray, margin: int) -> None:
+        self._inside, self._shape = slice(margin, -margin), fixed.shape
+        frequencies = scipy.fft.fftfreq(fixed.shape[0])[:, None], scipy.fft.rfftfreq(fixed.shape[1])
+        self._steps = [-2j * np.pi * f for f in frequencies]
+        blur = [np.exp(-2 * (np.pi * _SIGMA_PX * f) ** 2).astype(np.float32) for f in frequencies]
+        self._moving, of_fixed = (
+            scipy.fft.rfft2(img.astype(np.float32)) * blur[0] * blur[1] for img in (moving, fixed)
+        )
+        self._fixed = self._part(of_fixed)
+        self._known: dict[tuple[float, float], np.ndarray] = {}
+        rows = len(self._fixed)
+        bands = max(rows // _BAND_ROWS, min(rows, _LEAST_BANDS))
+        self._starts = np.linspace(0, rows, bands, endpoint=False).astype(int)
+
+    def needed_shift(self, best: Callable[..., tuple[float, float]]) -> tuple[float, float]:
+        """Return the best shift, 0 along an axis where that does not improve the match for sure."""
+        shift = best()
+        for axis in (0, 1):
+            if shift[axis]:
+                free = (axis != 0 and shift[0] != 0, axis != 1 and shift[1] != 0)
+                without = best(free=free)
+                if not self._gains(shift, without, abs(shift[axis])):
+                    shift = without
+        return shift
+
+    def is_sure(self, dy: float, dx: float) -> bool:
+        """Tell whether the pictures match better than noise may by chance.
+
+        By chance the bands would match as well wherever they lay along their rows: the mean square
+        of the product over all such places, of each band by itself, is the variance of its own.
+        """
+        seen = self._seen(dy, dx)
+        match = float(np.vdot(self._fixed, seen))
+        cross = scipy.fft.rfft(self._fixed, axis=1)
+        cross *= scipy.fft.rfft(seen, axis=1).conj()
+        power = np.square(np.abs(np.add.reduceat(cross, self._starts, axis=0))).sum(axis=0)
+        # The frequencies that are left out are the mirror image of these, but for the first.
+        variance = (2 * power.sum() - power[0]) / self._fixed.shape[1] ** 2
+        return match > _LEAST_MATCH * math.sqrt(variance * max(1 - match**2, 0.0))
+
+    def _gains(self, shift: tuple[float, float], without: tuple[float, float], by: float) -> bool:
+        """Tell whether a shift by so many pixels more improves the match by more than chance.
+
+        What each band gains is compared with what it would if the shift were right, so that it
+        does not count as chance that bands differ in what they show.
+        """
+        seen, other = self._seen(*shift), self._seen(*without)
+        step = seen - other
+        gain = self._banded(self._fixed, step)
+        shown = [self._banded(step, step), self._banded(seen + other, step)]
+        known = np.stack([np.ones(len(gain)), *shown], axis=1)
+        known /= np.linalg.norm(known, axis=0) + np.finfo(float).tiny
+        rest = gain - known @ np.linalg.lstsq(known, gain, rcond=None)[0]
+        error = float(np.linalg.norm(rest)) * math.sqrt(len(gain) / max(1, len(gain) - 3))
+        near, far = _LEAST_GAIN
+        return float(gain.sum()) > (near + (far - near) * min(1.0, by / 2)) * error
+
+    def _banded(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Return the product of two pictures, summed over each band."""
+        return np.add.reduceat(np.einsum("ij,ij->i", one, other), self._starts)
+
+    def _seen(self, dy: float, dx: float) -> np.ndarray:
+        """Return the inner part of the moved picture."""
+        if (dy, dx) not in self._known:
+            # Not by splines: between pixels they take off noise, which would look like a gain.
+            phases = [
+                np.exp(step * by).astype(np.complex64)
+                for step, by in zip(self._steps, (dy, dx), strict=True)
+            ]
+            self._known[dy, dx] = self._part(self._moving * phases[0] * phases[1])
+        return self._known[dy, dx]
+
+    def _part(self, spectrum: np.ndarray) -> np.ndarray:
+        """Return what is inside, without its mean, of length 1; of a flat picture 0."""
+        part = scipy.fft.irfft2(spectrum, self._shape)[self._inside, self._inside]
+        part = part - part.mean(dtype=np.float64)
+        return np.asarray(part / max(float(np.linalg.norm(part)), 1e-30), np.float32)
 
 
 def _rms(moving: np.ndarray, fixed: np.ndarray, margin: int) -> float:

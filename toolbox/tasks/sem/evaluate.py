@@ -50,6 +50,8 @@ class Picture:
         True left and right edges, (lines, H) pixels each.
     averages : dict of int to numpy.ndarray
         Averages of N frames of the same field.
+    field : str
+        What it shows, the same for pictures of one place; its name if that is empty.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Picture:
     noise_free: np.ndarray | None = None
     truth: tuple[np.ndarray, np.ndarray] | None = None
     averages: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    field: str = ""
 
 
 class Traces(NamedTuple):
@@ -141,6 +144,8 @@ class SemEvaluator:
         self.polarity = polarity
         #: The polarity of lines that are measured: with auto, that of the first picture.
         self.taken = polarity
+        #: What each picture shows, by name.
+        self._fields: dict[str, str] = {}
 
     def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
         """Measure all pictures, one after the other; none is kept.
@@ -159,6 +164,7 @@ class SemEvaluator:
         DataError
             If nothing can be measured in the references.
         """
+        self._fields = {}
         if self.shape == "discs":
             return self._discs(pictures)
         if rows is None:
@@ -175,6 +181,7 @@ class SemEvaluator:
         # By whether pictures are of the main group.
         pools: dict[bool, _PoolsByMethod] = {True: {}, False: {}}
         for picture in pictures:
+            self._fields[picture.name] = picture.field or picture.name
             every.append(self._line_figures(picture, pools[picture.group == MAIN_GROUP], rows))
             del picture  # before the next one is made
         main = [figures for figures in every if figures.group == MAIN_GROUP] or every
@@ -248,6 +255,7 @@ class SemEvaluator:
         sought = ("bright", "dark") if self.polarity == "auto" else (self.polarity,)
         every: dict[str, list[dict[str, Any]]] = {polarity: [] for polarity in sought}
         for picture in pictures:
+            self._fields[picture.name] = picture.field or picture.name
             for polarity, rows in every.items():
                 rows += self._disc_rows(picture, polarity == "dark")
             del picture  # before the next one is made
@@ -310,20 +318,28 @@ class SemEvaluator:
         frames: pd.DataFrame,
         names: Sequence[str],
     ) -> SemResults:
-        figures: dict[str, Any] = {"measured": self.shape, "n": int(table["name"].nunique())}
+        names_seen = list(table["name"].unique())
+        num_fields = len({self._fields[name] for name in names_seen})
+        figures: dict[str, Any] = {"measured": self.shape, "n": len(names_seen)}
+        figures["fields"] = num_fields
         figures |= {key: {} for key in ("cd_bias_nm", "cd_bias_ci95_nm", "cd_slope")}
         figures["cd_slope_ci95"] = {}
         for name in names:
             own = table[table["method"] == name]
             main = own[own["group"] == MAIN_GROUP] if (own["group"] == MAIN_GROUP).any() else own
-            # Objects of one picture share its faults, so pictures are what is counted.
+            # Objects of one picture share its faults, and pictures of one field those of the
+            # field: the noise alone differs. So fields are what is counted.
             by_picture = main.groupby("name")["cd_bias_nm"].mean()
-            bias, ci95 = mean_and_ci95(by_picture.to_numpy(float))
+            by_field = by_picture.groupby(self._fields.__getitem__).mean()
+            bias, ci95 = mean_and_ci95(by_field.to_numpy(float))
             figures["cd_bias_nm"][name], figures["cd_bias_ci95_nm"][name] = bias, ci95
-            slope, slope_ci95 = _slope(own, "true_cd_nm" if "true_cd_nm" in own else None)
+            column = "true_cd_nm" if "true_cd_nm" in own else "reference_cd_nm"
+            slope, slope_ci95 = _slope(own, column, num_fields / len(names_seen))
             figures["cd_slope"][name], figures["cd_slope_ci95"][name] = slope, slope_ci95
         figures |= summary
-        judgement = Judgement(figures, table, spectra, self.tolerance_nm, METHODS, self.unit)
+        judgement = Judgement(
+            figures, table, spectra, self.tolerance_nm, METHODS, self.unit, self._fields
+        )
         figures |= judgement.summary()
         return SemResults(figures, table, spectra, frames)
 
@@ -563,14 +579,20 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float | None, float | None]:
     return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * spread)
 
 
-def _slope(table: pd.DataFrame, column: str | None) -> tuple[float | None, float | None]:
-    """Regress measured on true CD; None unless the true ones differ."""
+def _slope(
+    table: pd.DataFrame, column: str, independent: float = 1.0
+) -> tuple[float | None, float | None]:
+    """Regress measured on true CD, of which a share is independent; None unless they differ."""
     known = table.dropna(subset=["cd_nm"])
-    true = known[column or "reference_cd_nm"].to_numpy(float)
+    true = known[column].to_numpy(float)
     if len(true) < 3 or np.ptp(true) < 0.02 * np.mean(true):
         return None, None
     line = stats.linregress(true, known["cd_nm"].to_numpy(float))
-    return float(line.slope), float(stats.t.ppf(0.975, len(true) - 2) * line.stderr)
+    count = independent * len(true)
+    if count <= 2:
+        return float(line.slope), None
+    error = line.stderr * np.sqrt(len(true) / count)
+    return float(line.slope), float(stats.t.ppf(0.975, count - 2) * error)
 
 
 def _equivalent_frames(

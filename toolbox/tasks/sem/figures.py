@@ -87,7 +87,9 @@ def counted(summary: Mapping[str, Any]) -> str:
     count, shape = summary.get("n"), summary.get("measured") or "lines"
     pixel = summary.get("pixel_nm")
     size = f"{pixel:.4g} nm per pixel" if known(pixel) else "pixel size not known"
-    return f"{count or 0} picture{'s' * (count != 1)} of {shape}, {size}"
+    fields = summary.get("fields") or count
+    shown = "" if fields == count else f" in {fields} field{'s' * (fields != 1)}"
+    return f"{count or 0} picture{'s' * (count != 1)} of {shape}{shown}, {size}"
 
 
 def _texts(values: Mapping[str, float], pattern: str) -> dict[str, str]:
@@ -238,7 +240,10 @@ def warnings_of(summary: Mapping[str, Any], unit: str) -> list[str]:
         found.append(f"No width could be measured in: {', '.join(lost)}.")
     intervals = summary.get("cd_bias_ci95_nm") or {}
     if known(bias.get("restored")) and not known(intervals.get("restored")):
-        found.append("A single measurement has no confidence interval: test on more pictures.")
+        single = "measurement" if (summary.get("n") or 1) == 1 else "field"
+        found.append(
+            f"A single {single} has no confidence interval: test on pictures of more fields."
+        )
     return [*found, *_slope_warning(summary, unit), *_precision_warnings(summary, unit)]
 
 
@@ -288,7 +293,8 @@ def how_measured(results: SemResults, unit: str) -> dict[str, str]:
         "CD": f"diameter of the circle fitted to the edge of a {'hole' if dark else 'disc'}"
         if discs
         else f"mean distance of the two edges of a {'dark' if dark else 'bright'} line",
-        "Bias": "mean of measured minus reference, ± half of its 95 % confidence interval",
+        "Bias": "mean over the fields of measured minus reference, ± half of its 95 % confidence "
+        "interval",
     }
     counts = summary.get("discs_found") or {}
     if counts:

@@ -373,6 +373,26 @@ class SEMFrames:
     def __len__(self) -> int:
         return len(self.files)
 
+    def fields(self) -> list[str]:
+        """Return which field each frame shows, by the label of the first one that shows it.
+
+        Pages of a file, frames of a stack, and files that are copies byte by byte show one field.
+        """
+        parents: dict[bytes, bytes] = {}
+
+        def root(digest: bytes) -> bytes:
+            while parents.setdefault(digest, digest) != digest:
+                digest = parents[digest]
+            return digest
+
+        for low, high in self.checks:
+            parents[root(high.digest)] = root(low.digest)
+        first: dict[bytes, str] = {}
+        return [
+            first.setdefault(root(low.digest), files.labels[0])
+            for files, (low, _) in zip(self.files, self.checks, strict=True)
+        ]
+
     @property
     def norm_range(self) -> tuple[float, float]:
         """Counts that the pictures can hold, (0, 255) or (0, 65535)."""

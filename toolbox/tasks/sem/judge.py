@@ -165,6 +165,7 @@ class SemTest:
             noise_free=None if known.noise_free is None else turn(known.noise_free),
             truth=known.truth,
             averages={n: turn(image) for n, image in known.averages.items()},
+            field=self._opened.fields()[number],
         )
 
     def _least_rows(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import functools
+import hashlib
 import itertools
 import math
 import os
@@ -161,12 +162,13 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
         fewer than two are.
     """
     first: list[Shift] = []
+    several = len(frames) > 2
     # Another one than that in the middle only if most frames do not fit it.
     for reference in sorted(range(len(frames)), key=lambda n: abs(n - len(frames) // 2))[:_TRIED]:
         found = [
             Shift(0.0, 0.0)
             if number == reference
-            else estimate_shift(frames[reference], frame, max_shift=max_shift)
+            else estimate_shift(frames[reference], frame, max_shift=max_shift, every_axis=several)
             for number, frame in enumerate(frames)
         ]
         first = max(first, found, key=_count)
@@ -174,7 +176,7 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
             break
     if _count(first) < 2:
         return [Shift(0.0, 0.0, aligned=False)] * len(frames)
-    if len(frames) < 3:  # the others are one frame: there is nothing to gain
+    if not several:  # the others are one frame: there is nothing to gain
         return first
     stack = AlignedStack(frames, first)
     found = [
@@ -385,7 +387,8 @@ class StackFrames(SEMFrames):
 
     The noise of the others is independent of a frame's own, so a network that brings a frame near
     to their mean learns the same, by squares, as from a picture without noise [1]_. Frames that
-    cannot be aligned are left out. A frame that is alone is its own high picture: pixels of it
+    cannot be aligned are left out, and so are copies of others of their stack, whose noise is not
+    independent. A frame that is alone is its own high picture: pixels of it
     must be hidden, see `blind_spots`.
 
     Parameters
@@ -405,7 +408,7 @@ class StackFrames(SEMFrames):
     Raises
     ------
     ConfigError, DataError
-        As `SEMFrames`; and if no two frames of any stack can be aligned.
+        As `SEMFrames`; and if no two frames of any stack can be aligned, or all of one are copies.
 
     References
     ----------
@@ -416,6 +419,7 @@ class StackFrames(SEMFrames):
         self.lone: list[bool] = []
         self.reach = 0
         self._stack_of: list[int] = []
+        self._copied: list[bool] = []
         super().__init__(folder, folder, **options)
 
     def _find(  # type: ignore[override]
@@ -521,7 +525,15 @@ class StackFrames(SEMFrames):
         """Align the frames of the next stack and cut their crops."""
         rows = self._shape[0] - self.data_bar_height
         frames = [frame[:rows] for frame in frames]
-        shifts = self._shifts_of(self._members(number), frames)
+        copied = _copies(frames)
+        if sum(copied) == len(frames) - 1 > 0:
+            raise DataError(
+                f"{self._stacks[number].path}: its {len(frames)} frames are copies of one, pixel "
+                f"by pixel, so none can learn from the others. Save frames that were taken one "
+                f"after the other, or keep one only."
+            )
+        self._copied += copied
+        shifts = self._shifts_of(self._members(number), frames, copied)
         several = len(frames) > 1 and any(shift.aligned for shift in shifts)
         stack = AlignedStack(frames, shifts) if several else None
         self.shifts += shifts
@@ -531,21 +543,27 @@ class StackFrames(SEMFrames):
             if self._crops is not None:
                 self._hold(self._crop_of(frames[position], stack, position, self.regions[-1]))
 
-    def _shifts_of(self, members: Sequence[int], frames: Sequence[np.ndarray]) -> list[Shift]:
+    def _shifts_of(
+        self, members: Sequence[int], frames: Sequence[np.ndarray], copied: Sequence[bool]
+    ) -> list[Shift]:
         if self.align == "none" or len(frames) == 1:
-            return [Shift(0.0, 0.0)] * len(frames)
+            return [Shift(0.0, 0.0, aligned=not copy) for copy in copied]
         files = [self.files[member] for member in members]
         known = [shift for shift in map(self._cache.get, files) if shift is not None]
         if len(known) < len(frames):
-            known = align_frames(frames, self.max_shift)
+            own = [frame for frame, copy in zip(frames, copied, strict=True) if not copy]
+            found = iter(align_frames(own, self.max_shift))
+            known = [Shift(0.0, 0.0, aligned=False) if copy else next(found) for copy in copied]
             for one, shift in zip(files, known, strict=True):
                 self._cache.put(one, shift)
         return known
 
     def _note_unaligned(self) -> None:
-        """Leave out the frames that lie on no other."""
+        """Leave out the frames that lie on no other, and copies."""
         kept = [shift.aligned for shift in self.shifts]
-        left = [files.name for files, keep in zip(self.files, kept, strict=True) if not keep]
+        which = list(zip(self.files, kept, self._copied, strict=True))
+        left = [files.name for files, keep, copy in which if not keep and not copy]
+        copies = [files.name for files, _, copy in which if copy]
         folder, most = self._stacks[0].path.parent, f"max_shift {self.max_shift:g} px"
         if not any(kept):
             raise DataError(
@@ -557,6 +575,12 @@ class StackFrames(SEMFrames):
                 f"WARNING: {folder}: {len(left)} of {len(self)} frames are left out, as no shift "
                 f"below {most} brings them onto the others of their stack: {some_names(left)}."
             )
+        if copies:
+            self.notes.append(
+                f"WARNING: {folder}: {len(copies)} of {len(self)} frames are copies of others of "
+                f"their stack, pixel by pixel, and are left out: {some_names(copies)}. Remove them."
+            )
+        if not all(kept):
             for name in ("files", "checks", "shifts", "regions", "lone", "_stack_of", "_crops"):
                 if getattr(self, name) is not None:
                     setattr(self, name, list(itertools.compress(getattr(self, name), kept)))
@@ -612,6 +636,12 @@ class StackFrames(SEMFrames):
             self.reach = noise_reach([self._frame(n)[self.regions[n]] for n in sampled])
         super()._shape_checksum()
         self.checksum = zlib.crc32(repr(("frames", self.reach)).encode(), self.checksum)
+
+
+def _copies(frames: Sequence[np.ndarray]) -> list[bool]:
+    """Tell which frames equal an earlier one in every pixel."""
+    digests = [hashlib.sha256(frame.tobytes()).digest() for frame in frames]
+    return [digest in digests[:number] for number, digest in enumerate(digests)]
 
 
 def _span(sizes: Sequence[int]) -> str:

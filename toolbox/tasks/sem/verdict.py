@@ -63,6 +63,8 @@ class Judgement:
         What the methods are called.
     unit : str
         Unit of all lengths, ``nm`` or ``px``.
+    fields : dict of str to str, optional
+        What each picture shows, by name; without it, each shows a field of its own.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class Judgement:
         tolerance_nm: float,
         labels: Mapping[str, str],
         unit: str = "nm",
+        fields: Mapping[str, str] | None = None,
     ) -> None:
         self._figures, self._table, self._spectra = figures, table, spectra
         self._tolerance, self._labels, self._unit = tolerance_nm, labels, unit
+        self._fields = fields
         self._what = "diameter" if figures.get("measured") == "discs" else "CD"
         self._restored = table[table["method"] == "restored"]
 
@@ -145,7 +149,10 @@ class Judgement:
         if bias is None:
             return [Finding("harms", "no width could be measured", gate=True)]
         if ci95 is None:
-            return [Finding("neutral", "one picture has no confidence interval", gate=True)]
+            what = "one picture has no confidence interval"
+            if self._restored["name"].nunique() > 1:
+                what = "one field has no confidence interval, however many pictures there are of it"
+            return [Finding("neutral", what, gate=True)]
         if max(changes.values()) <= self._tolerance:
             return []
         worst = max(changes, key=lambda name: changes[name])
@@ -157,7 +164,7 @@ class Judgement:
         """Tell whether a change is more than a wide interval, which shows neither harm nor none."""
         if cause.startswith("slope"):
             slope, ci95 = (self._figures[key]["restored"] for key in ("cd_slope", "cd_slope_ci95"))
-            return bool(abs(slope - 1) > ci95)
+            return ci95 is not None and bool(abs(slope - 1) > ci95)
         return " of " in cause
 
     def _lost_edges(self) -> list[Finding]:
@@ -178,7 +185,7 @@ class Judgement:
 
     def _beyond_raw(self) -> list[Finding]:
         """Tell whether restoring moved the mean width away from where the raw picture had it."""
-        excess = excess_over_raw(self._table)
+        excess = excess_over_raw(self._table, self._fields)
         if excess is None or excess.low_nm <= 0:
             return []
         mean = {name: self._signed(self._bias(name)[0]) for name in ("restored", "raw")}
@@ -256,32 +263,37 @@ class Excess(NamedTuple):
     mean_nm : float
         ``|mean bias restored| − |mean bias raw|``.
     low_nm : float
-        Lower end of its 95 % interval, from the differences within pictures.
+        Lower end of its 95 % interval, from the differences within fields.
     """
 
     mean_nm: float
     low_nm: float
 
 
-def excess_over_raw(table: pd.DataFrame) -> Excess | None:
-    """Compare the biases of restored and raw pictures, picture by picture (paired t).
+def excess_over_raw(table: pd.DataFrame, fields: Mapping[str, str] | None = None) -> Excess | None:
+    """Compare the biases of restored and raw pictures, field by field (paired t).
 
     Parameters
     ----------
     table : pandas.DataFrame
         ``name``, ``group``, ``method`` and ``cd_bias_nm``.
+    fields : dict of str to str, optional
+        What each picture shows, by name; without it, each shows a field of its own.
 
     Returns
     -------
     Excess or None
-        None with fewer than two pictures that both can be measured in.
+        None with fewer than two fields that both can be measured in.
     """
     main = table[table["group"] == MAIN_GROUP]
     main = main if len(main) else table
     means = main.groupby(["name", "method"])["cd_bias_nm"].mean().unstack()
     if not {"raw", "restored"} <= set(means):
         return None
-    own, raw = (means[["restored", "raw"]].dropna().to_numpy(float)).T
+    both = means[["restored", "raw"]].dropna()
+    if fields is not None:
+        both = both.groupby(fields.__getitem__).mean()
+    own, raw = both.to_numpy(float).T
     if len(own) < 2:
         return None
     farther = np.sign(own.mean()) * own - np.sign(raw.mean()) * raw
