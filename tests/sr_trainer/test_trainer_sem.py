@@ -938,9 +938,11 @@ def shrink_noise_free(data):
     write_sem_image(data / "test/noise_free/line_0001.tif", np.zeros((20, 20), np.uint8))
 
 
-def flatten_references(data):
+def flatten_references(data, numbers=(1, 2, 3, 4)):
     for kind in ("high", "noise_free"):
-        write_sem_image(data / "test" / kind / "line_0001.tif", np.full((64, 128), 9, np.uint8))
+        for number in numbers:
+            path = data / "test" / kind / f"line_000{number}.tif"
+            write_sem_image(path, np.full((64, 128), 9, np.uint8))
     shutil.rmtree(data / "test/truth")
 
 
@@ -962,6 +964,23 @@ def test_bad_test_pictures_are_named(own, finished, spoil, words):
     own.run(config, "test").refused(*words)
     assert not (own.folder / "run" / "test_result").exists()
     assert not (own.folder / "run" / ".test_result.tmp").exists()
+
+
+def test_pictures_without_lines_are_left_out(own, finished, no_figures):
+    """The first of four shows nothing: it is named, and no figure is of it."""
+    flatten_references(own.data_dir, [1])
+    summary, out = judged_again(own, finished, metrology={"pictures": 4})
+    assert (summary["n"], summary["left_out"]) == (3, ["line_0001.tif"])
+    note = "1 of 4 pictures are left out of all figures, as their references show no line"
+    assert note in " ".join(out.split())
+    assert note in report_of(own.folder / "run")
+    result = own.folder / "run" / "test_result"
+    table = pd.read_csv(result / "pictures.csv")
+    assert "line_0001.tif" not in set(table["name"])
+    mean = table[table["method"] == "restored"]["psnr"].mean()
+    assert summary["psnr"]["restored"] == pytest.approx(mean)
+    assert len(list(result.glob("comparison_*.png"))) == 3
+    assert (result / "restored" / "line_0001.tif").is_file()
 
 
 def test_copies_are_one_field(own, finished, no_figures):

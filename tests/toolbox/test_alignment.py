@@ -212,9 +212,9 @@ def test_no_shift_along_lines_by_chance():
     rng = np.random.default_rng(0)
     scene = lines(rng, (160, 192), sigma=0)
     for across, most in ((0.0, 0.1), (1.5, 0.1)):
-        moved = np.array(
-            [estimate_shift(*pair(rng, scene, (0, across), 40, 40))[:2] for _ in range(20)]
-        )
+        found = [estimate_shift(*pair(rng, scene, (0, across), 40, 40)) for _ in range(20)]
+        assert all(shift.aligned for shift in found)
+        moved = np.array([shift[:2] for shift in found])
         assert (moved[:, 0] != 0).sum() <= 3
         assert np.abs(moved[:, 1] - across).max() < most
 

@@ -134,8 +134,9 @@ def test_a_trench_is_found_and_stays_dark():
     assert abs(summary["cd_bias_nm"]["raw"]) < 0.1
     bright = np.where((x > 30) & (x < 50), 160.0, 40.0)
     other = Picture("line", np.tile(ndimage.gaussian_filter1d(bright, 1.5), (64, 1)), {})
+    assert summary_of([pictures[0], other])["left_out"] == ["line"]
     with pytest.raises(DataError, match=r"line: no whole dark vertical line .*metrology.polarity"):
-        summary_of([pictures[0], other])
+        summary_of([other], polarity="dark")
 
 
 def test_lines_drawn_too_wide(simulated):
@@ -398,6 +399,31 @@ def test_reference_without_lines_is_refused(simulated):
     grey = Picture("wafer_8", blank, {"raw": blank}, noise_free=blank, truth=simulated[0].truth)
     with pytest.raises(DataError, match=r"wafer_8: the reference picture shows no whole line"):
         SemEvaluator(PIXEL_NM).evaluate([grey])
+
+
+@pytest.mark.parametrize("shape", ["lines", "discs"])
+def test_pictures_without_anything_to_measure_are_left_out(simulated, shape):
+    """They are named, whatever is measured; more than half of them allow no verdict."""
+    if shape == "lines":
+        good = [Picture(**{**vars(p), "averages": {}}) for p in simulated[:3]]
+        good = restored(good, lambda p: p.noise_free)
+    else:
+        noise = np.random.default_rng(0).normal(0, 20, (3, 200, 200))
+        images = [{"raw": discs() + one, "restored": discs() + 0.01 * one} for one in noise]
+        good = [Picture(f"disc_{n}", discs(), both) for n, both in enumerate(images)]
+    grey = np.full(good[0].high.shape, 90.0)
+    bad = [Picture(f"grey_{n}", grey, {"raw": grey, "restored": grey}) for n in range(4)]
+    few, known = summary_of([bad[0], *good], shape=shape), summary_of(good, shape=shape)
+    assert few.pop("left_out") == ["grey_0"]
+    assert known.pop("left_out") == []
+    assert few == known
+    assert few["verdict"]["grade"] == "helps"
+    most = summary_of([*good, *bad], shape=shape)
+    assert most["left_out"] == ["grey_0", "grey_1", "grey_2", "grey_3"]
+    assert most["n"] == 3
+    assert most["verdict"]["grade"] == "neutral"
+    assert most["verdict"]["reasons"] == ["4 of 7 pictures are left out, more than half"]
+    assert most["do_no_harm"]["verdict"] == "fail"
 
 
 # -- discs -----------------------------------------------------------------------------------------

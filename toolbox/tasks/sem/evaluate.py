@@ -32,6 +32,10 @@ _SMOOTHING = 3
 Shape = Literal["lines", "discs"]
 
 
+class NothingToMeasure(DataError):
+    """The reference of a picture shows nothing that could be measured."""
+
+
 @dataclasses.dataclass
 class Picture:
     """One test picture with all that is known of it; all arrays (H, W), grey values.
@@ -146,6 +150,8 @@ class SemEvaluator:
         self.taken = polarity
         #: What each picture shows, by name.
         self._fields: dict[str, str] = {}
+        #: The pictures whose references show nothing that could be measured.
+        self._left_out: list[str] = []
 
     def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
         """Measure all pictures, one after the other; none is kept.
@@ -162,9 +168,10 @@ class SemEvaluator:
         Raises
         ------
         DataError
-            If nothing can be measured in the references.
+            If nothing can be measured in any of the references; single pictures in whose reference
+            nothing can be measured are left out (``left_out`` of the summary).
         """
-        self._fields = {}
+        self._fields, self._left_out = {}, []
         if self.shape == "discs":
             return self._discs(pictures)
         if rows is None:
@@ -178,12 +185,19 @@ class SemEvaluator:
     def _lines(self, pictures: Iterable[Picture], rows: int) -> SemResults:
         self.taken = self.polarity
         every: list[_LineFigures] = []
+        first_error: str | None = None
         # By whether pictures are of the main group.
         pools: dict[bool, _PoolsByMethod] = {True: {}, False: {}}
         for picture in pictures:
             self._fields[picture.name] = picture.field or picture.name
-            every.append(self._line_figures(picture, pools[picture.group == MAIN_GROUP], rows))
+            try:
+                every.append(self._line_figures(picture, pools[picture.group == MAIN_GROUP], rows))
+            except NothingToMeasure as error:
+                self._left_out.append(picture.name)
+                first_error = first_error or str(error)
             del picture  # before the next one is made
+        if not every:
+            raise DataError(first_error or "there is no picture to measure")
         main = [figures for figures in every if figures.group == MAIN_GROUP] or every
         names = [name for name in METHODS if name in every[0].rows]
         per_picture = pd.DataFrame([row for figures in every for row in figures.rows.values()])
@@ -267,6 +281,8 @@ class SemEvaluator:
                 f"{{shape: lines}}), set metrology.polarity, or use other pictures."
             )
         table = pd.DataFrame(every[taken])
+        shown = set(table["name"])
+        self._left_out = [name for name in self._fields if name not in shown]
         names = [name for name in METHODS if (table["method"] == name).any()]
         counts = {polarity: len(rows) // len(names) for polarity, rows in every.items()}
         summary: dict[str, Any] = {"polarity": taken, "discs_found": counts}
@@ -321,7 +337,7 @@ class SemEvaluator:
         names_seen = list(table["name"].unique())
         num_fields = len({self._fields[name] for name in names_seen})
         figures: dict[str, Any] = {"measured": self.shape, "n": len(names_seen)}
-        figures["fields"] = num_fields
+        figures |= {"fields": num_fields, "left_out": self._left_out}
         figures |= {key: {} for key in ("cd_bias_nm", "cd_bias_ci95_nm", "cd_slope")}
         figures["cd_slope_ci95"] = {}
         for name in names:
@@ -391,7 +407,7 @@ class _LineMeasurement:
             try:
                 edges = find_lines(clean, evaluator.threshold, polarity=evaluator.taken)
             except DataError as error:
-                raise DataError(
+                raise NothingToMeasure(
                     f"{picture.name}: {error} Set metrology.lines, metrology.polarity or "
                     f"metrology.shape to what it shows."
                 ) from None
@@ -405,7 +421,7 @@ class _LineMeasurement:
             scale = evaluator.pixel_nm
             self.reference = self.clean = Traces(left * scale, right * scale)
         if self.clean is None:
-            raise DataError(
+            raise NothingToMeasure(
                 f"{picture.name}: the reference picture shows no whole line with clear edges. "
                 f"Take a larger crop, or set metrology.lines, metrology.polarity or "
                 f"metrology.shape to what it shows."

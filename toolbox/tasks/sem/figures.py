@@ -234,6 +234,13 @@ def warnings_of(summary: Mapping[str, Any], unit: str) -> list[str]:
     found = [str(line) for line in summary.get("warnings") or ()]
     if unit == "px":
         found.append("The size of a pixel is not known: all lengths are in pixels.")
+    left = [str(name) for name in summary.get("left_out") or ()]
+    if left:
+        what = "disc" if is_discs(summary) else "line"
+        found.append(
+            f"{len(left)} of {len(left) + (summary.get('n') or 0)} pictures are left out of all "
+            f"figures, as their references show no {what} that can be measured: {_listed(left)}."
+        )
     bias = summary.get("cd_bias_nm") or {}
     lost = [METHODS[name] for name in methods_of(summary) if not known(bias.get(name))]
     if lost:

@@ -23,7 +23,7 @@ from toolbox.task import TestResult
 from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
-from toolbox.tasks.sem.metrology import direction_of
+from toolbox.tasks.sem.metrology import direction_of, find_lines
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -84,7 +84,8 @@ class SemTest:
         pictures = self._pictures(filters, rows, self.run.result_dir if compare else None)
         with contextlib.closing(pictures):  # or an error leaves the progress bar open
             results = self.evaluator.evaluate(pictures, self._least_rows())
-        quality = pd.DataFrame(rows)
+        left_out = results.summary["left_out"]
+        quality = pd.DataFrame([row for row in rows if row["name"] not in left_out])
         results.summary = {
             **(self._facts({n: text for n, (_, text) in chosen.items()}) if compare else {}),
             **_means(quality),
@@ -111,6 +112,7 @@ class SemTest:
         pictures = {
             label: functools.partial(self._picture, number, filters)
             for number, label in enumerate(labels)
+            if label not in results.summary["left_out"]
         }
         facts = {key: str(results.summary[key]) for key in ("model", "weights", "data_dir")}
         return sem_page(
@@ -181,12 +183,19 @@ class SemTest:
 
     @functools.cached_property
     def _is_horizontal(self) -> bool:
-        """Tell whether lines run along the rows; with ``auto`` the first long exposure tells."""
+        """Tell whether lines run along the rows; with ``auto`` the first that shows lines tells."""
         if self.settings.shape == "discs" or self.settings.lines == "vertical":
             return False
         if self.settings.lines == "horizontal":
             return True
-        return direction_of(self.source.frames(self.split)[0].high) == "horizontal"
+        frames, options = self.source.frames(self.split), self.settings
+        for frame in frames:
+            is_horizontal = direction_of(frame.high) == "horizontal"
+            image = frame.high.T if is_horizontal else frame.high
+            with contextlib.suppress(DataError):
+                find_lines(image, options.threshold, polarity=options.polarity)
+                return is_horizontal
+        return direction_of(frames[0].high) == "horizontal"
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose lines are vertical."""

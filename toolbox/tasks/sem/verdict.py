@@ -15,8 +15,9 @@ Grade = Literal["helps", "neutral", "harms"]
 MAIN_GROUP = "lines"
 #: Share of edges that restoring may lose without harm.
 _MOST_LOST = 0.01
-#: Share of pictures above which flagged ones are harm.
-_MOST_FLAGGED = 0.5
+#: Share of pictures above which flagged ones are harm, and above which those that are left out
+#: allow no verdict.
+_MOST_FLAGGED, _MOST_LEFT_OUT = 0.5, 0.5
 #: Excess over the bias of the raw picture that is harm, as a share of the tolerance.
 _MOST_EXCESS = 0.25
 #: Errors of the unbiased LWR that do not help, and that harm; and by how much they must exceed
@@ -51,7 +52,8 @@ class Judgement:
     ----------
     figures : dict
         Figures by method as in ``summary.json``: ``cd_bias_nm``, ``cd_bias_ci95_nm``, ``cd_slope``,
-        ``edge_error_nm`` and, of lines, ``unbiased_lwr_error_percent`` and ``psd_transfer``.
+        ``edge_error_nm`` and, of lines, ``unbiased_lwr_error_percent`` and ``psd_transfer``; and
+        ``left_out``, names of pictures that could not be judged.
     table : pandas.DataFrame
         ``name``, ``group``, ``method``, ``reference_cd_nm``, ``cd_bias_nm`` and, of lines,
         ``lost_share``, a row for each object and method.
@@ -91,6 +93,7 @@ class Judgement:
             *self._width_findings(changes),
             *self._lost_edges(),
             *self._many_flagged(flagged),
+            *self._many_left_out(),
             *self._beyond_raw(),
             *self._roughness(),
         ]
@@ -182,6 +185,14 @@ class Judgement:
         text = f"{len(flagged)} of {count} pictures are flagged, as raw ones {raw} would be"
         # What noise flags in raw pictures as often is no harm by restoring, and no help either.
         return [Finding("harms" if len(flagged) > raw else "neutral", text, gate=True)]
+
+    def _many_left_out(self) -> list[Finding]:
+        """Tell whether most pictures could not be judged, for want of a reference."""
+        left, count = len(self._figures.get("left_out") or ()), self._restored["name"].nunique()
+        if left <= _MOST_LEFT_OUT * (left + count):
+            return []
+        text = f"{left} of {left + count} pictures are left out, more than half"
+        return [Finding("neutral", text, gate=True)]
 
     def _beyond_raw(self) -> list[Finding]:
         """Tell whether restoring moved the mean width away from where the raw picture had it."""
