@@ -1,0 +1,296 @@
+"""The plugin for napari: layers restored and measured without a window, refusals, its manifest."""
+
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic.warnings import PydanticDeprecatedSince20
+
+from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
+from toolbox.run import Run
+from toolbox.tasks.sem.sem_image import write_sem_image
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+with warnings.catch_warnings():
+    # napari and npe2 define their models in the manner of pydantic 1.
+    warnings.simplefilter("ignore", PydanticDeprecatedSince20)
+    pytest.importorskip("napari", reason="needs napari: pip install '.[napari]'")
+    from napari.components import ViewerModel
+    from napari.utils.notifications import notification_manager
+    from npe2 import PluginManager, PluginManifest
+    from qtpy.QtWidgets import QApplication
+
+    from sr_trainer.napari_plugin import layers
+    from sr_trainer.napari_plugin.widgets import MeasureWidget, RestoreWidget, model_names
+
+ROOT = Path(__file__).resolve().parents[1]
+PIXEL_NM = 0.8
+STILL = {"drift_px": 0, "pair_offset_px": 0}
+
+
+@pytest.fixture(scope="module")
+def application():
+    """What turns the results of threads into calls."""
+    return QApplication.instance() or QApplication([])
+
+
+@pytest.fixture
+def viewer(application):
+    """A viewer without a window; its notifications begin anew."""
+    notification_manager.records.clear()
+    return ViewerModel()
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Lines of 16 nm whose true edges are known."""
+    params = SimulationParams(save_dir="nowhere", frame_shape=(128, 160))
+    return LinePicture(np.random.default_rng(5), params, LineParams(sigma_nm=0.8, xi_nm=15))
+
+
+@pytest.fixture(scope="module")
+def picture(field):
+    """One noisy frame of them, 8 bits."""
+    return field.expose(NoiseParams(peak_counts=12, **STILL), 1)
+
+
+def said(kind):
+    """Return the notifications of a kind: error, warning."""
+    return [n.message for n in notification_manager.records if str(n.severity) == kind]
+
+
+def finish(widget):
+    """Press the button of a widget and wait until its work is done."""
+    worker = widget.start()
+    deadline = time.monotonic() + 300
+    while worker is not None and not widget.button.enabled:
+        assert time.monotonic() < deadline, "it does not end"
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def restored(viewer, model, **fields):
+    """Restore the active layer; return the new one, None if there is none."""
+    widget, count = RestoreWidget(viewer), len(viewer.layers)
+    widget.model.value = model
+    for name, value in fields.items():
+        getattr(widget, name).value = value
+    finish(widget)
+    return viewer.layers[-1] if len(viewer.layers) > count else None
+
+
+def refused(viewer, widget, *words):
+    """Press the button; assert that one line is said, with `words` in it, and nothing is added."""
+    count = len(viewer.layers)
+    finish(widget)
+    (line,) = said("error")
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+    assert len(viewer.layers) == count
+
+
+def corners(layer):
+    """Return where the outer corners of an image lie, world coordinates."""
+    height, width = layer.data.shape[-3 if layer.rgb else -2 :][:2]
+    lead = (0,) * (layer.ndim - 2)
+    ends = [(-0.5, -0.5), (height - 0.5, -0.5), (height - 0.5, width - 0.5)]
+    return np.array([layer.data_to_world((*lead, *end)) for end in ends])
+
+
+# -- restoring ------------------------------------------------------------------------------------
+
+
+def test_a_restored_picture_is_what_the_network_gives(viewer, picture):
+    """Rounded to the type of the layer; it lies on the layer and is shown as that is."""
+    layer = viewer.add_image(picture, name="a", scale=(PIXEL_NM, PIXEL_NM), units="nm")
+    layer.contrast_limits = (10, 180)
+    made = restored(viewer, "sem_lines")
+    expected = Run.open("sem_lines").resolver.predict(picture.astype(np.float32))
+    assert made.data.dtype == np.uint8
+    np.testing.assert_array_equal(made.data, np.rint(np.clip(expected, 0, 255)))
+    assert (made.name, made.contrast_limits) == ("a sem_lines", [10, 180])
+    np.testing.assert_allclose(made.scale, layer.scale)
+    assert made.units == layer.units
+    assert made.metadata["pixel_nm"] == [PIXEL_NM, PIXEL_NM]
+    assert said("error") == said("warning") == []
+
+
+def test_a_stack_is_restored_frame_by_frame(viewer, picture):
+    """Each frame as if it were alone; floats stay floats; what is known of a pixel stays."""
+    stack = np.stack([picture, picture[::-1]]).astype(np.float32)
+    viewer.add_image(stack, metadata={"pixel_nm": PIXEL_NM})
+    made = restored(viewer, "sem_lines")
+    resolver = Run.open("sem_lines").resolver
+    assert made.data.dtype == np.float32
+    for frame, result in zip(stack, made.data, strict=True):
+        np.testing.assert_array_equal(result, resolver.predict(frame))
+    assert layers.pixel_nm_of(made) == (PIXEL_NM, PIXEL_NM)
+
+
+@pytest.mark.parametrize("shape", [(20, 30, 3), (20, 30, 4), (20, 30), (2, 20, 30, 3)])
+def test_an_enlarged_photograph_covers_the_same_area(viewer, shape):
+    """Twice the pixels of half the size; grey, colours and alpha, shifted and turned."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    given = {"scale": (3.0, 2.0), "translate": (5.0, -7.0), "rotate": 30}
+    is_stack = len(shape) == 4
+    layer = viewer.add_image(pixels, rgb=len(shape) > 2, **({} if is_stack else given))
+    made = restored(viewer, "photo_x2")
+    channels = shape[-1:] if layer.rgb else ()
+    lead = shape[:1] if is_stack else ()
+    assert made.data.shape == (*lead, 40, 60, *channels)
+    assert made.data.dtype == np.uint8
+    np.testing.assert_allclose(corners(made), corners(layer), atol=1e-9)
+    np.testing.assert_allclose(made.scale[-2:], np.array(layer.scale[-2:]) / 2)
+
+
+def test_what_the_network_does_not_know_is_a_warning(viewer, field):
+    """An inverted picture is restored, and what is wrong with it is told."""
+    viewer.add_image(255 - field.expose(NoiseParams(peak_counts=12, **STILL), 1))
+    assert restored(viewer, "sem_lines", pixel_nm=5.0) is not None
+    warnings = said("warning")
+    assert all(line.startswith("outside of what the network knows: ") for line in warnings)
+    for name in ("polarity", "size of a pixel"):
+        assert any(name in line for line in warnings)
+
+
+def test_models_that_fit_are_offered(viewer):
+    """Those for pictures, not those for maps."""
+    assert model_names() == ["photo_x2", "sem_lines"]
+    assert RestoreWidget(viewer).model.choices == ("photo_x2", "sem_lines")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.zeros((20, 30, 3), np.uint8), ("one channel", "(20, 30, 3)")),
+        (np.zeros((20, 30), np.int32), ("8 or 16 bits", "int32")),
+        (np.zeros((2, 20, 30), bool), ("8 or 16 bits", "bool")),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(viewer, pixels, words):
+    """Colours for a network of one channel, and types that no picture has."""
+    viewer.add_image(pixels)
+    widget = RestoreWidget(viewer)
+    widget.model.value = "sem_lines"
+    refused(viewer, widget, *words)
+
+
+def test_models_that_do_not_fit_are_refused(viewer, picture, finished, tmp_path):
+    """A folder without a run, and a run of maps."""
+    viewer.add_image(picture)
+    for folder, words in ((tmp_path, [str(tmp_path)]), (finished, ["bathymetry", "predict"])):
+        notification_manager.records.clear()
+        widget = RestoreWidget(viewer)
+        widget.folder.value = folder
+        refused(viewer, widget, *words)
+
+
+@pytest.mark.parametrize("kind", [RestoreWidget, MeasureWidget])
+def test_only_images_are_taken(viewer, picture, kind):
+    """Without a layer, or with points active, one line; another image can be chosen by name."""
+    refused(viewer, kind(viewer), "image layer", "none")
+    viewer.add_image(picture)
+    viewer.add_points(name="marks")
+    notification_manager.records.clear()
+    widget = kind(viewer)
+    refused(viewer, widget, "image layer", "'marks'")
+    assert [str(choice) for choice in widget.layer.choices] == ["the active one", "picture"]
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["vertical", "horizontal"])
+def test_measuring_gives_the_cd_of_the_drawn_picture(viewer, field, direction):
+    """CD within 0.1 nm of the true one, figures with their units, edges where they were drawn."""
+    clean = field.expose(NoiseParams(**STILL), None)
+    image = clean if direction == "vertical" else clean.T
+    layer = viewer.add_image(image, scale=(8e-4, 8e-4), translate=(1, 2), units="um")
+    widget = MeasureWidget(viewer)
+    finish(widget)
+    assert said("error") == []
+    true = field.truth.right_px - field.truth.left_px
+    assert f"a pixel is {PIXEL_NM} nm" in widget.figures.value
+    figures = dict(line.split(": ", 1) for line in widget.figures.value.splitlines())
+    assert float(figures["CD"].split()[0]) == pytest.approx(PIXEL_NM * true.mean(), abs=0.1)
+    for name in ("LWR (3σ)", "LER (3σ)"):
+        assert "nm biased" in figures[name]
+        assert "unbiased" in figures[name]
+    assert "CD (nm)" in widget.table.column_headers
+    made = viewer.layers[-1]
+    np.testing.assert_allclose(made.scale, layer.scale)
+    np.testing.assert_allclose(made.translate, layer.translate)
+    assert set(made.shape_type) == {"path"}
+    for name, path in zip(made.features["edge"], made.data, strict=True):
+        along, across = path.T if direction == "vertical" else path.T[::-1]
+        drawn = getattr(field.truth, f"{name.split()[-1]}_px")[:, along.astype(int)]
+        assert np.abs(drawn - across).mean(axis=1).min() < 0.3
+
+
+def test_the_frame_that_is_shown_is_measured(viewer, field, picture):
+    """Of a stack the edges lie in that frame; a size that is typed goes first."""
+    clean = field.expose(NoiseParams(**STILL), None)
+    viewer.add_image(np.stack([np.zeros_like(clean), clean]))
+    viewer.dims.set_current_step(0, 1)
+    widget = MeasureWidget(viewer)
+    widget.pixel_nm.value = 2.0
+    finish(widget)
+    assert "a pixel is 2 nm" in widget.figures.value
+    assert {float(path[0, 0]) for path in viewer.layers[-1].data} == {1.0}
+
+
+def test_without_a_size_lengths_are_in_pixels(viewer, field):
+    """And that is said."""
+    viewer.add_image(field.expose(NoiseParams(**STILL), None))
+    widget = MeasureWidget(viewer)
+    finish(widget)
+    assert "pixel size not known" in widget.figures.value
+    assert "CD (px)" in widget.table.column_headers
+
+
+def test_notes_are_warnings_and_nothing_to_measure_is_refused(viewer, field):
+    """A line that ends is named; an even picture has none, and options are called as here."""
+    clean = field.expose(NoiseParams(**STILL), None)
+    clean[:40] = clean.min()
+    viewer.add_image(clean)
+    finish(MeasureWidget(viewer))
+    assert any("no clear edge" in line for line in said("warning"))
+    viewer.add_image(np.full((64, 64), 7, np.uint8))
+    widget = MeasureWidget(viewer)
+    widget.lines.value = "vertical"
+    refused(viewer, widget, "polarity")
+    assert "--" not in said("error")[0]
+    notification_manager.records.clear()
+    viewer.add_image(np.zeros((20, 30, 3), np.uint8))
+    refused(viewer, MeasureWidget(viewer), "has colours")
+
+
+# -- sizes and the manifest -----------------------------------------------------------------------
+
+
+def test_sizes_of_pixels(viewer, picture, tmp_path):
+    """Metadata go before the unit of the scale, this before the file; pixels have no size."""
+    assert layers.pixel_nm_of(viewer.add_image(picture, scale=(2, 3))) is None
+    scaled = viewer.add_image(picture, scale=(2e-3, 3e-3), units="um")
+    assert layers.pixel_nm_of(scaled) == pytest.approx((3, 2))
+    scaled.metadata["pixel_nm"] = [1.5, 1.25]
+    assert layers.pixel_nm_of(scaled) == (1.5, 1.25)
+    write_sem_image(tmp_path / "a.tif", picture, PIXEL_NM)
+    PluginManager.instance().discover()
+    (read,) = viewer.open(tmp_path / "a.tif", plugin="napari")
+    assert layers.pixel_nm_of(read) == pytest.approx((PIXEL_NM, PIXEL_NM))
+    np.testing.assert_array_equal(read.data, picture)
+
+
+def test_the_manifest_leads_to_the_widgets():
+    """It is valid, and its commands are classes of the plugin."""
+    folder = ROOT / "sr_trainer" / "napari_plugin"
+    manifest = PluginManifest.from_file(folder / "napari.yaml")
+    manifest.validate_imports()
+    names = {command.python_name.split(":")[1] for command in manifest.contributions.commands}
+    assert names == {RestoreWidget.__name__, MeasureWidget.__name__}
+    shown = {widget.display_name for widget in manifest.contributions.widgets}
+    assert shown == {"Restore layer", "Measure lines"}
