@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from sr_trainer.napari_plugin.network import Restored
 from toolbox.errors import DataError, ToolboxError
 from toolbox.task import MeasuredImage, every_task
 
@@ -16,13 +17,6 @@ LayerData = tuple[Any, dict[str, Any], str]
 #: Key of a layer's metadata: width and height of a pixel.
 PIXEL_NM = "pixel_nm"
 _COLOURS = {"left": "deepskyblue", "right": "orange"}
-
-
-class Restored(NamedTuple):
-    """A restored layer: its data, and how many times as many pixels an axis has."""
-
-    data: np.ndarray
-    scale: int
 
 
 def full_data(layer: Any) -> Any:
@@ -66,48 +60,6 @@ def pixel_nm_of(layer: Any) -> tuple[float, float] | None:
         if size is not None:
             return size
     return None
-
-
-def restored_frames(
-    source: str, data: Any, is_rgb: bool, pixel_nm: float | None
-) -> Generator[list[str], None, Restored]:
-    """Apply a run to all images of a stack, one after the other.
-
-    Parameters
-    ----------
-    source : str
-        Log folder, or name of a model that ships.
-    data : array, shape (..., H, W) or (..., H, W, C)
-        The images; each is read when its turn comes.
-    is_rgb : bool
-        Whether the last axis holds colours.
-    pixel_nm : float or None
-        Width of a pixel.
-
-    Yields
-    ------
-    list of str
-        After each image, what a user should know.
-    """
-    from sr_trainer.initializer import Initializer
-
-    Initializer.tf_init()
-    from toolbox.run import Run
-
-    run = Run.open(source)
-    predictor = run.task.image_predictor(run)
-    predictor.check()
-    leading = data.shape[: -3 if is_rgb else -2]
-    result = np.empty(0)
-    for number, index in enumerate(np.ndindex(*leading)):
-        pixels = np.asarray(data[index])
-        doubts = [] if number else predictor.doubts(pixels, pixel_nm)
-        restored = predictor.predict_image(pixels)
-        if number == 0:
-            result = np.empty((*leading, *restored.shape), restored.dtype)
-        result[index] = restored
-        yield doubts
-    return Restored(result, run.scale)
 
 
 def _placement(layer: Any, scale: int = 1) -> dict[str, Any]:

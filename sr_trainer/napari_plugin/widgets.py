@@ -22,15 +22,14 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 
 from sr_trainer.napari_plugin.layers import (
-    Restored,
     edges_layer,
     full_data,
     leading_shape,
     pixel_nm_of,
-    restored_frames,
     restored_layer,
     shown_frame,
 )
+from sr_trainer.napari_plugin.network import Restored, restored_frames
 from toolbox.config import check, read_yaml
 from toolbox.errors import ConfigError, ToolboxError, mistake
 from toolbox.pretrained import pretrained_folder, pretrained_names
@@ -204,7 +203,7 @@ class MeasureWidget(_LayerWidget):
 
         def show(measured: MeasuredImage) -> None:
             self.figures.value = measured.text
-            self.table.value = {"data": measured.table[1:], "columns": measured.table[0]}
+            self.table.value = measured.table[1:], [], measured.table[0]
             self.viewer.add_layer(Layer.create(*edges_layer(layer, number, measured)))
 
         return self._work(steps(), 1, show)
