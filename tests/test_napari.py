@@ -1,6 +1,9 @@
 """The plugin for napari: layers restored and measured without a window, refusals, its manifest."""
 
+import io
 import os
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -24,7 +27,7 @@ with warnings.catch_warnings():
     from npe2 import PluginManager, PluginManifest
     from qtpy.QtWidgets import QApplication
 
-    from sr_trainer.napari_plugin import layers
+    from sr_trainer.napari_plugin import layers, network
     from sr_trainer.napari_plugin.widgets import MeasureWidget, RestoreWidget, model_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +59,30 @@ def field():
 def picture(field):
     """One noisy frame of them, 8 bits."""
     return field.expose(NoiseParams(peak_counts=12, **STILL), 1)
+
+
+class Local(network.Network):
+    """A network in this process, for tests of what is around it."""
+
+    def __init__(self, source, pixel_nm):
+        self.arguments = source, pixel_nm
+
+    def __exit__(self, *_):
+        pass
+
+    def predict(self, pixels):
+        requests, replies = io.BytesIO(), io.BytesIO()
+        network.send(requests, pixels)
+        requests.seek(0)
+        network.serve(*self.arguments, requests, replies)
+        replies.seek(0)
+        return network.receive(replies)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Networks are used in this process, which is faster."""
+    monkeypatch.setattr(network, "Network", Local)
 
 
 def drawn():
@@ -132,7 +159,7 @@ def test_a_restored_picture_is_what_the_network_gives(viewer, picture):
     assert said("error") == said("warning") == []
 
 
-def test_a_stack_is_restored_frame_by_frame(viewer, picture):
+def test_a_stack_is_restored_frame_by_frame(viewer, in_process, picture):
     """Each frame as if it were alone; floats stay floats; what is known of a pixel stays."""
     stack = np.stack([picture, picture[::-1]]).astype(np.float32)
     viewer.add_image(stack, metadata={"pixel_nm": PIXEL_NM})
@@ -145,7 +172,7 @@ def test_a_stack_is_restored_frame_by_frame(viewer, picture):
 
 
 @pytest.mark.parametrize("shape", [(20, 30, 3), (20, 30, 4), (20, 30), (2, 20, 30, 3)])
-def test_an_enlarged_photograph_covers_the_same_area(viewer, shape):
+def test_an_enlarged_photograph_covers_the_same_area(viewer, in_process, shape):
     """Twice the pixels of half the size; grey, colours and alpha, shifted and turned."""
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     given = {"scale": (3.0, 2.0), "translate": (5.0, -7.0), "rotate": 30}
@@ -160,7 +187,7 @@ def test_an_enlarged_photograph_covers_the_same_area(viewer, shape):
     np.testing.assert_allclose(made.scale[-2:], np.array(layer.scale[-2:]) / 2)
 
 
-def test_what_the_network_does_not_know_is_a_warning(viewer, field):
+def test_what_the_network_does_not_know_is_a_warning(viewer, in_process, field):
     """An inverted picture is restored, and what is wrong with it is told."""
     viewer.add_image(255 - field.expose(NoiseParams(peak_counts=12, **STILL), 1))
     assert restored(viewer, "sem_lines", pixel_nm=5.0) is not None
@@ -172,8 +199,8 @@ def test_what_the_network_does_not_know_is_a_warning(viewer, field):
 
 def test_models_that_fit_are_offered(viewer):
     """Those for pictures, not those for maps."""
-    assert model_names() == ["photo_x2", "sem_lines"]
-    assert RestoreWidget(viewer).model.choices == ("photo_x2", "sem_lines")
+    assert model_names() == ["sem_lines", "photo_x2"]
+    assert RestoreWidget(viewer).model.choices == ("sem_lines", "photo_x2")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +211,7 @@ def test_models_that_fit_are_offered(viewer):
         (np.zeros((2, 20, 30), bool), ("8 or 16 bits", "bool")),
     ],
 )
-def test_images_that_do_not_fit_are_refused(viewer, pixels, words):
+def test_images_that_do_not_fit_are_refused(viewer, in_process, pixels, words):
     """Colours for a network of one channel, and types that no picture has."""
     viewer.add_image(pixels, rgb=pixels.shape[-1] == 3)
     widget = RestoreWidget(viewer)
@@ -192,14 +219,57 @@ def test_images_that_do_not_fit_are_refused(viewer, pixels, words):
     refused(viewer, widget, *words)
 
 
-def test_models_that_do_not_fit_are_refused(viewer, picture, finished, tmp_path):
-    """A folder without a run, and a run of maps."""
+def test_a_run_of_maps_is_refused(viewer, in_process, picture, finished):
+    """A log folder of another task: its networks are for files."""
     viewer.add_image(picture)
-    for folder, words in ((tmp_path, [str(tmp_path)]), (finished, ["bathymetry", "predict"])):
-        notification_manager.records.clear()
-        widget = RestoreWidget(viewer)
-        widget.folder.value = folder
-        refused(viewer, widget, *words)
+    widget = RestoreWidget(viewer)
+    widget.folder.value = finished
+    refused(viewer, widget, "bathymetry", "predict")
+
+
+def test_a_mistake_is_told_from_process_to_process(viewer, picture, tmp_path):
+    """A folder without a run: the line of the other process, which then has ended."""
+    viewer.add_image(picture)
+    widget = RestoreWidget(viewer)
+    widget.folder.value = tmp_path
+    refused(viewer, widget, str(tmp_path))
+    assert "error: " not in said("error")[0]
+
+
+def test_a_process_that_dies_is_told(viewer, picture, monkeypatch, tmp_path):
+    """Whatever ended it, one line; nothing hangs."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'out of luck' >&2\nexit 7\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    viewer.add_image(picture)
+    refused(viewer, RestoreWidget(viewer), "ended with code 7", "out of luck")
+
+
+def test_the_process_ends_with_the_work(picture):
+    """Whoever no longer listens, as a worker that is asked to quit, leaves nothing behind."""
+    with network.Network("sem_lines", None) as opened:
+        assert opened._process.poll() is None
+    assert opened._process.poll() is not None
+
+
+def test_the_process_of_napari_has_no_tensorflow():
+    """Widgets are opened and lines measured without it: it may crash beside graphics drivers."""
+    code = (
+        "import os, sys, warnings; os.environ['QT_QPA_PLATFORM'] = 'offscreen'\n"
+        "import numpy as np; from qtpy.QtWidgets import QApplication; a = QApplication([])\n"
+        "from napari.components import ViewerModel\n"
+        "from sr_trainer.napari_plugin.widgets import MeasureWidget, RestoreWidget\n"
+        "v = ViewerModel(); v.add_image(np.tile([[0] * 9 + [200] * 9] * 64, 4).astype(np.uint8))\n"
+        "RestoreWidget(v); w = MeasureWidget(v); w.start()\n"
+        "while not w.button.enabled: a.processEvents()\n"
+        "print(w.figures.value, sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "bright vertical lines" in result.stdout
+    assert result.stdout.strip().endswith("[]")
 
 
 @pytest.mark.parametrize("kind", [RestoreWidget, MeasureWidget])

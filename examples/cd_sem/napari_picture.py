@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import MissingLibraryError, program
 
 _PIXEL_NM = 0.8
-_SIZE = (1280, 800)
+_SIZE = (1240, 860)
+#: Colours of the picture.
+_COLOURS = 96
 _PLUGIN = "sr-toolbox"
 _LONGEST_S = 300.0
 
 
 def simulated() -> np.ndarray:
     """Return a noisy picture of rough lines, 8 bits."""
-    params = SimulationParams(save_dir="nowhere", frame_shape=(192, 256))
+    params = SimulationParams(save_dir="nowhere", frame_shape=(160, 256))
     field = LinePicture(np.random.default_rng(5), params, LineParams(sigma_nm=0.8, xi_nm=15))
     return field.expose(NoiseParams(peak_counts=12, drift_px=0, pair_offset_px=0), 1)
 
@@ -60,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         viewer.layers.selection.active = viewer.layers[-1]
     restored, edges = viewer.layers[1:]
     for layer in (restored, edges):
-        layer.translate = np.array([0, noisy.data.shape[1] * _PIXEL_NM * 1.03])
-    viewer.scale_bar.visible = True
-    viewer.reset_view()
-    viewer.screenshot(target, canvas_only=False, flash=False)
+        layer.translate = np.array([noisy.data.shape[0] * _PIXEL_NM * 1.03, 0])
+    viewer.reset_view(margin=0.01)
+    window = viewer.screenshot(canvas_only=False, flash=False)
     viewer.close()
+    PIL.Image.fromarray(window[..., :3]).quantize(_COLOURS).save(target, optimize=True)
 
 
 if __name__ == "__main__":

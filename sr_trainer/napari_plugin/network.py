@@ -1,7 +1,7 @@
 """The network in a process of its own, and how images go there and back.
 
-TensorFlow and the graphics drivers of many a viewer (Mesa) each bring an LLVM, and a process that
-loads both of them crashes. So napari's never imports TensorFlow.
+TensorFlow, imported beside the OpenGL drivers of Mesa, crashes; both bring an LLVM. So napari's own
+process never imports it.
 
 python -m sr_trainer.napari_plugin.network sem_lines     (images on standard input and output)
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Restored(NamedTuple):
     scale: int
 
 
-def send(stream: BinaryIO, pixels: np.ndarray, doubts: Sequence[str] = ()) -> None:
+def send(stream: IO[bytes], pixels: np.ndarray, doubts: Sequence[str] = ()) -> None:
     """Write an image, and what there is to be said of it: a line of JSON, then the values."""
     pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
     head = {"shape": pixels.shape, "dtype": pixels.dtype.str, "doubts": list(doubts)}
@@ -40,7 +40,7 @@ def send(stream: BinaryIO, pixels: np.ndarray, doubts: Sequence[str] = ()) -> No
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[np.ndarray, list[str]] | None:
+def receive(stream: IO[bytes]) -> tuple[np.ndarray, list[str]] | None:
     """Read what `send` wrote; None at the end."""
     line = stream.readline()
     if not line:
@@ -148,7 +148,7 @@ def restored_frames(
     return Restored(result, scale)
 
 
-def serve(source: str, pixel_nm: float | None, requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(source: str, pixel_nm: float | None, requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer images with their results until there are no more; doubts come with the first."""
     from toolbox.run import Run
 

@@ -20,6 +20,7 @@ from magicgui.widgets import (
 from napari.layers import Image, Layer
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
+from qtpy.QtWidgets import QStyledItemDelegate
 
 from sr_trainer.napari_plugin.layers import (
     edges_layer,
@@ -37,18 +38,18 @@ from toolbox.settings import CONFIG_NAME
 from toolbox.task import MeasuredImage, image_tasks, measuring_task
 
 ACTIVE = "the active one"
+#: Least height of the figures, pixels.
+_FIGURES_PX = 180
 #: What a thread gives back if the user made a mistake: a line.
 Mistake = str
 
 
 def model_names() -> list[str]:
-    """Return the models that ship and are for images in memory."""
-    tasks = {task.name for task in image_tasks()}
-    return [
-        name
-        for name in pretrained_names()
-        if read_yaml(pretrained_folder(name) / CONFIG_NAME).get("task") in tasks
-    ]
+    """Return the models that ship and are for images in memory, in the order of the tasks."""
+    tasks = [task.name for task in image_tasks()]
+    names = pretrained_names()
+    task_of = {name: read_yaml(pretrained_folder(name) / CONFIG_NAME).get("task") for name in names}
+    return [name for task in tasks for name in names if task_of[name] == task]
 
 
 class _LayerWidget(Container):
@@ -172,7 +173,10 @@ class MeasureWidget(_LayerWidget):
         )
         self.figures = TextEdit(label="figures", value="")
         self.figures.read_only = True
+        self.figures.min_height = _FIGURES_PX
         self.table = Table(label="lines")
+        # Its own delegate would give all numbers four decimal places.
+        self.table.native.setItemDelegate(QStyledItemDelegate(self.table.native))
         fields = [self.layer, self.pixel_nm, self.lines, self.polarity, self.threshold]
         self.extend([*fields, self.button, self.figures, self.table])
 
@@ -203,7 +207,9 @@ class MeasureWidget(_LayerWidget):
 
         def show(measured: MeasuredImage) -> None:
             self.figures.value = measured.text
-            self.table.value = measured.table[1:], [], measured.table[0]
+            headings, *rows = measured.table
+            numbers = [row[0] for row in rows]
+            self.table.value = [row[1:] for row in rows], numbers, headings[1:]
             self.viewer.add_layer(Layer.create(*edges_layer(layer, number, measured)))
 
         return self._work(steps(), 1, show)
