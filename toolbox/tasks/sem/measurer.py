@@ -152,7 +152,7 @@ def outlines_of(field: Field) -> list[tuple[str, np.ndarray]]:
     for side, edges in zip(("left", "right"), field.measured.edges_px, strict=True):
         for number, edge in enumerate(edges, 1):
             rows = np.flatnonzero(np.isfinite(edge))
-            for part in np.split(rows, np.flatnonzero(np.diff(rows) > _MOST_BRIDGED) + 1):
+            for part in np.split(rows, np.flatnonzero(np.diff(rows) - 1 > _MOST_BRIDGED) + 1):
                 path = np.stack([part, edge[part]], axis=1)
                 if len(path) > 1:
                     found.append((f"line {number} {side}", path if vertical else path[:, ::-1]))
