@@ -103,6 +103,16 @@ def test_dependencies_point_one_way():
     assert offences(rule) == {}
 
 
+def test_only_its_plugin_imports_napari():
+    """Whoever has no napari needs none: neither it nor what it brings is imported elsewhere."""
+
+    def rule(path):
+        own = below([name_of(path)], "sr_trainer.napari_plugin", "examples.cd_sem.napari_picture")
+        return [] if own else below(imports_of(path), "napari", "npe2", "qtpy", "magicgui")
+
+    assert offences(rule) == {}
+
+
 #: What a part of the toolbox must not import of it.
 FORBIDDEN_INSIDE = {
     "model": ("callbacks", "evaluator", "plotter", "data_loader", "data_generator", "task"),

@@ -95,24 +95,30 @@ def program(main: Callable[..., Any]) -> Callable[..., int]:
     def run(*args: Any, **kwargs: Any) -> int:
         try:
             main(*args, **kwargs)
-        except ToolboxError as error:
-            return _say(f"error: {error}", 2)
         except KeyboardInterrupt as interrupt:
             line = f"stopped: {str(interrupt) or 'by Ctrl-C; finished files are valid'}"
             return _say(line, getattr(interrupt, "code", 130))
-        except OSError as error:
-            if error.strerror is None:
-                raise
-            where = f": {error.filename}" if error.filename else ""
-            return _say(f"error: {error.strerror}{where}", 2)
         except Exception as error:
-            # TensorFlow is not imported here, so its own error is known by name.
-            if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
+            line = mistake(error)
+            if not line:
                 raise
-            return _say("error: out of memory. Use a smaller network, images or batch_size.", 2)
+            return _say(f"error: {line}", 2)
         return 0
 
     return run
+
+
+def mistake(error: Exception) -> str:
+    """Return the line that tells a user of an error; nothing if it is a bug."""
+    if isinstance(error, ToolboxError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    # TensorFlow is not imported here, so its own error is known by name.
+    if type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):
+        return "out of memory. Use a smaller network, images or batch_size."
+    return ""
 
 
 def _say(line: str, code: int) -> int:

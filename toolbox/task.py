@@ -21,7 +21,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -338,6 +338,76 @@ class FileMeasurer(Protocol):
         """Write tables and a page of all that was measured into an empty folder."""
 
 
+class ImagePredictor(Protocol):
+    """Applies an opened run to images in memory, one at a time, as a viewer holds them."""
+
+    def check(self) -> None:
+        """Refuse mistakes in the settings, once for all images."""
+
+    def predict_image(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the result of an image (H, W) or (H, W, C) in the same type.
+
+        Raises
+        ------
+        DataError
+            If shape or type do not fit the network.
+        """
+
+    def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
+        """Return in what an image is not like those of the training, a line each.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray
+            The image.
+        pixel_nm : float, optional
+            Width of a pixel.
+        """
+
+
+class MeasuredImage(NamedTuple):
+    """What was measured in an image.
+
+    Attributes
+    ----------
+    text : str
+        The figures, a line each, with their units.
+    table : list of list of str
+        Headings, then the cells of each object that was found.
+    notes : list of str
+        What a user should know.
+    outlines : list of (str, numpy.ndarray)
+        Name and (n, 2) rows and columns of each edge, in pixels whose centres are whole numbers.
+    """
+
+    text: str
+    table: list[list[str]]
+    notes: list[str]
+    outlines: list[tuple[str, np.ndarray]]
+
+
+class ImageMeasurer(Protocol):
+    """Measures what images in memory show, one at a time, without a network."""
+
+    def measure_image(
+        self, pixels: np.ndarray, pixel_nm: tuple[float, float] | None = None
+    ) -> MeasuredImage:
+        """Measure an image (H, W).
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray
+            The image.
+        pixel_nm : (float, float), optional
+            Width and height of a pixel; without them lengths are in pixels.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to be measured.
+        """
+
+
 class Task(ABC):
     """One kind of work; see the head of this module.
 
@@ -444,6 +514,24 @@ class Task(ABC):
             f"predict is not for {self.name}: its networks are used from Python only."
         )
 
+    def image_predictor(self, run: Run) -> ImagePredictor:
+        """Return what applies a run to images in memory."""
+        raise ConfigError(f"networks of {self.name} are not for images in memory; use predict.")
+
+    def image_measurer(self, settings: Any) -> ImageMeasurer:
+        """Return what measures images in memory without a network.
+
+        Parameters
+        ----------
+        settings : Settings
+            Of the class `measure_options`.
+        """
+        raise ConfigError(f"{self.name} has nothing that measures images in memory.")
+
+    def pixel_nm(self, path: Path) -> tuple[float, float] | None:
+        """Return width and height of a pixel as a file says them; None if it does not."""
+        return None
+
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
         """Return what inspects files before they are given to a network.
 
@@ -516,6 +604,11 @@ def inspecting_tasks() -> list[Task]:
 def measuring_task() -> Task:
     """Return the first task that measures files."""
     return next(t for t in every_task() if type(t).measurer is not Task.measurer)
+
+
+def image_tasks() -> list[Task]:
+    """Return the tasks whose networks are applied to images in memory."""
+    return [t for t in every_task() if type(t).image_predictor is not Task.image_predictor]
 
 
 def task_of_source(source: str) -> str:

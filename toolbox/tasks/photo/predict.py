@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolbox.errors import DataError
 from toolbox.io.picture import (
     LOSSY,
     SUFFIXES,
@@ -27,7 +28,9 @@ _REACH = 4
 
 
 class PhotoPredictor:
-    """Enlarges photographs with an opened run: a `toolbox.task.FilePredictor`.
+    """Enlarges photographs with an opened run.
+
+    It is a `toolbox.task.FilePredictor` and a `toolbox.task.ImagePredictor`.
 
     A network of three channels enlarges a grey photograph as a colourless one. A network of one
     channel enlarges the brightness of a colour photograph, and bicubic its colours. Alpha is
@@ -73,6 +76,24 @@ class PhotoPredictor:
             f"{target}: {shape[1]} × {shape[0]} pixels of {picture.bits} bits in {seconds:.1f} s "
             f"({shape[0] * shape[1] / 1e6 / seconds:.2f} Mpixel/s)"
         )
+
+    def predict_image(self, pixels: np.ndarray) -> np.ndarray:
+        """Enlarge a photograph in memory: grey (H, W), RGB or RGBA, of 8 or 16 bits."""
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"photographs must have 8 or 16 bits; received {pixels.dtype}. Convert the image."
+            )
+        if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
+            raise DataError(f"expected a grey, RGB or RGBA image; received shape {pixels.shape}.")
+        colours = pixels[..., None] if pixels.ndim == 2 else pixels
+        colours, alpha = colours[..., :3], colours[..., 3] if colours.shape[2] == 4 else None
+        picture = Picture(colours, alpha, 8 * pixels.itemsize)
+        result = np.concatenate(list(self._strips(picture, lambda _: None)))
+        return result[..., 0] if pixels.ndim == 2 else result
+
+    def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
+        """Return nothing: it is not known what the photographs of a training were like."""
+        return []
 
     def _is_brightness_only(self, picture: Picture) -> bool:
         return self.resolver.channels < picture.pixels.shape[2]

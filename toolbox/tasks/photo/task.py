@@ -10,7 +10,7 @@ from pydantic import Field
 from toolbox.config import Int, Settings
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FilePredictor, Source, Task, TestResult
+from toolbox.task import FilePredictor, ImagePredictor, Source, Task, TestResult
 
 if TYPE_CHECKING:
     from toolbox.run import Run
@@ -66,6 +66,12 @@ class Photo(Task):
 
     def predictor(self, run: Run) -> FilePredictor:
         """Return what enlarges photographs and keeps what belongs to their files."""
+        from toolbox.tasks.photo.predict import PhotoPredictor
+
+        return PhotoPredictor(run)
+
+    def image_predictor(self, run: Run) -> ImagePredictor:
+        """Return what enlarges photographs in memory."""
         from toolbox.tasks.photo.predict import PhotoPredictor
 
         return PhotoPredictor(run)

@@ -128,7 +128,12 @@ def conditions_of(stack: SEMStack, pixels: np.ndarray, pixel_nm: float | None = 
         Size of a pixel that was stated; default what the file says.
     """
     size = pixel_nm or (None if stack.size is None else stack.size.x_nm)
-    return measure_conditions(pixels[: len(pixels) - data_bar_rows(pixels)], size)
+    return image_conditions(pixels, size)
+
+
+def image_conditions(pixels: np.ndarray, pixel_nm: float | None) -> Conditions:
+    """Measure a picture without its data bar."""
+    return measure_conditions(pixels[: len(pixels) - data_bar_rows(pixels)], pixel_nm)
 
 
 def warnings_of(conditions: Conditions, validity: Validity) -> dict[str, str]:

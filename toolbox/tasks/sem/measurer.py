@@ -13,10 +13,11 @@ import pandas as pd
 from toolbox.errors import DataError
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
+from toolbox.task import MeasuredImage
 from toolbox.tasks.sem.alignment import Shift, apply_shift, data_bar_rows, valid_region
 from toolbox.tasks.sem.measure import DiscMeter, Field, FrameCurve, LineMeter, Meter
-from toolbox.tasks.sem.measure_text import measured_text
-from toolbox.tasks.sem.pixel_size import stated_size
+from toolbox.tasks.sem.measure_text import facts_of, headline, measured_text, object_rows
+from toolbox.tasks.sem.pixel_size import PixelSize, stated_size
 from toolbox.tasks.sem.sem_image import SUFFIXES, SEMStack, open_sem_stack
 from toolbox.tasks.sem.settings import MeasureOptions
 from toolbox.tasks.sem.stacks import align_frames
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 #: Pictures that are drawn on a page; of all others it has the figures.
 _MOST_DRAWN = 24
+#: Lost rows that the outline of an edge bridges.
+_MOST_BRIDGED = 8
 #: Farthest that frames of a stack lie from each other, pixels.
 _MOST_SHIFT = 8.0
 
 
 class SemMeasurer:
-    """Measures SEM pictures: a `toolbox.task.FileMeasurer`.
+    """Measures SEM pictures: a `toolbox.task.FileMeasurer` and a `toolbox.task.ImageMeasurer`.
 
     Parameters
     ----------
@@ -79,6 +82,24 @@ class SemMeasurer:
         page = measured_page(self._rows["pictures.csv"], self._sections, self.options)
         page.write(folder / self.written[-1])
 
+    def measure_image(
+        self, pixels: np.ndarray, pixel_nm: tuple[float, float] | None = None
+    ) -> MeasuredImage:
+        """Measure one picture in memory; see `toolbox.task.ImageMeasurer`."""
+        if pixels.ndim != 2 or pixels.dtype.kind not in "uif":
+            raise DataError(
+                f"SEM pictures have one channel of numbers; received shape {pixels.shape} of "
+                f"{pixels.dtype}. Take one channel."
+            )
+        if not np.isfinite(pixels).all():
+            raise DataError("the picture has missing pixels, and edges may lie there. Crop it.")
+        size = None if pixel_nm is None else PixelSize("the image", *pixel_nm)
+        bar = data_bar_rows(pixels)
+        frame = pixels[: len(pixels) - bar].astype(np.float32)
+        field = self._measured([frame], size, bar, "image", [])
+        lines = [headline(field), *(f"{name}: {text}" for name, text in facts_of(field).items())]
+        return MeasuredImage("\n".join(lines), object_rows(field), field.notes, outlines_of(field))
+
     def _field(self, stack: SEMStack, name: str) -> Field:
         size, notes = stated_size(self.options.pixel_nm, stack.size, stack.notes)
         notes.pop("size", None)  # it is told of every picture
@@ -86,7 +107,19 @@ class SemMeasurer:
             notes.pop("not square", None)  # widths and lengths of lines each have their own side
         first = stack.image(0).pixels
         bar = data_bar_rows(first)
-        frames = AlignedFrames(StackFrames(stack, len(first) - bar))
+        frames = StackFrames(stack, len(first) - bar)
+        return self._measured(frames, size, bar, name, list(notes.values()))
+
+    def _measured(
+        self,
+        pictures: Sequence[np.ndarray],
+        size: PixelSize | None,
+        bar: int,
+        name: str,
+        notes: list[str],
+    ) -> Field:
+        """Measure the average of frames without a data bar, and how precise it is."""
+        frames = AlignedFrames(pictures)
         pixel, unit = (1.0, 1.0), "px"
         if size is not None:
             pixel, unit = (size.x_nm, size.y_nm or size.x_nm), "nm"
@@ -97,11 +130,33 @@ class SemMeasurer:
             for frame in progress(frames, "measuring frames", unit="frame", delay=2):
                 curve.add(frame)
         measured = meter.measured()
-        said = [*notes.values(), *frames.notes, *measured.notes, *curve.notes]
+        said = [*notes, *frames.notes, *measured.notes, *curve.notes]
         drifts = curve.trend is not None
         return Field(
             name, frames.mean, size, bar, frames.count, measured, curve.table(), said, drifts
         )
+
+
+def outlines_of(field: Field) -> list[tuple[str, np.ndarray]]:
+    """Return the edges of lines as paths, interrupted where many rows have no edge.
+
+    Returns
+    -------
+    list of (str, numpy.ndarray)
+        Such as ``line 3 left``, and (n, 2) rows and columns, pixels.
+    """
+    if field.measured.edges_px is None:
+        return []
+    vertical = field.measured.figures["direction"] == "vertical"
+    found = []
+    for side, edges in zip(("left", "right"), field.measured.edges_px, strict=True):
+        for number, edge in enumerate(edges, 1):
+            rows = np.flatnonzero(np.isfinite(edge))
+            for part in np.split(rows, np.flatnonzero(np.diff(rows) - 1 > _MOST_BRIDGED) + 1):
+                path = np.stack([part, edge[part]], axis=1)
+                if len(path) > 1:
+                    found.append((f"line {number} {side}", path if vertical else path[:, ::-1]))
+    return found
 
 
 class StackFrames(Sequence[np.ndarray]):

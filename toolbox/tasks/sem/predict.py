@@ -13,7 +13,7 @@ from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
 from toolbox.tasks.sem.alignment import data_bar_rows
-from toolbox.tasks.sem.inspector import conditions_of, warnings_of
+from toolbox.tasks.sem.inspector import conditions_of, image_conditions, warnings_of
 from toolbox.tasks.sem.pixel_size import PixelSize, stated_size
 from toolbox.tasks.sem.sem_image import (
     SUFFIXES,
@@ -25,12 +25,15 @@ from toolbox.tasks.sem.sem_image import (
 )
 from toolbox.tasks.sem.validity import load_validity
 
+_OUTSIDE = "outside of what the network knows"
 #: Grey values may exceed the range of the training by so much.
 _ABOVE = 1.05
 
 
 class SemPredictor:
-    """Restores SEM pictures with an opened run: a `toolbox.task.FilePredictor`.
+    """Restores SEM pictures with an opened run.
+
+    It is a `toolbox.task.FilePredictor` and a `toolbox.task.ImagePredictor`.
 
     The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) with as many frames;
     a TIFF keeps the pixel size, from the tags of microscopes too, and whether white is 0. The data
@@ -104,12 +107,30 @@ class SemPredictor:
             f"bits, {known}, in {time.perf_counter() - start:.1f} s"
         )
 
+    def predict_image(self, pixels: np.ndarray) -> np.ndarray:
+        """Restore a picture in memory: grey (H, W), of 8 or 16 bits or of floats in grey values."""
+        _check_image(pixels)
+        return self._restored(pixels, len(pixels) - self._data_bar(pixels))
+
+    def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
+        """Return in what a picture in memory is not like those of the training."""
+        _check_image(pixels)
+        found = []
+        if self.validity is not None and np.isfinite(pixels).all():
+            warned = warnings_of(image_conditions(pixels, pixel_nm), self.validity)
+            found = [f"{_OUTSIDE}: {text}" for text in warned.values()]
+        rows = len(pixels) - self._data_bar(pixels)
+        largest = float(np.nanmax(pixels[:rows], initial=0))
+        top = float(_top(pixels.dtype) or (1.0 if largest <= 1 else np.inf))
+        text = self._range_doubt(largest, top)
+        return [*found, text] if text else found
+
     def _warn(self, stack: SEMStack, pixels: np.ndarray) -> None:
         """Say what is not as in the training: of every file, and what to do once for each kind."""
         if self.validity is None:
             return
         warned = warnings_of(conditions_of(stack, pixels, self.settings.pixel_nm), self.validity)
-        before = f"WARNING: {stack.path}: outside of what the network knows: "
+        before = f"WARNING: {stack.path}: {_OUTSIDE}: "
         for kind in [kind for kind in warned if kind not in self._told]:
             print(f"{before}{warned[kind]}")
         known = [kind for kind in warned if kind in self._told]
@@ -120,14 +141,15 @@ class SemPredictor:
 
     def _restored(self, pixels: np.ndarray, rows: int) -> np.ndarray:
         """Restore the upper rows of a frame and copy its data bar below them."""
-        scale, top = self.resolver.scale, np.iinfo(pixels.dtype).max
+        scale, top = self.resolver.scale, _top(pixels.dtype)
         restored = self.resolver.predict(
             pixels[:rows].astype(np.float32),
             self.settings.tile,
             self.settings.self_ensemble,
             self.settings.lr_consistency,
         )
-        result = np.rint(np.clip(restored, 0, top)).astype(pixels.dtype)
+        result = np.rint(np.clip(restored, 0, top)) if top else restored
+        result = result.astype(pixels.dtype)
         return np.concatenate([result, pixels[rows:].repeat(scale, axis=0).repeat(scale, axis=1)])
 
     def _size(self, stack: SEMStack) -> PixelSize | None:
@@ -152,17 +174,41 @@ class SemPredictor:
         return rows if rows < len(pixels) else 0
 
     def _check_range(self, path: Path, largest: int, top: int) -> bool:
-        """Warn, or not, of a picture whose grey values mean something else than in the training.
+        """Warn, or not, of a picture whose grey values mean something else than in the training."""
+        text = self._range_doubt(largest, top)
+        if text:
+            print(f"WARNING: {path}: {text}")
+        return bool(text)
 
-        `top` is what its type can hold: 12 bits in a file of 16 are as the training had them.
+    def _range_doubt(self, largest: float, top: float) -> str:
+        """Say if grey values mean something else than in the training; else nothing.
+
+        `top` is what their type can hold: 12 bits in a file of 16 are as the training had them.
         """
         normalizer = self.resolver.normalizer
         low, high = normalizer.data_min, normalizer.data_min + normalizer.data_range
         if largest <= _ABOVE * high and top >= 0.5 * high:
-            return False
-        print(
-            f"WARNING: {path}: its grey values go up to {largest} of {top}, but the network was "
-            f"trained on {low:g} to {high:g}. Convert the picture to that range, or the result is "
-            f"wrong."
+            return ""
+        return (
+            f"its grey values go up to {largest:g} of {top:g}, but the network was trained on "
+            f"{low:g} to {high:g}. Convert the picture to that range, or the result is wrong."
         )
-        return True
+
+
+def _check_image(pixels: np.ndarray) -> None:
+    """Refuse what is no grey picture."""
+    if pixels.ndim != 2:
+        raise DataError(
+            f"SEM pictures have one channel, and so has the network; received shape "
+            f"{pixels.shape}. Take one channel, or a network for photographs."
+        )
+    if pixels.dtype.kind != "f" and pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"SEM pictures must have 8 or 16 bits, or floats; received {pixels.dtype}. Convert "
+            f"the image."
+        )
+
+
+def _top(dtype: np.dtype) -> int | None:
+    """Return the largest grey value of a type of whole numbers, None for floats."""
+    return int(np.iinfo(dtype).max) if dtype.kind in "ui" else None

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolbox.errors import ConfigError
 from toolbox.style import Style
-from toolbox.task import FileInspector, FileMeasurer, FilePredictor, Source, Task, TestResult
+from toolbox.task import (
+    FileInspector,
+    FileMeasurer,
+    FilePredictor,
+    ImageMeasurer,
+    ImagePredictor,
+    Source,
+    Task,
+    TestResult,
+)
 from toolbox.tasks.sem.settings import MeasureOptions, MetrologyParams, SemOptions
 
 if TYPE_CHECKING:
@@ -120,6 +129,27 @@ class Sem(Task):
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
+
+    def image_predictor(self, run: Run) -> ImagePredictor:
+        """Return what restores pictures in memory."""
+        from toolbox.tasks.sem.predict import SemPredictor
+
+        return SemPredictor(run)
+
+    def image_measurer(self, settings: MeasureOptions) -> ImageMeasurer:
+        """Return what measures lines and discs of pictures in memory."""
+        from toolbox.tasks.sem.measurer import SemMeasurer
+
+        return SemMeasurer(settings)
+
+    def pixel_nm(self, path: Path) -> tuple[float, float] | None:
+        """Return what a picture, and the files beside it, say of the size of a pixel."""
+        from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack
+
+        if path.suffix.lower() not in SUFFIXES:
+            return None
+        size = open_sem_stack(path).size
+        return None if size is None else (size.x_nm, size.y_nm or size.x_nm)
 
     def measurer(self, settings: MeasureOptions) -> FileMeasurer:
         """Return what measures lines and discs in pictures alone."""
