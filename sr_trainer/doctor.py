@@ -27,8 +27,8 @@ from sr_trainer.installed import (
     Found,
     Requirement,
     look_up,
+    pinned_versions,
     requirements,
-    tested_versions,
 )
 from toolbox.io.cache import keras_home
 
@@ -228,7 +228,7 @@ def examine(probe: Callable[..., Any] | None = None) -> tuple[str, bool]:
     (str, bool)
         The report, and whether everything that is always needed is there and works.
     """
-    tested = tested_versions()
+    tested = pinned_versions()
     wanted = [r for r in requirements() if r.name != NAME]
     if not any(r.name == "keras" for r in wanted):  # comes with TensorFlow
         wanted.insert(1, Requirement("keras"))

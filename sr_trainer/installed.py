@@ -136,7 +136,7 @@ def _installed_requirements() -> list[Requirement]:
         return []
 
 
-def tested_versions(root: Path = ROOT) -> dict[str, str]:
+def pinned_versions(root: Path = ROOT) -> dict[str, str]:
     """Return the versions of constraints.txt by package; empty where the file is missing."""
     for path in (root / "constraints.txt", Path(__file__).with_name("constraints.txt")):
         if path.is_file():
