@@ -8,7 +8,8 @@ from pathlib import Path
 import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("geo", "export", "postgresql", "video")
+#: Without video: PyAV 18, its lowest version, needs Python 3.11.
+EXTRAS = ("geo", "export", "postgresql")
 
 
 def lowest_versions() -> list[str]:
