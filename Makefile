@@ -8,11 +8,16 @@ PIX2PIX := examples/pix2pix_voc
 PHASES := examples/surgical_phase
 # processes of the test suite, each with a TensorFlow of its own
 JOBS ?= 2
+# a Python that the lowest versions of all packages have wheels for
+LOWEST_PYTHON ?= python3.10
+# Pythons that the wheel is tried with
+PYTHONS ?= $(PYTHON)
 
-.PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz lint docs check format clean
+.PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz test-lowest test-newest newest
+.PHONY: constraints wheel lint docs check format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z2-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +66,41 @@ test-kill: $(VENV)/developing  ## kill training runs and downscale at KILLS=20 r
 test-fuzz: $(VENV)/developing  ## take FUZZ_FILES=300 damaged files through the programs
 	FUZZ_FILES=$(or $(FUZZ_FILES),300) $(BIN)/python -m pytest tests/fuzz -m fuzz
 
+QUICK = $(shell grep -v '^\#' tests/quick.txt) --numprocesses $(JOBS)
+# old packages use what newer ones have deprecated
+LENIENT := $(foreach kind,DeprecationWarning PendingDeprecationWarning FutureWarning,-W ignore::$(kind))
+
+test-lowest: $(VENV)/developing  ## run the quick tests with the lowest versions claimed, Python 3.10
+	$(LOWEST_PYTHON) -m venv --clear $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --upgrade pip
+	$(BIN)/python tests/lowest.py > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --requirement $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)-lowest/bin/python -m pytest $(QUICK) $(LENIENT)
+
+newest:
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+		--editable '.[dev,docs]'
+
+test-newest: newest  ## run the quick tests with the newest versions of all packages
+	$(VENV)-newest/bin/python -m pytest $(QUICK)
+
+constraints:  ## write the versions of a new environment with all extras into constraints.txt
+	rm -rf $(VENV)-newest
+	$(MAKE) newest
+	sed '/^[^#]/d' constraints.txt > $(VENV)-newest/constraints.txt
+	$(VENV)-newest/bin/python -m pip freeze --exclude-editable --exclude sr-toolbox \
+		>> $(VENV)-newest/constraints.txt
+	mv $(VENV)-newest/constraints.txt constraints.txt
+
+wheel: $(VENV)/developing  ## build sdist and wheel, try the wheel in new environments of PYTHONS
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir dist .
+	for python in $(PYTHONS); do bash tests/try_wheel.sh $$python dist/*.whl || exit 1; done
+
 docs: $(VENV)/developing  ## build the site in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -77,5 +117,5 @@ format: $(VENV)/developing  ## format the code and fix what lint can
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -rf docs/_build docs/api docs/gallery docs/sg_execution_times.rst

@@ -7,13 +7,14 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from toolbox import __version__
 from toolbox.config import Settings
 from toolbox.predict_settings import PredictParams
 from toolbox.task import inspecting_tasks, measuring_task
 
-MODES = ("train", "test", "predict", "export", "inspect", "measure")
-#: How they are shown: the last two need no settings file.
-_SHOWN = "{train,test,predict,export}|inspect|measure"
+MODES = ("train", "test", "predict", "export", "inspect", "measure", "doctor")
+#: How they are shown: the last three need no settings file.
+_SHOWN = "{train,test,predict,export}|inspect|measure|doctor"
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
 _EPILOG = """\
@@ -28,11 +29,12 @@ _EPILOG = """\
   main.py measure picture.tif                 widths and roughness of lines in SEM pictures
   main.py measure pictures/ -o measured/      the same of a folder, with tables and a page
   main.py input.yml export --format onnx      write the network for other programs
+  main.py doctor                              versions, devices and folders, for a report of a bug
 """
 
 
 class ArgParser:
-    """Parses ``[-h] yml_fname {train,test,predict,export}|inspect|measure [input] [options]``.
+    """Parses ``[yml_fname] {train,test,predict,export}|inspect|measure|doctor [input] [options]``.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class ArgParser:
     ----------
     args : argparse.Namespace
         ``yml_fname`` (None with ``--pretrained``, for ``inspect`` without a model, and for
-        ``measure``), ``mode``,
+        ``measure`` and ``doctor``), ``mode``,
         ``input``, ``output``, ``overwrite``, ``resume``, ``baselines``, ``pretrained``,
         ``format``, ``algo`` (None: as in the file) and the options of `PredictParams`.
     """
@@ -56,6 +58,8 @@ class ArgParser:
             allow_abbrev=False,
         )
         parser.set_defaults(yml_fname=None)
+        version = f"sr-toolbox {__version__}"
+        parser.add_argument("--version", action="version", version=version, help="say which it is")
         # Before Python 3.14, -3.4e38 passes for an option.
         parser._negative_number_matcher = _NEGATIVE
         if not self._has_no_file(arguments):
@@ -129,7 +133,9 @@ class ArgParser:
             parser.error("measure works without a network: main.py measure picture.tif")
         if args.mode not in ("predict", "inspect", "measure") and args.input is not None:
             parser.error(f"{args.mode} takes no further file; received {args.input}")
-        alone = args.mode in ("inspect", "measure")
+        if args.mode == "doctor" and (args.yml_fname or args.pretrained):
+            parser.error("doctor looks at the installation, at no network: main.py doctor")
+        alone = args.mode in ("inspect", "measure", "doctor")
         if args.yml_fname is None and not args.pretrained and not alone:
             parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
         if args.pretrained and (not using or args.yml_fname):
@@ -153,6 +159,8 @@ class ArgParser:
             )
         if args.format and args.mode != "export":
             parser.error(f"--format is for export; received {args.mode}")
+        if args.mode == "doctor" and args.output:
+            parser.error("doctor prints: main.py doctor > doctor.txt")
         if args.output and not using:
             parser.error(f"{args.mode} takes no --output; set log_dir in the settings")
         known = {
@@ -176,7 +184,7 @@ class ArgParser:
         return str(self.args.yml_fname)
 
     def get_mode(self) -> str:
-        """Return the mode: train, test, predict, export, inspect or measure."""
+        """Return the mode: train, test, predict, export, inspect, measure or doctor."""
         return str(self.args.mode)
 
 

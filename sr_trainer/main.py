@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_trainer.arg_parser import ArgParser
-from sr_trainer.initializer import Initializer
-from toolbox.config import check
+from toolbox import __version__
 from toolbox.errors import ConfigError, program
-from toolbox.task import measuring_task
 
+# Nothing else comes before run(): --version and doctor answer where a package is missing.
 if TYPE_CHECKING:
+    from sr_trainer.arg_parser import ArgParser
     from toolbox.settings import UserParams
 
 
 class Main:
-    """Runs super-resolution: training, testing, prediction, export, inspection, measuring.
+    """Runs super-resolution: training, testing, prediction, export, inspection, measuring, help.
 
     Parameters
     ----------
@@ -31,6 +30,17 @@ class Main:
 
     def run(self) -> None:
         """Read the command line and the settings, then do what the mode says."""
+        given = sys.argv[1:] if self.arguments is None else list(self.arguments)
+        if given == ["--version"]:
+            print(f"sr-toolbox {__version__}")
+            return
+        if given == ["doctor"]:
+            from sr_trainer.doctor import main as examine
+
+            raise SystemExit(examine())
+        from sr_trainer.arg_parser import ArgParser
+        from sr_trainer.initializer import Initializer
+
         parser = ArgParser(self.arguments)
         if parser.get_mode() == "inspect":
             self._inspect(parser)
@@ -54,12 +64,15 @@ class Main:
 
     def _measure(self, parser: ArgParser) -> None:
         from sr_trainer.measurer import Measurer
+        from toolbox.config import check
+        from toolbox.task import measuring_task
 
         args, task = parser.args, measuring_task()
         settings = check(task.measure_options, parser.settings(), "command line")
         Measurer(task.measurer(settings), args.overwrite).measure(args.input, args.output)
 
     def _learn(self, parser: ArgParser) -> None:
+        from sr_trainer.initializer import Initializer
         from toolbox.settings import UserParams
 
         u_params = UserParams(parser.get_fname(), model=parser.args.algo)
@@ -93,6 +106,7 @@ class Main:
         return [u_params, *others]
 
     def _train(self, u_params: UserParams, overwrite: bool, resume: bool) -> None:
+        from sr_trainer.initializer import Initializer
         from sr_trainer.modeler import Modeler
         from sr_trainer.trainer import Trainer
 

@@ -1,14 +1,78 @@
-"""Building blocks for super-resolution of scientific images (networks, losses, data, reports)."""
+"""Building blocks for super-resolution of scientific images (networks, losses, data, reports).
 
-from typing import Any
+The names of `__all__` are the public ones, listed in ``docs/support.md``. Each is imported when it
+is asked for: TensorFlow comes with the first that needs it, not with ``import toolbox``.
+"""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolbox.data_generator import Batches
+    from toolbox.errors import (
+        ConfigError,
+        DataError,
+        MissingLibraryError,
+        ToolboxError,
+        WeightsError,
+    )
+    from toolbox.inference.super_resolver import SuperResolver
+    from toolbox.model.base import SRModel
+    from toolbox.normalizer import Normalizer
+    from toolbox.pretrained import pretrained_names
+    from toolbox.run import Run, load_model
+    from toolbox.settings import UserParams
+    from toolbox.task import Source, Task, TestResult
+
+__version__ = "1.0.0"
+__all__ = [
+    "Batches",
+    "ConfigError",
+    "DataError",
+    "MissingLibraryError",
+    "Normalizer",
+    "Run",
+    "SRModel",
+    "Source",
+    "SuperResolver",
+    "Task",
+    "TestResult",
+    "ToolboxError",
+    "UserParams",
+    "WeightsError",
+    "__version__",
+    "load_model",
+    "pretrained_names",
+]
+_MODULES = {
+    "Batches": "data_generator",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "MissingLibraryError": "errors",
+    "Normalizer": "normalizer",
+    "Run": "run",
+    "SRModel": "model.base",
+    "Source": "task",
+    "SuperResolver": "inference.super_resolver",
+    "Task": "task",
+    "TestResult": "task",
+    "ToolboxError": "errors",
+    "UserParams": "settings",
+    "WeightsError": "errors",
+    "load_model": "run",
+    "pretrained_names": "pretrained",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Give `load_model`; TensorFlow is imported when it is asked for, not before."""
-    if name == "load_model":
-        from toolbox.run import load_model
+    """Import a public name; TensorFlow is imported when it is needed, not before."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
-        return load_model
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """Return what ``dir(toolbox)`` shows: also names that were not asked for yet."""
+    return sorted({*globals(), *__all__})

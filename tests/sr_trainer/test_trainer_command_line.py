@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from toolbox import __version__
 from toolbox.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,13 @@ def test_help_does_not_import_tensorflow(environment, program, usage):
     names = imported(result.stderr)
     assert "argparse" in names
     assert not names & set(HEAVY)
+
+
+def test_version_imports_nothing(environment):
+    """``--version`` says name and version at once: no package is imported, none can fail."""
+    result = python(environment, "-X", "importtime", "main.py", "--version")
+    assert (result.returncode, result.stdout) == (0, f"sr-toolbox {__version__}\n")
+    assert not imported(result.stderr) & {*HEAVY, "numpy", "pydantic", "yaml"}
 
 
 def test_help_names_the_manuals_arguments(environment):

@@ -63,8 +63,10 @@ def read_tags(load: Callable[[], Image.Exif], notes: list[str]) -> Image.Exif:
         try:
             exif = load()
             exif.update(dict(exif))  # decodes them all
-            for part in (*_INSIDE, ExifTags.IFD.Interop):
+            for part in _INSIDE:
                 exif.get_ifd(part)
+            with contextlib.suppress(KeyError):  # Pillow before 13, where there is no such part
+                exif.get_ifd(ExifTags.IFD.Interop)
             return exif
         except Exception:  # damaged tags raise anything
             notes.append("EXIF left out: it is damaged")

@@ -10,7 +10,13 @@ FOLDER = Path(__file__).parent
 
 
 def pretrained_names() -> list[str]:
-    """Return the names of the models that ship."""
+    """Return the names of the models that ship.
+
+    Returns
+    -------
+    list of str
+        Each a name that `toolbox.load_model` and ``--pretrained`` take.
+    """
     return sorted(path.parent.name for path in FOLDER.glob("*/config.yml"))
 
 

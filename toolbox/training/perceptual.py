@@ -14,6 +14,7 @@ from keras.src.applications.vgg19 import WEIGHTS_PATH_NO_TOP
 
 from toolbox.errors import ConfigError, WeightsError
 from toolbox.io.atomic import replacing
+from toolbox.io.cache import keras_home
 from toolbox.io.weights import load_weights
 
 PathLike = str | os.PathLike[str]
@@ -236,15 +237,7 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
 
 def _cached() -> Path:
     """Return where Keras keeps the weights, whether they are there or not."""
-    return _keras_home() / "models" / VGG_FILE
-
-
-def _keras_home() -> Path:
-    """Return the folder that Keras caches in."""
-    if named := os.environ.get("KERAS_HOME"):
-        return Path(named).expanduser().absolute()
-    home = Path.home()
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
+    return keras_home() / "models" / VGG_FILE
 
 
 def _frozen_network(path: Path, index: int, before_activation: bool) -> keras.Model:

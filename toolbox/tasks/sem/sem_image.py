@@ -487,7 +487,9 @@ def _quiet_opencv() -> Any:
     from toolbox.opencv import cv2
 
     # Once and for all: the level belongs to the process, and pictures are read by threads.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 4 sets it in another place than OpenCV 5.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_level(0)
     return cv2
 
 

@@ -1,0 +1,14 @@
+"""The folder that downloads are kept in; known without importing Keras."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def keras_home() -> Path:
+    """Return the folder that Keras caches in, whether it is there or not."""
+    if named := os.environ.get("KERAS_HOME"):
+        return Path(named).expanduser().absolute()
+    home = Path.home()
+    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
