@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from toolbox import __version__
 from toolbox.errors import ConfigError, program
@@ -30,18 +31,18 @@ class Main:
 
     def run(self) -> None:
         """Read the command line and the settings, then do what the mode says."""
-        given = sys.argv[1:] if self.arguments is None else list(self.arguments)
+        _, given = argparse.ArgumentParser(add_help=False).parse_known_args(self.arguments)
         if given == ["--version"]:
             print(f"sr-toolbox {__version__}")
             return
         if given == ["doctor"]:
-            from sr_trainer.doctor import main as examine
-
-            raise SystemExit(examine())
+            self._examine()
         from sr_trainer.arg_parser import ArgParser
         from sr_trainer.initializer import Initializer
 
         parser = ArgParser(self.arguments)
+        if parser.get_mode() == "doctor":  # with an option that does not matter
+            self._examine()
         if parser.get_mode() == "inspect":
             self._inspect(parser)
             return
@@ -54,6 +55,11 @@ class Main:
             self._use(parser)
         else:
             self._learn(parser)
+
+    def _examine(self) -> NoReturn:
+        from sr_trainer.doctor import main as examine
+
+        raise SystemExit(examine())
 
     def _inspect(self, parser: ArgParser) -> None:
         from sr_trainer.inspector import Inspector, open_inspector

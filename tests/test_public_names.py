@@ -49,11 +49,12 @@ def test_import_is_light():
     code = (
         "import sys, toolbox\n"
         "heavy = {'tensorflow', 'keras', 'numpy', 'pydantic'}\n"
-        "assert not heavy & set(sys.modules)\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
         "toolbox.ConfigError, toolbox.pretrained_names, toolbox.Task, toolbox.Source\n"
-        "assert 'tensorflow' not in sys.modules\n"
+        "print('tensorflow' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["[]", "False"], result.stderr
 
 
 def test_a_name_that_is_not_there():

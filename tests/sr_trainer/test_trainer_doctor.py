@@ -214,6 +214,13 @@ def test_folder_without_rights(monkeypatch, tmp_path):
     assert "NOT writable (Permission denied)" in line_of(report, "current")
 
 
+def test_options_that_do_not_matter(workshop, monkeypatch):
+    """``main.py doctor --overwrite`` is the doctor, with his exit code."""
+    monkeypatch.setattr(doctor, "examine", lambda: ("report", False))
+    result = workshop.run("doctor", "--overwrite")
+    assert (result.code, result.out, result.err) == (1, "report\n", "")
+
+
 def test_doctor_takes_no_file(workshop):
     """``main.py doctor file`` is refused in one line of usage."""
     for words in (
