@@ -2,13 +2,13 @@ r"""
 Enhance a map
 =============
 
-A coarse map in, a map four times finer out, with a network that ships. Nothing is trained.
+Turn a coarse map into one four times finer, with a network that ships. No training is needed.
 
-On the command line this is one line, for GeoTIFF, NetCDF, BAG, S-102 and plain arrays::
+On the command line this takes one line, for GeoTIFF, NetCDF, BAG, S-102 and plain arrays::
 
     python main.py predict --pretrained bathymetry_x4 map.tif --report
 
-The same from Python, on ground whose fine relief is known.
+This page does the same from Python, on terrain whose fine relief is known.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ from toolbox import load_model
 from toolbox.resample import block_mean, enlarge
 
 # %%
-# An elevation model that comes with Matplotlib (metres), averaged over 4 × 4 pixels: what a
-# coarser survey would have seen.
+# The input is an elevation model that ships with Matplotlib (metres), averaged over 4 × 4 pixels.
+# This is what a coarser survey would have seen.
 
 with cbook.get_sample_data("jacksboro_fault_dem.npz") as file:
     truth = file["elevation"][:320, :400].astype(np.float32)[None, ..., None]
@@ -29,7 +29,7 @@ coarse = block_mean(truth, 4)
 print(f"input {coarse.shape[1:3]} pixels, result {truth.shape[1:3]}")
 
 # %%
-# ``predict`` takes maps of any size. Metres go in and metres come out.
+# ``predict`` takes maps of any size. Input and output are in metres.
 
 model = load_model("bathymetry_x4")
 fine = model.predict(coarse)
@@ -38,9 +38,8 @@ for name, result in {"bicubic": bicubic, "network": fine}.items():
     print(f"{name}: RMSE {np.sqrt(np.mean((result - truth) ** 2)):.2f} m")
 
 # %%
-# The network learned from sea floors; this is a mountain. It has never seen the place, and is
-# better than bicubic all the same. How far to trust it on your map is the subject of
-# :doc:`plot_04_trust`.
+# The network was trained on sea floors, and this is a mountain that it has never seen. It is
+# better than bicubic all the same. :doc:`plot_04_trust` shows how far to trust it on your map.
 
 light = LightSource(315, 40)
 panels = {"input": coarse, "bicubic": bicubic, "network": fine, "truth": truth}

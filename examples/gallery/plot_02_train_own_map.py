@@ -2,8 +2,8 @@ r"""
 Train on your own map
 =====================
 
-Three commands: cut a map into pairs, train, test. Only ``hr_fname`` below is particular to this
-page; put your own GeoTIFF, NetCDF, BAG, S-102, ``.npy`` or ``.pkl`` there.
+It takes three commands: cut a map into pairs, train, test. Only ``hr_fname`` below is specific to
+this page; put your own GeoTIFF, NetCDF, BAG, S-102, ``.npy`` or ``.pkl`` there.
 """
 
 import tempfile
@@ -17,8 +17,8 @@ from sr_trainer.main import main
 work = Path(tempfile.mkdtemp())
 
 # %%
-# **Pairs.** The builder averages the map to make its coarse form, cuts both into blocks, and keeps
-# whole blocks apart for validation and test. On the command line:
+# **Pairs.** The builder averages the map to make a coarse version, cuts both into blocks, and sets
+# whole blocks aside for validation and test. On the command line:
 # ``python -m sr_dataset_builder.dataset build.yml``.
 
 build = f"""\
@@ -33,8 +33,9 @@ lr_stride: [2, 2]
 dataset.main([str(work / "build.yml")])
 
 # %%
-# **Training.** ``local_mean`` shows the network the map less its local mean, and ``bicubic_skip``
-# lets it learn only what bicubic misses. On the command line: ``python main.py input.yml train``.
+# **Training.** ``local_mean`` subtracts the local mean from the network's input, and with
+# ``bicubic_skip`` the network learns only what bicubic misses. On the command line:
+# ``python main.py input.yml train``.
 
 settings = f"""\
 data_dir: {work}/pairs
@@ -50,13 +51,13 @@ test_pictures: 4
 main([str(work / "input.yml"), "train"])
 
 # %%
-# **Test**, on blocks that training never saw: ``python main.py input.yml test``. The table is in
-# metres, and a page ``report.html`` shows the same with pictures. See :doc:`/results`.
+# **Test**, on blocks that were not used in training: ``python main.py input.yml test``. The table
+# is in metres, and a page ``report.html`` shows the same with pictures. See :doc:`/results`.
 
 main([str(work / "input.yml"), "test"])
 
 # %%
-# One of the pictures that the test wrote.
+# This is one of the pictures that the test wrote.
 
 fig = plt.figure(figsize=(9, 5), layout="constrained")
 ax = fig.add_subplot()

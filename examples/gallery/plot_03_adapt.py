@@ -2,9 +2,10 @@ r"""
 Adapt to a steeper region
 =========================
 
-Fine maps often cover the easy ground, and the region to be enhanced is steeper. Its coarse map is
-enough to choose and mix training pairs whose slopes are the target's: Adaptive Mixup. On the
-command line: ``python -m sr_dataset_builder.adapt adapt.yml``. All keys: :doc:`/adaptation`.
+Fine maps often cover gentle terrain, while the region to enhance is steeper. Adaptive Mixup picks
+and mixes training pairs whose slopes follow those of the target, and needs only its coarse map. On
+the command line: ``python -m sr_dataset_builder.adapt adapt.yml``. All keys are in
+:doc:`/adaptation`.
 """
 
 import json
@@ -22,8 +23,8 @@ from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 work = Path(tempfile.mkdtemp())
 
 # %%
-# Two parts of one elevation model: fine data of the gentle east,
-# and a coarse map of the steep west.
+# The data are two parts of one elevation model: fine data of the gentle east, and a coarse map of
+# the steep west.
 
 with cbook.get_sample_data("jacksboro_fault_dem.npz") as file:
     ground = file["elevation"].astype(np.float32)
@@ -43,7 +44,8 @@ test_size: 0.2
 dataset.main([str(work / "build.yml")])
 
 # %%
-# Adapt: pairs are turned, mirrored and mixed, then picked so that their slopes follow the target's.
+# Adapt: pairs are rotated, mirrored and mixed, then picked so that their slopes follow the
+# target's.
 
 settings = f"""\
 data_dir: {work}/pairs
@@ -58,9 +60,9 @@ pick_number: 400
 adapt.main([str(work / "adapt.yml")])
 
 # %%
-# Left: slopes of the training pairs before and after. Right: what that is worth, the RMSE on the
-# steep half of two real sea floors. Those are committed results
-# (``examples/bathymetry/adaptive_mixup``), because the training takes 25 minutes.
+# Left: slopes of the training pairs before and after. Right: the gain, shown as RMSE on the steep
+# half of two real sea floors. These are committed results
+# (``examples/bathymetry/adaptive_mixup``), because training takes 25 minutes.
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for name in ("pairs", "adapted"):

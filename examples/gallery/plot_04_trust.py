@@ -2,13 +2,13 @@ r"""
 How far to trust a result
 =========================
 
-Two questions about an enlarged map: between which limits does the truth lie, and which detail was
-invented? The limits need no truth and are part of every prediction::
+An enlarged map raises two questions: between which limits does the truth lie, and which detail was
+invented? The limits need no truth, and any prediction can include them::
 
     python main.py predict --pretrained bathymetry_x4 map.tif --interval 0.9 --range-mask --report
 
-What was invented can be counted where the truth is known, as here: an elevation model that comes
-with Matplotlib, sunk by 3000 m. A test does so by itself.
+Invented detail can be counted where the truth is known, as here: an elevation model that ships
+with Matplotlib, lowered by 3000 m. A test does this automatically.
 """
 
 import tempfile
@@ -32,8 +32,8 @@ with cbook.get_sample_data("jacksboro_fault_dem.npz") as file:
 coarse = block_mean(truth, 4)
 
 # %%
-# Before anything else: is the map fit to be enlarged? It is written as a GeoTIFF, so that its
-# pixels have a size. ``python main.py inspect map.tif --pretrained bathymetry_x4``
+# First: is the map fit to be enlarged? It is written as a GeoTIFF, so that its pixels have a
+# size. ``python main.py inspect map.tif --pretrained bathymetry_x4``
 
 grid = {"transform": rasterio.transform.from_origin(5e5, 4e6, 360, 360), "crs": "EPSG:32616"}
 size = {"height": coarse.shape[1], "width": coarse.shape[2], "count": 1, "dtype": "float32"}
@@ -42,9 +42,9 @@ with rasterio.open(work / "map.tif", "w", driver="GTiff", **grid, **size) as fil
 main(["inspect", str(work / "map.tif"), "--pretrained", "bathymetry_x4"])
 
 # %%
-# Intervals were calibrated on validation maps when the model was trained. They should hold 90 %
-# of the truth on ground like that of its training; on a mountain far steeper than its sea floors,
-# count.
+# The intervals were calibrated on validation maps when the model was trained. They should contain
+# 90 % of the truth on terrain like that of the training data. This mountain is far steeper than
+# those sea floors, so count.
 
 fine = load_model("bathymetry_x4").predict(coarse)
 intervals = load_intervals(pretrained_folder("bathymetry_x4"))
@@ -56,13 +56,13 @@ print(
 
 # %%
 # Detail that the plain map lacks is *improved*, *omitted* or *hallucinated* (it went elsewhere).
-# The three shares and the metres: :doc:`/how_we_measure`.
+# :doc:`/how_we_measure` explains the three shares and the metres.
 
 plain, limit_m = back_project(enlarge(coarse, 4), coarse), noise_limit_m(truth)
 print(detail_figures(detail_table(truth, plain, fine, limit_m)).T.round(2).to_string(header=False))
 
 # %%
-# Where is what? The limits are wide where the network is wrong.
+# The maps show where this happens. The limits are wide where the network is wrong.
 
 differs = np.abs(truth - plain)[0, ..., 0] > limit_m
 better = (np.abs(truth - fine) < np.abs(truth - plain))[0, ..., 0]

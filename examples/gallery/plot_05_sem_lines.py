@@ -24,21 +24,21 @@ from toolbox.tasks.sem.sem_image import write_sem_image
 work = Path(tempfile.mkdtemp())
 
 # %%
-# A simulated field of 16 nm lines, whose edges are known: one frame of 10 electrons, and the
-# average of 64 frames.
+# The data are a simulated field of 16 nm lines with known edges: one frame of 10 electrons, and
+# the average of 64 frames.
 
 params = SimulationParams(save_dir=str(work), frame_shape=(384, 320))
 field = LinePicture(np.random.default_rng(7), params, params.lines)
 short, long = field.expose(params.noise, 1), field.expose(params.noise, 64)
 
 # %%
-# ``measure`` needs neither a network nor pairs. LWR and LER come with and without the noise.
+# ``measure`` needs neither a network nor pairs. It reports LWR and LER with and without the noise.
 
 write_sem_image(work / "short.tif", short)
 main(["measure", str(work / "short.tif"), "--pixel-nm", str(field.pixel_nm)])
 
 # %%
-# The network that ships restores the short exposure. Its rows can then be measured one by one.
+# The network that ships restores the short exposure. The rows can then be measured one by one.
 
 restored = load_model("sem_lines").predict(short.astype(np.float32))
 pictures = {"one frame": short, "restored": restored, "64 frames": long}
@@ -51,9 +51,10 @@ for name, width_px in widths.items():
     print(f"{name:10} CD {np.nanmean(nm):.2f} nm, LWR {rough.unbiased_nm:.2f} nm without noise")
 
 # %%
-# Measured edges in amber. A width measured at half height is larger than drawn, whatever the noise.
-# What else restoring changes can be read off above, for one field of a few lines; a test reports
-# bias, roughness and do-no-harm over many fields, with their intervals: :doc:`/cd_sem`.
+# Measured edges are drawn in amber. A width measured at half height is larger than drawn, whatever
+# the noise. The figures above show what else restoration changes, for one field of a few lines. A
+# test reports bias, roughness and do-no-harm over many fields, with their intervals:
+# :doc:`/cd_sem`.
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
 for ax, (name, image) in zip(axes, pictures.items(), strict=True):

@@ -2,7 +2,8 @@ r"""
 Enlarge photographs
 ===================
 
-For your own photograph, or a folder of them; metadata, colour profile and transparency are kept::
+This enlarges your own photograph, or a folder of them. Metadata, colour profile and transparency
+are kept::
 
     python main.py predict --pretrained photo_x2 photo.jpg
 """
@@ -21,8 +22,8 @@ from toolbox.tasks.photo.measure import brightness, enlarged, psnr
 work = Path(tempfile.mkdtemp())
 
 # %%
-# Chelsea, a cat who comes with scikit-image and was no part of the training: half the size goes
-# in.
+# The picture shows Chelsea, a cat that ships with scikit-image and was not in the training data.
+# The input has half its size.
 
 truth = data.chelsea()[:300, :450]
 low = np.asarray(Image.fromarray(truth).resize((225, 150), Image.Resampling.BICUBIC))
@@ -31,8 +32,8 @@ main(["predict", "--pretrained", "photo_x2", str(work / "cat.png")])
 network = np.asarray(Image.open(work / "cat_x2.png"))
 
 # %%
-# PSNR of the brightness, two pixels left out at each side, alongside bicubic and Lanczos. A test on
-# a folder of photographs reports the same, see :doc:`/photographs`.
+# This is the PSNR of the brightness, with two pixels left out at each side, alongside bicubic and
+# Lanczos. A test on a folder of photographs reports the same; see :doc:`/photographs`.
 
 results = {**enlarged(low, 2), "network": network}
 for name, image in results.items():
@@ -40,7 +41,7 @@ for name, image in results.items():
     print(f"{name:10} {psnr(*inner):.2f} dB")
 
 # %%
-# A detail.
+# This is a detail of the pictures.
 
 part = slice(70, 190), slice(120, 260)
 panels = {"bicubic": results["bicubic"], "network": network, "truth": truth}

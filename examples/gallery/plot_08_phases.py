@@ -2,12 +2,12 @@ r"""
 Phases of an operation
 ======================
 
-Which phase does a video show, and when? With a folder of videos and a table of their phases::
+Which phase does a video show, and when? You need a folder of videos and a table of their phases::
 
     python main.py examples/surgical_phase/clips.yml train
     python main.py examples/surgical_phase/clips.yml predict operation.mp4
 
-The videos below are made up, so that they can be shared. They are no operations.
+The videos below are invented, so that they can be shared. They do not show real operations.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from toolbox.tasks.surgical_phase.measure import Video, measure
 from toolbox.tasks.surgical_phase.ribbon import draw_ribbons
 
 # %%
-# The table that training needs: video, start and end in seconds, phase.
+# Training needs this table: video, start and end in seconds, phase.
 
 print(table_of(count=3, seed=0, shuffle_labels=False).head(6).to_string(index=False))
 
 # %%
-# A video, one frame of every phase.
+# Read a video. The picture below shows one frame of every phase.
 
 operation = Operation(seed=0, number=1)
 frames = [frame for frame, _ in itertools.islice(operation.frames(), len(operation))]
@@ -36,8 +36,8 @@ for segment in operation.segments:
 phases = ["inspection", "grasping", "rinsing"]
 
 # %%
-# What a prediction is worth. This one is drawn by hand: right, but late by 1.5 seconds, and
-# unsure for a moment. Strict figures count every frame. Relaxed ones forgive a confusion with the
+# How good is a prediction? This one is made by hand: right, but late by 1.5 seconds, and wrong for
+# a moment. Strict figures count every frame. Relaxed ones forgive a confusion with the
 # neighbouring phase near a boundary. :doc:`/surgical_phases` has both definitions.
 
 late = round(1.5 * operation.rate_hz)

@@ -2,10 +2,10 @@ r"""
 Search for better settings
 ==========================
 
-You have settings that train, and wonder which learning rate or loss is best. Name the ranges, and
-let Optuna try. On the command line: ``python -m sr_trainer.optuna_search search.yml``. The same
-line on many machines shares the work, and after Ctrl-C it resumes. All keys:
-:doc:`/hyperparameters`.
+You have settings that train, and want to know which learning rate or loss is best. Name the
+ranges, and let Optuna try them. On the command line:
+``python -m sr_trainer.optuna_search search.yml``. Run the same line on many machines to share the
+work; after Ctrl-C it resumes. All keys are in :doc:`/hyperparameters`.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ from sr_trainer import optuna_search
 work = Path(tempfile.mkdtemp())
 
 # %%
-# Any settings file can be the base; this one is made for the page, and tiny.
+# Any settings file can be the base; this tiny one is made for this page.
 
 build = f"""\
 hr_fname: sample:jacksboro_fault_dem.npz
@@ -40,7 +40,7 @@ epochs: 3
 (work / "base.yml").write_text(base)
 
 # %%
-# What is searched: any key of the base, dotted.
+# The parameters can be any keys of the base, in dotted form.
 
 search = f"""\
 base: {work}/base.yml

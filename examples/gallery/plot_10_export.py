@@ -2,9 +2,9 @@ r"""
 Export, and use it elsewhere
 ============================
 
-A network leaves the toolbox as ONNX, SavedModel, Keras or TFLite. The normaliser is inside: metres
-go in and metres come out, and no Keras is needed where it is used. Your own run: ``python main.py
-log/ export --format onnx``.
+You can export a network as ONNX, SavedModel, Keras or TFLite. The normaliser is included, so input
+and output are in metres. An ONNX file needs no Keras where it is used. For your own run: ``python
+main.py log/ export --format onnx``.
 """
 
 import tempfile
@@ -21,8 +21,8 @@ from toolbox import load_model
 work = Path(tempfile.mkdtemp())
 
 # %%
-# Export. Every export is compared with the network before it is handed out, and has a model card
-# alongside.
+# Export. Every export is compared with the original network before it is written, and comes with
+# a model card.
 
 file = work / "bathymetry_x2.onnx"
 main(["export", "--pretrained", "bathymetry_x2", "--format", "onnx", "-o", str(file)])
@@ -32,7 +32,7 @@ print(
 )
 
 # %%
-# Elsewhere: ONNX Runtime here; the same file runs from C++, C#, Java, Rust or a browser.
+# Use it elsewhere, here in ONNX Runtime. The same file runs from C++, C#, Java, Rust or a browser.
 
 with cbook.get_sample_data("jacksboro_fault_dem.npz") as data:
     coarse = data["elevation"][None, :96, :128, None].astype(np.float32)
@@ -40,7 +40,7 @@ session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvid
 (fine,) = session.run(None, {session.get_inputs()[0].name: coarse})
 
 # %%
-# The same numbers as in the toolbox.
+# The results agree with those of the toolbox.
 
 inside = load_model("bathymetry_x2").predict(coarse)
 print(f"largest difference {np.abs(fine - inside).max():.1e} m")
