@@ -19,6 +19,8 @@ _PAGE = """\
    :members:
    :show-inheritance:
 """
+#: The names of the first package are those of its modules, and are documented there.
+_MEMBERS = "   :members:\n"
 
 
 def module_files() -> Iterator[tuple[str, Path]]:
@@ -84,7 +86,8 @@ def write_api_pages(folder: Path) -> int:
         if page.name not in wanted:
             page.unlink()
     for page_name, name in wanted.items():
-        _write(folder / page_name, _PAGE.format(name=name, line="=" * len(name)))
+        page = _PAGE.format(name=name, line="=" * len(name))
+        _write(folder / page_name, page.replace(_MEMBERS, "") if name == PACKAGES[0] else page)
     _write(folder / "_index.md", index_text())
     return len(wanted)
 

@@ -34,6 +34,7 @@ exclude_patterns = ["_build", "api/_*", "gallery/*.py", "gallery/*.ipynb", "gall
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["magicgui", "napari", "qtpy"]  # an extra that brings a window system
 autodoc_typehints = "none"  # the docstrings say type, shape and unit
 numpydoc_show_class_members = False
 

@@ -66,6 +66,17 @@ def test_anchors_are_headings(page):
     assert not missing
 
 
+def test_pages_of_the_site_link_to_no_page_outside():
+    """Sphinx knows no Markdown outside docs; a path there stands as code."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        if "api" not in page.relative_to(ROOT / "docs").parts:
+            targets = re.findall(r"\]\(([^)#:\s]+\.md)", prose_of(page))
+            outside = [
+                t for t in targets if ROOT / "docs" not in (page.parent / t).resolve().parents
+            ]
+            assert not outside, page.name
+
+
 def test_anchors_are_made_as_github_makes_them():
     """Headings with code, dots, capitals and a second one of the same name have known anchors."""
     page = ROOT / "docs" / "settings.md"
