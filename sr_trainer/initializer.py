@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 
+from toolbox.errors import MissingLibraryError
+
 
 class Initializer:
     """Prepares the process for TensorFlow."""
@@ -43,6 +45,14 @@ def _import_quietly() -> None:
         os.dup2(notes.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise MissingLibraryError(
+                f"TensorFlow is not installed in this Python, {sys.executable}. Activate the "
+                f"environment of the toolbox (source .venv/bin/activate), or install what it "
+                f"needs: python -m pip install -r requirements.txt"
+            ) from None
         except BaseException:
             notes.seek(0)
             os.write(screen, notes.read())

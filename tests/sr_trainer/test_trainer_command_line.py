@@ -1,5 +1,6 @@
 """The real command line in processes of its own: help, mistakes, Ctrl-C, what is imported."""
 
+import builtins
 import contextlib
 import os
 import signal
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sr_trainer.initializer import Initializer
 from toolbox import __version__
+from toolbox.errors import MissingLibraryError
 from toolbox.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +172,24 @@ def loaded(config, weights):
     model = Modeler(UserParams(config)).build(verbose=0)
     load_weights(model, weights)
     return model.get_weights()
+
+
+def test_without_tensorflow_one_line_says_what_to_do(monkeypatch):
+    """A Python that lacks it is named, with the two ways out; another missing module is a bug."""
+    usual = builtins.__import__
+
+    def lacks(name):
+        def imported(module, *args, **options):
+            if module == "tensorflow":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return usual(module, *args, **options)
+
+        return imported
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(builtins, "__import__", lacks("tensorflow"))
+    with pytest.raises(MissingLibraryError, match="TensorFlow is not installed in this Python"):
+        Initializer.tf_init()
+    monkeypatch.setattr(builtins, "__import__", lacks("absl"))
+    with pytest.raises(ModuleNotFoundError, match="absl"):
+        Initializer.tf_init()
