@@ -59,7 +59,7 @@ class ArgParser:
         )
         parser.set_defaults(yml_fname=None)
         version = f"sr-toolbox {__version__}"
-        parser.add_argument("--version", action="version", version=version, help="print the version")
+        parser.add_argument("--version", action="version", version=version, help="show the version")
         # Before Python 3.14, -3.4e38 passes for an option.
         parser._negative_number_matcher = _NEGATIVE
         if not self._has_no_file(arguments):
