@@ -137,6 +137,17 @@ def test_frames_of_a_stack(workshop, pictures, measure):
     assert pd.read_csv(folder / "pictures.csv")["cd_nm"][0] == pytest.approx(10, abs=0.1)
 
 
+def test_both_sides_of_a_pixel_count(workshop, measure):
+    """Horizontal lines take the height of a pixel for their widths, and no note denies it."""
+    path = workshop.folder / "flat.tif"
+    write_sem_stack(path, [picture().T], 1, PixelSize("test", 0.5, 1.0))
+    out = measure(path)
+    assert "a pixel is 0.5 × 1 nm" in out
+    assert "lengths are measured with the width" not in out
+    cd = float(out.split("CD  ")[1].split()[0])
+    assert cd == pytest.approx(20, abs=0.2)
+
+
 def test_copies_of_a_frame_count_once(workshop, measure):
     """A page that is there several times makes no average more precise."""
     frames = [picture(noise=30, seed=n) for n in (0, 1, 1, 0, 2)]
