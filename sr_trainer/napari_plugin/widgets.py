@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import typing
+from abc import abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -87,8 +88,9 @@ class _LayerWidget(Container):
             show_error(_in_words(str(error)))
             return None
 
+    @abstractmethod
     def _start(self, layer: Any, pixel_nm: tuple[float, float] | None) -> Any:
-        raise NotImplementedError
+        """Begin the work on a layer and return the worker; each of the two widgets has its own."""
 
     def _work(
         self, steps: Generator[list[str], None, Any], count: int, show: Callable[[Any], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,9 @@ class _Algorithm(QgsProcessingAlgorithm):
         except ProgramError as error:
             raise QgsProcessingException(str(error)) from None
 
+    @abstractmethod
     def _process(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        raise NotImplementedError
+        """Do the work and return the outputs; each of the two algorithms has its own."""
 
     def _add_input(self) -> None:
         self.addParameter(QgsProcessingParameterRasterLayer(self.INPUT, "Input raster"))

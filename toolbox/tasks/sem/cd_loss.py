@@ -228,7 +228,7 @@ class CDLoss:
         """Find the left edges of lines in HR."""
         w = self.window_px
         calm = _calmed(hr)
-        low, high = -_maximum(-calm, w, w), _maximum(calm, w, w)
+        low, high = self._extremes(calm)
         contrast = high - low
         level = low + self.threshold * contrast
         rises = (hr[:, :, :-1] < level[:, :, :-1]) & (hr[:, :, 1:] >= level[:, :, :-1])
@@ -258,13 +258,16 @@ class CDLoss:
         share = (at - value) / tf.maximum(after - value, rise)
         return _Edges(tf.cast(index, tf.float32) + share, at, rise, order > tf.int32.min)
 
+    def _extremes(self, calm: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return minimum and maximum within the window of each pixel, (N, H, W)."""
+        w = self.window_px
+        return -_maximum(-calm, w, w), _maximum(calm, w, w)
+
     def _own_level(self, sr: tf.Tensor, edges: _Edges) -> tf.Tensor:
         """Return the grey value of the crossing as SR's own extremes have it, (N, H, K)."""
-        calm, w = _calmed(sr), self.window_px
         index = tf.clip_by_value(tf.cast(tf.floor(edges.place), tf.int32), 0, tf.shape(sr)[2] - 1)
         low, high = (
-            tf.gather(extreme, index, batch_dims=2)
-            for extreme in (-_maximum(-calm, w, w), _maximum(calm, w, w))
+            tf.gather(extreme, index, batch_dims=2) for extreme in self._extremes(_calmed(sr))
         )
         return low + self.threshold * (high - low)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from toolbox.tasks.sem.measure_text import facts_of, headline, measured_text, ob
 from toolbox.tasks.sem.pixel_size import PixelSize, stated_size
 from toolbox.tasks.sem.sem_image import SUFFIXES, SEMStack, open_sem_stack
 from toolbox.tasks.sem.settings import MeasureOptions
-from toolbox.tasks.sem.stacks import align_frames
+from toolbox.tasks.sem.stacks import align_frames, copies_in
 
 if TYPE_CHECKING:
     from toolbox.tasks.sem.measure_report import Section
@@ -226,15 +225,13 @@ class AlignedFrames:
             yield apply_shift(self._frames[number], shift)[known]
 
     def _align(self) -> None:
-        digests = [zlib.crc32(frame.tobytes()) for frame in self._frames]
-        if len(set(digests)) < len(digests):
+        copied = copies_in(self._frames)
+        if any(copied):
             # A copy has the noise of its original, so that averages would seem to be exact.
-            first = sorted(map(digests.index, set(digests)))
             self.notes.append(
-                f"{len(digests) - len(first)} of {len(digests)} frames are copies of others and "
-                f"left out."
+                f"{sum(copied)} of {len(copied)} frames are copies of others and left out."
             )
-            self._frames = [self._frames[number] for number in first]
+            self._frames = [self._frames[n] for n, copy in enumerate(copied) if not copy]
         if len(self._frames) < 2:
             return
         # Frames must be four times as high and wide as what is looked for.

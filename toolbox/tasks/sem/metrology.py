@@ -478,12 +478,8 @@ def find_lines(
     evened, change = _evened(image, edges)
     if change:
         edges = _edges(evened, nominal, threshold, polarity)
-        note = " ".join(
-            filter(
-                None,
-                [note, f"brightness changes by {change:.0%} along the lines, which is evened out."],
-            )
-        )
+        told = f"brightness changes by {change:.0%} along the lines, which is evened out."
+        note = f"{note} {told}".strip()
     traces = [np.concatenate([edge.places for edge in side]) for side in edges]
     keep = np.all([np.isnan(t).mean(axis=1) <= _MOST_MISSING for t in traces], axis=0)
     if not keep.any():

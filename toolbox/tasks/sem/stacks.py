@@ -525,7 +525,7 @@ class StackFrames(SEMFrames):
         """Align the frames of the next stack and cut their crops."""
         rows = self._shape[0] - self.data_bar_height
         frames = [frame[:rows] for frame in frames]
-        copied = _copies(frames)
+        copied = copies_in(frames)
         if sum(copied) == len(frames) - 1 > 0:
             raise DataError(
                 f"{self._stacks[number].path}: its {len(frames)} frames are copies of one, pixel "
@@ -638,7 +638,7 @@ class StackFrames(SEMFrames):
         self.checksum = zlib.crc32(repr(("frames", self.reach)).encode(), self.checksum)
 
 
-def _copies(frames: Sequence[np.ndarray]) -> list[bool]:
+def copies_in(frames: Sequence[np.ndarray]) -> list[bool]:
     """Tell which frames equal an earlier one in every pixel."""
     digests = [hashlib.sha256(frame.tobytes()).digest() for frame in frames]
     return [digest in digests[:number] for number, digest in enumerate(digests)]
