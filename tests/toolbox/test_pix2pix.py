@@ -143,7 +143,7 @@ def test_named_classes():
 
 def test_named_classes_that_cannot_be_told_apart():
     """Two classes of one colour, or a single class."""
-    with pytest.raises(ConfigError, match=r"colours that differ; received \[0, 0, 0\] twice"):
+    with pytest.raises(ConfigError, match=r"different colours; received \[0, 0, 0\] twice"):
         named_classes({**THREE, "night": [0, 0, 0]})
     with pytest.raises(ConfigError, match="2 to 255 classes; received 1"):
         named_classes({"sky": [0, 0, 0]})
@@ -536,19 +536,19 @@ def test_lists_of_voc(voc):
     """Empty, missing, too short, of files that are not there, or of folders."""
     opened = VocSource(str(voc))
     name_in_list(voc, "val", ["2007_val00", "2007_val01"])
-    with pytest.raises(DataError, match=r"too short, 2 names, to leave one for validation"):
+    with pytest.raises(DataError, match=r"has 2 names, too few to leave one for validation"):
         opened.files("validation")
     name_in_list(voc, "val", ["2007_val00", "gone", "lost"])
     with pytest.raises(
-        DataError, match=r"JPEGImages: lacks 2 files that val\.txt names: gone, lost"
+        DataError, match=r"JPEGImages: lacks 2 files listed in val\.txt: gone, lost"
     ):
         opened.files("train")
     (voc / PLACES / "SegmentationClass" / "2007_val00.png").unlink()
     name_in_list(voc, "val", ["2007_val00"])
-    with pytest.raises(DataError, match=r"SegmentationClass: lacks 1 files .*: 2007_val00\."):
+    with pytest.raises(DataError, match=r"SegmentationClass: lacks 1 file .*: 2007_val00\."):
         opened.files("train")
     name_in_list(voc, "val", ["../2007_val00"])
-    with pytest.raises(DataError, match=r"names of files without folders; received \.\./2007"):
+    with pytest.raises(DataError, match=r"file names without folders; received \.\./2007"):
         opened.files("train")
     name_in_list(voc, "val", [])
     with pytest.raises(DataError, match=r"val\.txt: the list is empty"):
@@ -667,7 +667,7 @@ def test_crops_need_large_pictures(voc):
     """Pictures smaller than a crop are left out, and refused if all are; a test measures them."""
     opened = VocSource(str(voc), size=32, fit="crop")
     with pytest.raises(
-        DataError, match=r"none of the 16 pairs for train.*24 × 20 .*32 are needed.*fit: resize"
+        DataError, match=r"none of the 16 pairs for train.*24 × 20 .*need at least 32.*fit: resize"
     ):
         opened.pictures("train")
     assert len(opened.pictures("test", whole=True)) == 2
@@ -770,7 +770,7 @@ def test_side_by_side(tmp_path, layout, first):
     opened = FolderSource(str(tmp_path), layout=layout, size=16, fit="crop", shares=(1, 0, 0))
     pairs = opened.pictures("train", whole=True)
     assert len(pairs) == 9
-    assert "must have an even width together; received 35" in pairs.left_out["odd"]
+    assert "must have an even width in total; received 35" in pairs.left_out["odd"]
     picture, target = pairs.pair(0)
     second = slice(17, 34) if first.start == 0 else slice(0, 17)
     np.testing.assert_array_equal(picture, both[:, first])
@@ -781,7 +781,7 @@ def test_only_odd_widths(tmp_path):
     """The reason is part of the message."""
     write(tmp_path / "odd.png", some_pixels(20, 35))
     opened = FolderSource(str(tmp_path), layout="left_to_right", shares=(1, 0, 0))
-    with pytest.raises(DataError, match=r"none of the 1 pairs.*even width together; received 35"):
+    with pytest.raises(DataError, match=r"none of the 1 pairs.*even width in total; received 35"):
         opened.pictures("train")
 
 
@@ -1050,7 +1050,8 @@ def test_values_of_the_section(section):
         ({"scale": 2}, r"scale must be 1 with source voc.*received 2"),
         (
             {"input_shape": [128, 128, 3]},
-            r"input_shape must be \[224, 224, 3\] as section voc says; received \[128, 128, 3\]",
+            r"input_shape must be \[224, 224, 3\], as given by section voc; "
+            r"received \[128, 128, 3\]",
         ),
         (
             {"pix2pix": {"out_channels": 4}},
@@ -1148,7 +1149,7 @@ def test_pictures_may_be_zoomed():
     assert folder_settings(online_da=mixing).online_da.valid
     with pytest.raises(ConfigError, match="must not zoom and rotate class maps"):
         folder_settings({"classes": THREE}, online_da=mixing)
-    with pytest.raises(ConfigError, match=r"model must give results of 1 channels.*received 3"):
+    with pytest.raises(ConfigError, match=r"model must give results of 1 channel,.*received 3"):
         folder_settings({"target_channels": 1}, model="edsr_light")
 
 
