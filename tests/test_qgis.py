@@ -158,8 +158,8 @@ def test_sources_of_layers(tmp_path, form):
 
 @pytest.mark.parametrize("source", ["/vsimem/a.tif", "", "url=http://127.0.0.1&type=xyz"])
 def test_sources_that_are_no_files(source):
-    """What is no file on the disk is refused in one line."""
-    with pytest.raises(ProgramError, match="is no file on the disk") as caught:
+    """A layer that is not a file on disk is refused in one line."""
+    with pytest.raises(ProgramError, match="is not a file on disk") as caught:
         program.split_source(source)
     assert "\n" not in str(caught.value)
 
@@ -203,8 +203,8 @@ def test_the_program_is_found(tmp_path):
     ("setting", "environment", "words"),
     [
         ("", {"PATH": ""}, "is not on the PATH"),
-        ("/no/sr-trainer", {}, "/no/sr-trainer: no such program, named in the settings"),
-        ("", {"SR_TRAINER": "/no/sr"}, "/no/sr: no such program, named in the variable"),
+        ("/no/sr-trainer", {}, "/no/sr-trainer: no such program, as given in the settings"),
+        ("", {"SR_TRAINER": "/no/sr"}, "/no/sr: no such program, as given in the variable"),
     ],
 )
 def test_a_missing_program_is_told(setting, environment, words):
@@ -318,7 +318,7 @@ def test_no_result_leaves_the_former_one(tmp_path):
     target = tmp_path / "a.tif"
     target.write_text("former")
     with (
-        pytest.raises(ProgramError, match="ended without writing it"),
+        pytest.raises(ProgramError, match="ended without writing this file"),
         program.folder_beside(target) as folder,
     ):
         (folder / ".a.tif.partial").touch()
@@ -512,7 +512,7 @@ def test_in_a_session(qgis, qgis_python, tmp_path, rasterio):
     assert (kind, azimuth) == ("hillshade", 135)  # depths: lit so that hills are hills
     assert 1e-6 < factor < 1e-4  # degrees
     assert "tiles: is a layer of the provider wms" in seen["tiles"]
-    assert "/vsimem/map.tif: is no file on the disk" in seen["memory"]
+    assert "/vsimem/map.tif: is not a file on disk" in seen["memory"]
     assert seen["failed"] == "it is damaged."
     assert seen["cancelled"] == {}
     assert seen["left"] == []

@@ -321,7 +321,7 @@ def test_the_program_of_the_specification(shop, tmp_path):
     assert settings["surgical_video"]["window_size"] == 16
     again = CliRunner().invoke(train, words)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     resumed = CliRunner().invoke(train, [*words, "--resume"])
     assert resumed.exit_code == 0
     assert (log / "weights_best.h5").read_bytes() == best

@@ -238,7 +238,7 @@ def test_other_data_are_never_replaced(program, tmp_path, name):
     path.write_text("video_id,start,end\ncase_0002,0,1\n")
     code, _, err = program("--videos", "1", "--overwrite")
     assert code == 2
-    assert f"holds {name}, which is no part" in err
+    assert f"contains {name}, which does not belong" in err
     assert files_in(tmp_path / "clips") == [name]
 
 
