@@ -36,7 +36,7 @@ RUN = {
 
 
 def configure(shop, name="run.yml", video=(), network=(), **changes):
-    """Write `RUN` with some keys changed; log_dir is the name less .yml."""
+    """Write `RUN` with some keys changed; log_dir is the name without .yml."""
     path = shop.folder / name
     table = {"csv_path": str(shop.data_dir / "phases.csv")}
     content = {
@@ -256,7 +256,7 @@ def test_what_only_images_have(trained, shop):
 
 
 def test_weights_of_other_windows_or_phases(trained, shop, tmp_path):
-    """A test and a prediction refuse what was trained otherwise."""
+    """A test and a prediction refuse weights that were trained differently."""
     log, _ = trained
     masks = {"mask_dir": str(shop.data_dir / "masks")}
     weights = str(log / "weights_best.h5")
@@ -304,7 +304,7 @@ def test_settings_of_a_refused_run_are_taken_back(shop, tmp_path):
 
 
 def test_the_program_of_the_specification(shop, tmp_path):
-    """Its four options and more write a file of settings, train, and copy the best weights."""
+    """Its four options and more write a settings file, train, and copy the best weights."""
     table = Path(shutil.copy(shop.data_dir / "phases.csv", tmp_path / "phases.csv"))
     words = ["--csv_path", table, "--data_dir", shop.data_dir / "videos", "--epochs", 1]
     words += ["--size", 32, "--backbone", "TinyNet", "--batch_size", 5, "--num_workers", 2]

@@ -189,7 +189,7 @@ def test_ophnet(name, rows, segments, phases):
 
 
 def test_phases_are_in_order():
-    """Numbers as numbers, before names."""
+    """Numbers are in numerical order, before names."""
     assert phases_of(table_of(a=["10", "9", "suture", "0", "incision", "9"])) == [
         "0",
         "9",
@@ -200,7 +200,7 @@ def test_phases_are_in_order():
 
 
 def test_unknown_phases_are_refused():
-    """With the line, and the name that was perhaps meant."""
+    """The message gives the line and the nearest name."""
     table = table_of(a=["incision", "sutur"])
     check_phases(table, ["incision", "sutur", "else"])
     with pytest.raises(DataError, match=r"line 1 .*'sutur'.*Did you mean 'suture'"):
@@ -269,7 +269,7 @@ def test_phases_are_spread_by_their_shares(many):
 
 
 def test_splits_are_repeatable(many):
-    """The order of the rows has no part in it, the seed has."""
+    """The order of the rows does not matter; the seed does."""
     first = split_by_video(many, (8, 1, 1), 1)
     assert split_by_video(many.sample(frac=1, random_state=0), (8, 1, 1), 1) == first
     assert split_by_video(many, (8, 1, 1), 2) != first

@@ -78,7 +78,7 @@ def test_every_video_shows_every_phase(generate):
 
 
 def test_splits_are_by_video(generate):
-    """70, 10 and 20 % of the videos, dealt by the seed."""
+    """70, 10 and 20 % of the videos, assigned by the seed."""
     splits = generate.splits_of(60, 0)
     assert [splits.count(split) for split in ("train", "val", "test")] == [42, 6, 12]
     assert generate.splits_of(60, 0) == splits

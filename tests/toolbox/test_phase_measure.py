@@ -421,7 +421,7 @@ def test_timelines_that_are_refused(content, message, tmp_path):
 
 
 def test_gaps_can_be_declared(tmp_path):
-    """Frames that are missing are accepted if that is said."""
+    """Missing frames are accepted if gaps are declared."""
     write_timeline(tmp_path / "v.txt", ["A", "A", "B"], frames=[0, 1, 9])
     assert read_timeline(tmp_path / "v.txt", gaps=True).frames.tolist() == [0, 1, 9]
 
@@ -546,7 +546,7 @@ def test_nothing_is_cut_off(tmp_path):
 
 
 def test_gaps_are_declared_on_the_command_line(tmp_path):
-    """A truth with a hole is refused, unless that is said."""
+    """A truth with missing frames is refused, unless gaps are declared."""
     found, truth = tmp_path / "found", tmp_path / "truth"
     write_timeline(found / "v.txt", ["A"] * 10)
     write_timeline(truth / "v.txt", ["A"] * 4, frames=[0, 1, 8, 9])
@@ -555,7 +555,7 @@ def test_gaps_are_declared_on_the_command_line(tmp_path):
 
 
 def test_lonely_files_are_named(folders, tmp_path):
-    """A video without a prediction, or without a truth, is no quiet omission."""
+    """A video without a prediction or without a truth is reported."""
     found, truth = folders
     write_timeline(truth / "video9.txt", ["Prep"])
     in_process(main, *folders).refused(str(found), "no file for 1 video of", "video9")

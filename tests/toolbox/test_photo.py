@@ -1,4 +1,4 @@
-"""Photographs: found, paired, dealt, reduced, degraded, measured."""
+"""Photographs: found, paired, split, reduced, degraded, measured."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_two_files_of_one_name(folder, astronaut):
 
 
 def test_nothing_there(tmp_path):
-    """An empty folder and none at all are told apart."""
+    """An empty folder and a missing one give different messages."""
     with pytest.raises(DataError, match="holds no photograph"):
         find_photos(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
@@ -119,7 +119,7 @@ def test_a_partner_is_missing(folder, tmp_path, astronaut):
 
 
 def test_every_photograph_is_dealt_once(folder):
-    """And a new one moves few others."""
+    """Every photograph has a split, and a new one moves few others."""
     files = pair_photos(folder, None, 2)
     parts = [dealt(files, (8, 2, 2), i) for i in range(3)]
     assert [len(part) for part in parts] == [8, 2, 2]
@@ -153,7 +153,7 @@ def test_none_can_be_used(folder):
 
 
 def test_pairs_of_the_wrong_ratio(folder, tmp_path, astronaut):
-    """A low-resolution form of another size is no form of its photograph."""
+    """A low-resolution version of the wrong size is refused."""
     for name in find_photos(folder):
         write(tmp_path / "low" / f"{name}.png", astronaut[:20, :32])
     photos = pair_photos(folder, tmp_path / "low", 2)

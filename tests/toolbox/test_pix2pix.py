@@ -186,7 +186,7 @@ def test_bicubic_would_invent_classes():
 
 
 def test_palette_sorted_anew(tmp_path):
-    """An image program may have numbered the colours otherwise; the colours say the classes."""
+    """An image program may have renumbered the colours; the colours decide the classes."""
     ids = some_ids()
     order = np.random.default_rng(1).permutation(len(IDS)).astype(np.uint8)
     places = np.zeros(256, np.uint8)
@@ -206,7 +206,7 @@ def test_palette_of_other_colours(tmp_path):
 
 
 def test_grey_and_colour(tmp_path):
-    """Ids as grey levels, and the very colours of the classes."""
+    """Ids as grey levels, and the exact colours of the classes."""
     ids = some_ids()
     for name, pixels in (("grey.png", ids), ("colour.png", VOC.encode(ids))):
         path = write(tmp_path / name, pixels)
@@ -490,7 +490,7 @@ def every_name(names):
     ("lists", "sizes"), [("val", (16, 2, 2)), ("official", (9, 1, 20))], ids=["val", "official"]
 )
 def test_splits_of_voc(voc, lists, sizes):
-    """Each list is dealt once, another seed deals otherwise, and the same one alike."""
+    """Each list is split once; another seed splits differently, the same seed identically."""
     opened = VocSource(str(voc), lists=lists)
     names = names_of(opened)
     assert tuple(len(part) for part in names.values()) == sizes
@@ -678,7 +678,7 @@ def test_crops_need_large_pictures(voc):
 
 
 def test_tiny_pictures_can_be_resized(voc):
-    """A message about a picture that is resized does not ask to resize it."""
+    """The message about a picture that is resized anyway does not ask to resize it."""
     opened = VocSource(str(voc), size=16)
     name = opened.files("train")[0].name
     add(voc, name, some_pixels(9, 24), some_ids(9, 24))
@@ -731,7 +731,7 @@ def folders(tmp_path):
 
 
 def test_two_folders(folders):
-    """Pictures of one name are a pair, endings may differ, and all are dealt."""
+    """Pictures with the same name are a pair, suffixes may differ, and all get a split."""
     opened = FolderSource(str(folders), size=16, fit="crop")
     names = names_of(opened)
     assert [len(part) for part in names.values()] == [8, 1, 1]
@@ -751,7 +751,7 @@ def test_a_partner_is_missing(folders, kind):
 
 
 def test_folders_of_other_names(folders):
-    """The two folders can be named; a name that is none is refused with its setting."""
+    """The two folders can be named; a missing folder is refused with its setting."""
     (folders / "input").rename(folders / "sketch")
     assert len(FolderSource(str(folders), input_dir="sketch").files("train")) == 8
     with pytest.raises(DataError, match=r"no such folder. Fix .*picture_pairs\.input_dir"):
@@ -797,7 +797,7 @@ def test_folders_of_the_splits(tmp_path, name):
 
 
 def test_nothing_to_test(folders):
-    """A training run says so before its hours, and goes on."""
+    """A training run reports it before it starts, and continues."""
     opened = FolderSource(str(folders), size=16, shares=(8, 2, 0))
     opened.batches("train", NORM, 4)
     [note] = opened.notes
@@ -851,7 +851,7 @@ def test_sixteen_bit_pairs(tmp_path):
 
 
 def test_contradictions_of_a_folder(folders):
-    """Ids need classes, and class maps are files of their own."""
+    """Ids need classes, and class maps are separate files."""
     with pytest.raises(ConfigError, match=r"classes must name the classes for target: classes"):
         FolderSource(str(folders), target="classes")
     with pytest.raises(ConfigError, match=r"layout must be folders with classes.*left_to_right"):
@@ -956,7 +956,7 @@ def test_scores_of_classes(side, shape):
 @pytest.mark.parametrize("target", ["colours", "classes"])
 @pytest.mark.parametrize("kind", ["plain", "deep", "clear", "deep and clear"])
 def test_files_are_drawn_from_any_picture(tmp_path, target, kind):
-    """8 or 16 bits, with transparency or without: a drawing, and beside it the map of classes."""
+    """8 or 16 bits, with transparency or without: a drawing, and next to it the class map."""
     pixels = np.random.default_rng(0).integers(
         0, 256, (8, 9, 4 if "clear" in kind else 3), np.uint8
     )
@@ -1113,7 +1113,7 @@ def test_contradictions(content, message):
     ],
 )
 def test_colours_have_no_cross_entropy(content):
-    """Neither alone nor beside another loss, with a discriminator or without."""
+    """Neither alone nor with another loss, with a discriminator or without."""
     with pytest.raises(ConfigError, match="loss must be cross_entropy with target: classes"):
         settings(**content)
 
@@ -1139,7 +1139,7 @@ def test_ids_have_one_range():
     ],
 )
 def test_what_fits(content):
-    """Settings that go together are taken."""
+    """Settings that go together are accepted."""
     assert settings(**content).task == "pix2pix"
 
 

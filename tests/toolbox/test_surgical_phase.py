@@ -112,7 +112,7 @@ def test_a_window_alone_is_that_of_the_stream(clips, rate_hz):
 
 
 def test_frames_at_a_rate(clips):
-    """Of 25 and of 12.5 frames a second, 5 a second span the same time."""
+    """Taken at 5 Hz from 25 Hz and from 12.5 Hz, windows last equally long."""
     spans = []
     for name in ("case_00", "case_01"):
         path = clips / "videos" / f"{name}.avi"
@@ -242,7 +242,7 @@ def test_a_cache_knows_what_it_keeps(clips, tmp_path):
 
 
 def test_a_cache_that_cannot_be_written(clips, tmp_path):
-    """It is refused before the training."""
+    """It is refused before training."""
     (tmp_path / "file").touch()
     opened = source(clips, cache_dir=str(tmp_path / "file"))
     with pytest.raises(DataError, match=r"cannot be written there.*cache_dir"):
@@ -323,7 +323,7 @@ def test_failures_are_listed_and_counted(clips, tmp_path):
 
 
 def test_phases_come_from_the_table(clips):
-    """A file of settings need not list them; the network gets as many scores."""
+    """A settings file need not list them; the network gets as many scores."""
     section = {"phases": None, "csv_path": str(clips / "phases.csv"), "size": 32, "mask_dir": None}
     found = SurgicalSource.default_settings(section)
     assert found["surgical_video"] == {"phases": ["0", "1", "2"]}
@@ -391,7 +391,7 @@ def test_what_a_temporal_head_knows(causal):
 
 
 def test_the_whole_is_encoder_and_head(network):
-    """What is followed window by window is what was trained."""
+    """Prediction window by window gives the result of the trained network."""
     parts = inputs(np.random.default_rng(2), 1, 5)
     features = network.encoder({k: v[0] for k, v in parts.items()}, training=False)
     expected = network.head(features[None], training=False)
@@ -412,7 +412,7 @@ def test_weights_come_back(network, tmp_path):
 
 
 def test_a_frozen_backbone_is_not_trained():
-    """Only what stands behind it learns."""
+    """Only the layers after it learn."""
     params = {**NETWORK, "train_backbone": False}
     net = SurgicalPhaseClassificationModel((32, 32, 3), 1, params=params)
     full = SurgicalPhaseClassificationModel((32, 32, 3), 1, params=NETWORK)
