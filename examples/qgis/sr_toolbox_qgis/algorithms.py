@@ -186,7 +186,7 @@ class SuperResolveRaster(_Algorithm):
         return "Super-resolve raster"
 
     def shortHelpString(self) -> str:
-        """Return the text beside the dialogue."""
+        """Return the help text of the dialogue."""
         return (
             "Enlarges a sea-floor map with a network: 2 or 4 times as many pixels along each axis "
             "with the models that ship. Position, sign, unit, data type and gaps are kept.\n"
@@ -255,7 +255,7 @@ class InspectRaster(_Algorithm):
         return "Inspect raster"
 
     def shortHelpString(self) -> str:
-        """Return the text beside the dialogue."""
+        """Return the help text of the dialogue."""
         return (
             "Reports how far a map can be trusted, before it is enlarged: whether it was "
             "interpolated or enlarged before, and contour lines, stripes, noise and rounding; with "
