@@ -580,7 +580,7 @@ def test_algo_is_refused(workshop, finished):
     for mode, words in (("predict", ["map.tif"]), ("export", ["--format", "onnx"])):
         result = workshop.run(workshop.config(), mode, *words, "--algo", "srcnn")
         assert result.code == 2
-        assert f"--algo is for train and test; {mode} takes the log folder" in result.err
+        assert f"--algo is for train and test; {mode} needs the log folder" in result.err
 
 
 # Searching -------------------------------------------------------------------------------------
