@@ -185,7 +185,7 @@ def test_the_best_is_that_of_the_figure_watched(workshop):
     table = history(folder)
     worst = int(table["val_psnr"].idxmin())
     assert worst != int(table["val_loss"].idxmin())
-    assert f"trained 3 epochs, the best was {worst};" in result.out
+    assert f"trained 3 epochs, best epoch {worst};" in result.out
     best = (folder / "weights_best.h5").read_bytes()
     assert (folder / "best_model_on_val_psnr.h5").read_bytes() == best
     _, model = build(workshop, log_dir=workshop.folder / "other")
