@@ -343,7 +343,7 @@ def test_overwrite_beats_the_setting(workshop, run):
     config = workshop.config(resume=True, epochs=1)
     result = workshop.run(config, "train", "--overwrite")
     assert result.code == 0, result.err
-    assert "trained 1 epochs" in result.out
+    assert "trained 1 epoch," in result.out
     assert state(run).epoch == 1
     assert not (run / "weights_2.h5").exists()
     assert [path.name for path in sorted((run / "checkpoint").iterdir())] == [

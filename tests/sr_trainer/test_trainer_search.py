@@ -120,10 +120,10 @@ def command(*arguments):
         ({"objective": "all.bicubic.rmse_m"}, ["not a figure of the summary"]),
         ({"objective": []}, ["objective"]),
         ({"objective": {"name": "val_loss", "direction": "down"}}, ["direction"]),
-        ({"parameters": {"loss": ["mae", "mse"]}}, ["val_loss", "every loss", "val_psnr"]),
+        ({"parameters": {"loss": ["mae", "mse"]}}, ["val_loss", "values of loss", "val_psnr"]),
         (
             {"parameters": {"norm_range": [[-2500, 0], [-5000, 0]]}},
-            ["val_loss", "every norm_range"],
+            ["val_loss", "values of norm_range"],
         ),
         ({"sampler": "grid"}, ["sampler"]),
         ({"pruner": "best"}, ["pruner"]),
