@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from toolbox import __version__
 from toolbox.config import Settings
@@ -17,20 +18,21 @@ MODES = ("train", "test", "predict", "export", "inspect", "measure", "doctor")
 _SHOWN = "{train,test,predict,export}|inspect|measure|doctor"
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
-_EPILOG = """\
-  main.py input.yml train                     train the network of input.yml
-  main.py input.yml test                      test it: tables and pictures of its errors
-  main.py input.yml train --algo edsr         train another network, into input_edsr_log
-  main.py input.yml predict map.tif           enlarge a map or image, or a folder of them
-  main.py log/ predict map.tif                the same, from a log folder alone
-  main.py predict --pretrained bathymetry_x4 map.tif     with a model that ships
-  main.py inspect map.tif                     report how far a map can be trusted
-  main.py log/ inspect map.tif -o page.html   the same for a trained model, with pictures
-  main.py measure picture.tif                 widths and roughness of lines in SEM pictures
-  main.py measure pictures/ -o measured/      the same for a folder, with tables and a page
-  main.py input.yml export --format onnx      write the network for other programs
-  main.py doctor                              versions, devices and folders, for a bug report
-"""
+#: Command lines and what they do; the marked ones are shown if there are no arguments.
+_EXAMPLES = (
+    ("*", "input.yml train", "train the network of input.yml"),
+    ("*", "input.yml test", "test it: tables and pictures of its errors"),
+    ("", "input.yml train --algo edsr", "train another network, into input_edsr_log"),
+    ("*", "input.yml predict map.tif", "enlarge a map or image, or a folder of them"),
+    ("", "log/ predict map.tif", "the same, from a log folder alone"),
+    ("", "predict --pretrained bathymetry_x4 map.tif", "the same, with a model that ships"),
+    ("*", "inspect map.tif", "report how far a map can be trusted"),
+    ("", "log/ inspect map.tif -o page.html", "compare it with a model's training data"),
+    ("*", "measure picture.tif", "widths and roughness of lines in SEM pictures"),
+    ("", "measure pictures/ -o measured/", "the same for a folder, with tables and a page"),
+    ("", "input.yml export --format onnx", "write the network for other programs"),
+    ("*", "doctor", "versions, devices and folders, for a bug report"),
+)
 
 
 class ArgParser:
@@ -54,19 +56,21 @@ class ArgParser:
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
         parser = argparse.ArgumentParser(
             description="Train, test or use a super-resolution network.",
-            epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        parser.epilog = _examples(parser.prog)
         parser.set_defaults(yml_fname=None)
         version = f"sr-toolbox {__version__}"
         parser.add_argument("--version", action="version", version=version, help="show the version")
         # Before Python 3.14, argparse takes -3.4e38 for an option.
         parser._negative_number_matcher = _NEGATIVE
-        if not self._has_no_file(arguments):
+        words, unknown = self._words(arguments)
+        if not words or words[0] not in MODES[2:]:
             parser.add_argument(
                 "yml_fname",
-                help="settings file (.yml), or the log folder of a run",
+                metavar="[yml_fname]",
+                help="settings file (.yml), or the log folder of a run; train and test require it",
             )
         parser.add_argument("mode", choices=MODES, metavar=_SHOWN, help="what to do")
         parser.add_argument(
@@ -74,18 +78,20 @@ class ArgParser:
         )
         self._add_shared(parser)
         self._add_options(parser)
+        if not words and not {"-h", "--help", "--version"} & set(unknown):
+            _end_with_examples(parser)
         self.args = parser.parse_intermixed_args(arguments)
         self._check(parser)
 
-    def _has_no_file(self, arguments: Sequence[str] | None) -> bool:
-        """Return whether the mode comes first: ``predict --pretrained NAME map.tif``."""
+    def _words(self, arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """Return the words, of which a mode is the first if it has no file, and unknown options."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         self._add_shared(first)
         self._add_options(first)
         first.add_argument("words", nargs="*")
         first._negative_number_matcher = _NEGATIVE
-        known, _ = first.parse_known_intermixed_args(arguments)
-        return bool(known.words and known.words[0] in MODES[2:])
+        known, unknown = first.parse_known_intermixed_args(arguments)
+        return list(known.words), unknown
 
     def _add_options(self, parser: argparse.ArgumentParser) -> None:
         _add_settings(parser.add_argument_group("predict"), PredictParams)
@@ -187,6 +193,24 @@ class ArgParser:
     def get_mode(self) -> str:
         """Return the mode: train, test, predict, export, inspect, measure or doctor."""
         return str(self.args.mode)
+
+
+def _examples(prog: str, mark: str = "") -> str:
+    """Return the examples whose mark begins with `mark`, one per line."""
+    shown = [(f"{prog} {words}", text) for own, words, text in _EXAMPLES if own.startswith(mark)]
+    width = max(len(command) for command, _ in shown)
+    return "\n".join(f"  {command:{width}}   {text}" for command, text in shown)
+
+
+def _end_with_examples(parser: argparse.ArgumentParser) -> NoReturn:
+    """Print a short usage with examples, instead of all options, and exit with code 2."""
+    print(
+        f"usage: {parser.prog} [yml_fname] {_SHOWN} [input] [options]\n\n"
+        f"{_examples(parser.prog, '*')}\n\n"
+        f"{parser.prog}: error: no mode given; {parser.prog} --help lists all options",
+        file=sys.stderr,
+    )
+    raise SystemExit(2)
 
 
 def _add_settings(group: Any, settings: type[Settings], others: Collection[str] = ()) -> None:
