@@ -321,6 +321,24 @@ def test_sixteen_bit_image(workshop, finished):
     np.testing.assert_allclose(averaged(large.astype(float)), grey, atol=0.5)
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_a_grey_picture_is_warned_about(rasterio, workshop, finished, kind):
+    """One warning for an 8-bit picture without a georeference; none if it has one."""
+    path = workshop.folder / f"line_0001.{kind}"
+    grey = np.full((H, W), 90, np.uint8)
+    cv2.imwrite(str(path), grey)
+    result = workshop.run(finished, "predict", path, "--report")
+    assert result.code == 0, result.err
+    [line] = [line for line in result.out.splitlines() if "WARNING" in line]
+    assert line.startswith(f"WARNING: {path}: is an 8-bit grey picture without a georeference")
+    assert "trained on depths in metres" in line and "--pretrained sem_lines" in line
+    page = (workshop.folder / f"line_0001_x4.{kind}.html").read_text(encoding="utf-8")
+    assert "is an 8-bit grey picture" in page
+    assert "grey values, at most" in result.out
+    map_of_bytes = write_tiff(rasterio, workshop.folder / "bytes.tif", grey[None])
+    assert "grey picture" not in workshop.run(finished, "predict", map_of_bytes).out
+
+
 def test_sign_of_a_geotiff_is_kept(rasterio, workshop, predict):
     """A file of depths gives depths, of the same magnitude as the file of heights gives."""
     heights = np.round(sea_floor()).astype(np.int16)

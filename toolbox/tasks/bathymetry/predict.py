@@ -165,7 +165,7 @@ class MapPredictor:
         )
         for note in reader.notes:
             print(note)
-        self._doubts = [] if reader.is_image or reader.channels > 1 else self._doubts_of(reader)
+        self._doubts = self._doubts_of(reader) if reader.channels == 1 else []
         for doubt in self._doubts:
             print(f"WARNING: {doubt}")
         s = self.settings
@@ -177,8 +177,19 @@ class MapPredictor:
             )
 
     def _doubts_of(self, reader: MapReader) -> list[str]:
-        """Return what an inspection warns of; the range is counted anew with its mask."""
-        return quick_warnings(reader, None if self.settings.range_mask else self.validity)
+        """Return the warnings of an inspection, or that of a grey picture instead of a map."""
+        if not reader.is_image:
+            # With a range mask, `_report` counts the pixels outside the range itself.
+            return quick_warnings(reader, None if self.settings.range_mask else self.validity)
+        depths = self.validity is not None and self.validity.depth_m[0] < 0
+        # A picture of 16 bits may well hold depths.
+        if not depths or reader.dtype.itemsize > 1 or reader.georeferenced:
+            return []
+        return [
+            f"{reader.path}: is an 8-bit grey picture without a georeference, but the network was "
+            f"trained on depths in metres, so the detail that it adds is a guess. Use "
+            f"--pretrained sem_lines for SEM pictures, photo_x2 for photographs."
+        ]
 
     def _cure(self, reader: MapReader) -> str:
         """Suggest how to use a file with a different number of channels, given its kind."""
