@@ -382,7 +382,10 @@ def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
     groups = {"every image": intervals["all"], **classes, **whole_regions(intervals["regions"])}
     width = max(10, *(len(name) for name in groups))
     return [
-        f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",
+        f"\nintervals, result ± a half-width, that should contain {100 * intervals['level']:g} % "
+        f"of the truth",
+        "coverage: share of the truth inside; score: mean width plus a penalty for truth outside, "
+        "small is good; best constant: score of one fixed width for all pixels",
         f"{'':>{width}} {'n':>6}{'coverage':>11}{'mean width':>13}{'score (m)':>12}"
         f"{'best constant':>15}{'calibration error':>20}",
         *(
