@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from networks import IMAGING, KNOWN, network, small
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
 from toolbox.inference import export
 from toolbox.inference.export import FORMATS, export_model
+from toolbox.io.extras import install_command
 from toolbox.model.physical import physical_model
 from toolbox.model_card import LOADING, card_of_run, write_model_card
 from toolbox.normalizer import MinMaxNormalizer
@@ -267,9 +269,8 @@ def test_missing_library_is_named(format, library, espcn, tmp_path, monkeypatch)
     """Without an optional library the error names it and the line that installs it."""
     need(format)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        MissingLibraryError, match=rf"{library}.*pip install 'sr-toolbox\[export\]'"
-    ):
+    command = re.escape(install_command("export"))
+    with pytest.raises(MissingLibraryError, match=rf"{library}.*{command}"):
         export_model(espcn, tmp_path / "model.onnx", format, sample())
     assert list(tmp_path.iterdir()) == []
 
@@ -278,7 +279,8 @@ def test_missing_litert_is_named(espcn, tmp_path, monkeypatch):
     """Without LiteRT the error names it and the line that installs it."""
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(MissingLibraryError, match=r"ai_edge_litert.*'sr-toolbox\[export\]'"):
+    command = re.escape(install_command("export"))
+    with pytest.raises(MissingLibraryError, match=rf"ai_edge_litert.*{command}"):
         export_model(espcn, tmp_path / "model.tflite", "tflite", sample())
 
 

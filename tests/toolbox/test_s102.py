@@ -1,5 +1,6 @@
 """S-102 cells of the editions 2.0 to 3.0: depths, gaps, places, signs, coverages, damage."""
 
+import re
 import sys
 
 import h5py
@@ -22,6 +23,7 @@ from s102_cells import (
 
 from sr_dataset_builder import regions, resize
 from toolbox.errors import DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 from toolbox.io.map_writers import default_output_suffix, write_map
 from toolbox.io.maps import MAP_SUFFIXES, open_map
 from toolbox.io.raster import read_raster
@@ -509,5 +511,6 @@ def test_without_the_libraries(tmp_path, monkeypatch):
     """One line says what to install."""
     path = write_s102(tmp_path / "cell.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(MissingLibraryError, match=r"needs h5py and rasterio.*sr-toolbox\[geo\]"):
+    command = re.escape(install_command("geo"))
+    with pytest.raises(MissingLibraryError, match=rf"needs h5py and rasterio.*{command}"):
         open_map(path)

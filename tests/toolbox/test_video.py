@@ -1,5 +1,6 @@
 """Videos read frame by frame: exact numbers, true times, what is damaged or no video."""
 
+import re
 import struct
 import sys
 import threading
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 
 from toolbox.errors import DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 from toolbox.io.video import VideoFile
 from toolbox.opencv import cv2
 
-av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sr-toolbox[video]'")
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install '.[video]'")
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "phase" / "clips"
 SIZE = WIDTH, HEIGHT = 64, 48
@@ -313,7 +315,8 @@ def test_one_frame(tmp_path):
 def test_without_pyav(videos, monkeypatch):
     """The message holds the command that installs it."""
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingLibraryError, match=r"needs PyAV.*pip install 'sr-toolbox\[video\]'"):
+    command = re.escape(install_command("video"))
+    with pytest.raises(MissingLibraryError, match=rf"needs PyAV.*{command}"):
         VideoFile(videos["mp4v.mp4"])
 
 

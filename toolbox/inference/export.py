@@ -22,6 +22,7 @@ import tensorflow as tf
 from toolbox import __version__
 from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError, nearest_name
 from toolbox.io.atomic import replacing
+from toolbox.io.extras import install_command
 from toolbox.io.safetensors import read_safetensors, safetensors_library, write_safetensors
 from toolbox.model.interchange import published_title, to_state_dict
 from toolbox.normalizer import IdentityNormalizer, MinMaxNormalizer, Normalizer
@@ -31,7 +32,6 @@ INPUT, OUTPUT = "low_resolution", "high_resolution"
 FORMATS = {"saved_model": "", "onnx": ".onnx", "keras": ".keras", "tflite": ".tflite"}
 #: Formats that hold the weights alone, for programs that know the published network.
 WEIGHTS_FORMATS = {"safetensors": ".safetensors"}
-INSTALL = "pip install 'sr-toolbox[export]'"
 #: Of the sample's range, and of the largest value: some thirty roundings of float32.
 _OF_RANGE, _OF_VALUE = 1e-4, 4e-6
 _ONNX_OPSET = 17
@@ -250,7 +250,8 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingLibraryError(
-            f"this export needs {name}, which cannot be imported ({error}). Run {INSTALL}"
+            f"this export needs {name}, which cannot be imported ({error}). Run: "
+            f"{install_command('export')}"
         ) from error
 
 

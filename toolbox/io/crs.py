@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import MissingLibraryError
+from toolbox.io.extras import install_command
 
 #: Attributes that hold a whole system as text, in the order in which they are believed.
 _TEXTS = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "EPSG", "EPSG_code", "esri_pe_string")
@@ -97,8 +98,7 @@ def in_degrees_itself(crs: Any) -> Any:
         from pyproj import CRS
     except ImportError:
         raise MissingLibraryError(
-            "angles in another unit than degrees need pyproj. Run: pip install 'sr-toolbox[geo]' "
-            "(or pip install pyproj)."
+            f"angles in units other than degrees need pyproj. Run: {install_command('geo')}"
         ) from None
     said = CRS.from_wkt(known.to_wkt()).to_json_dict()
     plane = said.get("components", [said])[0]

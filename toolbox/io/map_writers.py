@@ -20,6 +20,7 @@ from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.atomic import replacing
 from toolbox.io.content import is_netcdf
 from toolbox.io.crs import as_rasterio, degrees_per_unit, in_degrees_itself, plane_unit_name
+from toolbox.io.extras import install_command
 from toolbox.io.maps import (
     GRID_SUFFIXES,
     S102_SUFFIXES,
@@ -677,8 +678,7 @@ def _rasterio(path: Path) -> Any:
         import rasterio.shutil
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: writing {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
-            f"(or pip install rasterio)."
+            f"{path}: writing {path.suffix} needs rasterio. Run: {install_command('geo')}"
         ) from None
     return rasterio
 
@@ -774,8 +774,8 @@ def _write_netcdf(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> 
         import xarray  # noqa: F401
     except ImportError:
         raise MissingLibraryError(
-            f"{output.path}: writing NetCDF needs xarray and h5netcdf. Run: pip install "
-            f"'sr-toolbox[geo]'."
+            f"{output.path}: writing NetCDF needs xarray and h5netcdf. Run: "
+            f"{install_command('geo')}"
         ) from None
     layout = _layout(output)
     layout.skeleton.to_netcdf(path, engine="h5netcdf")

@@ -31,6 +31,7 @@ from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, s
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import vertical_axis
 from toolbox.io.esri_ascii import fault_of
+from toolbox.io.extras import install_command
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -546,8 +547,7 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
         import rasterio
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
-            f"(or pip install rasterio)."
+            f"{path}: reading {path.suffix} needs rasterio. Run: {install_command('geo')}"
         ) from None
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 

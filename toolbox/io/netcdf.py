@@ -10,6 +10,7 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import content_of, unreadable
+from toolbox.io.extras import install_command
 
 #: Names of axes that lie in the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
@@ -131,7 +132,7 @@ def _opened(path: Path, group: str | None = None) -> Any:
         import xarray
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: pip install 'sr-toolbox[geo]'."
+            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: {install_command('geo')}"
         ) from None
     options = {"decode_times": False, "decode_timedelta": False}
     try:

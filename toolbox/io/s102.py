@@ -23,6 +23,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import unreadable
 from toolbox.io.crs import system_of
+from toolbox.io.extras import install_command
 from toolbox.io.maps import MapReader, Transform, choose_variable, damaged
 from toolbox.io.netcdf import CHOOSE_GROUP
 from toolbox.io.spacing import affine_spacing
@@ -136,7 +137,7 @@ def _library(path: Path) -> Any:
         import rasterio  # noqa: F401, of coordinate reference systems
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading S-102 needs h5py and rasterio. Run: pip install 'sr-toolbox[geo]'."
+            f"{path}: reading S-102 needs h5py and rasterio. Run: {install_command('geo')}"
         ) from None
     return h5py
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.io.extras import install_command
 
 
 def safetensors_library() -> Any:
@@ -31,7 +32,7 @@ def safetensors_library() -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f".safetensors files need the library safetensors, which cannot be imported ({error}). "
-            f"Run pip install 'sr-toolbox[export]'"
+            f"Run: {install_command('export')}"
         ) from error
 
 

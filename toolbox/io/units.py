@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from toolbox.errors import MissingLibraryError
+from toolbox.io.extras import install_command
 
 #: Texts that say nothing about a unit.
 UNSAID = ("", "none", "unknown", "unspecified", "n/a", "na", "-", "1", "unitless")
@@ -101,8 +102,8 @@ def _registry() -> Any:
         import pint
     except ImportError:
         raise MissingLibraryError(
-            "units other than metres, feet, fathoms and km need pint. Run: pip install "
-            "'sr-toolbox[geo]' (or pip install pint)."
+            f"units other than metres, feet, fathoms and km need pint. Run: "
+            f"{install_command('geo')}"
         ) from None
     return pint.UnitRegistry(cache_folder=None)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, not_found
+from toolbox.io.extras import install_command
 
 __all__ = ["SUFFIXES", "Frame", "VideoFile"]
 
@@ -328,7 +329,6 @@ def _library(path: Path) -> Any:
         import av
     except ImportError as error:
         raise MissingLibraryError(
-            f"{path}: reading videos needs PyAV ({error}). Run: pip install 'sr-toolbox[video]' "
-            f"(or pip install av)."
+            f"{path}: reading videos needs PyAV ({error}). Run: {install_command('video')}"
         ) from None
     return av
