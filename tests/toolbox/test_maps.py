@@ -3,13 +3,16 @@
 import re
 import tracemalloc
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from toolbox import __version__
 from toolbox.errors import DataError
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import open_map
+from toolbox.io.provenance import Provenance
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.opencv import cv2
 
@@ -779,6 +782,45 @@ def test_second_band_of_a_bag_is_its_uncertainty(rasterio, tmp_path):
             write_map(tmp_path / "o.bag", reader, 2, parts, bands=names)
         check_output(tmp_path / "o.bag", reader, 2, bands=("depth", "standard_deviation"))
     assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]
+
+
+def test_provenance_replaces_that_of_the_input(rasterio, tmp_path):
+    """Its tags are the last word in a plain GeoTIFF and a cloud-optimised one; without: none."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS[None])
+    with rasterio.open(source, "r+") as file:
+        file.update_tags(PROCESSING="older", AUTHOR="somebody")
+    made = Provenance("net", {"NOT_FOR_NAVIGATION": "yes"}, "Beware.")
+    expected = {
+        "PROCESSING": f"super-resolved x2 by net (sr-toolbox {__version__})",
+        "SOURCE_FILE": "m.tif",
+        "NOT_FOR_NAVIGATION": "yes",
+        "AUTHOR": "somebody",
+    }
+    for cog in (False, True):
+        enlarge(source, tmp_path / "o.tif", 2, provenance=made, cog=cog)
+        with rasterio.open(tmp_path / "o.tif") as new:
+            assert expected.items() <= new.tags().items()
+    enlarge(source, tmp_path / "o.tif", 2)
+    with rasterio.open(tmp_path / "o.tif") as new:
+        assert new.tags()["PROCESSING"] == "older"
+        assert "SOURCE_FILE" not in new.tags()
+    assert Provenance("net").comment(1, "m.tif").startswith("Restored by net (sr-toolbox ")
+
+
+def test_abstract_of_a_bag(rasterio, tmp_path):
+    """The provenance is in the XML of a BAG; rasterio writes it in capitals."""
+    h5py = pytest.importorskip("h5py")
+    if default_output_suffix("a.bag") != ".bag":
+        pytest.skip("this GDAL has no BAG driver")
+    source = write_tiff(rasterio, tmp_path / "a&b.tif", HEIGHTS[None])
+    enlarge(source, tmp_path / "o.bag", 2, provenance=Provenance("net", remark="Beware."))
+    with h5py.File(tmp_path / "o.bag") as file:
+        text = b"".join(file["BAG_root/metadata"][...].ravel()).decode()
+    abstract = ElementTree.fromstring(text).find(".//{*}abstract/{*}CharacterString").text
+    said = Provenance("net", remark="Beware.").comment(2, "a&b.tif")
+    assert abstract.lower() == said.lower()
+    with rasterio.open(tmp_path / "o.bag") as new:
+        assert same(new.read(1), repeated(HEIGHTS, 2))
 
 
 def test_bag_is_always_positive_up(rasterio, tmp_path):

@@ -30,6 +30,7 @@ from toolbox.io.maps import (
     RasterioReader,
     Transform,
 )
+from toolbox.io.provenance import Provenance
 from toolbox.io.safe_pickle import save_array
 from toolbox.io.spacing import refined
 
@@ -105,6 +106,7 @@ def write_map(
     bands: Sequence[str] = (),
     dtype: Any = None,
     cog: bool = False,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write an enlarged map with the geodata, sign, data type and gaps of its input.
 
@@ -131,6 +133,9 @@ def write_map(
         Of the stored values; default that of the input.
     cog : bool
         Write a GeoTIFF as cloud-optimised: tiled, with overviews.
+    provenance : Provenance, optional
+        What made the map: tags of a GeoTIFF, ``comment`` and ``history`` of a NetCDF file, the
+        abstract of a BAG. The other kinds cannot hold it.
 
     Raises
     ------
@@ -139,6 +144,7 @@ def write_map(
     """
     final = Path(path)
     output, writer = _planned(final, like, scale, tuple(bands), dtype, cog)
+    output.provenance = provenance
     with replacing(final) as beside, _with_side_file(beside, final):
         writer(beside, output, strips)
         _tell_system(beside, output)
@@ -242,6 +248,8 @@ def _planned(
 
 class _Output:
     """The result: its shape, and how physical values become stored ones."""
+
+    provenance: Provenance | None = None
 
     def __init__(
         self, path: Path, like: MapReader, scale: int, names: tuple[str, ...], dtype: Any
@@ -584,6 +592,8 @@ def _describe(file: Any, output: _Output) -> None:
         _copy_tags(file, like, output.scale)
     elif (sign := _known_sign(output)) is not None:
         file.update_tags(1, positive=sign)
+    if output.provenance is not None:
+        file.update_tags(**output.provenance.metadata(output.scale, like.path.name))
     scale, offset = output.packing
     if (scale, offset) != (1.0, 0.0):
         file.scales = [scale] * output.bands
@@ -700,7 +710,9 @@ def _write_bag(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> Non
                 rows = slice(first, first + len(block))
                 _put(file, _with_uncertainty(block, output, rows), first, flip)
                 first = rows.stop
-        _copy(whole, path, output, driver="BAG")
+        made = output.provenance
+        said = {} if made is None else {"VAR_ABSTRACT": made.comment(output.scale, like.path.name)}
+        _copy(whole, path, output, driver="BAG", **said)
     like.notes.append(f"{output.path}: the descriptive XML of the BAG is GDAL's own template.")
 
 
@@ -868,8 +880,15 @@ def _layout(output: _Output) -> _Layout:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     line = f"{now} sr-toolbox: {like.path.name} enlarged {output.scale} times"
     attrs = layout.skeleton.attrs
-    attrs["history"] = "\n".join(filter(None, [str(attrs.get("history", "")), line]))
+    if output.provenance is not None:
+        line += f" by {output.provenance.network}"
+        _add_line(attrs, "comment", output.provenance.comment(output.scale, like.path.name))
+    _add_line(attrs, "history", line)
     return layout
+
+
+def _add_line(attrs: dict[str, Any], name: str, line: str) -> None:
+    attrs[name] = "\n".join(filter(None, [str(attrs.get(name, "")), line]))
 
 
 def _packing_attrs(output: _Output) -> dict[str, Any]:
