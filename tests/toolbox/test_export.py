@@ -297,8 +297,8 @@ def test_an_earlier_saved_model_is_replaced(espcn, tmp_path):
     [
         ("model.onx", "onxx", "one of saved_model, onnx, keras, tflite; received 'onxx'.*'onnx'"),
         ("model.h5", "keras", "must end in .keras"),
-        ("full", "saved_model", "is no SavedModel; it would be lost"),
-        ("note", "saved_model", "is no SavedModel; it would be lost"),
+        ("full", "saved_model", "is not a SavedModel, so it is kept"),
+        ("note", "saved_model", "is not a SavedModel, so it is kept"),
         ("folder.onnx", "onnx", "is a folder"),
     ],
 )
@@ -320,7 +320,7 @@ def test_unsuitable_names_are_refused(name, format, words, espcn, tmp_path):
         (sample()[0], r"shape \(N, h, w, 1\); received \(7, 6, 1\)"),
         (sample(channels=2), r"received \(2, 7, 6, 2\)"),
         (sample()[:0], r"received \(0, 7, 6, 1\)"),
-        (np.full((1, 3, 3, 1), np.nan), "no missing values"),
+        (np.full((1, 3, 3, 1), np.nan), "not have missing values"),
     ],
 )
 def test_unsuitable_samples_are_refused(images, words, espcn, tmp_path):
