@@ -503,7 +503,7 @@ def test_s102_cells(rasterio, workshop, predict, check_refused):
     depths[3:6, 4:9] = np.nan
     place = (32755, (285_000.0, 8_275_000.0), (50.0, 50.0))
     path = write_s102(workshop.folder / "cell.h5", place=place, coverages=2, depths=depths)
-    words = ("holds its depths in the coverages", f"{W} × {H} pixels of 100 × 100 m", "--group")
+    words = ("has depths in the coverages", f"{W} × {H} pixels of 100 × 100 m", "--group")
     check_refused(words, path)
     result = predict(path, "--group", "BathymetryCoverage.01")
     assert "positive down (declared by verticalCS '6498, positive down')" in result.out
@@ -904,7 +904,7 @@ def test_a_bad_section_is_one_line(workshop, finished, npy, section, words):
         (("--positive", "sideways"), ("positive must be", "'sideways'")),
         (("--lr-consistency", "both"), ("lr_consistency must be", "'both'")),
         (("--nodata", "none"), ("nodata must be", "'none'")),
-        (("--standard-deviation",), ("standard_deviation must come with", "self_ensemble")),
+        (("--standard-deviation",), ("standard_deviation needs", "self_ensemble")),
         (("--interval", "1.5"), ("interval must be", "1.5")),
         (("--interval", "0.9", "--self-ensemble"), ("interval is calibrated", "self_ensemble")),
         (("--interval", "0.995"), ("interval must be between 0.05 and 0.99", "0.995")),

@@ -226,9 +226,9 @@ def test_a_last_frame_that_is_cut_is_noted(videos, tmp_path):
     path.write_bytes(data[:-5])
     video = VideoFile(path)
     assert len(video) == COUNT - 1
-    assert video.notes == [f"{path}: packets of frames that are cut short: 1, left out"]
+    assert video.notes == [f"{path}: packets of truncated frames: 1, left out"]
     path.write_bytes(data[: len(data) // 2])
-    assert "should last 2.4 s; only" in VideoFile(path).notes[-1]
+    assert "should last 2.4 s, but only" in VideoFile(path).notes[-1]
 
 
 def test_a_damaged_frame_is_named(videos, tmp_path):
@@ -273,7 +273,7 @@ def write_song(path):
         (lambda path: Image.new("RGB", SIZE).save(path, "PNG"), "not a video, or a damaged one"),
         (lambda path: path.write_text("#EXTM3U\nother.ts\n"), "not a video, or a damaged one"),
         (write_sound, "not a video, or a damaged one"),
-        (write_song, "holds no moving pictures"),
+        (write_song, "has no video stream"),
     ],
     ids=["missing", "folder", "empty", "text", "zeros", "picture", "playlist", "sound", "song"],
 )

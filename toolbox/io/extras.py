@@ -1,4 +1,4 @@
-"""The command that installs an optional part of the toolbox, as it works on this machine.
+"""The command that installs an optional part of the toolbox in this environment.
 
 Only the standard library is imported here: ``doctor`` runs without any package.
 """
@@ -20,7 +20,7 @@ _PACKAGE = re.compile(r"\s*([\w.-]+(?:\[[^]]*\])?)")
 def install_command(extra: str) -> str:
     """Return the command that installs what an extra needs.
 
-    The toolbox is on no package index, so ``pip install 'sr-toolbox[geo]'`` would find nothing.
+    The toolbox is not on a package index, so ``pip install 'sr-toolbox[geo]'`` would fail.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def install_command(extra: str) -> str:
     Returns
     -------
     str
-        In a source checkout ``pip install -e '.[geo]'``, with the path of the checkout if the
-        current folder is another; otherwise ``pip install`` and the packages of the extra.
+        In a source checkout, ``pip install -e '.[geo]'``, with the path of the checkout if that is
+        not the current folder. Otherwise ``pip install`` and the packages of the extra.
     """
     root = Path(toolbox.__file__).resolve().parents[1]
     checkout = (root / "pyproject.toml").is_file()
@@ -56,5 +56,5 @@ def _short(folder: Path) -> str:
     """Return the path of a folder, relative to the current one if that is shorter."""
     try:
         return min(os.path.relpath(folder), str(folder), key=len)
-    except (OSError, ValueError):  # the current folder is gone, or on another drive
+    except (OSError, ValueError):  # the current folder was removed, or is on another drive
         return str(folder)

@@ -1,4 +1,4 @@
-"""What a file says of how it was made."""
+"""Metadata that state how a result was made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toolbox import __version__
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What made an enlarged map, for the metadata of its file.
+    """How an enlarged map was made, for the metadata of its file.
 
     Attributes
     ----------
@@ -19,7 +19,7 @@ class Provenance:
     tags : mapping of str to str
         Further metadata tags, such as ``{"NOT_FOR_NAVIGATION": "yes"}``.
     remark : str
-        What the tags mean, as a sentence; the end of `comment`.
+        Meaning of the tags in a sentence, appended to `comment`.
     """
 
     network: str
@@ -27,7 +27,7 @@ class Provenance:
     remark: str = ""
 
     def processing(self, scale: int) -> str:
-        """Return what was done, such as ``super-resolved x4 by edsr (sr-toolbox 1.0.0)``."""
+        """Return the processing, such as ``super-resolved x4 by edsr (sr-toolbox 1.0.0)``."""
         done = f"super-resolved x{scale}" if scale > 1 else "restored"
         return f"{done} by {self.network} (sr-toolbox {__version__})"
 
@@ -36,6 +36,6 @@ class Provenance:
         return {"PROCESSING": self.processing(scale), "SOURCE_FILE": source, **self.tags}
 
     def comment(self, scale: int, source: str) -> str:
-        """Return the same in sentences."""
+        """Return the same information in sentences."""
         done = self.processing(scale)
         return f"{done[0].upper()}{done[1:]} from {source}. {self.remark}".strip()

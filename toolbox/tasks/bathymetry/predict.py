@@ -341,7 +341,7 @@ class MapPredictor:
         }
 
     def _provenance(self, reader: MapReader) -> Provenance:
-        """Return what the file of the result says of its making."""
+        """Return the provenance for the file of the result."""
         resolver = self.resolver
         network = resolver.folder.name if resolver.is_pretrained else resolver.config["model"]
         if reader.is_image:
