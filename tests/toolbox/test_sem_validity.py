@@ -288,6 +288,17 @@ def test_inspect_writes_a_page(trained, tmp_path):
         assert words in text
 
 
+@pytest.mark.parametrize("brief", [True, False])
+def test_inspect_notes_a_restored_picture(trained, tmp_path, capsys, brief):
+    """What a network restored is named, on the terminal and on the page."""
+    path, page = tmp_path / "usual.tif", tmp_path / "page.html"
+    write_sem_image(path, picture(7, (128, 160), peak_counts=10), 0.8, "mine (sr-toolbox 1.0.0)")
+    inspect(trained, path, page=page, brief=brief)
+    note = "restored by mine (sr-toolbox 1.0.0): edges are the network's estimate."
+    assert capsys.readouterr().out.count(note) == 1
+    assert "restored by mine (sr-toolbox 1.0.0)" in page.read_text()
+
+
 def test_inspect_without_ranges_compares_nothing(tmp_path, capsys):
     """A run of an earlier version: what was measured is told, and that nothing is compared."""
     path = tmp_path / "usual.tif"

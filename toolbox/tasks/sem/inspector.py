@@ -57,11 +57,14 @@ class SemInspector:
         grade, line = verdict(findings)
         if self.validity is None:
             line = f"not compared, as {self.folder} has no {FILE_NAME}"
-        if not brief:
+        restored = [stack.notes["restored"]] if "restored" in stack.notes else []
+        if brief:
+            print("; ".join([f"{path}: {line}", *restored]), flush=True)
+        else:
             self._tell(stack, pixels, conditions, findings)
-        print(f"{path}: {line}" if brief else f"verdict: {line}", flush=True)
+            print(f"verdict: {line}", flush=True)
         if page is not None:
-            self._write(page, path, pixels, (grade, line), findings or conditions)
+            self._write(page, path, pixels, (grade, line), findings or conditions, restored)
             print(f"report: {page}")
         return grade
 
@@ -92,13 +95,15 @@ class SemInspector:
         pixels: np.ndarray,
         told: tuple[str, str],
         found: list[Finding] | Conditions,
+        notes: list[str],
     ) -> None:
         """Write the page of an inspected picture."""
         grade, line = told
         made = Page(path.name)
         warned = [f for f in found if isinstance(f, Finding) and f.grade == "warning"]
         title = f"{line[:1].upper()}{line[1:]}"
-        made.verdict(_PAGE_GRADES[grade], title, [f.advice for f in warned[:1]])  # type: ignore[arg-type]
+        advice = [*(f.advice for f in warned[:1]), *notes]
+        made.verdict(_PAGE_GRADES[grade], title, advice)  # type: ignore[arg-type]
         if isinstance(found, Conditions):
             made.section("Measured", Facts(conditions_text(found)))
         else:

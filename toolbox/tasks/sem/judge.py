@@ -24,6 +24,7 @@ from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
 from toolbox.tasks.sem.metrology import direction_of, find_lines
+from toolbox.tasks.sem.predict import restored_by
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -273,7 +274,7 @@ class SemTest:
         path = folder / _restored_name(picture.name)
         if path.exists():  # pictures that differ by their ending alone
             path = folder / f"{picture.name}.tif"
-        write_sem_image(path, grey.astype(kind), self.pixel_nm)
+        write_sem_image(path, grey.astype(kind), self.pixel_nm, restored_by(self.run))
 
 
 _REFERENCES = {

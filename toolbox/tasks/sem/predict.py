@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from toolbox import __version__
 from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
@@ -96,7 +97,9 @@ class SemPredictor:
                 last = self._restored(pixels, rows)
                 yield last
 
-        write_sem_stack(target, restored(), stack.count, size, stack.white_is_zero)
+        write_sem_stack(
+            target, restored(), stack.count, size, stack.white_is_zero, restored_by(self.run)
+        )
         known = "pixel size not known" if size is None else f"{size.x_nm:.4g} nm per pixel"
         if size is not None and target.suffix.lower() == ".png":
             known += " (a PNG cannot keep that)"
@@ -104,7 +107,8 @@ class SemPredictor:
         frames = f"{stack.count} frames{of}, " if stack.pages > 1 else ""
         print(
             f"{target}: {frames}{last.shape[1]} × {last.shape[0]} pixels of {8 * last.itemsize} "
-            f"bits, {known}, in {time.perf_counter() - start:.1f} s"
+            f"bits, {known}, restored with {network_name(self.run)} in "
+            f"{time.perf_counter() - start:.1f} s"
         )
 
     def predict_image(self, pixels: np.ndarray) -> np.ndarray:
@@ -193,6 +197,17 @@ class SemPredictor:
             f"its grey values go up to {largest:g} of {top:g}, but the network was trained on "
             f"{low:g} to {high:g}. Convert the picture to that range, or the result is wrong."
         )
+
+
+def network_name(run: Run) -> str:
+    """Return the name of a network: of its log folder, with weights that replace the run's own."""
+    others = ", ".join(Path(name).name for name in run.predict.weights)
+    return f"{run.folder.resolve().name}{f' with {others}' if others else ''}"
+
+
+def restored_by(run: Run) -> str:
+    """Return the mark of a restored picture: the network and this program's version."""
+    return f"{network_name(run)} (sr-toolbox {__version__})"
 
 
 def _check_image(pixels: np.ndarray) -> None:

@@ -89,8 +89,8 @@ class SEMStack:
     white_is_zero : bool
         Whether the file stores white as 0; counts that are read here are those of black 0.
     notes : dict
-        By kind, what a user should know of the file, without its name: ``size``, ``sizes``,
-        ``not square``, ``pages``, ``missing``, ``tags``, ``turned``.
+        By kind, what a user should know about the file, without its name: ``size``, ``sizes``,
+        ``not square``, ``pages``, ``missing``, ``tags``, ``turned``, ``restored``.
     """
 
     path: Path
@@ -168,9 +168,12 @@ def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
 
 
 def write_sem_image(
-    path: str | os.PathLike[str], pixels: np.ndarray, pixel_nm: float | None = None
+    path: str | os.PathLike[str],
+    pixels: np.ndarray,
+    pixel_nm: float | None = None,
+    restored_by: str | None = None,
 ) -> None:
-    """Write a grey picture without loss; the file appears whole or not at all.
+    """Write a grey picture without loss; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -181,6 +184,8 @@ def write_sem_image(
     pixel_nm : float, optional
         Size of a pixel in nm. A TIFF keeps it, as JSON in its description and as its resolution;
         a PNG has no place for it.
+    restored_by : str, optional
+        The network that restored the picture, as in `write_sem_stack`.
 
     Raises
     ------
@@ -188,7 +193,7 @@ def write_sem_image(
         If the picture is of another shape or type, or the ending is none of these.
     """
     size = None if pixel_nm is None else PixelSize("pixel_nm", pixel_nm)
-    write_sem_stack(path, [pixels], size=size)
+    write_sem_stack(path, [pixels], size=size, restored_by=restored_by)
 
 
 def write_sem_stack(
@@ -197,6 +202,7 @@ def write_sem_stack(
     count: int = 1,
     size: PixelSize | None = None,
     white_is_zero: bool = False,
+    restored_by: str | None = None,
 ) -> None:
     """Write frames as the pages of one file, each as soon as it is there.
 
@@ -212,6 +218,9 @@ def write_sem_stack(
         Size of a pixel.
     white_is_zero : bool
         Store white as 0 in a TIFF, as the file did from which the frames come.
+    restored_by : str, optional
+        The network that restored the frames. A TIFF keeps it in its description, and
+        `open_sem_stack` notes it.
 
     Raises
     ------
@@ -225,7 +234,7 @@ def write_sem_stack(
     checked = (_checked(final, pixels) for pixels in frames)
     with replacing(final) as beside:
         if final.suffix.lower() in _TIFF:
-            _write_tiff(beside, checked, count, size, white_is_zero)
+            _write_tiff(beside, checked, count, size, white_is_zero, restored_by)
         else:
             _write_png(beside, next(checked))
 
@@ -259,7 +268,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(4)
     except FileNotFoundError:
-        raise DataError(f"{not_found(path, 'file')}. Mend the path.") from None
+        raise DataError(f"{not_found(path, 'file')}. Check the path.") from None
     if not head:
         raise DataError(f"{path}: is empty. Copy it again from where it comes.")
     return head
@@ -300,6 +309,8 @@ def _open_tiff(path: Path) -> SEMStack:
         if len(main.shape) < 2 or 0 in main.shape or _is_cut_short(file, pages):
             raise DataError(_UNREADABLE.format(path=path))
         numbers, notes = _frame_numbers(pages, main)
+        if restorer := _restorer(file):
+            notes["restored"] = f"restored by {restorer}: edges are the network's estimate."
         said = (file.imagej_metadata or {}).get("images", 1)
         decode: Callable[[int, slice], np.ndarray]
         if len(pages) == 1 and file.is_imagej and file.series[0].is_truncated:
@@ -358,6 +369,15 @@ def _is_cut_short(file: Any, pages: Sequence[Any]) -> bool:
     [count] = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
     handle.seek(count * layout.tagsize, 1)
     return any(handle.read(layout.offsetsize))
+
+
+def _restorer(file: Any) -> str:
+    """Return the network that restored the frames of a TIFF; nothing if it names none."""
+    try:
+        name = json.loads(file.pages.first.tags.valueof(270))["restored_by"]
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return ""
+    return name if isinstance(name, str) and name.isprintable() else ""
 
 
 def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str, str]]:
@@ -512,19 +532,24 @@ def _write_tiff(
     count: int,
     size: PixelSize | None,
     white_is_zero: bool,
+    restored_by: str | None,
 ) -> None:
     import tifffile
 
     options: dict[str, Any] = {"metadata": None, "software": "sr-toolbox"}
     options["photometric"] = "miniswhite" if white_is_zero else "minisblack"
+    content: dict[str, Any] = {}
     if size is not None:
         y_nm = size.y_nm or size.x_nm
-        content = {"pixel_nm": float(size.x_nm)}
+        content["pixel_nm"] = float(size.x_nm)
         if y_nm != size.x_nm:
             content["pixel_y_nm"] = float(y_nm)
-        options["description"] = json.dumps(content)
         options["resolution"] = (1e7 / size.x_nm, 1e7 / y_nm)
         options["resolutionunit"] = "CENTIMETER"
+    if restored_by is not None:
+        content["restored_by"] = restored_by
+    if content:
+        options["description"] = json.dumps(content)
     writer = None
     try:
         for frame in frames:
