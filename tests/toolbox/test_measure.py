@@ -79,6 +79,21 @@ def test_roughness_of_known_edges():
     assert figures["lost_share"] == 0
 
 
+def test_an_exponent_at_its_bound_is_named():
+    """Blur along the lines drives α to 1.5 and ξ below what was drawn; sharp lines get no note."""
+    lines = [(20 + 40 * k, 40 + 40 * k) for k in range(12)]
+    image, _ = drawn(lines, 500, 512, slant=0.0, sigma=1.0)
+    assert not any("α" in note for note in meter(image).measured().notes)
+    found = meter(ndimage.gaussian_filter1d(image, 1.0, axis=0)).measured()
+    assert found.figures["psd_alpha"] == pytest.approx(1.5, abs=0.005)
+    assert found.figures["psd_xi_nm"] < 0.8 * 12
+    assert any(
+        "α = 1.50 is at the bound of its fit" in note
+        and "Blur makes α too large and ξ too small." in note
+        for note in found.notes
+    )
+
+
 def test_unbiased_roughness_at_ten_counts():
     """Of four simulated pictures at 10 counts: unbiased LWR within 8 %, biased 25 % too large."""
     params = check(SimulationParams, {"save_dir": "x", "frame_shape": (512, 320)}, "test")

@@ -15,6 +15,7 @@ from toolbox.errors import DataError
 from toolbox.tasks.sem.discs import Disc, edge_reach, find_discs, measure_disc, trace_disc
 from toolbox.tasks.sem.evaluate import mean_and_ci95
 from toolbox.tasks.sem.metrology import (
+    ALPHA_BOUNDS,
     SIGMAS,
     Roughness,
     TracePool,
@@ -44,6 +45,8 @@ _SAME_SLANT = 0.25
 _LEAST_ROWS = 16
 #: Share of the rows that are lost from which that is named.
 _MOST_LOST = 0.05
+#: How near to a bound of its fit the roughness exponent is named.
+_AT_BOUND = 0.005
 #: Noise of an edge in a row from which that is named, pixels: there crossings are no longer linear.
 _MOST_NOISE_PX = 0.7
 
@@ -273,6 +276,7 @@ class LineMeter(Meter):
                 f"noise displaces edges by {noise / self.across:.1f} pixels in each row, at which "
                 f"the unbiased LWR and LER come out too large. Average more frames."
             )
+        notes += _alpha_at_bound(rough)
         if self.unclear:
             notes.append(f"{self.unclear} lines without clear edges are left out.")
         notes += _mixture(cd, unit)
@@ -385,6 +389,16 @@ class DiscMeter(Meter):
             f"{count} discs lie so near to another that its edge is seen with theirs; their "
             f"diameters come out too small."
         ]
+
+
+def _alpha_at_bound(rough: Roughness) -> list[str]:
+    """Return a note if the roughness exponent is at a bound of its fit."""
+    alpha, (low, high) = rough.fit.alpha, ALPHA_BOUNDS
+    at_bound = f"α = {alpha:.2f} is at the bound of its fit, so α and ξ are not reliable."
+    if alpha > high - _AT_BOUND:
+        return [f"{at_bound} Blur makes α too large and ξ too small."]
+    # Of a spectrum without power α is 0.
+    return [at_bound] if 0 < alpha < low + _AT_BOUND else []
 
 
 def _mixture(cd: np.ndarray, unit: str) -> list[str]:

@@ -18,6 +18,8 @@ from toolbox.errors import DataError
 THRESHOLD = 0.5
 #: LER and LWR are three standard deviations, as the field reports them.
 SIGMAS = 3.0
+#: Smallest and largest roughness exponent of a fitted spectrum.
+ALPHA_BOUNDS = (0.05, 1.5)
 #: Rows of an edge that may lack a crossing before the edge is left out.
 _MOST_MISSING = 0.3
 #: Turning points of that profile differ by at least this share of its range.
@@ -189,7 +191,7 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
         (0.5 * np.log(total) - 7, 0.5 * np.log(total) + 2),
         # Shorter than two rows, roughness cannot be told from noise.
         (np.log(2 / rate), np.log(2 * length)),
-        (0.05, 1.5),
+        ALPHA_BOUNDS,
         (np.log(tail) - 12, np.log(tail) + 1),
     ]
     # TNC, because the matrices of L-BFGS-B start threads that cost more than the fit.
