@@ -1,6 +1,7 @@
 """How an SEM picture was taken: measured in it, compared with a training, told by the programs."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_each_condition_is_flagged_alone(known, change, name, word):
     """One warning, which says what was measured, what was trained on, and what to do."""
     findings = [f for f in findings_of(conditions(**change), known) if f.grade == "warning"]
     assert [f.name for f in findings] == [name]
-    assert "; known " in findings[0].figure
+    assert "; accepted " in findings[0].figure
     assert word in findings[0].advice
     assert verdict(findings)[1].startswith(f"outside of what the network knows: {name}")
 
@@ -194,6 +195,22 @@ def test_what_lies_a_little_outside_is_a_note(known):
     for change in ({"counts": 17.5}, {"pixel_nm": None}):
         grades = {f.grade for f in findings_of(conditions(**change), known)}
         assert grades == {"fine", "note"}
+
+
+@pytest.mark.parametrize("name", Conditions._fields)
+def test_grade_and_printed_range_agree(known, name):
+    """A figure is fine if, and only if, it lies in the range that is printed next to it."""
+    usual = getattr(conditions(), name)
+    values = np.concatenate([np.linspace(0.4, 2, 801) * usual, np.linspace(-0.2, 0.5, 201)])
+    grades, one = set(), Validity(1, {name: known.ranges[name]})
+    for value in values[values >= (-1 if name.startswith("correlation") else 0)]:
+        [finding] = findings_of(conditions(**{name: value}), one)
+        text, low, high = re.findall(r"−?[\d.]+(?:e[-−+]?\d+)?", finding.figure)[:3]
+        number, low, high = (float(each.replace("−", "-")) for each in (text, low, high))
+        assert (finding.grade == "fine") == (low <= number <= high), finding
+        grades.add(finding.grade)
+    assert "fine" in grades
+    assert len(grades) > 1 or name == "direction"
 
 
 def test_ranges_leave_out_what_few_pictures_show():

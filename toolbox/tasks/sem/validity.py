@@ -298,9 +298,10 @@ class Validity(NamedTuple):
 
 
 class _Quantity(NamedTuple):
-    """How a condition is compared, by its logarithm or as it is, and told.
+    """How a condition is compared, by its logarithm or directly, and reported.
 
-    A value is fine up to half of `slack` outside of the range, for a logarithm a ratio.
+    A measured value is not exact, so it is fine up to half of `slack` outside the range of the
+    training pictures; for a logarithm, `slack` is a ratio. `limits` are those of the quantity.
     """
 
     name: str
@@ -309,6 +310,16 @@ class _Quantity(NamedTuple):
     slack: float
     below: str
     above: str
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+    def accepted(self, low: float, high: float) -> tuple[float, float]:
+        """Return the range in which a value is fine, rounded as it is printed."""
+        extra = self.slack / 2
+        if not self.log:
+            low, high = max(low - extra, self.limits[0]), min(high + extra, self.limits[1])
+        elif low > 0:
+            low, high = low * math.exp(-extra), high * math.exp(extra)
+        return _rounded(low), _rounded(high)
 
 
 _AVERAGE = "Average more frames, or the lines may be invented."
@@ -327,9 +338,16 @@ _QUANTITIES = {
         "Brighter parts are not noisier, as with counts. If lines and spaces are inverted, or the "
         "picture was filtered, take the original.",
         _OTHER_NOISE,
+        (-1.0, 1.0),
     ),
     "correlation_x": _Quantity(
-        "noise along rows", "", False, 0.1, _OTHER_NOISE, "Take pictures that were not filtered."
+        "noise along rows",
+        "",
+        False,
+        0.1,
+        _OTHER_NOISE,
+        "Take pictures that were not filtered.",
+        (-1.0, 1.0),
     ),
     "correlation_y": _Quantity(
         "noise along columns",
@@ -338,6 +356,7 @@ _QUANTITIES = {
         0.1,
         _OTHER_NOISE,
         "Take pictures that were neither filtered nor turned.",
+        (-1.0, 1.0),
     ),
     "direction": _Quantity(
         "direction of lines",
@@ -346,11 +365,18 @@ _QUANTITIES = {
         0.1,
         "Turn the scan so that lines run as in the training; other shapes are not known to it.",
         "Turn the scan so that lines run as in the training.",
+        (0.0, 1.0),
     ),
     "contrast": _Quantity("contrast", " of the range", True, 0.2, _SCALE, _SCALE),
-    "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE),
+    "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE, (0.0, 1.0)),
     "shade": _Quantity(
-        "shade", "", False, 0.05, "", "Charge, or a detector to one side: reduce it, or crop."
+        "shade",
+        "",
+        False,
+        0.05,
+        "",
+        "Charge, or a detector to one side: reduce it, or crop.",
+        (0.0, 1.0),
     ),
     "line_px": _Quantity("width of lines", " px", True, 0.2, _SIZE, _SIZE),
     "space_px": _Quantity("width of spaces", " px", True, 0.2, _SIZE, _SIZE),
@@ -362,6 +388,7 @@ _QUANTITIES = {
         0.2,
         "",
         "Rows that jump look like roughness. Steady the scan, or average frames.",
+        (0.0, math.inf),
     ),
 }
 _NOT_SEEN = {
@@ -405,7 +432,9 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
     found = []
     for key, (low, high) in validity.ranges.items():
         quantity, value = _QUANTITIES[key], getattr(conditions, key)
-        known = f"known {_text(low)} to {_text(high)}{quantity.unit}"
+        known = "accepted {} to {}{}".format(
+            *map(_text, quantity.accepted(low, high)), quantity.unit
+        )
         if value is None:
             if key in _NOT_SEEN:
                 grade: Literal["note", "warning"] = "note" if key in _MINOR else "warning"
@@ -424,16 +453,21 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
 def _beyond(
     value: float, low: float, high: float, quantity: _Quantity
 ) -> Literal["note", "warning"] | None:
-    """Return how far a value lies outside of a range, None for not at all."""
+    """Return how far a value lies outside the accepted range, None if it lies inside."""
+    least, most = quantity.accepted(low, high)
+    if least <= _rounded(value) <= most:
+        return None
     if quantity.log:
         if min(low, value) <= 0:
-            return None if low <= value <= high else "warning"
+            return "warning"
         value, low, high = math.log(value), math.log(low), math.log(high)
     distance = max(low - value, value - high)
-    # What is measured is not exact.
-    if distance <= quantity.slack / 2:
-        return None
     return "note" if distance <= max(_SLACK * (high - low), quantity.slack) else "warning"
+
+
+def _rounded(value: float) -> float:
+    """Round a value as `_text` prints it, so that grade and printed range agree."""
+    return float(f"{value:.3g}")
 
 
 def _text(value: float) -> str:
