@@ -108,6 +108,7 @@ def test_tables_and_page_of_a_folder(workshop, pictures, measure):
     folder = workshop.folder / "result"
     out = measure(pictures, "-o", folder, "--precision-nm", "0.01")
     assert out.splitlines()[-1].startswith("written: frames.csv, measurements.csv, pictures.csv")
+    assert out.splitlines()[-1].endswith(f" in {folder}; report: {folder / 'report.html'}")
     table = pd.read_csv(folder / "pictures.csv")
     assert table["picture"].tolist() == ["a.tif", "deep/b.png", "stack.tif"]
     assert table["n"].tolist()[:2] == [4, 4]
