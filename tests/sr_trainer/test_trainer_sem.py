@@ -786,6 +786,15 @@ def test_the_model_that_ships_knows_its_range(shop, shown):
     assert "WARNING size of a pixel: 5.8 nm" in coarse
 
 
+def test_a_report_of_a_picture_is_refused_with_what_to_use(shop, shown):
+    """The option of maps is named, with what to leave out and what reports on a picture."""
+    result = shop.run("predict", "--pretrained", "sem_lines", shown[0] / "a.tif", "--report")
+    result.refused(
+        "--report is for bathymetry; the network was trained for sem. Leave out --report",
+        "measure PICTURE -o FOLDER writes a page",
+    )
+
+
 def test_export_of_a_tested_network(shop, finished):
     """A network of pictures becomes ONNX, its test in nm notwithstanding."""
     pytest.importorskip("tf2onnx")

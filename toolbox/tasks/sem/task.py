@@ -50,6 +50,7 @@ class Sem(Task):
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
     predict_options = SemOptions
+    instead: ClassVar = {"report": "measure PICTURE -o FOLDER writes a page about a picture"}
     measure_options = MeasureOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm", "noise_nm")
