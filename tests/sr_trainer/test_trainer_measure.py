@@ -85,6 +85,24 @@ def test_what_is_printed_of_a_picture(pictures, measure):
     assert [float(row.split()[2]) for row in rows] == pytest.approx([10] * 4, abs=0.15)
 
 
+def test_the_picture_to_try(workshop, measure):
+    """It is small, its recipe gives the same bytes, and its figures are those of the README."""
+    from examples.cd_sem.picture import main
+
+    shipped = ROOT / "examples" / "cd_sem" / "picture.tif"
+    assert main([str(workshop.folder / "again.tif")]) in (None, 0)
+    content = (workshop.folder / "again.tif").read_bytes()
+    assert content == shipped.read_bytes()
+    assert len(content) < 100_000
+    out = measure(shipped)
+    assert "6 bright vertical lines; a pixel is 0.8 nm, by its description" in out
+    assert "NOTE" not in out
+    text = (ROOT / "examples" / "cd_sem" / "README.md").read_text(encoding="utf-8")
+    for figure in ("16.40 ± 0.29 nm", "3.33 nm", "2.97"):
+        assert figure in out
+        assert figure in text
+
+
 def test_pixels_direction_and_polarity(pictures, measure):
     """An unknown size is said; that of the command line counts; dark lines may be asked for."""
     out = measure(pictures / "deep" / "b.png", "--polarity", "dark")
