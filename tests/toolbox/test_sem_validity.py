@@ -172,12 +172,12 @@ def test_the_usual_is_fine(known):
         ({"direction": 0.1}, "direction of lines", "Turn the scan"),
         ({"contrast": 0.02}, "contrast", "contrast and brightness"),
         ({"brightness": 0.9}, "brightness", "contrast and brightness"),
-        ({"shade": 0.6}, "shade", "Charge"),
+        ({"shade": 0.6}, "shade", "Charging"),
         ({"line_px": 3.0}, "width of lines", "lengths in pixels"),
         ({"space_px": 300.0}, "width of spaces", "lengths in pixels"),
         ({"edge_px": 9.0}, "width of edges", "lengths in pixels"),
         ({"jumps_px": 1.0}, "jumps of rows", "look like roughness"),
-        ({"counts": None}, "dose", "No noise"),
+        ({"counts": None}, "dose", "No counting noise"),
         ({"line_px": None}, "width of lines", "No bright lines"),
     ],
 )
@@ -323,5 +323,5 @@ def test_inspect_without_ranges_compares_nothing(tmp_path, capsys):
     assert inspect(tmp_path, path, page=tmp_path / "page.html") == "fine"
     out = capsys.readouterr().out
     assert "  dose: " in out
-    assert f"not compared, as {tmp_path} has no validity.json" in out
+    assert f"not compared, because {tmp_path} has no validity.json" in out
     assert json.dumps("Measured")[1:-1] in (tmp_path / "page.html").read_text()
