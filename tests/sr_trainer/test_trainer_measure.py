@@ -203,7 +203,7 @@ def test_results_are_not_replaced_unasked(workshop, pictures, measure):
         (["measure", "FILE", "--shape", "line"], "shape must be 'lines' or 'discs'"),
         (["predict", "--pretrained", "sem_lines", "FILE", "--lines", "auto"], "is for measure"),
         (["measure", "nowhere.tif"], "nowhere.tif: no such file"),
-        (["measure", "input.txt"], "input.txt: is no picture. Expected one of .tif"),
+        (["measure", "input.txt"], "input.txt: not a picture. Expected one of .tif"),
         (["measure", "FILE", "-o", "FILE"], "a.tif: is a file; the tables and the page need"),
         (["measure", "FILE", "--lines", "horizontal"], "a.tif: no whole bright vertical line"),
     ],

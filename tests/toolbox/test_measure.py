@@ -142,7 +142,9 @@ def test_a_line_alone_has_no_interval():
 
 def test_a_picture_without_lines_says_what_was_looked_for():
     """The message names direction and options."""
-    with pytest.raises(DataError, match=r"no whole dark vertical line .*horizontal lines; --lines"):
+    with pytest.raises(
+        DataError, match=r"no whole dark vertical line .*horizontal lines.*with --lines"
+    ):
         meter(np.full((64, 64), 7.0), lines="horizontal", polarity="dark")
 
 
@@ -173,7 +175,9 @@ def test_discs_and_holes():
 
 def test_what_is_no_disc_is_refused():
     """A flat picture has none, and pixels must be square."""
-    with pytest.raises(DataError, match="no whole bright or dark disc of at least 12 pixels"):
+    with pytest.raises(
+        DataError, match="no whole bright or dark disc with a radius of at least 12 pixels"
+    ):
         DiscMeter(np.full((64, 64), 7.0), (1.0, 1.0), "px", MeasureOptions(shape="discs"))
     with pytest.raises(DataError, match=r"pixels must be square .*; received 1 × 2 nm"):
         DiscMeter(np.eye(64), (1.0, 2.0), "nm", MeasureOptions(shape="discs"))
