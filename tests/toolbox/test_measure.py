@@ -277,7 +277,7 @@ def test_a_shade_along_the_lines_is_no_roughness(polarity):
         found = meter(shaded, polarity=polarity).measured()
         assert found.figures["cd_nm"] == pytest.approx(16, abs=0.02)
         assert found.figures["lwr_biased_nm"] < 0.15
-        assert any("along the lines, which is evened out" in note for note in found.notes)
+        assert any("along the lines; this is corrected" in note for note in found.notes)
     assert not meter(image, polarity=polarity).measured().notes
 
 
