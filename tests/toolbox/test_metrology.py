@@ -300,7 +300,7 @@ def test_a_line_that_fades_is_marked():
 )
 def test_pictures_without_a_line_are_refused(image):
     """One line that says what to do; noise is not taken for lines."""
-    with pytest.raises(DataError, match=r"no whole bright vertical line .* invert it"):
+    with pytest.raises(DataError, match=r"no whole bright vertical line .* invert the picture"):
         find_lines(image)
 
 

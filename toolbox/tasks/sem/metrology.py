@@ -471,7 +471,7 @@ def find_lines(
         raise DataError(
             f"no whole {'dark' if sought == 'dark' else 'bright'} vertical line was found in the "
             f"picture{other}. Turn the picture so that the lines are vertical, measure the other "
-            f"polarity, or crop the picture."
+            f"polarity, invert the picture, or crop it."
         )
     polarity = "dark" if polarity == "dark" else "bright"
     if smooth_px:
