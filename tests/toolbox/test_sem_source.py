@@ -490,7 +490,7 @@ def test_stacks_of_a_source(tmp_path):
     copy = shutil.copytree(tmp_path / "train", tmp_path / "validation")
     leaky = SEMSource(str(tmp_path), patch_size=24)
     leaky.open("train")
-    assert any("10 pictures of train are in validation too" in note for note in leaky.notes)
+    assert any("10 pictures of train are also in validation" in note for note in leaky.notes)
     assert copy.is_dir()
 
 
@@ -952,9 +952,7 @@ def test_splits_of_different_depth_are_refused(tmp_path):
     write_pairs(tmp_path / "validation", 2, first=3, factor=257)
     opened = source(tmp_path)
     opened.train()
-    with pytest.raises(
-        DataError, match=r"noisy_003\.tif is of 16 bits but .*noisy_001\.tif is of 8"
-    ):
+    with pytest.raises(DataError, match=r"noisy_003\.tif has 16 bits but .*noisy_001\.tif has 8"):
         opened.validation()
 
 
@@ -983,10 +981,10 @@ def test_shares_that_hold_copies_are_noted(tmp_path):
     shutil.copy(low / "noisy_001.tif", low / "noisy_004.tif")
     opened = source(tmp_path, shares=(2, 1, 1))
     opened.train()
-    assert "1 pictures of train are in test too" in opened.notes[0]
+    assert "1 picture of train is also in test" in opened.notes[0]
     none_to_test = source(tmp_path, shares=(3, 1, 0))
     none_to_test.train()
-    assert "1 pictures of train are in validation too" in none_to_test.notes[0]
+    assert "1 picture of train is also in validation" in none_to_test.notes[0]
 
 
 def test_section_is_checked_by_the_signature(data_dir):
