@@ -375,7 +375,7 @@ def test_nothing_is_chosen_from_nothing():
     sizes = [PixelSize("one", 1.0), PixelSize("two", 1.005), PixelSize("three", 2.0)]
     chosen, notes = choose_size(sizes)
     assert chosen == sizes[0]
-    assert "1 nm, by one; but it is 2 nm by three. State pixel_nm" in notes["sizes"]
+    assert "1 nm, by one; but it is 2 nm by three. Set pixel_nm" in notes["sizes"]
     assert choose_size(sizes[1:2])[1] == {"size": "a pixel is 1.005 nm, by two."}
 
 
@@ -405,5 +405,7 @@ def test_real_preview():
     """The 16-bit page behind an Olympus preview is named, as is a stack of real numbers."""
     stack = open_sem_stack(REAL / "olympus_SIS.tif")
     assert "101 × 112 of uint16" in stack.notes["pages"]
-    with pytest.raises(DataError, match=r"expected pixels of 8 or 16 bits.*received float32"):
+    with pytest.raises(
+        DataError, match=r"pixels must be unsigned with 8 or 16 bits.*received float32"
+    ):
         open_sem_stack(REAL / "test_loading_image_saved_with_imageJ_stack.tif")

@@ -151,7 +151,9 @@ def test_unreadable_pictures_are_named(tmp_path, capfd):
         with pytest.raises(DataError, match=f"{name}: cannot be read as an image"):
             read_sem_image(tmp_path / name)
     tifffile.imwrite(tmp_path / "float.tif", np.ones((8, 8), np.float32))
-    with pytest.raises(DataError, match=r"float\.tif: expected pixels of 8 or 16 bits.*float32"):
+    with pytest.raises(
+        DataError, match=r"float\.tif: pixels must be unsigned with 8 or 16 bits.*float32"
+    ):
         read_sem_image(tmp_path / "float.tif")
     assert capfd.readouterr().err == ""
 
@@ -531,7 +533,7 @@ def test_doubts_of_sizes_are_told_once(tmp_path):
     assert source.pixel_nm == 1.5
     assert len(source.notes) == 1
     assert "noisy_001.tif and 9 more: a pixel is taken to be 1.5 nm, by AP_WIDTH" in source.notes[0]
-    assert "but it is 3 nm by AP_PIXEL_SIZE. State pixel_nm" in source.notes[0]
+    assert "but it is 3 nm by AP_PIXEL_SIZE. Set pixel_nm" in source.notes[0]
     stated = SEMSource(str(tmp_path), patch_size=24, pixel_nm=1.5)
     stated.open("train")
     assert stated.notes == []

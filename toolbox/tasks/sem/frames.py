@@ -273,7 +273,7 @@ class SEMFrames:
         Largest shift that is considered, low pixels.
     in_memory : bool
         Keep the crops in memory, in the type of the files or, if moved, in float32, instead of
-        reading them on demand. At most 768 MiB are kept.
+        reading them on demand. Crops of more than 768 MiB are read on demand.
     cache_dir : path-like, optional
         Where the shifts are cached; default `high_dir`.
     stacks : {'frames', 'mean'}
