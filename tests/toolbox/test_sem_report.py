@@ -383,7 +383,7 @@ def test_no_averages_leave_no_picture_of_them(written, tmp_path):
     """Equivalent frames then follow the law of the root, and the page says so."""
     results = results_of()
     results.frames = pd.DataFrame(columns=["frames", "edge_error_nm"])
-    assert "if the error fell with their root" in written(results)
+    assert "if the error fell with its square root" in written(results)
     assert not (tmp_path / "frames.png").exists()
 
 
