@@ -980,7 +980,8 @@ def test_pictures_without_lines_are_left_out(own, finished, no_figures):
     flatten_references(own.data_dir, [1])
     summary, out = judged_again(own, finished, metrology={"pictures": 4})
     assert (summary["n"], summary["left_out"]) == (3, ["line_0001.tif"])
-    note = "1 of 4 pictures are left out of all figures, as their references show no line"
+    note = "1 of 4 pictures are left out of all figures, because their references show no "
+    note += "measurable line"
     assert note in " ".join(out.split())
     assert note in report_of(own.folder / "run")
     result = own.folder / "run" / "test_result"
