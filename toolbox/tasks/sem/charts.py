@@ -203,7 +203,7 @@ def draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
         frames, measured = np.r_[1.0, frames], np.r_[errors["raw"], measured]
     ax.plot(frames, measured, "o-", color="black", linewidth=1.4, label="average of N frames")
     law = measured[0] * np.sqrt(frames[0] / frames)
-    ax.plot(frames, law, ":", color="0.4", linewidth=1.2, label="falling with √N")
+    ax.plot(frames, law, ":", color="0.4", linewidth=1.2, label="square-root law")
     equivalent = by_method(results.summary, "equivalent_frames")
     for name in (name for name in METHODS if name in errors and name != "raw"):
         count, colour = equivalent.get(name), COLOURS[name]

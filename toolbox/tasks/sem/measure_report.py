@@ -124,7 +124,7 @@ def _draw_frames(field: Field, precision: float | None) -> Figure:
             table["frames"], one / np.sqrt(table["frames"]), ":", color="0.3", label="CD, law 1/√N"
         )
     if precision is not None:
-        ax.axhline(precision, color="tab:red", lw=1.2, label="asked for")
+        ax.axhline(precision, color="tab:red", lw=1.2, label="required")
     ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9)
     set_up(ax, "averaged frames N", f"standard deviation ({unit})")
