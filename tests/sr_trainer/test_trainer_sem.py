@@ -838,7 +838,7 @@ def test_search_by_the_loss_of_lines(shop):
 def test_search_by_a_figure_in_nanometres(shop):
     """A figure of summary.json can be the objective; one of maps is refused before a trial."""
     check_search(Search(write_search(shop, "validation.edge_error_nm.restored")))
-    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*no figure"):
+    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*not a figure"):
         check_search(Search(write_search(shop, "validation.all.sr.rmse_m")))
 
 
