@@ -488,6 +488,6 @@ def test_plain_hillshades(tmp_path, shape, value):
 def test_hillshade_of_no_plane_is_refused(tmp_path):
     """A stack or an empty plane is told, and no file is left."""
     for shape in ((4, 4, 3), (0, 4)):
-        with pytest.raises(DataError, match=r"must be a plane \(H, W\)"):
+        with pytest.raises(DataError, match=r"must be an array \(H, W\)"):
             write_hillshade(tmp_path / "hill.png", np.zeros(shape), None)
     assert list(tmp_path.iterdir()) == []
