@@ -158,7 +158,7 @@ class MapPredictor:
         spacing = ""
         if reader.delta_m is not None:
             rows, columns = reader.delta_m
-            spacing = f", {rows:.4g} × {columns:.4g} m a pixel"
+            spacing = f", {rows:.4g} × {columns:.4g} m per pixel"
         print(
             f"{reader.path}: {w} × {h} pixels{spacing}; positive {reader.positive} "
             f"({reader.positive_reason})"
