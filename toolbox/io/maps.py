@@ -159,6 +159,11 @@ class MapReader(ABC):
         return self.channels > 1 or self.kind in IMAGE_KINDS or bare
 
     @property
+    def stored_rows(self) -> int:
+        """Number of rows that the file holds together, and that are best read together."""
+        return 1
+
+    @property
     def gappy(self) -> bool:
         """Whether a pixel can be missing at all."""
         marked = self.nodata is not None or self.missing is not None or bool(self.fills)
@@ -224,7 +229,7 @@ class MapReader(ABC):
         if self.is_image:
             return
         census, huge = Census(self.unit_m), 0
-        rows = max(1, _COUNTED_VALUES // self.shape[1])
+        rows = rows_at_once(self, _COUNTED_VALUES)
         with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
             for first in range(0, self.shape[0], rows):
                 values = self._own_values(slice(first, first + rows), slice(None))
@@ -299,6 +304,23 @@ class MapReader(ABC):
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
                 f"values are negative. If they are elevations declare positive up."
             )
+
+
+def rows_at_once(reader: MapReader, pixels: int) -> int:
+    """Return how many rows are best read at once.
+
+    Parameters
+    ----------
+    reader : MapReader
+        The map.
+    pixels : int
+        Pixels that are wanted at most, unless the file holds more rows together; then up to eight
+        times as many.
+    """
+    rows, stored = max(1, pixels // reader.shape[1]), reader.stored_rows
+    if stored <= rows:
+        return rows // stored * stored
+    return stored if stored <= 8 * rows else rows
 
 
 @contextmanager
@@ -512,6 +534,11 @@ class RasterioReader(MapReader):
 
     dataset: Any
     bands: tuple[int, ...]
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of a tile or strip."""
+        return int(self.dataset.block_shapes[self.bands[0] - 1][0])
 
     def close(self) -> None:
         """Close the file."""
@@ -744,6 +771,12 @@ class NetcdfReader(MapReader):
     gridline: bool = False
     limits: tuple[float, float] | None = None
     outside: int = 0
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of a chunk."""
+        chunks = self.array.encoding.get("chunksizes")
+        return int(chunks[self.array.dims.index(self.dims[0])]) if chunks else 1
 
     @property
     def gappy(self) -> bool:

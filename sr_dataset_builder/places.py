@@ -1,0 +1,133 @@
+"""Where a map has room for complete patches, found without holding the map."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from sr_dataset_builder.map_rows import PIXELS, MapRows
+from toolbox.progress import progress
+
+Size = tuple[int, int]
+#: Tells which of the complete places in some rows belong to which split: first row, (n, W) of bool.
+Select = Callable[[int, np.ndarray], dict[str, np.ndarray]]
+
+
+class GapMap:
+    """Which pixels of a map are missing, packed: a few bytes where none is.
+
+    Parameters
+    ----------
+    rows : MapRows
+        The map, which is read once.
+    label : str
+        For the bar of progress.
+    """
+
+    def __init__(self, rows: MapRows, label: str) -> None:
+        self.shape = rows.shape
+        self._step = max(1, PIXELS // rows.shape[1])
+        self._packed = []
+        for first in progress(range(0, rows.shape[0], self._step), label, leave=False):
+            missing = np.isnan(rows.rows(first, min(rows.shape[0], first + self._step)))
+            self._packed.append(zlib.compress(np.packbits(missing, axis=1).data, 1))
+
+    def missing(self, first: int, last: int) -> np.ndarray:
+        """Return the missing pixels of some rows, (last - first, W) of bool."""
+        found = []
+        width = -(-self.shape[1] // 8)
+        for number in range(first // self._step, -(-last // self._step)):
+            start = number * self._step
+            packed = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
+            part = packed.reshape(-1, width)[max(0, first - start) : last - start]
+            found.append(np.unpackbits(part, axis=1, count=self.shape[1]))
+        return np.concatenate(found).view(bool)
+
+    def complete(self, size: Size, factor: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield where a patch holds no missing pixel, some rows at a time.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Rows and columns of a patch.
+        factor : int
+            Of the map averaged over so many pixels in both directions.
+
+        Yields
+        ------
+        (int, numpy.ndarray)
+            First row, and for it and the rows below whether a patch may begin at each column.
+        """
+        (height, width), (h, w) = (side // factor for side in self.shape), size
+        if height < h or width < w:
+            return
+        step = max(h, PIXELS // (factor**2 * width))
+        for first in range(0, height - h + 1, step):
+            last = min(height - h + 1, first + step)
+            bottom = last + h - 1
+            fine = self.missing(first * factor, bottom * factor)[:, : width * factor]
+            blocks = fine.reshape(bottom - first, factor, width, factor)
+            missing = blocks.any(axis=(1, 3)) if factor > 1 else fine
+            total = np.pad(missing.cumsum(0, np.int64).cumsum(1), ((1, 0), (1, 0)))
+            inside = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
+            yield first, inside == 0
+
+
+class Places:
+    """The places of complete patches of a map, dealt to splits, by their rank from top left.
+
+    Parameters
+    ----------
+    gaps : GapMap
+        What is missing.
+    size : (int, int)
+        Rows and columns of a patch.
+    factor : int
+        Of the map averaged over so many pixels.
+    select : callable
+        Chooses among complete places, by split.
+
+    Attributes
+    ----------
+    counts : dict of str to numpy.ndarray, shape (rows,)
+        Places in each row, by split.
+    """
+
+    def __init__(self, gaps: GapMap, size: Size, factor: int, select: Select) -> None:
+        self._gaps, self._size, self._factor, self._select = gaps, size, factor, select
+        rows = max(0, gaps.shape[0] // factor - size[0] + 1)
+        self.counts: dict[str, np.ndarray] = {}
+        for first, places in gaps.complete(size, factor):
+            for split, mine in select(first, places).items():
+                counts = self.counts.setdefault(split, np.zeros(rows, int))
+                counts[first : first + len(mine)] = mine.sum(axis=1)
+
+    def total(self, split: str) -> int:
+        """Return the number of places of a split."""
+        return int(self.counts[split].sum()) if split in self.counts else 0
+
+    def corners(self, split: str, ranks: np.ndarray) -> np.ndarray:
+        """Return (row, column) of some places of a split.
+
+        Parameters
+        ----------
+        split : str
+            Which split.
+        ranks : numpy.ndarray of int
+            Numbers of places, counted from top left row by row, ascending.
+        """
+        ends = np.cumsum(self.counts[split])
+        of_row = np.searchsorted(ends, ranks, side="right")
+        within = ranks - (ends - self.counts[split])[of_row]
+        found = np.empty((len(ranks), 2), int)
+        found[:, 0] = of_row
+        for first, places in self._gaps.complete(self._size, self._factor):
+            mine = slice(*np.searchsorted(of_row, (first, first + len(places))))
+            if mine.start == mine.stop:
+                continue
+            chosen = self._select(first, places)[split]
+            for i in range(mine.start, mine.stop):
+                found[i, 1] = np.flatnonzero(chosen[of_row[i] - first])[within[i]]
+        return found
