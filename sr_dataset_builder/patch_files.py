@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,14 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolbox.data_loader import RECORD_NAME, SPLITS
+from toolbox.data_loader import RECORD_NAME
 from toolbox.errors import ConfigError
 from toolbox.io.atomic import replacing
 from toolbox.io.image_stack import ImageFile, pickle_images
 from toolbox.progress import progress
 
 Kind = Literal["auto", "pkl", "npy"]
-KINDS = ("LR", "HR")
 #: Bytes of a data set above which ``files: auto`` writes ``.npy``, which need not fit into memory.
 MOST_PICKLED = 2**30
 
@@ -48,11 +48,8 @@ class PatchFiles:
         self.low: dict[tuple[str, str], float] = {}
         self.high: dict[tuple[str, str], float] = {}
         self.files: dict[tuple[str, str], ImageFile] = {}
-        for split in SPLITS:
-            (self.folder / split).mkdir(parents=True, exist_ok=True)
-            for name in KINDS:
-                path = self.folder / split / f".data_{name}.npy.{os.getpid()}.tmp"
-                self.files[split, name] = ImageFile(path, shapes[name])
+        self._shapes = shapes
+        self._made: list[Path] = []
 
     def __enter__(self) -> PatchFiles:
         return self
@@ -60,11 +57,27 @@ class PatchFiles:
     def __exit__(self, *error: object) -> None:
         for file in self.files.values():
             file.abandon()
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):  # a folder that holds something stays
+                folder.rmdir()
+
+    def _opened(self, split: str, name: str) -> ImageFile:
+        """Return the file of some images, begun when it is first needed."""
+        if (split, name) not in self.files:
+            folder = (self.folder / split).absolute()
+            self._made += [f for f in (*folder.parents[::-1], folder) if not f.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f".data_{name}.npy.{os.getpid()}.tmp"
+            self.files[split, name] = ImageFile(path, self._shapes[name])
+        return self.files[split, name]
+
+    def count(self, split: str) -> int:
+        """Return how many pairs of a split were written."""
+        return self.files[split, "HR"].count if (split, "HR") in self.files else 0
 
     def write(self, split: str, name: str, imgs: np.ndarray, start: int | None = None) -> None:
         """Write images from number `start` on, or behind the last one."""
-        key = split, name
-        file = self.files[key]
+        key, file = (split, name), self._opened(split, name)
         file.write(file.count if start is None else start, imgs)
         if len(imgs):
             self.low[key] = min(self.low.get(key, np.inf), float(imgs.min()))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from sr_dataset_builder.map_rows import PIXELS, MapRows
-from toolbox.progress import progress
 
 Size = tuple[int, int]
+#: Is given the share of the work that was done since it was last called.
+Advance = Callable[[float], object]
 #: Tells which of the complete places in some rows belong to which split: first row, (n, W) of bool.
 Select = Callable[[int, np.ndarray], dict[str, np.ndarray]]
 
@@ -22,17 +23,18 @@ class GapMap:
     ----------
     rows : MapRows
         The map, which is read once.
-    label : str
-        For the bar of progress.
+    advance : callable
+        Is given the share of the map that was read since it was last called.
     """
 
-    def __init__(self, rows: MapRows, label: str) -> None:
+    def __init__(self, rows: MapRows, advance: Advance) -> None:
         self.shape = rows.shape
         self._step = max(1, PIXELS // rows.shape[1])
         self._packed = []
-        for first in progress(range(0, rows.shape[0], self._step), label, leave=False):
+        for first in range(0, rows.shape[0], self._step):
             missing = np.isnan(rows.rows(first, min(rows.shape[0], first + self._step)))
             self._packed.append(zlib.compress(np.packbits(missing, axis=1).data, 1))
+            advance(len(missing) / rows.shape[0])
 
     def missing(self, first: int, last: int) -> np.ndarray:
         """Return the missing pixels of some rows, (last - first, W) of bool."""
