@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 #: Pixels that are read at once.
 PIXELS = 2**22
+#: Widths of pieces that are read are multiples of this, as those of most tiles.
+_PIECE = 1024
 #: LR rows beyond those asked for that interpolation looks at; Lanczos reaches four HR pixels.
 _REACH = 4
 #: Megabytes that GDAL may keep of decoded tiles; by default it takes a twentieth of all memory.
-_GDAL_CACHE_MB = "256"
+_GDAL_CACHE_MB = "512"
 
 
 class Rows(Protocol):
@@ -163,7 +165,12 @@ class MapRows:
         top, bottom = max(0, first - half), min(self.shape[0], last + half)
         height = self.shape[0]
         stored = slice(height - bottom, height - top) if self._turned[0] else slice(top, bottom)
-        values = self._reader.read(stored, slice(None)).reshape(bottom - top, -1)
+        values = np.empty((bottom - top, self.shape[1]), np.float32)
+        # Pieces, as a reader takes several times the memory of what it reads.
+        across = max(_PIECE, PIXELS // (4 * len(values)) // _PIECE * _PIECE)
+        for left in range(0, self.shape[1], across):
+            piece = slice(left, min(self.shape[1], left + across))
+            values[:, piece] = self._reader.read(stored, piece)[..., 0]
         values = values[:: -1 if self._turned[0] else 1, :: -1 if self._turned[1] else 1]
         self._stored = self._stored or not np.isnan(values).all()
         if p.zero_is_missing:

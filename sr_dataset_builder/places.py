@@ -30,10 +30,11 @@ class GapMap:
     def __init__(self, rows: MapRows, advance: Advance) -> None:
         self.shape = rows.shape
         self._step = max(1, PIXELS // rows.shape[1])
-        self._packed = []
+        self._packed: list[bytes | None] = []
         for first in range(0, rows.shape[0], self._step):
             missing = np.isnan(rows.rows(first, min(rows.shape[0], first + self._step)))
-            self._packed.append(zlib.compress(np.packbits(missing, axis=1).data, 1))
+            packed = zlib.compress(np.packbits(missing, axis=1).data, 1) if missing.any() else None
+            self._packed.append(packed)
             advance(len(missing) / rows.shape[0])
 
     def missing(self, first: int, last: int) -> np.ndarray:
@@ -41,11 +42,19 @@ class GapMap:
         found = []
         width = -(-self.shape[1] // 8)
         for number in range(first // self._step, -(-last // self._step)):
-            start = number * self._step
-            packed = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
-            part = packed.reshape(-1, width)[max(0, first - start) : last - start]
-            found.append(np.unpackbits(part, axis=1, count=self.shape[1]))
+            start, content = number * self._step, self._packed[number]
+            begin, end = max(0, first - start), min(self._step, last - start)
+            if content is None:
+                found.append(np.zeros((end - begin, self.shape[1]), np.uint8))
+                continue
+            packed = np.frombuffer(zlib.decompress(content), np.uint8).reshape(-1, width)
+            found.append(np.unpackbits(packed[begin:end], axis=1, count=self.shape[1]))
         return np.concatenate(found).view(bool)
+
+    def _gappy(self, first: int, last: int) -> bool:
+        """Tell whether a pixel may be missing in some rows."""
+        parts = self._packed[first // self._step : -(-last // self._step)]
+        return any(part is not None for part in parts)
 
     def complete(self, size: Size, factor: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield where a patch holds no missing pixel, some rows at a time.
@@ -69,12 +78,15 @@ class GapMap:
         for first in range(0, height - h + 1, step):
             last = min(height - h + 1, first + step)
             bottom = last + h - 1
+            if not self._gappy(first * factor, bottom * factor):
+                yield first, np.ones((last - first, width - w + 1), bool)
+                continue
             fine = self.missing(first * factor, bottom * factor)[:, : width * factor]
             blocks = fine.reshape(bottom - first, factor, width, factor)
             missing = blocks.any(axis=(1, 3)) if factor > 1 else fine
-            total = np.pad(missing.cumsum(0, np.int64).cumsum(1), ((1, 0), (1, 0)))
-            inside = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
-            yield first, inside == 0
+            below = np.pad(missing, ((1, 0), (0, 0))).cumsum(0, np.int32)
+            across = np.pad(below[h:] - below[:-h], ((0, 0), (1, 0))).cumsum(1, np.int32)
+            yield first, across[:, w:] == across[:, :-w]
 
 
 class Places:
@@ -110,26 +122,29 @@ class Places:
         """Return the number of places of a split."""
         return int(self.counts[split].sum()) if split in self.counts else 0
 
-    def corners(self, split: str, ranks: np.ndarray) -> np.ndarray:
-        """Return (row, column) of some places of a split.
+    def corners(self, ranks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return (row, column) of some places of each split.
 
         Parameters
         ----------
-        split : str
-            Which split.
-        ranks : numpy.ndarray of int
+        ranks : dict of str to numpy.ndarray of int
             Numbers of places, counted from top left row by row, ascending.
         """
-        ends = np.cumsum(self.counts[split])
-        of_row = np.searchsorted(ends, ranks, side="right")
-        within = ranks - (ends - self.counts[split])[of_row]
-        found = np.empty((len(ranks), 2), int)
-        found[:, 0] = of_row
+        found = {}
+        for split, chosen in ranks.items():
+            row = np.searchsorted(np.cumsum(self.counts[split]), chosen, side="right")
+            found[split] = np.stack([row, chosen - self._before(split)[row]], axis=1)
         for first, places in self._gaps.complete(self._size, self._factor):
-            mine = slice(*np.searchsorted(of_row, (first, first + len(places))))
-            if mine.start == mine.stop:
+            ends = (first, first + len(places))
+            parts = {split: np.searchsorted(mine[:, 0], ends) for split, mine in found.items()}
+            if all(start == stop for start, stop in parts.values()):
                 continue
-            chosen = self._select(first, places)[split]
-            for i in range(mine.start, mine.stop):
-                found[i, 1] = np.flatnonzero(chosen[of_row[i] - first])[within[i]]
+            selected = self._select(first, places)
+            for split, (start, stop) in parts.items():
+                for corner in found[split][start:stop]:
+                    corner[1] = np.flatnonzero(selected[split][corner[0] - first])[corner[1]]
         return found
+
+    def _before(self, split: str) -> np.ndarray:
+        """Return the number of places in the rows above each row."""
+        return np.cumsum(self.counts[split]) - self.counts[split]

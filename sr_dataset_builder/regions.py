@@ -225,11 +225,8 @@ class Region:
         c = self.common
         size = (c.lr_img_shape[0] * c.scale, c.lr_img_shape[1] * c.scale)
         places = Places(self.gaps, size, factor, self._select(size, factor))
-        drawn = self._drawn(places, rng, factor, size)
-        total = sum(map(len, drawn.values()))
-        for split, ranks in drawn.items():
-            corners = places.corners(split, ranks)
-            yield from self._cut(split, corners, size, factor, total)
+        corners = places.corners(self._drawn(places, rng, factor, size))
+        yield from self._cut(corners, size, factor)
 
     def _drawn(
         self, places: Places, rng: np.random.Generator, factor: int, size: tuple[int, int]
@@ -285,13 +282,16 @@ class Region:
     ) -> np.ndarray:
         """Tell at which places patches of the finest map touch blocks of `split` alone."""
         other = np.pad((self._deal != SPLITS.index(split)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        rows = np.arange(first, first + shape[0])[:, None] * factor
+        rows = np.arange(first, first + shape[0]) * factor
         columns = np.arange(shape[1]) * factor
-        top, left = rows // self._block[0], columns // self._block[1]
-        bottom = (rows + reach[0] - 1) // self._block[0] + 1
+        # Many rows meet the same blocks.
+        ends = np.stack([rows, rows + reach[0] - 1]) // self._block[0]
+        (top, bottom), number = np.unique(ends, axis=1, return_inverse=True)
+        top, bottom = top[:, None], bottom[:, None] + 1
+        left = columns // self._block[1]
         right = (columns + reach[1] - 1) // self._block[1] + 1
         touched = other[bottom, right] - other[top, right] - other[bottom, left] + other[top, left]
-        return np.asarray(touched == 0)
+        return np.asarray((touched == 0)[np.ravel(number)])
 
     def deal(self, rng: np.random.Generator) -> None:
         """Deal whole blocks to training, validation and test, once for all coarsenings.
@@ -334,21 +334,30 @@ class Region:
         )
 
     def _cut(
-        self, split: str, corners: np.ndarray, size: tuple[int, int], factor: int, total: int
+        self, corners: dict[str, np.ndarray], size: tuple[int, int], factor: int
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the patches at (row, column) of the coarsened map, from top to bottom."""
+        if not corners:
+            return
         h, w = size[0] * factor, size[1] * factor
         self.rows.behind = h
+        of_split = np.repeat(list(corners), [len(mine) for mine in corners.values()])
+        places = np.concatenate(list(corners.values())) * factor
+        order = np.argsort(places[:, 0], kind="stable")
         at_once = max(1, PIXELS // (h * w))
-        for start in range(0, len(corners), at_once):
+        for start in range(0, len(order), at_once):
+            part = order[start : start + at_once]
             patches = np.stack(
                 [
                     self.rows.rows(row, row + h, slice(column, column + w))
-                    for row, column in (corners[start : start + at_once] * factor).tolist()
+                    for row, column in places[part].tolist()
                 ]
             )
-            yield split, block_mean(patches[..., None], factor)
-            self._advance(len(patches) / total)
+            coarse = block_mean(patches[..., None], factor)
+            for split in corners:
+                if len(mine := coarse[of_split[part] == split]):
+                    yield split, mine
+            self._advance(len(part) / len(order))
 
 
 class _Collector:
@@ -373,6 +382,13 @@ class _Collector:
         counts = self.counts.setdefault(name, {})
         counts[split] = counts.get(split, 0) + len(hr)
         return lr
+
+    def pairs(self) -> dict[str, dict[str, int]]:
+        """Return the number of pairs by region and split."""
+        return {
+            name: {split: counts[split] for split in SPLITS if split in counts}
+            for name, counts in self.counts.items()
+        }
 
     def validity(self) -> Validity:
         """Return the range that any of the training regions covers."""
@@ -440,7 +456,7 @@ def _collect(params: RegionsParams, where: str, collector: _Collector) -> None:
         "scale": params.scale,
         "lr_method": "area",
         "seed": params.seed,
-        "pairs": collector.counts,
+        "pairs": collector.pairs(),
         "validity": dataclasses.asdict(validity),
     }
     if len(set(spacings)) == 1:  # the spectra of the test need one spacing
@@ -448,7 +464,7 @@ def _collect(params: RegionsParams, where: str, collector: _Collector) -> None:
         record |= {"delta_hr_m": [rows, columns]}
         record |= {"delta_lr_m": [rows * params.scale, columns * params.scale]}
     collector.save(params.save_dir, record)
-    for name, counts in collector.counts.items():
+    for name, counts in collector.pairs().items():
         print(f"{name:>16}: {', '.join(f'{n} {split}' for split, n in counts.items())}")
 
 
