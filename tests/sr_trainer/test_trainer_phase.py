@@ -274,7 +274,7 @@ def test_nothing_is_overwritten_in_silence(trained, shop, tmp_path):
     log, _ = trained
     video = shop.data_dir / "videos" / "case_00.avi"
     (tmp_path / "notes.txt").write_text("mine")
-    shop.run(log, "predict", video, "-o", tmp_path / "notes.csv").refused("is there already")
+    shop.run(log, "predict", video, "-o", tmp_path / "notes.csv").refused("already exists")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     shop.run(log, "predict", video, "--tile", 64).refused("tile is for images")
 
