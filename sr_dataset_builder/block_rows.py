@@ -69,8 +69,8 @@ class BlockRows:
         self.size = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
         if not all(self.size):
             raise DataError(
-                f"block_shape {tuple(block_shape)} asks for more blocks than the low-resolution "
-                f"map of {tuple(lr.shape)} has pixels. Use fewer blocks."
+                f"block_shape {tuple(block_shape)} has more blocks than the low-resolution map of "
+                f"{tuple(lr.shape)} has pixels. Use fewer blocks."
             )
         refuse_small_blocks(lr.shape, self.blocks, self.size, img_shape)
         # Strips overlap, and the low-resolution map may be made from rows further down.

@@ -1,4 +1,4 @@
-"""Maps read from top to bottom, a few rows at a time: in metres, gaps filled, reduced if need be."""
+"""Maps read from top to bottom, a few rows at a time: metres, gaps filled, reduced if needed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class MapRows:
 
     def __init__(self, fname: str, params: MapParams, notes: list[str]) -> None:
         os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
-        # A zero that is known to mean missing needs no warning.
+        # A declared zero needs no warning.
         zero = 0.0 if params.zero_is_missing else None
         nodata = zero if params.nodata is None else params.nodata
         self._reader, self.notes = open_plane(
@@ -151,11 +151,11 @@ class MapRows:
         """Refuse a map of which no row that was read has a valid pixel."""
         if not self._stored:
             raise DataError(
-                f"{self.fname}: every pixel is missing (NaN or nodata); there is nothing to use."
+                f"{self.fname}: every pixel is missing (NaN or nodata). Check the file and nodata."
             )
         if not self._valid:
             raise DataError(
-                f"{self.fname}: every pixel is missing once zero_is_missing and valid_range "
+                f"{self.fname}: every pixel is missing after zero_is_missing and valid_range "
                 f"{self.params.valid_range} are applied. Widen valid_range."
             )
 

@@ -1,4 +1,4 @@
-"""Whether a low-resolution map is that of the high-resolution one: place, orientation, values."""
+"""Check that two maps form a pair: position, orientation and values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from toolbox.resample import block_mean
 if TYPE_CHECKING:
     from sr_dataset_builder.map_rows import MapRows
 
-#: Shifts in low-resolution pixels: from the first on a warning, from the second on refused.
+#: Shifts in low-resolution pixels: a warning from the first on, refused from the second on.
 _SHIFTS = (0.1, 0.75)
-#: Correlation of the low-resolution map with block means below which two maps are no pair. Real
-#: surveys of one area agree to 0.9 and more (GEBCO and ETOPO1: 0.98).
+#: Correlation of the low-resolution map with block means below which two maps are not a pair. Real
+#: surveys of one area reach 0.9 and more (GEBCO and ETOPO1: 0.98).
 _LEAST_CORRELATION = 0.5
 _GOOD = 0.9
 #: Rows, and columns, of the low-resolution map that are compared.
@@ -31,7 +31,7 @@ _TURNS = {
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
     "turned by 180 degrees": (slice(None, None, -1), slice(None, None, -1)),
 }
-#: Units in which a map may be although its file does not say so.
+#: Units that a map may have although its file does not state one.
 _UNITS = ("feet", "fathoms", "km", "cm")
 
 
@@ -43,19 +43,19 @@ def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
     lr, hr : toolbox.io.raster.Raster
         (h, w) and (h * scale, w * scale), metres.
     scale : int
-        How many times finer `hr` is.
+        Enlargement factor from `lr` to `hr`.
     notes : list of str
-        Gets what was done, and what is doubtful.
+        Receives what was done and what is doubtful.
 
     Returns
     -------
     toolbox.io.raster.Raster
-        `lr`, its rows and columns in the directions of those of `hr`.
+        `lr`, with rows and columns in the directions of those of `hr`.
 
     Raises
     ------
     DataError
-        If the maps lie apart, or if their values do not belong together.
+        If the maps are in different places, or if their values do not match.
     """
     rows, columns, transform = _turned(lr, hr, notes)
     if rows or columns:
@@ -68,7 +68,7 @@ def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
 
 
 def pair_rows(lr: MapRows, hr: MapRows, scale: int, notes: list[str]) -> None:
-    """Compare two maps as `paired` does, without holding them; `lr` is turned if need be.
+    """Compare two maps as `paired` does, without holding them; `lr` is flipped if necessary.
 
     Of a large map rows and columns spread over it are compared, 2000 of each.
 
@@ -99,7 +99,7 @@ def pair_rows(lr: MapRows, hr: MapRows, scale: int, notes: list[str]) -> None:
 
 
 def _spread(side: int) -> np.ndarray:
-    """Return numbers of rows or columns: all, or some that a turned map has at the same places."""
+    """Return numbers of rows or columns: all, or some that stay the same in a flipped map."""
     if side <= _MOST_COMPARED:
         return np.arange(side)
     half = np.linspace(0, (side - 1) / 2, _MOST_COMPARED // 2).astype(int)
@@ -109,17 +109,17 @@ def _spread(side: int) -> np.ndarray:
 def _turned(
     lr: Raster | MapRows, hr: Raster | MapRows, notes: list[str]
 ) -> tuple[bool, bool, Transform | None]:
-    """Tell whether the files say that rows or columns of LR run the other way, and where it lies.
+    """Return whether the rows or columns of LR run in the opposite direction.
 
     Returns
     -------
     (bool, bool, tuple of six floats or None)
-        For rows, for columns, and the transform of the map so turned.
+        For rows, for columns, and the transform of the flipped map.
     """
     if lr.transform is None or hr.transform is None:
         return False, False, lr.transform
     if any((*lr.transform[1:4:2], *hr.transform[1:4:2])):
-        return False, False, lr.transform  # turned by an angle: its place tells if both are alike
+        return False, False, lr.transform  # rotated: the comparison of positions decides
     a, b, c, d, e, f = lr.transform
     rows, columns = lr.shape
     turned = e * hr.transform[4] < 0, a * hr.transform[0] < 0
@@ -129,23 +129,23 @@ def _turned(
         e, f = -e, f + e * rows
     if any(turned):
         notes.append(
-            f"{lr.fname}: its rows or columns run the other way than those of {hr.fname}; it is "
-            f"turned."
+            f"{lr.fname}: its rows or columns run opposite to those of {hr.fname}, so it is "
+            f"flipped."
         )
     return (*turned, (a, b, c, d, e, f))
 
 
 def _check_place(lr: Raster | MapRows, hr: Raster | MapRows, notes: list[str]) -> None:
-    """Compare the corners, where both files say them."""
+    """Compare the corners if both files state them."""
     if lr.transform is None or hr.transform is None:
         return
     shift = _shift(lr, hr)
     ours, theirs = as_rasterio(lr.crs), as_rasterio(hr.crs)
     if shift > _SHIFTS[1] and (ours is None) == (theirs is None):
         raise DataError(
-            f"{lr.fname}: lies elsewhere than {hr.fname}: corners differ by up to {shift:.4g} of "
-            f"its pixels ({_extent(lr)} and {_extent(hr)}). Give two maps of the same area in one "
-            f"coordinate reference system, or hr_fname alone."
+            f"{lr.fname}: covers another area than {hr.fname}: corners differ by up to "
+            f"{shift:.4g} of its pixels ({_extent(lr)} and {_extent(hr)}). Give two maps of the "
+            f"same area in one coordinate reference system, or hr_fname alone."
         )
     if shift > _SHIFTS[0]:
         notes.append(
@@ -155,7 +155,7 @@ def _check_place(lr: Raster | MapRows, hr: Raster | MapRows, notes: list[str]) -
     elif ours is not None and theirs is not None and ours != theirs:
         notes.append(
             f"WARNING: {lr.fname}: another coordinate reference system than {hr.fname}, with the "
-            f"same corners; they are taken as one."
+            f"same corners; the two are taken as the same."
         )
 
 
@@ -168,7 +168,7 @@ def _corners(raster: Raster | MapRows) -> np.ndarray:
 
 
 def _shift(lr: Raster | MapRows, hr: Raster | MapRows) -> float:
-    """Return the largest distance of two corners in low-resolution pixels."""
+    """Return the largest distance between two corners, in low-resolution pixels."""
     a, b, _, d, e, _ = lr.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     apart = np.abs(_corners(lr) - _corners(hr)) / [np.hypot(a, b), np.hypot(d, e)]
     return float(apart.max())
@@ -187,7 +187,7 @@ def _check_values(
     scale: int,
     notes: list[str],
 ) -> None:
-    """Compare values of the low-resolution map with the block means of the other."""
+    """Compare values of the low-resolution map with block means of the other map."""
     means = means.astype(np.float64)
     count, rms, bias, correlation = _agreement(values, means)
     flat = bool(count) and np.isnan(correlation) and _is_flat(values) and not _is_flat(means)
@@ -196,14 +196,14 @@ def _check_values(
     said = "no relief at all" if flat else f"correlation {correlation:.2f}"
     figures = (
         f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
-        f"and {bias:.4g} m in the mean, {said}"
+        f"and {bias:.4g} m on average, {said}"
     )
     better = "" if flat else _better(values, means, rms, hr.fname)
     if better or flat or correlation < _LEAST_CORRELATION:
         doubts = [note for note in (*lr.notes, *hr.notes) if note.startswith("WARNING")]
         cure = better or "Give two maps of the same area, or hr_fname alone."
-        if doubts and not better:  # they tell of fills and units, likely the very cause
-            cure = f"First heed what was found in the maps: {' '.join(doubts)}"
+        if doubts and not better:  # they report fills and units, the likely cause
+            cure = f"First correct what was found in the maps: {' '.join(doubts)}"
         raise DataError(f"{lr.fname}: {figures}. {cure}")
     doubtful = abs(bias) > np.nanstd(means) or correlation < _GOOD
     notes.append(f"{'WARNING: ' if doubtful else ''}{lr.fname}: {figures}.")
@@ -224,12 +224,12 @@ def _agreement(lr: np.ndarray, means: np.ndarray) -> tuple[int, float, float, fl
 
 
 def _is_flat(values: np.ndarray) -> bool:
-    """Whether the valid values have one height."""
+    """Whether all valid values are equal."""
     return bool(np.nanstd(values.astype(np.float64)) < 1e-6)
 
 
 def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str:
-    """Say what makes the low-resolution map fit, if it does not as it is; else nothing."""
+    """Return what would make the low-resolution map fit; empty if nothing would."""
 
     def misfit(values: np.ndarray) -> float:
         _, turned, bias, correlation = _agreement(values, means)
@@ -240,15 +240,15 @@ def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str
         return misfit(values) < np.inf
 
     if fits(-lr):
-        return "Its sign is the other one: write it as the other map has it."
+        return "Its sign is opposite: give it the sign of the other map."
     for name, index in _TURNS.items():
         if fits(lr[index]):
-            return f"It fits if it is {name}, but no file says so: turn it first."
+            return f"It fits if it is {name}, but no file states this: turn it first."
     least, found = np.inf, ""
     for unit in _UNITS:
         metres = metres_per_unit(unit) or 1.0
         for done, by, whose in (("multiplied", metres, "it"), ("divided", 1 / metres, hr_fname)):
-            for sign, turned in ((1, ""), (-1, ", its sign turned")):
+            for sign, turned in ((1, ""), (-1, ", with its sign reversed")):
                 if (left := misfit(lr * (sign * by))) < least:
                     least = left
                     found = f"It fits if {done} by {metres:g}{turned}: is {whose} in {unit}?"
