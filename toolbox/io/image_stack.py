@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ def pickle_images(source: Path, target: Path) -> None:
     source, target : pathlib.Path
         The two files; `source` is not held in memory.
     """
-    imgs = np.load(source, mmap_mode="r").view(np.ndarray)
+    imgs = np.load(source, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     with open(target, "wb") as stream:
         pickle.dump(imgs, stream, pickle.HIGHEST_PROTOCOL)
 
@@ -112,6 +111,29 @@ def release(imgs: Any) -> None:
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def gather(imgs: Any, chosen: slice | np.ndarray) -> np.ndarray:
+    """Return some images of a stack; those of a memory map are fetched from the disk together.
+
+    Parameters
+    ----------
+    imgs : numpy.ndarray or ChosenImages, shape (N, H, W, C)
+        The stack.
+    chosen : slice or numpy.ndarray of int
+        Which images.
+    """
+    stack = imgs.imgs if isinstance(imgs, ChosenImages) else imgs
+    mapped = _map_of(stack)
+    if mapped is not None and hasattr(mmap, "MADV_WILLNEED") and not isinstance(chosen, slice):
+        numbers = imgs.numbers[chosen] if isinstance(imgs, ChosenImages) else chosen
+        start = stack.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        step = stack.strides[0]
+        for number in np.ravel(numbers).tolist():
+            first = (start + number * step) // mmap.PAGESIZE * mmap.PAGESIZE
+            with contextlib.suppress(OSError, ValueError):
+                mapped.madvise(mmap.MADV_WILLNEED, first, start + (number + 1) * step - first)
+    return np.asarray(imgs[chosen])
 
 
 def parts(imgs: Any, count: int | None = None) -> Iterator[np.ndarray]:
