@@ -171,7 +171,6 @@ class MapRows:
         for left in range(0, self.shape[1], across):
             piece = slice(left, min(self.shape[1], left + across))
             values[:, piece] = self._reader.read(stored, piece)[..., 0]
-        values = values[:: -1 if self._turned[0] else 1, :: -1 if self._turned[1] else 1]
         self._stored = self._stored or not np.isnan(values).all()
         if p.zero_is_missing:
             values[values == 0] = np.nan
@@ -184,6 +183,7 @@ class MapRows:
         clean = filled(values, p.kernel_size)
         if outside is not None:
             clean[outside] = np.nan
+        clean = clean[:: -1 if self._turned[0] else 1, :: -1 if self._turned[1] else 1]
         return np.ascontiguousarray(clean[first - top : last - top])
 
 
