@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_dataset_builder.resize import resize
 from toolbox.errors import DataError
@@ -44,9 +45,24 @@ def filled(img: np.ndarray, kernel_size: Sequence[int] = (5, 5)) -> np.ndarray:
     missing = np.isnan(img)
     if not missing.any():
         return img
-    result = img.copy()
-    result[missing] = local_mean(img, (kernel_size[0], kernel_size[1]))[missing]
+    result, window = img.copy(), (kernel_size[0], kernel_size[1])
+    if np.count_nonzero(missing) * window[0] * window[1] < img.size:
+        result[missing] = _means_at(img, window, *np.nonzero(missing))
+    else:
+        result[missing] = local_mean(img, window)[missing]
     return result
+
+
+def _means_at(
+    img: np.ndarray, window: tuple[int, int], rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Return what `local_mean` gives at a few pixels, which is quicker."""
+    half = [(side // 2, side // 2) for side in window]
+    padded = np.pad(img, half, constant_values=np.nan)
+    around = sliding_window_view(padded, window)[rows, columns].astype(np.float64)  # type: ignore[call-overload]
+    count = np.count_nonzero(~np.isnan(around), axis=(1, 2))
+    total = np.nansum(around, axis=(1, 2))
+    return np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
 
 
 class MapRows:

@@ -560,13 +560,18 @@ class RasterioReader(MapReader):
         flags = self.dataset.mask_flag_enums[bands[0] - 1]
         # A dropped alpha channel would be taken for a mask.
         opaque = any(flag.name == "alpha" for flag in flags)
+        # A file that marks gaps by NaN needs no mask.
+        nodata = self.dataset.nodatavals[bands[0] - 1]
+        marked = {flag.name for flag in flags} == {"nodata"} and np.isnan(float(nodata or 0))
         try:
-            stored = self.dataset.read(bands, window=window, masked=not opaque)
+            stored = self.dataset.read(bands, window=window, masked=not (opaque or marked))
         except RasterioIOError as error:
             raise damaged(self.path, error) from None
-        values = np.ma.filled(stored.astype(np.float64), np.nan)
         scales = [self.dataset.scales[band - 1] for band in bands]
         offsets = [self.dataset.offsets[band - 1] for band in bands]
+        if set(scales) == {1.0} and set(offsets) == {0.0} and stored.dtype == np.float32:
+            return np.moveaxis(np.ma.filled(stored, np.nan), 0, -1)
+        values = np.ma.filled(stored.astype(np.float64), np.nan)
         return np.moveaxis(values, 0, -1) * scales + offsets
 
 
