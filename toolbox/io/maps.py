@@ -46,6 +46,7 @@ from toolbox.io.spacing import (
     unrolled,
 )
 from toolbox.io.units import UNSAID, metres_per_unit
+from toolbox.progress import progress
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``; outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -232,7 +233,8 @@ class MapReader(ABC):
         census, huge = Census(self.unit_m), 0
         rows = rows_at_once(self, _COUNTED_VALUES)
         with contextlib.suppress(DataError):  # reading the damaged part reports it
-            for first in range(0, self.shape[0], rows):
+            starts = range(0, self.shape[0], rows)
+            for first in progress(starts, f"checking {self.path.name}", delay=2, leave=False):
                 values = self._own_values(slice(first, first + rows), slice(None))
                 census.add(values)
                 huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
