@@ -13,7 +13,6 @@ from sr_dataset_builder.resize import resize
 from toolbox.errors import DataError
 from toolbox.io.maps import rows_at_once
 from toolbox.io.raster import Raster, open_plane
-from toolbox.resample import local_mean
 
 if TYPE_CHECKING:
     from sr_dataset_builder.dataset import MapParams
@@ -46,23 +45,32 @@ def filled(img: np.ndarray, kernel_size: Sequence[int] = (5, 5)) -> np.ndarray:
     if not missing.any():
         return img
     result, window = img.copy(), (kernel_size[0], kernel_size[1])
-    if np.count_nonzero(missing) * window[0] * window[1] < img.size:
-        result[missing] = _means_at(img, window, *np.nonzero(missing))
+    rows, columns = np.nonzero(missing)
+    padded = np.pad(img, [(side // 2, side // 2) for side in window], constant_values=np.nan)
+    # Sums of float32 are exact in float64: neither way depends on where the rows begin.
+    if len(rows) * window[0] * window[1] < img.size:
+        around = sliding_window_view(padded, window)[rows, columns].astype(np.float64)  # type: ignore[call-overload]
+        count = np.count_nonzero(~np.isnan(around), axis=(1, 2))
+        total = np.nansum(around, axis=(1, 2))
     else:
-        result[missing] = local_mean(img, window)[missing]
+        count = _window_sums(~np.isnan(padded), window)[missing]
+        total = _window_sums(np.nan_to_num(padded).astype(np.float64), window)[missing]
+    means = np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
+    result[missing] = means
     return result
 
 
-def _means_at(
-    img: np.ndarray, window: tuple[int, int], rows: np.ndarray, columns: np.ndarray
-) -> np.ndarray:
-    """Return what `local_mean` gives at a few pixels, which is quicker."""
-    half = [(side // 2, side // 2) for side in window]
-    padded = np.pad(img, half, constant_values=np.nan)
-    around = sliding_window_view(padded, window)[rows, columns].astype(np.float64)  # type: ignore[call-overload]
-    count = np.count_nonzero(~np.isnan(around), axis=(1, 2))
-    total = np.nansum(around, axis=(1, 2))
-    return np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
+def _window_sums(padded: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """Return the sums over a window around each pixel of an image that was padded by half of it."""
+    height, width = padded.shape[0] - window[0] + 1, padded.shape[1] - window[1] + 1
+    kind = np.float64 if padded.dtype.kind == "f" else np.int32
+    down = np.zeros((height, padded.shape[1]), kind)
+    for row in range(window[0]):
+        down += padded[row : row + height]
+    found = np.zeros((height, width), kind)
+    for column in range(window[1]):
+        found += down[:, column : column + width]
+    return found
 
 
 class MapRows:

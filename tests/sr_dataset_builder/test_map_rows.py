@@ -1,5 +1,6 @@
 """Maps larger than memory: read by rows, cut as they are read, written as they are cut."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -238,3 +239,16 @@ def test_an_interrupted_build_leaves_the_former_set(workshop, hr_fname, monkeypa
     with pytest.raises(KeyboardInterrupt):
         dataset.save(str(workshop.folder / "new" / "set"))
     assert not (workshop.folder / "new").exists()
+
+
+@pytest.mark.parametrize("share", [0.002, 0.4])
+def test_filled_pixels_are_exact_means(share):
+    """Few gaps or many, a filled pixel is the rounded mean of the valid ones in its window."""
+    rng = np.random.default_rng(3)
+    img = rng.uniform(-4000, -1000, (60, 80)).astype(np.float32)
+    img[rng.random(img.shape) < share] = np.nan
+    found = map_rows.filled(img, (3, 5))
+    for row, column in np.argwhere(np.isnan(img)):
+        around = img[max(0, row - 1) : row + 2, max(0, column - 2) : column + 3]
+        values = around[~np.isnan(around)].astype(float)
+        assert found[row, column] == np.float32(math.fsum(values) / len(values))
