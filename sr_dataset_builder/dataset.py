@@ -117,7 +117,7 @@ class BuildParams(MapParams):
         Form of the patches: ``pkl`` as in the manual, ``npy`` to be mapped into memory, or
         ``auto``, which writes pickles up to 1 GiB of patches and ``npy`` above.
     overwrite
-        Replace the patches in ``save_dir``, and remove the ``.csv`` and ``.npy`` files of the old
+        Replace the patches in ``save_dir``, and remove the feature tables (``.csv``) of the old
         patches.
     """
 

@@ -67,6 +67,8 @@ class PatchFiles:
             folder = (self.folder / split).absolute()
             self._made += [f for f in (*folder.parents[::-1], folder) if not f.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(f".data_{name}.npy.*.tmp"):  # of a build that was killed
+                stale.unlink()
             path = folder / f".data_{name}.npy.{os.getpid()}.tmp"
             self.files[split, name] = ImageFile(path, self._shapes[name])
         return self.files[split, name]
