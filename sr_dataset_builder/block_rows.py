@@ -102,7 +102,7 @@ class BlockRows:
         windows = sliding_window_view(cut, side, axis=2)[:, :, ::step]  # type: ignore[call-overload]
         gappy = np.isnan(cut).any(axis=0)
         touched = sliding_window_view(gappy, side, axis=1)[:, ::step]  # type: ignore[call-overload]
-        return windows.transpose(1, 2, 0, 3), ~touched.any(axis=2)
+        return windows.transpose(1, 2, 0, 3), np.asarray(~touched.any(axis=2))
 
 
 def refuse_small_blocks(

@@ -218,7 +218,7 @@ class Dataset:
         counts = self._cut.counts("reading").ravel()
         for rows in self._maps:
             rows.refuse_empty()
-        kept = np.flatnonzero(counts)
+        kept: Blocks = list(np.flatnonzero(counts))
         parts = self.train_validation_test_split(kept, kept, p.validation_size, p.test_size)[:3]
         self.blocks = {split: len(part) for split, part in zip(SPLITS, parts, strict=True)}
         self.pairs = {

@@ -237,8 +237,10 @@ class Region:
             return {"test": np.arange(count)}
         if self.split is not None:
             count = min(places.total(self.split), round(self.params.patches / factor))
-            picked = rng.choice(places.total(self.split), count, replace=False) if count else []
-            return {self.split: np.sort(picked)} if count else {}
+            if not count:
+                return {}
+            picked = rng.choice(places.total(self.split), count, replace=False)
+            return {self.split: np.sort(picked)}
         total = sum(places.total(split) for split in SPLITS)
         ranks = {}
         for split in SPLITS:
@@ -430,7 +432,7 @@ def build(params: RegionsParams, where: str) -> None:
     """
     refuse_data_set(params.save_dir, where, params.overwrite)
     shape = params.lr_img_shape
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "LR": (*shape, 1),
         "HR": (shape[0] * params.scale, shape[1] * params.scale, 1),
     }

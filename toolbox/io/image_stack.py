@@ -51,7 +51,7 @@ class ImageFile:
         """Write images (n, H, W, C) or (n, H, W) from number `start` on."""
         if not len(imgs):
             return
-        content = memoryview(np.ascontiguousarray(imgs, "<f4")).cast("B")
+        content = np.ascontiguousarray(imgs, "<f4").data.cast("B")
         self._file.seek(_HEADER_BYTES + start * self._size)
         while content:  # one call writes at most 2 GiB
             content = content[self._file.write(content[:PART_BYTES]) :]
