@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,16 +16,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field, model_validator
 
-from sr_dataset_builder.pair_maps import paired
-from sr_dataset_builder.resize import METHODS, resize
+from sr_dataset_builder.block_rows import BlockRows, refuse_small_blocks
+from sr_dataset_builder.map_rows import MapRows, ReducedRows, Rows, filled
+from sr_dataset_builder.pair_maps import pair_rows
+from sr_dataset_builder.patch_files import Kind, PatchFiles, refuse_full_disk
+from sr_dataset_builder.resize import METHODS
 from toolbox.config import Float, Int, Settings, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
-from toolbox.io.atomic import replacing
-from toolbox.io.raster import Raster, read_raster
-from toolbox.io.safe_pickle import save_array
-from toolbox.progress import progress
-from toolbox.resample import local_mean
+from toolbox.io.raster import Raster
 from toolbox.tasks.bathymetry import terrain
 from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M
 
@@ -113,8 +113,11 @@ class BuildParams(MapParams):
         Seed of the split.
     delta_lr_m : default see below
         Grid spacing of the low-resolution map in metres.
+    files
+        Form of the patches: ``pkl`` as in the manual, ``npy`` to be mapped into memory, or
+        ``auto``, which writes pickles up to 1 GiB of patches and ``npy`` above.
     overwrite
-        Replace the patches in ``save_dir``, and remove the ``.csv`` and ``.npy`` files of the old
+        Replace the patches in ``save_dir``, and remove the feature tables (``.csv``) of the old
         patches.
     """
 
@@ -130,6 +133,7 @@ class BuildParams(MapParams):
     seed: Annotated[Int, Field(ge=0)] = 0
     lr_method: Literal[METHODS] = "area"  # type: ignore[valid-type]
     delta_lr_m: Metres | tuple[Metres, Metres] | None = None
+    files: Kind = "auto"
     overwrite: bool = False
 
     @model_validator(mode="after")
@@ -163,26 +167,9 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
     DataError
         If the map cannot be read, or every pixel is missing.
     """
-    # A declared zero needs no warning.
-    zero = 0.0 if params.zero_is_missing else None
-    nodata = zero if params.nodata is None else params.nodata
-    raster = read_raster(fname, params.variable, nodata, params.positive, params.time, params.group)
-    notes += raster.notes
-    values = raster.values
-    if params.zero_is_missing:
-        values[values == 0] = np.nan
-    outside = np.zeros(values.shape, bool)
-    if params.valid_range is not None:
-        low, high = sorted(params.valid_range)
-        outside = (values < low) | (values > high)
-        values[outside] = np.nan
-    if np.isnan(values).all():
-        raise DataError(
-            f"{fname}: every pixel is missing after zero_is_missing and valid_range "
-            f"{params.valid_range} are applied. Widen valid_range."
-        )
-    raster.values = Dataset.cleansing(values, params.kernel_size)
-    raster.values[outside] = np.nan
+    rows = MapRows(fname, params, notes)
+    raster = rows.raster()
+    rows.close()
     return raster
 
 
@@ -226,57 +213,125 @@ class Dataset:
         self.notes: list[str] = []
         self.params = params or BuildParams(hr_fname=hr_fname, lr_fname=lr_fname, save_dir=".")
         p = self.params
-        lr, hr = self._read(lr_fname, hr_fname)
-        x, y = self.rm_nan(*self._cut(lr, hr, (block_shape[0], block_shape[1])))
-        del lr, hr
-        parts = self.train_validation_test_split(x, y, p.validation_size, p.test_size)
-        del x, y
-        self.blocks = dict(zip(SPLITS, (len(part) for part in parts[:3]), strict=True))
-        joined = []
-        while parts:  # released one by one, so that the patches are in memory only once
-            joined.append(np.concatenate(parts.pop(0)))
-        self.x_train, self.x_validation, self.x_test = joined[:3]
-        self.y_train, self.y_validation, self.y_test = joined[3:]
+        lr, hr = self._open(lr_fname, hr_fname)
+        self._cut = BlockRows(lr, hr, block_shape, p.lr_img_shape, p.lr_stride, p.scale)
+        counts = self._cut.counts("reading").ravel()
+        for rows in self._maps:
+            rows.refuse_empty()
+        kept: Blocks = list(np.flatnonzero(counts))
+        parts = self.train_validation_test_split(kept, kept, p.validation_size, p.test_size)[:3]
+        self.blocks = {split: len(part) for split, part in zip(SPLITS, parts, strict=True)}
+        self.pairs = {
+            split: int(counts[part].sum()) for split, part in zip(SPLITS, parts, strict=True)
+        }
+        # Where the first pair of each block goes.
+        self._places: dict[int, tuple[str, int]] = {}
+        for split, part in zip(SPLITS, parts, strict=True):
+            starts = np.cumsum([0, *counts[part]])
+            self._places |= {
+                int(block): (split, int(start)) for block, start in zip(part, starts, strict=False)
+            }
+        self._train_range_m: list[float] | None = None
 
-    def _read(self, lr_fname: str | None, hr_fname: str) -> tuple[np.ndarray, np.ndarray]:
+    def _open(self, lr_fname: str | None, hr_fname: str) -> tuple[Rows, Rows]:
         p = self.params
-        hr_map = read_map(hr_fname, p, self.notes)
-        if lr_fname is None:
-            lr_map = Raster(resize(hr_map.values, p.scale, p.lr_method))
-        else:
-            lr_map = read_map(lr_fname, p, self.notes)
-            wanted = _scaled(lr_map.values.shape, p.scale)
-            if hr_map.values.shape != wanted:
+        hr = MapRows(hr_fname, p, self.notes)
+        self._maps = [hr]
+        lr: Rows = ReducedRows(hr, p.scale, p.lr_method)
+        own = None
+        if lr_fname is not None:
+            lr = given = MapRows(lr_fname, p, self.notes)
+            self._maps.append(given)
+            wanted = _scaled(given.shape, p.scale)
+            if hr.shape != wanted:
                 raise DataError(
                     f"{hr_fname}: must be {p.scale} times the size of {lr_fname}, {wanted}; "
-                    f"received {hr_map.values.shape}. Set scale, or give hr_fname alone."
+                    f"received {hr.shape}. Set scale, or give hr_fname alone."
                 )
-            lr_map = paired(lr_map, hr_map, p.scale, self.notes)
-        self.delta_hr_m = spacing_of(p.delta_hr_m, hr_map, self.notes)
+            pair_rows(given, hr, p.scale, self.notes)
+            own = given.delta_m
+        self.delta_hr_m = spacing_of(p.delta_hr_m, hr, self.notes)
         coarse = _times(self.delta_hr_m, p.scale)
-        follows = lr_fname is None or p.delta_hr_m is not None
-        own = None if follows else lr_map.delta_m
-        self.delta_lr_m = p.delta_lr_m or own or coarse
-        return lr_map.values, hr_map.values
+        self.delta_lr_m = p.delta_lr_m or (own if p.delta_hr_m is None else None) or coarse
+        return lr, hr
 
-    def _cut(
-        self, lr: np.ndarray, hr: np.ndarray, block_shape: Pair
-    ) -> tuple[np.ndarray, np.ndarray]:
-        p = self.params
-        rows, columns = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
-        if not rows or not columns:
-            raise DataError(
-                f"block_shape {block_shape} has more blocks than the low-resolution map of "
-                f"{lr.shape} has pixels. Use fewer blocks."
+    def close(self) -> None:
+        """Close the maps; what was not asked for until then can no longer be had."""
+        for rows in self._maps:
+            rows.close()
+
+    def images(self, label: str) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+        """Yield all complete pairs while the maps are read once more.
+
+        Parameters
+        ----------
+        label : str
+            For the bar of progress.
+
+        Yields
+        ------
+        (str, int, numpy.ndarray, numpy.ndarray)
+            Split, number of the first pair in it, low- and high-resolution images (n, h, w).
+        """
+        filled: Counter[int] = Counter()
+        low, high = np.inf, -np.inf
+        for strip in self._cut.strips(label):
+            for column in np.flatnonzero(strip.whole.any(axis=1)).tolist():
+                block = strip.row * len(strip.whole) + column
+                whole = strip.whole[column]
+                lr, hr = strip.lr[column][whole], strip.hr[column][whole]
+                split, start = self._places[block]
+                yield split, start + filled[block], lr, hr
+                filled[block] += len(lr)
+                if split == "train":
+                    low, high = min(low, float(hr.min())), max(high, float(hr.max()))
+        self._train_range_m = [low, high]
+
+    @cached_property
+    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """All images in memory, for those who ask for them as attributes."""
+        p, shape = self.params, self.params.lr_img_shape
+        found = {
+            split: (
+                np.empty((count, *shape), np.float32),
+                np.empty((count, *_scaled(shape, p.scale)), np.float32),
             )
-        # Cut in low-resolution pixels first, so that both maps keep the same block corners.
-        h, w = rows * block_shape[0], columns * block_shape[1]
-        lr, hr = lr[:h, :w], hr[: h * p.scale, : w * p.scale]
-        shape, stride = p.lr_img_shape, p.lr_stride
-        return (
-            self.block_split(lr, block_shape, shape, stride),
-            self.block_split(hr, block_shape, _scaled(shape, p.scale), _scaled(stride, p.scale)),
-        )
+            for split, count in self.pairs.items()
+        }
+        for split, start, lr, hr in self.images("cutting"):
+            for target, imgs in zip(found[split], (lr, hr), strict=True):
+                target[start : start + len(imgs)] = imgs
+        return found
+
+    @property
+    def x_train(self) -> np.ndarray:
+        """Low-resolution images for training."""
+        return self._arrays["train"][0]
+
+    @property
+    def x_validation(self) -> np.ndarray:
+        """Low-resolution images for validation."""
+        return self._arrays["validation"][0]
+
+    @property
+    def x_test(self) -> np.ndarray:
+        """Low-resolution images for the test."""
+        return self._arrays["test"][0]
+
+    @property
+    def y_train(self) -> np.ndarray:
+        """High-resolution images for training."""
+        return self._arrays["train"][1]
+
+    @property
+    def y_validation(self) -> np.ndarray:
+        """High-resolution images for validation."""
+        return self._arrays["validation"][1]
+
+    @property
+    def y_test(self) -> np.ndarray:
+        """High-resolution images for the test."""
+        return self._arrays["test"][1]
 
     @staticmethod
     def cleansing(img: np.ndarray, kernel_size: Sequence[int] = (5, 5)) -> np.ndarray:
@@ -294,13 +349,7 @@ class Dataset:
         cimg : numpy.ndarray, shape (H, W), float32
             The filled map. Pixels without a valid pixel in their window stay NaN.
         """
-        img = np.asarray(img, np.float32)
-        missing = np.isnan(img)
-        if not missing.any():
-            return img
-        cimg = img.copy()
-        cimg[missing] = local_mean(img, (kernel_size[0], kernel_size[1]))[missing]
-        return cimg
+        return filled(img, kernel_size)
 
     @staticmethod
     def block_split(
@@ -334,12 +383,7 @@ class Dataset:
         """
         (down, right), (h, w) = block_shape, img_shape
         block_h, block_w = base_img.shape[0] // down, base_img.shape[1] // right
-        if block_h < h or block_w < w:
-            raise DataError(
-                f"block_shape {tuple(block_shape)} cuts a map of {base_img.shape} into blocks of "
-                f"{(block_h, block_w)} pixels, smaller than an image of {tuple(img_shape)}. "
-                f"Use fewer blocks or smaller images."
-            )
+        refuse_small_blocks(base_img.shape, block_shape, (block_h, block_w), img_shape)
         cut = base_img[: down * block_h, : right * block_w]
         blocks = cut.reshape(down, block_h, right, block_w).swapaxes(1, 2)
         windows = sliding_window_view(blocks, (h, w), axis=(2, 3))  # type: ignore[call-overload]
@@ -417,17 +461,25 @@ class Dataset:
         save_dir : str
             Folder; created if missing.
         """
-        # The record comes last: a folder without it is not a complete data set.
-        Path(save_dir, RECORD_NAME).unlink(missing_ok=True)
-        jobs = [(split, kind) for split in SPLITS for kind in ("LR", "HR")]
-        for split, kind in progress(jobs, "saving"):
-            # Files derived from the old patches do not fit the new ones.
-            for stale in (".csv", ".npy"):
-                Path(save_dir, split, f"data_{kind}{stale}").unlink(missing_ok=True)
-            imgs = getattr(self, f"{'x' if kind == 'LR' else 'y'}_{split}")
-            save_array(imgs[..., None], Path(save_dir, split, f"data_{kind}.pkl"))
-        with replacing(Path(save_dir, RECORD_NAME)) as beside:
-            beside.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
+        p = self.params
+        shapes = {"LR": p.lr_img_shape, "HR": _scaled(p.lr_img_shape, p.scale)}
+        pair_bytes = 4 * sum(h * w for h, w in shapes.values())
+        refuse_full_disk(
+            save_dir,
+            pair_bytes * sum(self.pairs.values()),
+            "Raise lr_stride, or choose another folder.",
+        )
+        with PatchFiles(save_dir, {k: (*s, 1) for k, s in shapes.items()}, p.files) as files:
+            for split, start, lr, hr in self.images("cutting"):
+                files.write(split, "LR", lr, start)
+                files.write(split, "HR", hr, start)
+            files.finish()
+            files.record(self.summary())
+
+    def _range_m(self) -> list[float]:
+        if self._train_range_m is None:
+            self._arrays  # noqa: B018 - cutting measures it
+        return self._train_range_m or []
 
     def summary(self) -> dict[str, Any]:
         """Return the description of the data set for ``dataset.json``."""
@@ -439,9 +491,9 @@ class Dataset:
             "delta_lr_m": self.delta_lr_m,
             "delta_hr_m": self.delta_hr_m,
             "seed": self.params.seed,
-            "train_range_m": [float(self.y_train.min()), float(self.y_train.max())],
+            "train_range_m": self._range_m(),
             "blocks": self.blocks,
-            "pairs": {split: len(getattr(self, f"x_{split}")) for split in SPLITS},
+            "pairs": self.pairs,
         }
 
 
@@ -456,7 +508,7 @@ def _times(delta_m: terrain.Spacing, scale: int) -> terrain.Spacing:
 
 
 def spacing_of(
-    setting: terrain.Spacing | None, raster: Raster, notes: list[str]
+    setting: terrain.Spacing | None, raster: Raster | MapRows, notes: list[str]
 ) -> terrain.Spacing:
     """Choose the grid spacing of a high-resolution map.
 
@@ -464,7 +516,7 @@ def spacing_of(
     ----------
     setting : float or (float, float), optional
         Spacing in the build file, metres.
-    raster : toolbox.io.raster.Raster
+    raster : toolbox.io.raster.Raster or MapRows
         The map.
     notes : list of str
         Receives a line if neither states a spacing and that of the manual is used.
@@ -524,10 +576,10 @@ def build(params: BuildParams, where: str = "build.yml") -> Dataset:
     print(f"reading {params.hr_fname}", flush=True)
     dataset = Dataset(params.lr_fname, params.hr_fname, params.block_shape, params)
     dataset.save(params.save_dir)
+    dataset.close()
     print("\n".join(dataset.notes), end="\n" if dataset.notes else "")
     for split in SPLITS:
-        pairs = len(getattr(dataset, f"x_{split}"))
-        print(f"{split:>10}: {pairs:6d} pairs from {dataset.blocks[split]} blocks")
+        print(f"{split:>10}: {dataset.pairs[split]:6d} pairs from {dataset.blocks[split]} blocks")
     print(f"written to {params.save_dir}")
     return dataset
 

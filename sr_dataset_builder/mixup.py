@@ -31,6 +31,7 @@ from sr_dataset_builder.mixup_report import (
     draw_report,
     write_slope_difference,
 )
+from sr_dataset_builder.pair_files import existing_images
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import load_images
 from toolbox.errors import ConfigError, DataError, did_you_mean, program
@@ -555,7 +556,7 @@ def run(params: MixupParams) -> Report:
 def _load_pairs(params: MixupParams) -> tuple[np.ndarray, np.ndarray]:
     """Read HR and LR images, and refuse those that cannot be mixed."""
     folder = Path(params.train_dir)
-    hr, lr = (load_images(folder / name) for name in params.train_data)
+    hr, lr = (load_images(existing_images(folder / name)) for name in params.train_data)
     if len(hr) != len(lr):
         raise DataError(
             f"{folder}: {params.train_data[0]} has {len(hr)} images but {params.train_data[1]} "

@@ -37,6 +37,12 @@ class Copies:
     make: Callable[[np.ndarray], Iterable[np.ndarray]]
 
 
+def existing_images(path: Path) -> Path:
+    """Return a file of images, or the ``.npy`` file of that name if only this one exists."""
+    mapped = path.with_suffix(".npy")
+    return mapped if mapped.is_file() and not path.is_file() else path
+
+
 class PairFiles(Settings):
     """Input and output of an augmentation program.
 
@@ -77,7 +83,7 @@ class PairFiles(Settings):
 
     def sources(self) -> list[Path]:
         """Return the HR and the LR file to read."""
-        return [Path(self.train_dir, name) for name in self.train_data]
+        return [existing_images(Path(self.train_dir, name)) for name in self.train_data]
 
     def outputs(self) -> list[Path]:
         """Return the HR and the LR file to write."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolbox.errors import DataError
 from toolbox.io.crs import as_rasterio
+from toolbox.io.maps import Transform
 from toolbox.io.raster import Raster
 from toolbox.io.units import metres_per_unit
+from toolbox.progress import progress
 from toolbox.resample import block_mean
+
+if TYPE_CHECKING:
+    from sr_dataset_builder.map_rows import MapRows
 
 #: Shifts in low-resolution pixels: a warning from the first on, refused from the second on.
 _SHIFTS = (0.1, 0.75)
@@ -18,6 +24,8 @@ _SHIFTS = (0.1, 0.75)
 #: surveys of one area reach 0.9 and more (GEBCO and ETOPO1: 0.98).
 _LEAST_CORRELATION = 0.5
 _GOOD = 0.9
+#: Rows, and columns, of the low-resolution map that are compared.
+_MOST_COMPARED = 2000
 _TURNS = {
     "turned upside down": (slice(None, None, -1), slice(None)),
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
@@ -49,36 +57,85 @@ def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
     DataError
         If the maps are in different places, or if their values do not match.
     """
-    lr = _oriented(lr, hr, notes)
+    rows, columns, transform = _turned(lr, hr, notes)
+    if rows or columns:
+        values = lr.values[:: -1 if rows else 1, :: -1 if columns else 1]
+        lr = dataclasses.replace(lr, values=np.ascontiguousarray(values), transform=transform)
     _check_place(lr, hr, notes)
-    _check_values(lr, hr, scale, notes)
+    means = block_mean(hr.values[None, ..., None], scale)[0, ..., 0]
+    _check_values(lr, hr, lr.values, means, scale, notes)
     return lr
 
 
-def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
-    """Flip the low-resolution map if its rows or columns run in the opposite direction."""
+def pair_rows(lr: MapRows, hr: MapRows, scale: int, notes: list[str]) -> None:
+    """Compare two maps as `paired` does, without holding them; `lr` is flipped if necessary.
+
+    Of a large map rows and columns spread over it are compared, 2000 of each.
+
+    Parameters
+    ----------
+    lr, hr : MapRows
+        (h, w) and (h * scale, w * scale).
+    scale : int
+        How many times finer `hr` is.
+    notes : list of str
+        Gets what was done, and what is doubtful.
+
+    Raises
+    ------
+    DataError
+        If the maps lie apart, or if their values do not belong together.
+    """
+    rows, columns, lr.transform = _turned(lr, hr, notes)
+    lr.turn(rows, columns)
+    _check_place(lr, hr, notes)
+    down, across = (_spread(side) for side in lr.shape)
+    values, means = np.empty((2, len(down), len(across)), np.float32)
+    for i, row in enumerate(progress(down.tolist(), "comparing", leave=False)):
+        values[i] = lr.rows(row, row + 1)[0, across]
+        fine = hr.rows(row * scale, (row + 1) * scale)
+        means[i] = block_mean(fine[None, ..., None], scale)[0, 0, across, 0]
+    _check_values(lr, hr, values, means, scale, notes)
+
+
+def _spread(side: int) -> np.ndarray:
+    """Return numbers of rows or columns: all, or some that stay the same in a flipped map."""
+    if side <= _MOST_COMPARED:
+        return np.arange(side)
+    half = np.linspace(0, (side - 1) / 2, _MOST_COMPARED // 2).astype(int)
+    return np.unique(np.concatenate([half, side - 1 - half]))
+
+
+def _turned(
+    lr: Raster | MapRows, hr: Raster | MapRows, notes: list[str]
+) -> tuple[bool, bool, Transform | None]:
+    """Return whether the rows or columns of LR run in the opposite direction.
+
+    Returns
+    -------
+    (bool, bool, tuple of six floats or None)
+        For rows, for columns, and the transform of the flipped map.
+    """
     if lr.transform is None or hr.transform is None:
-        return lr
+        return False, False, lr.transform
     if any((*lr.transform[1:4:2], *hr.transform[1:4:2])):
-        return lr  # rotated: the comparison of positions decides
+        return False, False, lr.transform  # rotated: the comparison of positions decides
     a, b, c, d, e, f = lr.transform
-    rows, columns = lr.values.shape
-    values = lr.values
-    if a * hr.transform[0] < 0:
-        values, a, c = values[:, ::-1], -a, c + a * columns
-    if e * hr.transform[4] < 0:
-        values, e, f = values[::-1], -e, f + e * rows
-    if values is lr.values:
-        return lr
-    notes.append(
-        f"{lr.fname}: its rows or columns run opposite to those of {hr.fname}, so it is flipped."
-    )
-    return dataclasses.replace(
-        lr, values=np.ascontiguousarray(values), transform=(a, b, c, d, e, f)
-    )
+    rows, columns = lr.shape
+    turned = e * hr.transform[4] < 0, a * hr.transform[0] < 0
+    if turned[1]:
+        a, c = -a, c + a * columns
+    if turned[0]:
+        e, f = -e, f + e * rows
+    if any(turned):
+        notes.append(
+            f"{lr.fname}: its rows or columns run opposite to those of {hr.fname}, so it is "
+            f"flipped."
+        )
+    return (*turned, (a, b, c, d, e, f))
 
 
-def _check_place(lr: Raster, hr: Raster, notes: list[str]) -> None:
+def _check_place(lr: Raster | MapRows, hr: Raster | MapRows, notes: list[str]) -> None:
     """Compare the corners if both files state them."""
     if lr.transform is None or hr.transform is None:
         return
@@ -102,31 +159,38 @@ def _check_place(lr: Raster, hr: Raster, notes: list[str]) -> None:
         )
 
 
-def _corners(raster: Raster) -> np.ndarray:
+def _corners(raster: Raster | MapRows) -> np.ndarray:
     """Return x and y of the four outer corners, (4, 2)."""
     a, b, c, d, e, f = raster.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    rows, columns = raster.values.shape
+    rows, columns = raster.shape
     places = [(0, 0), (columns, 0), (0, rows), (columns, rows)]
     return np.array([(a * i + b * j + c, d * i + e * j + f) for i, j in places])
 
 
-def _shift(lr: Raster, hr: Raster) -> float:
+def _shift(lr: Raster | MapRows, hr: Raster | MapRows) -> float:
     """Return the largest distance between two corners, in low-resolution pixels."""
     a, b, _, d, e, _ = lr.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     apart = np.abs(_corners(lr) - _corners(hr)) / [np.hypot(a, b), np.hypot(d, e)]
     return float(apart.max())
 
 
-def _extent(raster: Raster) -> str:
+def _extent(raster: Raster | MapRows) -> str:
     (left, bottom), (right, top) = _corners(raster).min(0), _corners(raster).max(0)
     return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
 
-def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
-    """Compare the low-resolution map with block means of the other map."""
-    means = block_mean(hr.values[None, ..., None], scale)[0, ..., 0].astype(np.float64)
-    count, rms, bias, correlation = _agreement(lr.values, means)
-    flat = bool(count) and np.isnan(correlation) and _is_flat(lr.values) and not _is_flat(means)
+def _check_values(
+    lr: Raster | MapRows,
+    hr: Raster | MapRows,
+    values: np.ndarray,
+    means: np.ndarray,
+    scale: int,
+    notes: list[str],
+) -> None:
+    """Compare values of the low-resolution map with block means of the other map."""
+    means = means.astype(np.float64)
+    count, rms, bias, correlation = _agreement(values, means)
+    flat = bool(count) and np.isnan(correlation) and _is_flat(values) and not _is_flat(means)
     if not count or (np.isnan(correlation) and not flat):
         return
     said = "no relief at all" if flat else f"correlation {correlation:.2f}"
@@ -134,7 +198,7 @@ def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
         f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
         f"and {bias:.4g} m on average, {said}"
     )
-    better = "" if flat else _better(lr.values, means, rms, hr.fname)
+    better = "" if flat else _better(values, means, rms, hr.fname)
     if better or flat or correlation < _LEAST_CORRELATION:
         doubts = [note for note in (*lr.notes, *hr.notes) if note.startswith("WARNING")]
         cure = better or "Give two maps of the same area, or hr_fname alone."

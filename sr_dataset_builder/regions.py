@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,21 +22,19 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from sr_dataset_builder.dataset import MapParams, read_map, refuse_data_set, spacing_of
+from sr_dataset_builder.dataset import MapParams, refuse_data_set, spacing_of
+from sr_dataset_builder.map_rows import PIXELS, MapRows
+from sr_dataset_builder.patch_files import Kind, PatchFiles
+from sr_dataset_builder.places import Advance, GapMap, Places, Select
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
-from toolbox.data_loader import RECORD_NAME, SPLITS
+from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError, program
-from toolbox.io.atomic import replacing
-from toolbox.io.safe_pickle import save_array
 from toolbox.io.tables import write_table
 from toolbox.progress import progress
 from toolbox.resample import block_mean
 from toolbox.spectrum import pair_of
 from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name, feature_table
 from toolbox.tasks.bathymetry.validity import Validity, measure_validity
-
-Corners = np.ndarray
-
 
 #: A slope needs at least three pixels.
 Side = Annotated[Count, Field(ge=3)]
@@ -113,6 +110,9 @@ class RegionsParams(Settings):
         Share for the test; 0 requires a region that is held out.
     seed
         Seed of the split and of the positions.
+    files
+        Form of the patches: ``pkl`` as in the manual, ``npy`` to be mapped into memory, or
+        ``auto``, which writes pickles up to 1 GiB of patches and ``npy`` above.
     overwrite
         Replace the data set in ``save_dir``.
     """
@@ -124,6 +124,7 @@ class RegionsParams(Settings):
     validation_size: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     test_size: Annotated[Float, Field(ge=0, lt=1)] = 0.1
     seed: Annotated[Int, Field(ge=0)] = 0
+    files: Kind = "auto"
     overwrite: bool = False
 
     @field_validator("regions")
@@ -174,28 +175,36 @@ class Region:
     ----------
     split : str or None
         The split that receives the complete map; None if its blocks are split.
-    values : numpy.ndarray, shape (H, W), float32
-        Elevation in metres, gaps filled, NaN where still missing.
+    coarsen : tuple of int
+        The coarsenings that it is sampled at.
+    rows : MapRows
+        The map, elevation in metres, gaps filled.
+    gaps : GapMap
+        What is still missing.
     delta_m : (float, float)
         Grid spacing in metres.
     """
 
     def __init__(
-        self, name: str, params: RegionParams, common: RegionsParams, split: str | None = None
+        self,
+        name: str,
+        params: RegionParams,
+        common: RegionsParams,
+        split: str | None = None,
+        advance: Advance = lambda share: None,
     ) -> None:
         self.name, self.params, self.common, self.split = name, params, common, split
         self.notes: list[str] = []
-        raster = read_map(params.hr_fname, params, self.notes)
-        self.values = raster.values
-        self.delta_m = pair_of(spacing_of(params.delta_hr_m, raster, self.notes))
+        self.rows = MapRows(params.hr_fname, params, self.notes)
+        self.delta_m = pair_of(spacing_of(params.delta_hr_m, self.rows, self.notes))
+        # The whole map is read once, and once more for each coarsening.
+        self.coarsen = (1,) if params.held_out or split == "test" else params.coarsen
+        self._advance = lambda share: advance(share / (1 + len(self.coarsen)))
+        self.gaps = GapMap(self.rows, self._advance)
+        self.rows.refuse_empty()
 
-    def coarse(self, factor: int) -> np.ndarray:
-        """Return the map averaged over `factor` × `factor` pixels, (H // factor, W // factor)."""
-        h, w = (size // factor * factor for size in self.values.shape)
-        return block_mean(self.values[None, :h, :w, None], factor)[0, ..., 0]
-
-    def sample(self, rng: np.random.Generator, factor: int) -> dict[str, np.ndarray]:
-        """Take patches, by split.
+    def sample(self, rng: np.random.Generator, factor: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Take patches.
 
         Parameters
         ----------
@@ -204,48 +213,85 @@ class Region:
         factor : int
             Coarsening factor.
 
-        Returns
-        -------
-        dict of str to numpy.ndarray, each (N, H, W, 1)
-            High-resolution patches in metres. Those of a held-out region are all for the test,
-            side by side instead of at random. A coarsening may have none for validation or test.
+        Yields
+        ------
+        (str, numpy.ndarray), shape (n, H, W, 1)
+            Split and some of its high-resolution patches in metres. Those of a held-out region are
+            all for the test, side by side instead of at random. A coarsening may have none for
+            validation or test.
         """
-        c, values = self.common, self.coarse(factor)
+        c = self.common
         size = (c.lr_img_shape[0] * c.scale, c.lr_img_shape[1] * c.scale)
-        corners = _complete_corners(values, size)
+        places = Places(self.gaps, size, factor, self._select(size, factor))
+        corners = places.corners(self._drawn(places, rng, factor, size))
+        yield from self._cut(corners, size, factor)
+
+    def _drawn(
+        self, places: Places, rng: np.random.Generator, factor: int, size: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        """Draw the numbers of the places to use, by split."""
         if self.params.held_out:
-            chosen = corners[(corners % size == 0).all(axis=1)]
-            return {"test": self._cut(values, chosen, size)}
+            count = places.total("test")
+            if not count:
+                raise self._nowhere(size)
+            return {"test": np.arange(count)}
         if self.split is not None:
-            count = min(len(corners), round(self.params.patches / factor))
-            picked = rng.choice(len(corners), count, replace=False)
-            return {self.split: self._cut(values, corners[np.sort(picked)], size)} if count else {}
-        places = {
-            split: corners[self._inside(split, corners * factor, np.multiply(size, factor))]
-            for split in SPLITS
-        }
-        total = sum(len(mine) for mine in places.values())
-        patches = {}
-        for split, mine in places.items():
-            if split == "train" and not len(mine):
+            count = min(places.total(self.split), round(self.params.patches / factor))
+            if not count:
+                return {}
+            picked = rng.choice(places.total(self.split), count, replace=False)
+            return {self.split: np.sort(picked)}
+        total = sum(places.total(split) for split in SPLITS)
+        ranks = {}
+        for split in SPLITS:
+            mine = places.total(split)
+            if split == "train" and not mine:
                 raise DataError(
                     f"{self.name}: coarsened {factor} times, it has no patch of {size[0]} × "
                     f"{size[1]} pixels in training blocks only. Remove {factor} from coarsen, or "
                     f"use larger blocks (block) or smaller images (lr_img_shape)."
                 )
-            if len(mine):
-                share = round(self.params.patches / factor * len(mine) / total)
-                picked = rng.choice(len(mine), min(len(mine), max(1, share)), replace=False)
-                patches[split] = self._cut(values, mine[np.sort(picked)], size)
-        return patches
+            if mine:
+                share = round(self.params.patches / factor * mine / total)
+                ranks[split] = np.sort(rng.choice(mine, min(mine, max(1, share)), replace=False))
+        return ranks
 
-    def _inside(self, split: str, corners: Corners, size: np.ndarray) -> np.ndarray:
-        """Return which rectangles of the finest map touch blocks of `split` only."""
+    def _select(self, size: tuple[int, int], factor: int) -> Select:
+        """Return the function that assigns complete places to splits."""
+
+        def side_by_side(first: int, places: np.ndarray) -> dict[str, np.ndarray]:
+            rows = np.arange(first, first + len(places))[:, None]
+            columns = np.arange(places.shape[1])
+            return {"test": places & (rows % size[0] == 0) & (columns % size[1] == 0)}
+
+        def by_blocks(first: int, places: np.ndarray) -> dict[str, np.ndarray]:
+            reach = np.multiply(size, factor)
+            return {
+                split: places & self._inside(split, first, places.shape, factor, reach)
+                for split in SPLITS
+            }
+
+        if self.params.held_out:
+            return side_by_side
+        if self.split is not None:
+            return lambda _, places: {str(self.split): places}
+        return by_blocks
+
+    def _inside(
+        self, split: str, first: int, shape: tuple[int, ...], factor: int, reach: np.ndarray
+    ) -> np.ndarray:
+        """Return at which places patches touch blocks of `split` only."""
         other = np.pad((self._deal != SPLITS.index(split)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        top, left = (corners // self._block).T
-        bottom, right = ((corners + size - 1) // self._block + 1).T
+        rows = np.arange(first, first + shape[0]) * factor
+        columns = np.arange(shape[1]) * factor
+        # Many rows meet the same blocks.
+        ends = np.stack([rows, rows + reach[0] - 1]) // self._block[0]
+        (top, bottom), number = np.unique(ends, axis=1, return_inverse=True)
+        top, bottom = top[:, None], bottom[:, None] + 1
+        left = columns // self._block[1]
+        right = (columns + reach[1] - 1) // self._block[1] + 1
         touched = other[bottom, right] - other[top, right] - other[bottom, left] + other[top, left]
-        return np.asarray(touched == 0)
+        return np.asarray((touched == 0)[np.ravel(number)])
 
     def deal(self, rng: np.random.Generator) -> None:
         """Assign blocks to training, validation and test, once for all coarsenings.
@@ -257,13 +303,18 @@ class Region:
         """
         c = self.common
         self._block = np.multiply(c.lr_img_shape, c.scale * self.params.block)
-        rows, columns = -(-np.array(self.values.shape) // self._block)
+        rows, columns = -(-np.array(self.rows.shape) // self._block)
         used = np.zeros((rows, columns), bool)
-        size = np.multiply(c.lr_img_shape, c.scale)
-        corners = _complete_corners(self.values, (int(size[0]), int(size[1])))
-        first, last = corners // self._block, (corners + size - 1) // self._block
-        row, column = first[(first == last).all(axis=1)].T
-        used[row, column] = True  # the others, too narrow or full of gaps, remain training blocks
+        h, w = np.multiply(c.lr_img_shape, c.scale).tolist()
+        for first, places in self.gaps.complete((h, w)):
+            i, j = np.arange(first, first + len(places)), np.arange(places.shape[1])
+            inside = [
+                start // block == (start + side - 1) // block
+                for start, side, block in zip((i, j), (h, w), self._block, strict=True)
+            ]
+            found = np.argwhere(places & inside[0][:, None] & inside[1])
+            # The others, too narrow or full of gaps, remain training blocks.
+            used[(found[:, 0] + first) // self._block[0], found[:, 1] // self._block[1]] = True
         n = int(used.sum())
         validation = max(1, round(n * c.validation_size))
         test = max(1, round(n * c.test_size)) if c.test_size else 0
@@ -276,51 +327,68 @@ class Region:
         self._deal = np.full((rows, columns), 0)
         self._deal[used] = rng.permutation(dealt)
 
-    def _cut(self, values: np.ndarray, corners: Corners, size: tuple[int, int]) -> np.ndarray:
-        if not len(corners):
-            raise DataError(
-                f"{self.name}: has no patch of {size[0]} × {size[1]} pixels without gaps. Use "
-                f"smaller images (lr_img_shape) or a wider valid_range."
+    def _nowhere(self, size: tuple[int, int]) -> DataError:
+        return DataError(
+            f"{self.name}: has no patch of {size[0]} × {size[1]} pixels without gaps. Use "
+            f"smaller images (lr_img_shape) or a wider valid_range."
+        )
+
+    def _cut(
+        self, corners: dict[str, np.ndarray], size: tuple[int, int], factor: int
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the patches at (row, column) of the coarsened map, from top to bottom."""
+        if not corners:
+            return
+        h, w = size[0] * factor, size[1] * factor
+        self.rows.behind = h
+        of_split = np.repeat(list(corners), [len(mine) for mine in corners.values()])
+        places = np.concatenate(list(corners.values())) * factor
+        order = np.argsort(places[:, 0], kind="stable")
+        at_once = max(1, PIXELS // (h * w))
+        for start in range(0, len(order), at_once):
+            part = order[start : start + at_once]
+            patches = np.stack(
+                [
+                    self.rows.rows(row, row + h, slice(column, column + w))
+                    for row, column in places[part].tolist()
+                ]
             )
-        rows = corners[:, :1, None] + np.arange(size[0])[:, None]
-        columns = corners[:, 1:, None] + np.arange(size[1])
-        return values[rows, columns][..., None]
-
-
-def _complete_corners(values: np.ndarray, size: tuple[int, int]) -> Corners:
-    """Return (row, column) of every position where a patch has no missing pixel."""
-    if values.shape[0] < size[0] or values.shape[1] < size[1]:
-        return np.empty((0, 2), int)
-    total = np.pad(np.isnan(values).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    h, w = size
-    missing = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
-    return np.argwhere(missing == 0)
+            coarse = block_mean(patches[..., None], factor)
+            for split in corners:
+                if len(mine := coarse[of_split[part] == split]):
+                    yield split, mine
+            self._advance(len(part) / len(order))
 
 
 class _Collector:
-    """Collects patches and their features from all regions."""
+    """Writes patches of all regions and collects their features."""
 
-    def __init__(self, scale: int) -> None:
-        self.scale = scale
-        self.hr: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    def __init__(self, files: PatchFiles, scale: int) -> None:
+        self.files, self.scale = files, scale
         self.tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
         self.ranges: list[Validity] = []
         self.counts: dict[str, dict[str, int]] = {}
 
     def add(
         self, name: str, label: str, split: str, hr: np.ndarray, delta_m: tuple[float, float]
-    ) -> None:
-        """Add patches (N, H, W, 1) of one map, metres, with a spacing of `delta_m`."""
+    ) -> np.ndarray:
+        """Add patches (N, H, W, 1), metres, with a spacing of `delta_m`; return the LR patches."""
         lr = block_mean(hr, self.scale)
         coarse = (delta_m[0] * self.scale, delta_m[1] * self.scale)
-        self.hr[split].append(hr)
         for kind, imgs, delta in (("LR", lr, coarse), ("HR", hr, delta_m)):
+            self.files.write(split, kind, imgs)
             table = feature_table(imgs, delta, normalized_column=False)
             self.tables.setdefault((split, kind), []).append(table.assign(region=label))
-        if split == "train":
-            self.ranges.append(measure_validity(lr, coarse))
         counts = self.counts.setdefault(name, {})
         counts[split] = counts.get(split, 0) + len(hr)
+        return lr
+
+    def pairs(self) -> dict[str, dict[str, int]]:
+        """Return the number of pairs by region and split."""
+        return {
+            name: {split: counts[split] for split in SPLITS if split in counts}
+            for name, counts in self.counts.items()
+        }
 
     def validity(self) -> Validity:
         """Return the range covered by any of the training regions."""
@@ -334,22 +402,17 @@ class _Collector:
         return Validity(depths, steepest, finest.delta_lr_m, roughest, coarsest)
 
     def save(self, save_dir: str, record: dict[str, Any]) -> None:
-        """Write patches, features and ``dataset.json``, which comes last."""
-        Path(save_dir, RECORD_NAME).unlink(missing_ok=True)
-        for split in progress(SPLITS, "saving"):
-            hr = np.concatenate(self.hr.pop(split))
-            for kind, imgs in (("LR", block_mean(hr, self.scale)), ("HR", hr)):
-                path = Path(save_dir, split, f"data_{kind}.pkl")
-                path.with_suffix(".npy").unlink(missing_ok=True)
-                save_array(imgs, path)
-                table = pd.concat(self.tables[split, kind], ignore_index=True)
-                table["index"] = np.arange(len(table))
-                # The range of all images, not of those of one region.
-                slopes = table["mean_slope_gradient"]
-                table["mean_slope_gradient_norm_data"] = slopes / (np.ptp(imgs) or 1.0)
-                write_table(table, path.with_suffix(".csv"))
-        with replacing(Path(save_dir, RECORD_NAME)) as beside:
-            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        """Complete patches, features and ``dataset.json``, which comes last."""
+        self.files.finish()
+        for (split, kind), tables in self.tables.items():
+            table = pd.concat(tables, ignore_index=True)
+            table["index"] = np.arange(len(table))
+            # The range of all images, not of those of one region.
+            slopes = table["mean_slope_gradient"]
+            span = np.float32(self.files.high[split, kind]) - self.files.low[split, kind]
+            table["mean_slope_gradient_norm_data"] = slopes / (span or 1.0)
+            write_table(table, Path(save_dir, split, f"data_{kind}.csv"))
+        self.files.record(record)
 
 
 def build(params: RegionsParams, where: str) -> None:
@@ -368,21 +431,24 @@ def build(params: RegionsParams, where: str) -> None:
         If the folder already holds a data set, or a region has too few patches.
     """
     refuse_data_set(params.save_dir, where, params.overwrite)
-    collector = _Collector(params.scale)
-    spacings = []
-    for job in progress(_jobs(params), "regions"):
-        region = Region(job.label, job.params, params, job.split)
-        print("".join(f"{note}\n" for note in region.notes), end="")
-        whole = region.params.held_out or job.split == "test"
-        factors = [1] if whole else region.params.coarsen
-        if not whole and job.split is None:
-            region.deal(np.random.default_rng(job.seed))
-        for factor in factors:
-            rng = np.random.default_rng([*job.seed, factor])
-            delta = (region.delta_m[0] * factor, region.delta_m[1] * factor)
-            for split, hr in region.sample(rng, factor).items():
-                collector.add(job.name, job.label, split, hr, delta)
-                spacings += [delta] if split == "test" else []
+    shape = params.lr_img_shape
+    shapes: dict[str, tuple[int, ...]] = {
+        "LR": (*shape, 1),
+        "HR": (shape[0] * params.scale, shape[1] * params.scale, 1),
+    }
+    with PatchFiles(params.save_dir, shapes, params.files) as files:
+        _collect(params, where, _Collector(files, params.scale))
+    print(f"written to {params.save_dir}")
+
+
+def _collect(params: RegionsParams, where: str, collector: _Collector) -> None:
+    """Sample all regions into `collector`."""
+    spacings: list[tuple[float, float]] = []
+    jobs = _jobs(params)
+    with progress(total=len(jobs), label="regions", unit_scale=True) as bar:
+        for number, job in enumerate(jobs, 1):
+            spacings += _sample(job, params, collector, bar.update)
+            bar.update(number - bar.n)
     _refuse_empty(collector, where)
     validity = collector.validity()
     record = {
@@ -390,7 +456,7 @@ def build(params: RegionsParams, where: str) -> None:
         "scale": params.scale,
         "lr_method": "area",
         "seed": params.seed,
-        "pairs": collector.counts,
+        "pairs": collector.pairs(),
         "validity": dataclasses.asdict(validity),
     }
     if len(set(spacings)) == 1:  # the spectra of the test need a single spacing
@@ -398,9 +464,32 @@ def build(params: RegionsParams, where: str) -> None:
         record |= {"delta_hr_m": [rows, columns]}
         record |= {"delta_lr_m": [rows * params.scale, columns * params.scale]}
     collector.save(params.save_dir, record)
-    for name, counts in collector.counts.items():
+    for name, counts in collector.pairs().items():
         print(f"{name:>16}: {', '.join(f'{n} {split}' for split, n in counts.items())}")
-    print(f"written to {params.save_dir}")
+
+
+def _sample(
+    job: _Job, params: RegionsParams, collector: _Collector, advance: Advance
+) -> list[tuple[float, float]]:
+    """Sample one map; return the spacings of its patches for the test."""
+    spacings = []
+    region = Region(job.label, job.params, params, job.split, advance)
+    print("".join(f"{note}\n" for note in region.notes), end="")
+    if not job.params.held_out and job.split is None:
+        region.deal(np.random.default_rng(job.seed))
+    for factor in region.coarsen:
+        rng = np.random.default_rng([*job.seed, factor])
+        delta = (region.delta_m[0] * factor, region.delta_m[1] * factor)
+        learned = []
+        for split, hr in region.sample(rng, factor):
+            lr = collector.add(job.name, job.label, split, hr, delta)
+            learned += [lr] if split == "train" else []
+            spacings += [delta] if split == "test" else []
+        if learned:
+            coarse = (delta[0] * params.scale, delta[1] * params.scale)
+            collector.ranges.append(measure_validity(np.concatenate(learned), coarse))
+    region.rows.close()
+    return spacings
 
 
 class _Job(NamedTuple):
@@ -474,7 +563,7 @@ def _grouped(name: str, region: RegionParams, paths: list[Path]) -> dict[Path, A
 
 def _refuse_empty(collector: _Collector, where: str) -> None:
     for split in SPLITS:
-        if not collector.hr[split]:
+        if not collector.files.count(split):
             cure = "Set test_size above 0, or hold a region out" if split == "test" else ""
             raise ConfigError(
                 f"{where}: no region has patches for {split}. "

@@ -26,6 +26,7 @@ from toolbox.callbacks import (
 from toolbox.config import read_yaml
 from toolbox.data_generator import Batches, Spec, example_of
 from toolbox.errors import ConfigError, DataError
+from toolbox.io.image_stack import extent
 from toolbox.io.weights import load_weights
 from toolbox.model.base import SRModel
 from toolbox.normalizer import FILE_NAME, Normalizer, load_normalizer
@@ -507,7 +508,7 @@ def _told(fact: Any) -> str:
 
 
 def _range_of(hr: np.ndarray) -> tuple[float, float]:
-    low, high = float(hr.min()), float(hr.max())
+    low, high = extent(hr)
     if not high > low:
         raise DataError(
             f"the training images are flat ({low} everywhere), so there is nothing to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from toolbox.errors import DataError, ToolboxError
+from toolbox.io.image_stack import PART_BYTES, ChosenImages, extent, gather, parts, release
 
 if TYPE_CHECKING:
     from toolbox.augment import Augmenter
@@ -22,33 +24,67 @@ _LARGEST = 1e18
 def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return which pairs hold neither NaN nor infinity: (N,) of bool, for stacks (N, H, W, C)."""
     # A sum is finite only if all its terms are, and needs no mask in memory.
-    axes = (1, 2, 3)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.isfinite(x.sum(axes, np.float64)) & np.isfinite(y.sum(axes, np.float64))
+    whole = np.ones(len(x), bool)
+    for imgs in (x, y):
+        start = 0
+        for part in parts(imgs):
+            with np.errstate(invalid="ignore", over="ignore"):
+                finite = np.isfinite(part.sum((1, 2, 3), np.float64))
+            whole[start : start + len(part)] &= finite
+            start += len(part)
+    return whole
+
+
+#: What was found in mapped files, which do not change: by the identity of two arrays.
+_FOUND: dict[tuple[int, int], tuple[Any, Any, np.ndarray, float]] = {}
+
+
+def _survey(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return which pairs are complete, and the largest magnitude among those; 0 if none is."""
+    known = _FOUND.get((id(x), id(y)))
+    if known is not None and known[0]() is x and known[1]() is y:
+        return known[2], known[3]
+    whole = complete_pairs(x, y)
+    ends = [extent(part) for part in _kept(x, y, whole)] if whole.any() else []
+    largest = max((max(high, -low) for low, high in ends), default=0.0)
+    if all(isinstance(imgs, np.memmap) and not imgs.flags.writeable for imgs in (x, y)):
+        _FOUND[id(x), id(y)] = weakref.ref(x), weakref.ref(y), whole, largest
+    return whole, largest
+
+
+def _kept(x: np.ndarray, y: np.ndarray, whole: np.ndarray) -> Pair:
+    if whole.all():
+        return x, y
+    numbers = np.flatnonzero(whole)
+    return ChosenImages(x, numbers), ChosenImages(y, numbers)  # type: ignore[return-value]
 
 
 def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> Pair:
     """Return the pairs without missing pixels (NaN or infinity); `what` names them in messages.
+
+    Returns
+    -------
+    (numpy.ndarray, numpy.ndarray)
+        The arrays themselves if all pairs are complete, else
+        `toolbox.io.image_stack.ChosenImages` of them: nothing is copied.
 
     Raises
     ------
     DataError
         If no pair is left, or a value is too large to be squared.
     """
-    whole = complete_pairs(x, y)
+    whole, largest = _survey(x, y)
     if not whole.any():
         raise DataError(
             f"all {len(whole)} {what} hold a missing pixel (NaN or infinity). Build the data set "
             f"from another region."
         )
-    kept = (x, y) if whole.all() else (x[whole], y[whole])
-    largest = max(max(float(part.max()), -float(part.min())) for part in kept)
     if largest > _LARGEST:
         raise DataError(
             f"the {what} hold a value as large as {largest:.6g}, which no network can learn from. "
             f"If it marks missing data, replace it by NaN; otherwise build the damaged file again."
         )
-    return kept
+    return _kept(x, y, whole)
 
 
 class Spec(NamedTuple):
@@ -235,6 +271,8 @@ class PairStream(BatchStream):
     raw_lr_imgs: np.ndarray
     raw_hr_imgs: np.ndarray
     _norm_func: Callable[[np.ndarray, np.ndarray], Pair]
+    #: Bytes taken since pages were last given back.
+    _served = 0
 
     @property
     def input_spec(self) -> Spec:  # type: ignore[override]
@@ -277,12 +315,21 @@ class PairStream(BatchStream):
         chosen = np.asarray(indices, np.int64)
         if chosen.size == 0:
             chosen = self.sample_indices(num_samples, replace)
-        return self._norm_func(self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen])
+        return self._norm_func(*self._taken(chosen))
+
+    def _taken(self, chosen: slice | np.ndarray) -> Pair:
+        """Return physical pairs; pages of mapped files are given back from time to time."""
+        lr, hr = gather(self.raw_lr_imgs, chosen), gather(self.raw_hr_imgs, chosen)
+        self._served += lr.nbytes + hr.nbytes
+        if self._served > PART_BYTES:
+            self._served = 0
+            release(self.raw_lr_imgs)
+            release(self.raw_hr_imgs)
+        return lr, hr
 
     def evaluation_batch(self, start: int) -> Pair:
         """Return at most `batch_size` normalised pairs, starting at number `start`."""
-        part = slice(start, start + self.batch_size)
-        return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
+        return self._norm_func(*self._taken(slice(start, start + self.batch_size)))
 
 
 class CropStream(PairStream):
@@ -420,18 +467,22 @@ class DataGenerator(PairStream):
     @property
     def lr_imgs(self) -> np.ndarray:
         """All LR images, normalised on each access."""
-        return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[0]
+        return self._norm_func(*self._whole())[0]
 
     @property
     def hr_imgs(self) -> np.ndarray:
         """All HR images, normalised on each access."""
-        return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[1]
+        return self._norm_func(*self._whole())[1]
+
+    def _whole(self) -> Pair:
+        return np.asarray(self.raw_lr_imgs), np.asarray(self.raw_hr_imgs)
 
     def fingerprint(self) -> int:
         """Return a checksum of all physical images."""
         checksum = 0
         for imgs in (self.raw_lr_imgs, self.raw_hr_imgs):
-            checksum = zlib.crc32(np.ascontiguousarray(imgs).view(np.uint8).data, checksum)
+            for part in parts(imgs):
+                checksum = zlib.crc32(np.ascontiguousarray(part).view(np.uint8).data, checksum)
         return checksum
 
     def batch(self, number: int) -> Pair:
@@ -445,7 +496,7 @@ class DataGenerator(PairStream):
         epoch, step = divmod(int(number), self.steps_per_epoch())
         start = step * self.batch_size
         chosen = self._permutation(epoch)[start : start + self.batch_size]
-        lr, hr = self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen]
+        lr, hr = self._taken(chosen)
         if self._augmenter is not None:
             lr, hr = self._augmenter(lr, hr, np.random.default_rng([self.seed, 2, int(number)]))
         return self._norm_func(lr, hr)

@@ -10,6 +10,7 @@ import numpy as np
 
 from toolbox.errors import DataError, not_found
 from toolbox.io.array_files import mapped_array, writing_images
+from toolbox.io.image_stack import parts
 from toolbox.io.safe_pickle import load_array
 from toolbox.normalizer import MinMaxNormalizer
 
@@ -55,7 +56,7 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(
             f"{path}: expected images of shape (N, H, W) or (N, H, W, C); received {imgs.shape}."
         )
-    if len(imgs) and np.isnan(imgs[0]).all() and np.isnan(imgs).all():
+    if len(imgs) and np.isnan(imgs[0]).all() and all(np.isnan(p).all() for p in parts(imgs)):
         raise DataError(f"{path}: every pixel is missing (NaN); there is nothing to use.")
     if len(imgs) == 0:
         raise DataError(f"{path}: holds no images. Build the data set again with more blocks.")

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field
 from toolbox.config import Int
 from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.io.image_stack import parts
 from toolbox.registry import NORMALIZERS
 from toolbox.resample import enlarge, local_mean
 
@@ -383,8 +384,7 @@ class RemainderNormalizer(Normalizer):
         """Measure the spread of the LR remainder."""
         probe = cls(1.0, **options)
         total, count = 0.0, 0
-        for start in range(0, len(lr), 4096):
-            part = np.asarray(lr[start : start + 4096])
+        for part in map(np.asarray, parts(lr, 4096)):
             remainder = part - probe._centre(part)
             total, count = total + float(np.square(remainder).sum()), count + remainder.size
         spread = float(np.sqrt(total / count))

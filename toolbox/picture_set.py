@@ -6,8 +6,9 @@ import hashlib
 import os
 import zlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -24,6 +25,8 @@ Place = tuple[int, int, int]
 GREY = np.array([0.299, 0.587, 0.114])
 #: Number of names in a message; the others are only counted.
 NAMED = 5
+#: Pictures that are read ahead, for each processor.
+_WAITING = 2
 
 
 class Named(Protocol):
@@ -314,6 +317,13 @@ class PictureSet(ABC, Generic[File, Loaded]):
 
 
 def _in_parallel(read: Callable[[Any], Any], files: Sequence[Any], what: str) -> Iterator[Any]:
+    """Yield what `read` returns of each file, in order; few results wait to be taken."""
     # Decoders release the GIL.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from progress(pool.map(read, files), f"reading {what}", total=len(files), delay=2)
+        waiting: deque[Future[Any]] = deque()
+        for file in progress(files, f"reading {what}", delay=2):
+            waiting.append(pool.submit(read, file))
+            if len(waiting) > _WAITING * (os.cpu_count() or 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -346,3 +346,22 @@ def test_what_is_below_bicubic_is_named():
     means["ssim_rgb"] = (0.9, 0.89999)
     summary = {name: {"bicubic": low, "sr": high} for name, (low, high) in means.items()}
     assert below_bicubic(summary) == ["SSIM Y"]
+
+
+def test_few_files_are_read_ahead(monkeypatch):
+    """Of many files only some wait in memory to be taken, in their order."""
+    import os
+    import threading
+
+    from toolbox import picture_set
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    lock, read, ahead = threading.Lock(), [], []
+    for number, result in enumerate(
+        picture_set._in_parallel(lambda file: read.append(file) or file, range(60), "files")
+    ):
+        assert result == number
+        with lock:
+            ahead.append(len(read) - number)
+    assert sorted(read) == list(range(60))
+    assert max(ahead) <= 2 * 2 + 2

@@ -245,6 +245,24 @@ def test_stacks_on_demand_are_the_same(folder, monkeypatch):
             assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize("bar", [3, "auto"])
+def test_large_stacks_are_read_frame_by_frame(folder, monkeypatch, bar):
+    """A stack that may not be held gives the same shifts, crops and checksum, copies included."""
+    write_stack(folder / "d.tif", [noisy(5, 20)[number] for number in (0, 1, 1, 3)])
+    opened = []
+    for most in (2**28, 1):
+        monkeypatch.setattr("toolbox.tasks.sem.stacks.MOST_STACK_BYTES", most)
+        frames = StackFrames(folder, data_bar_height=bar, cache_dir=folder / str(most), **WHOLE)
+        opened.append(frames)
+    one, other = opened
+    assert one.notes == other.notes
+    assert (one.shifts, one.regions) == (other.shifts, other.regions)
+    assert one.checksum == other.checksum
+    for number in range(len(one)):
+        for ours, theirs in zip(one.crop(number), other.crop(number), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_noise_of_edges_is_measured(tmp_path):
     """It is how far the edges of the targets lie from those without noise."""
     params = SimulationParams(save_dir="nowhere", frame_shape=(192, 160))

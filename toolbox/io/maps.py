@@ -46,6 +46,7 @@ from toolbox.io.spacing import (
     unrolled,
 )
 from toolbox.io.units import UNSAID, metres_per_unit
+from toolbox.progress import progress
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``; outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -160,6 +161,11 @@ class MapReader(ABC):
         return self.channels > 1 or self.kind in IMAGE_KINDS or bare
 
     @property
+    def stored_rows(self) -> int:
+        """Number of rows that the file holds together, and that are best read together."""
+        return 1
+
+    @property
     def gappy(self) -> bool:
         """Whether a pixel can be missing at all."""
         marked = self.nodata is not None or self.missing is not None or bool(self.fills)
@@ -225,9 +231,10 @@ class MapReader(ABC):
         if self.is_image:
             return
         census, huge = Census(self.unit_m), 0
-        rows = max(1, _COUNTED_VALUES // self.shape[1])
+        rows = rows_at_once(self, _COUNTED_VALUES)
         with contextlib.suppress(DataError):  # reading the damaged part reports it
-            for first in range(0, self.shape[0], rows):
+            starts = range(0, self.shape[0], rows)
+            for first in progress(starts, f"checking {self.path.name}", delay=2, leave=False):
                 values = self._own_values(slice(first, first + rows), slice(None))
                 census.add(values)
                 huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
@@ -300,6 +307,23 @@ class MapReader(ABC):
                 f"WARNING: {self.path}: counts downwards ({self.positive_reason}), but most of its "
                 f"values are negative. If they are elevations, declare positive up."
             )
+
+
+def rows_at_once(reader: MapReader, pixels: int) -> int:
+    """Return how many rows are best read at once.
+
+    Parameters
+    ----------
+    reader : MapReader
+        The map.
+    pixels : int
+        Pixels that are wanted at most, unless the file holds more rows together; then up to eight
+        times as many.
+    """
+    rows, stored = max(1, pixels // reader.shape[1]), reader.stored_rows
+    if stored <= rows:
+        return rows // stored * stored
+    return stored if stored <= 8 * rows else rows
 
 
 @contextmanager
@@ -515,6 +539,11 @@ class RasterioReader(MapReader):
     dataset: Any
     bands: tuple[int, ...]
 
+    @property
+    def stored_rows(self) -> int:
+        """Rows of a tile or strip."""
+        return int(self.dataset.block_shapes[self.bands[0] - 1][0])
+
     def close(self) -> None:
         """Close the file."""
         self.dataset.close()
@@ -533,13 +562,18 @@ class RasterioReader(MapReader):
         flags = self.dataset.mask_flag_enums[bands[0] - 1]
         # A dropped alpha channel would be taken for a mask.
         opaque = any(flag.name == "alpha" for flag in flags)
+        # A file that marks gaps by NaN needs no mask.
+        nodata = self.dataset.nodatavals[bands[0] - 1]
+        marked = {flag.name for flag in flags} == {"nodata"} and np.isnan(float(nodata or 0))
         try:
-            stored = self.dataset.read(bands, window=window, masked=not opaque)
+            stored = self.dataset.read(bands, window=window, masked=not (opaque or marked))
         except RasterioIOError as error:
             raise damaged(self.path, error) from None
-        values = np.ma.filled(stored.astype(np.float64), np.nan)
         scales = [self.dataset.scales[band - 1] for band in bands]
         offsets = [self.dataset.offsets[band - 1] for band in bands]
+        if set(scales) == {1.0} and set(offsets) == {0.0} and stored.dtype == np.float32:
+            return np.moveaxis(np.ma.filled(stored, np.nan), 0, -1)
+        values = np.ma.filled(stored.astype(np.float64), np.nan)
         return np.moveaxis(values, 0, -1) * scales + offsets
 
 
@@ -747,6 +781,12 @@ class NetcdfReader(MapReader):
     gridline: bool = False
     limits: tuple[float, float] | None = None
     outside: int = 0
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of a chunk."""
+        chunks = self.array.encoding.get("chunksizes")
+        return int(chunks[self.array.dims.index(self.dims[0])]) if chunks else 1
 
     @property
     def gappy(self) -> bool:

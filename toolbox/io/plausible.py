@@ -72,9 +72,13 @@ class _Lone:
     count: int = 0
     apart: float = np.inf
 
-    def add(self, values: np.ndarray) -> None:
-        """Include values (N,), N at least 1."""
-        apart = np.abs(values - np.float32(self.value))
+    def add(self, values: np.ndarray, low: np.float32, high: np.float32) -> None:
+        """Add values (N,), N at least 1, between `low` and `high`."""
+        value = np.float32(self.value)
+        if not low <= value <= high:
+            self.apart = min(self.apart, float(min(abs(low - value), abs(high - value))))
+            return
+        apart = np.abs(values - value)
         self.count += values.size - int(np.count_nonzero(apart))
         self.apart = min(self.apart, float(apart.min(where=apart > 0, initial=np.inf)))
 
@@ -99,8 +103,9 @@ class Census:
     def add(self, values: np.ndarray) -> None:
         """Include float32 values in the unit and sign of the file; NaN where missing."""
         values = values[np.isfinite(values)]
-        large = np.abs(values) >= min(_SMALLEST_FILL, FARTHEST_M / self.unit_m)
-        if large.any():
+        limit = min(_SMALLEST_FILL, FARTHEST_M / self.unit_m)
+        if values.size and max(-values.min(), values.max()) >= limit:
+            large = np.abs(values) >= limit
             suspects = large & np.isin(values, FILLS)
             found, counts = np.unique(values[suspects], return_counts=True)
             for value, count in zip(found.tolist(), counts.tolist(), strict=True):
@@ -110,8 +115,9 @@ class Census:
         if values.size:
             self._low.add(values)
             self._minus_high.add(-values)
+            ends = values.min(), values.max()
             for lone in self._lone:
-                lone.add(values)
+                lone.add(values, *ends)
             # The range only grows and the distance only shrinks, so the others can be dropped.
             self._lone = [lone for lone in self._lone if self._is_apart(lone)]
 

@@ -15,6 +15,7 @@ from toolbox.errors import DataError
 from toolbox.io.maps import (
     GRID_SUFFIXES,
     MAP_SUFFIXES,
+    ArrayReader,
     MapReader,
     RasterioReader,
     Transform,
@@ -56,6 +57,11 @@ class Raster:
     crs: Any = None
     georeferenced: bool = False
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.values.shape[0], self.values.shape[1]
+
 
 def read_raster(
     fname: str | os.PathLike[str],
@@ -96,6 +102,45 @@ def read_raster(
     DataError
         If the file is missing, unreadable, not a plane of numbers, or all missing.
     """
+    reader, notes = open_plane(fname, variable, nodata, positive, time, group)
+    with reader:
+        values = reader.read(slice(None), slice(None))[..., 0]
+        raster = Raster(
+            values,
+            reader.delta_m,
+            notes,
+            os.fspath(fname),
+            reader.transform,
+            reader.crs,
+            reader.georeferenced,
+        )
+    if np.isnan(values).all():
+        raise DataError(
+            f"{fname}: every pixel is missing (NaN or nodata). Check the file and nodata."
+        )
+    return raster
+
+
+def open_plane(
+    fname: str | os.PathLike[str],
+    variable: str | int | None = None,
+    nodata: float | None = None,
+    positive: str = "up",
+    time: str | None = None,
+    group: str | None = None,
+) -> tuple[MapReader, list[str]]:
+    """Open a map to be read by windows; the parameters are those of `read_raster`.
+
+    Returns
+    -------
+    (MapReader, list of str)
+        The open map, of one channel, and lines that a program should print.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable, or not a plane of numbers.
+    """
     suffix = find_raster(fname).suffix.lower()
     if suffix not in MAP_SUFFIXES:
         raise DataError(
@@ -105,24 +150,18 @@ def read_raster(
     chosen = None if suffix in (".npy", ".pkl") else variable
     if suffix in (".tif", ".tiff", ".bag"):
         chosen = variable or 1
-    with open_map(fname, chosen, nodata, positive, time, group) as reader:
-        values = np.squeeze(reader.read(slice(None), slice(None)))
-        raster = Raster(
-            values,
-            reader.delta_m,
-            _notes(reader, variable),
-            os.fspath(fname),
-            reader.transform,
-            reader.crs,
-            reader.georeferenced,
+    reader = open_map(fname, chosen, nodata, positive, time, group)
+    shape = tuple(side for side in (*reader.shape, reader.channels) if side > 1)
+    if len(shape) != 2:
+        reader.close()
+        raise DataError(f"{fname}: expected one plane (H, W); received shape {shape}.")
+    notes = _notes(reader, variable)
+    if reader.channels > 1:  # an array with an axis of length one before the last
+        plane = np.squeeze(reader.read(slice(None), slice(None)))
+        reader = ArrayReader(
+            path=reader.path, kind=reader.kind, shape=shape, dtype=plane.dtype, array=plane
         )
-    if values.ndim != 2:
-        raise DataError(f"{fname}: expected one plane (H, W); received shape {values.shape}.")
-    if np.isnan(values).all():
-        raise DataError(
-            f"{fname}: every pixel is missing (NaN or nodata). Check the file and nodata."
-        )
-    return raster
+    return reader, notes
 
 
 def _rare_last(suffix: str) -> tuple[bool, str]:

@@ -53,7 +53,8 @@ def intervals_of(run: Run, source: Source | None = None) -> Intervals:
             f"{run.resolver.channels}. Remove interval."
         )
     try:
-        lr, hr = without_gaps(*(source or run.source()).split("validation"), "pairs")
+        pairs = (source or run.source()).split("validation")
+        lr, hr = map(np.asarray, without_gaps(*pairs, "pairs"))
     except (ConfigError, DataError) as error:
         raise ConfigError(
             f"{run.folder}: has no {FILE_NAME} for its weights, and the validation data for a "

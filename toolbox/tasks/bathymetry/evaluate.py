@@ -112,7 +112,7 @@ class MapTest:
         lr, hr = source.split(split)
         check_shape(run.settings, lr.shape[1:])
         self.numbers = np.flatnonzero(complete_pairs(lr, hr))
-        self.lr, self.hr = without_gaps(lr, hr, "pairs")
+        self.lr, self.hr = map(np.asarray, without_gaps(lr, hr, "pairs"))
         normalizer = run.normalizer
         self.evaluator = Evaluator(
             hr.shape[1:], normalizer.data_range, data_min=normalizer.data_min, style=style

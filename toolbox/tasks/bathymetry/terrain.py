@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 
+from toolbox.io.image_stack import parts
 from toolbox.io.tables import write_table
 from toolbox.spectrum import Spacing, pair_of
 
@@ -125,15 +126,26 @@ def feature_table(imgs: np.ndarray, delta_m: Spacing, normalized_column: bool) -
         by their common minimum and maximum).
     """
     stack = imgs[..., 0] if imgs.ndim == 4 else imgs
-    low, high = float(np.nanmin(stack)), float(np.nanmax(stack))
-    span = (high - low) or 1.0
-    msg = mean_slope_gradient(stack, delta_m)
+    columns = [
+        (
+            np.fmin.reduce(part, axis=(1, 2)),
+            np.fmax.reduce(part, axis=(1, 2)),
+            mean_slope_gradient(part, delta_m),
+            part.max(axis=(1, 2)) - part.min(axis=(1, 2)),
+            part.mean(axis=(1, 2), dtype=np.float64),
+        )
+        for part in parts(stack)
+    ]
+    lows, highs, msg, difference, mean = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
+    span = float(np.fmax.reduce(highs)) - float(np.fmin.reduce(lows)) or 1.0
     table = pd.DataFrame(
         {
             "index": np.arange(len(stack)),
             "mean_slope_gradient": msg,
-            "altitude_difference": stack.max(axis=(1, 2)) - stack.min(axis=(1, 2)),
-            "mean_altitude": stack.mean(axis=(1, 2), dtype=np.float64),
+            "altitude_difference": difference,
+            "mean_altitude": mean,
             # Slope is linear in height, so scaling the data scales it.
             "mean_slope_gradient_norm_data": msg / span,
         }

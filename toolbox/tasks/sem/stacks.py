@@ -47,6 +47,8 @@ from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
 #: Number of frames that are tried as the reference until most of the others fit.
 _TRIED = 3
+#: Most bytes of the frames of one stack that are held while they are aligned.
+MOST_STACK_BYTES = 2**28
 #: Smoothing in pixels and threshold with which `cdloss` finds edges by default.
 _SMOOTH_PX, _THRESHOLD = 0.7, 0.5
 #: Distance of rows between which the edges of two halves of a stack are compared; moved rows share
@@ -165,10 +167,11 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
     several = len(frames) > 2
     # Another reference than the middle frame is used only if most frames do not fit it.
     for reference in sorted(range(len(frames)), key=lambda n: abs(n - len(frames) // 2))[:_TRIED]:
+        moving = frames[reference]
         found = [
             Shift(0.0, 0.0)
             if number == reference
-            else estimate_shift(frames[reference], frame, max_shift=max_shift, every_axis=several)
+            else estimate_shift(moving, frame, max_shift=max_shift, every_axis=several)
             for number, frame in enumerate(frames)
         ]
         first = max(first, found, key=_count)
@@ -442,7 +445,8 @@ class StackFrames(SEMFrames):
         opened: list[OpenedFile] = []
         wanted: FileKind | None = None
         for number, stack in enumerate(progress(self._stacks, "reading stacks", delay=2)):
-            images = []
+            images: list[np.ndarray] = []
+            count = 0
             for path in stack.files:
                 source, digest = open_sem_stack(path), file_digest(path)
                 for page in range(source.count):
@@ -457,12 +461,27 @@ class StackFrames(SEMFrames):
                     files = FrameFiles(stack.name, path, stack.path, shown)
                     self._observe(files, (image, image), (digest, os.fsencode(stack.path)))
                     self.files.append(files)
-                    images.append(image.pixels)
+                    count += 1
+                    if bar is not None and self._fits(count):
+                        images.append(image.pixels)
                 opened.append(OpenedFile(path, source.count, source.notes))
-            self._name(number, len(images))
+            self._name(number, count)
             if bar is not None:
-                self._place_stack(number, images)
+                rows = self._shape[0] - self.data_bar_height
+                held = [image[:rows] for image in images] if self._fits(count) else None
+                self._place_stack(number, held or self._frames_of(self._members(number)))
+                del images, held  # before the next stack is read
         return opened
+
+    def _fits(self, count: int) -> bool:
+        """Return whether so many frames may be held at once."""
+        return count * self._shape[0] * self._shape[1] * self.bits // 8 <= MOST_STACK_BYTES
+
+    def _frames_of(self, members: Sequence[int]) -> Sequence[np.ndarray]:
+        """Return some frames: read now, or each when it is needed if they take too much memory."""
+        if self._fits(len(members)):
+            return [self._frame(number) for number in members]
+        return _Frames(members, self._frame)
 
     def _name(self, stack: int, count: int) -> None:
         """Give the last `count` frames numbers within their stack; a lone frame gets none."""
@@ -518,15 +537,13 @@ class StackFrames(SEMFrames):
         left = [n for n in range(len(self._stacks)) if self._members(n)[0] >= placed]
         if left:
             for number in progress(left, "aligning stacks", delay=2):
-                self._place_stack(number, [self._frame(n) for n in self._members(number)])
+                self._place_stack(number, self._frames_of(self._members(number)))
         if self.align != "none":
             self._cache.save()
             self.notes += self._cache.notes
 
     def _place_stack(self, number: int, frames: Sequence[np.ndarray]) -> None:
         """Align the frames of the next stack and cut their crops."""
-        rows = self._shape[0] - self.data_bar_height
-        frames = [frame[:rows] for frame in frames]
         copied = copies_in(frames)
         if sum(copied) == len(frames) - 1 > 0:
             raise DataError(
@@ -539,8 +556,9 @@ class StackFrames(SEMFrames):
         several = len(frames) > 1 and any(shift.aligned for shift in shifts)
         stack = AlignedStack(frames, shifts) if several else None
         self.shifts += shifts
+        shape = self._shape[0] - self.data_bar_height, self._shape[1]
         for position in range(len(frames)):
-            known = known_region(shifts, position, frames[0].shape)
+            known = known_region(shifts, position, shape)
             self.regions.append(self._region(known, known))
             if self._crops is not None:
                 self._hold(self._crop_of(frames[position], stack, position, self.regions[-1]))
@@ -553,7 +571,10 @@ class StackFrames(SEMFrames):
         files = [self.files[member] for member in members]
         known = [shift for shift in map(self._cache.get, files) if shift is not None]
         if len(known) < len(frames):
-            own = [frame for frame, copy in zip(frames, copied, strict=True) if not copy]
+            own = frames
+            if any(copied):
+                kept = zip(members, copied, strict=True)
+                own = self._frames_of([member for member, copy in kept if not copy])
             found = iter(align_frames(own, self.max_shift))
             known = [Shift(0.0, 0.0, aligned=False) if copy else next(found) for copy in copied]
             for one, shift in zip(files, known, strict=True):
