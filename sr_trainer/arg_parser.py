@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from toolbox import __version__
 from toolbox.config import Settings
 from toolbox.predict_settings import PredictParams
+from toolbox.settings import Distributions
 from toolbox.task import inspecting_tasks, measuring_task
 
 MODES = ("train", "test", "predict", "export", "inspect", "measure", "doctor")
@@ -116,6 +117,11 @@ class ArgParser:
             action="store_true",
             help="train: afterwards the plain networks that the task compares with, too",
         )
+        parser.add_argument(
+            "--distribution",
+            choices=get_args(Distributions),
+            help="train: devices, instead of distribution in the settings",
+        )
         parser.add_argument("--algo", metavar="NAME", help="train, test: network, instead of model")
         parser.add_argument("--format", choices=FORMATS, help="export: kind of file")
 
@@ -148,6 +154,8 @@ class ArgParser:
             parser.error("--resume is for train; an interrupted predict resumes by itself")
         if args.baselines and args.mode != "train":
             parser.error("--baselines is for train; a test compares with those that are there")
+        if args.distribution and args.mode != "train":
+            parser.error(f"--distribution is for train; {args.mode} uses one device")
         if args.algo and using:
             parser.error(
                 f"--algo is for train and test; {args.mode} "
