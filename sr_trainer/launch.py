@@ -123,6 +123,7 @@ class Workers:
             tail = "\n".join(text.replace("\r", "\n").splitlines()[-_LINES:])
             if code > 0:
                 print(f"last lines of {self.log(number)}:\n{tail}", file=sys.stderr)
+        print(file=sys.stderr)  # the chief's progress bar stands on an unfinished line
         raise WorkerFailedError(
             f"worker {number} of {self.count} {how}, so the others were stopped. Resume from the "
             f"last saved state, with any number of workers: {self.command} --resume"

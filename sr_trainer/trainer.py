@@ -213,6 +213,9 @@ class Trainer:
             self.folder.prepare(self._records, self.normalizer, self.overwrite)
         self._fit(model, own)
         self._report_trouble(own, model)
+        if self.distribution.workers > 1:
+            checksum = self.distribution.same_weights(getattr(model, "network", lambda: model)())
+            print(f"all workers have the same weights, CRC-32 {checksum:08x}", flush=True)
         history = _history(own, model)
         best = _best(history, p)
         which = f"the best was {best}" if best else f"{p.monitor_metric} was never a number"

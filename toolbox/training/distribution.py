@@ -18,6 +18,7 @@ import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -384,6 +385,22 @@ class Distribution:
                     f"workers the same files, settings and versions."
                 )
 
+    def same_weights(self, network: Any) -> int:
+        """Return a checksum of the weights; all workers must call it at once.
+
+        Raises
+        ------
+        RuntimeError
+            If they are not the same on all workers.
+        """
+        checksum = 0
+        for array in network.get_weights():
+            checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
+        found = self.gathered([checksum])[:, 0]
+        if len(set(found.tolist())) > 1:
+            raise RuntimeError(f"the workers have ended with other weights: {found.tolist()}")
+        return checksum
+
     def _address(self, worker: int) -> str:
         return self.cluster.addresses[worker] if self.cluster else "this machine"
 
@@ -411,6 +428,8 @@ class Distribution:
     def _lost(self, error: str, command: str) -> str:
         named = sorted({int(n) for n in re.findall(r"/job:worker/replica:0/task:(\d+)\n", error)})
         gone = [n for n in named if n != self.worker] or self._silent()
+        if self.workers == 2:
+            gone = [1 - self.worker]
         which = " and ".join(f"worker {n} ({self._address(n)})" for n in gone) or "another worker"
         return (
             f"{which} of {self.workers} has stopped, so worker {self.worker} stops too. See its "
