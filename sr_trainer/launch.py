@@ -81,16 +81,17 @@ class Workers:
             self.processes.append(self._started(number, {**_threads(self.count), **own}))
 
     def _started(self, number: int, own: dict[str, str]) -> subprocess.Popen[bytes]:
-        options = [*self.arguments, "--distribution", "multi_worker"]
         # A session of its own: Ctrl-C comes once, from `stop`.
         shared: dict[str, Any] = {"env": {**os.environ, **own}, "start_new_session": True}
-        line = [sys.executable, "-m", "sr_trainer.main", *options]
+        shared["stdin"] = subprocess.DEVNULL
         if number == 0:
-            return subprocess.Popen(line, stdin=subprocess.DEVNULL, **shared)
+            return subprocess.Popen(self._line(), **shared)
         with open(self.log(number), "wb") as log:
-            return subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **shared
-            )
+            return subprocess.Popen(self._line(), stdout=log, stderr=subprocess.STDOUT, **shared)
+
+    def _line(self) -> list[str]:
+        options = [*self.arguments, "--distribution", "multi_worker"]
+        return [sys.executable, "-m", "sr_trainer.main", *options]
 
     def wait(self) -> int:
         """Wait until all have ended, or one has failed; return the exit code of the chief.

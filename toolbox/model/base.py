@@ -141,16 +141,16 @@ class SRModel(keras.Model):
         """Make what ``fit`` calls, for all replicas."""
         if self.distribution.strategy is None:
             return super().make_train_function(force)
-        if self.train_function is None or force:
-            self.train_function = self.distribution.replicated(self, self.train_step, True)
+        if force or getattr(self, "train_function", None) is None:
+            self.train_function: Any = self.distribution.replicated(self, self.train_step, True)
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """Make what ``evaluate`` calls, for all replicas."""
         if self.distribution.strategy is None:
             return super().make_test_function(force)
-        if self.test_function is None or force:
-            self.test_function = self.distribution.replicated(self, self.test_step, False)
+        if force or getattr(self, "test_function", None) is None:
+            self.test_function: Any = self.distribution.replicated(self, self.test_step, False)
         return self.test_function
 
     @property

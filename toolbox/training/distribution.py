@@ -53,12 +53,12 @@ class Cluster(NamedTuple):
     ----------
     addresses : list of str
         ``host:port`` of every worker, the chief first.
-    index : int
+    worker : int
         Which of them this process is.
     """
 
     addresses: list[str]
-    index: int
+    worker: int
 
 
 def read_cluster(environment: Mapping[str, str] | None = None) -> Cluster | None:
@@ -130,7 +130,7 @@ class Distribution:
         self.strategy = strategy
         self.cluster = cluster
         self.workers = len(cluster.addresses) if cluster else 1
-        self.worker = cluster.index if cluster else 0
+        self.worker = cluster.worker if cluster else 0
         self.replicas = int(strategy.num_replicas_in_sync) if strategy else 1
         self.local = self.replicas // self.workers
         self.first = self.worker * self.local
@@ -576,7 +576,7 @@ def _multi_worker(where: str) -> Distribution:
     os.environ["TF_CONFIG"] = json.dumps(
         {
             "cluster": {"worker": cluster.addresses},
-            "task": {"type": "worker", "index": cluster.index},
+            "task": {"type": "worker", "index": cluster.worker},
         }
     )
     _configure_heartbeats(len(cluster.addresses))
