@@ -55,6 +55,7 @@ class Workers:
         self.count, self.arguments, self.folder = count, list(arguments), folder
         self.processes: list[subprocess.Popen[bytes]] = []
         self._signals: list[int] = []
+        self._quiet = False
 
     @property
     def command(self) -> str:
@@ -66,8 +67,9 @@ class Workers:
         """Return the file with the output of a worker."""
         return self.folder / f"worker_{number}.log"
 
-    def start(self) -> None:
-        """Start all."""
+    def start(self, quiet: bool = False) -> None:
+        """Start all; the output of the first is shown unless `quiet`."""
+        self._quiet = quiet
         self.folder.mkdir(parents=True, exist_ok=True)
         gpus = _gpus_for(self.count)
         with _free_ports(self.count) as ports:
@@ -84,7 +86,7 @@ class Workers:
         # A session of its own: Ctrl-C comes once, from `stop`.
         shared: dict[str, Any] = {"env": {**os.environ, **own}, "start_new_session": True}
         shared["stdin"] = subprocess.DEVNULL
-        if number == 0:
+        if number == 0 and not self._quiet:
             return subprocess.Popen(self._line(), **shared)
         with open(self.log(number), "wb") as log:
             return subprocess.Popen(self._line(), stdout=log, stderr=subprocess.STDOUT, **shared)
@@ -225,7 +227,11 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument(
         "--logs", metavar="FOLDER", help="output of all but worker 0 (default NAME_workers)"
     )
-    own, rest = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="command line of the training: input.yml train"
+    )
+    own = parser.parse_args(arguments)
+    rest: list[str] = own.command
     if own.workers < 1:
         parser.error(f"--workers must be at least 1; received {own.workers}")
     if not rest:
