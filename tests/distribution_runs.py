@@ -1,8 +1,9 @@
 """Tiny runs of every kind, each on one device and on the two halves of a CPU, in one process.
 
 ``python tests/distribution_runs.py FOLDER NAMES`` with ``SR_CPU_DEVICES=2`` writes ``NAME_none``
-and ``NAME_mirrored`` into FOLDER; ``NAME_parts`` and ``NAME_whole`` for a name with ``+``: the run
-in two parts and in one, mirrored, with dropout. Data that are missing are made first.
+and ``NAME_mirrored`` into FOLDER, for ``NAME=none`` the first alone. ``phases+`` is the run in two
+parts and in one, ``phases_parts`` and ``phases_whole``, mirrored, with dropout. Data that are
+missing are made first.
 """
 
 import sys
@@ -149,15 +150,17 @@ def main(folder):
         "clips": write_clips,
         "pairs": write_pairs,
     }
-    for name, make in makers.items():
-        if not (folder / name).exists():
-            make(folder / name)
-    for name in sys.argv[2:] or RUNS:
-        # A CPU is divided before anything is computed, so mirrored comes first.
-        for kind in ("mirrored", "none"):
-            if not name.endswith("+"):
-                train(folder, name, kind)
-        if name.endswith("+"):
+    names = sys.argv[2:] or list(RUNS)
+    for name in names:
+        data = RUNS[name.partition("=")[0].strip("+")]["data"].partition("/")[0]
+        if not (folder / data).exists():
+            makers[data](folder / data)
+    for name in names:
+        if name != "phases+":
+            # A CPU is divided before anything is computed, so mirrored comes first.
+            for kind in name.partition("=")[2].split() or ("mirrored", "none"):
+                train(folder, name.partition("=")[0], kind)
+        else:
             dropout = {"surgical_phase": {**RUNS["phases"]["surgical_phase"], "dropout_rate": 0.3}}
             train(folder, "phases", "mirrored", "whole", **dropout)
             train(folder, "phases", "mirrored", "parts", **dropout, epochs=1)

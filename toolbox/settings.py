@@ -781,6 +781,7 @@ class UserParams(_Values):
         content = {**self.resolved(), **changes, "log_dir": os.fspath(log_dir)}
         other = UserParams(log_dir.with_name(f"{log_dir.name}.yml"), content, where=self.fname)
         other.further_options = option
+        other.asked_distribution = self.asked_distribution
         return other
 
     def save(self, folder: str | os.PathLike[str]) -> None:
