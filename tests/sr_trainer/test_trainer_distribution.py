@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
         env=environment(SR_CPU_DEVICES="2"),
         check=True,
         capture_output=True,
-        timeout=900,
+        timeout=1800,
     )
     return folder
 
@@ -100,7 +100,7 @@ def test_two_workers_equal_one_device(folder):
     """ESRGAN, whose discriminator compares with the mean of the whole batch."""
     path = distribution_runs.settings(folder, "esrgan", "multi_worker")
     process = launched(path)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert_equal_runs(folder / "esrgan_none", folder / "esrgan_multi_worker")
     other = (folder / "esrgan_multi_worker_workers" / "worker_1.log").read_text()
@@ -128,7 +128,7 @@ def test_killed_worker_and_resume(folder):
     assert re.match(r"error: worker [01] of 2 was killed by SIGKILL, .* Resume .* --resume$", last)
     assert "Traceback" not in err
     process = launched(path, "--resume")
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert_equal_runs(folder / "srcnn_none", log)
 
