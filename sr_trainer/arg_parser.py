@@ -6,11 +6,12 @@ import argparse
 import re
 import sys
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from toolbox import __version__
 from toolbox.config import Settings
 from toolbox.predict_settings import PredictParams
+from toolbox.settings import Distributions
 from toolbox.task import inspecting_tasks, measuring_task
 
 MODES = ("train", "test", "predict", "export", "inspect", "measure", "doctor")
@@ -123,6 +124,11 @@ class ArgParser:
             action="store_true",
             help="train: also train the plain networks that the task compares with",
         )
+        parser.add_argument(
+            "--distribution",
+            choices=get_args(Distributions),
+            help="train: devices, instead of distribution in the settings",
+        )
         parser.add_argument("--algo", metavar="NAME", help="train, test: use this network")
         parser.add_argument("--format", choices=FORMATS, help="export: file format")
 
@@ -155,6 +161,8 @@ class ArgParser:
             parser.error("--resume is for train; an interrupted predict resumes without it")
         if args.baselines and args.mode != "train":
             parser.error("--baselines is for train; a test compares with those already trained")
+        if args.distribution and args.mode != "train":
+            parser.error(f"--distribution is for train; {args.mode} uses one device")
         if args.algo and using:
             parser.error(
                 f"--algo is for train and test; {args.mode} "

@@ -79,20 +79,25 @@ class Main:
 
     def _learn(self, parser: ArgParser) -> None:
         from sr_trainer.initializer import Initializer
-        from toolbox.settings import UserParams
+        from toolbox.settings import UserParams, distribution_of
 
-        u_params = UserParams(parser.get_fname(), model=parser.args.algo)
+        args = parser.args
+        if args.mode == "train":
+            from toolbox.training.distribution import open_distribution
+
+            open_distribution(args.distribution or distribution_of(args.yml_fname), args.yml_fname)
+        u_params = UserParams(parser.get_fname(), model=args.algo, distribution=args.distribution)
         if parser.get_mode() == "test":
             from sr_trainer.tester import Tester
 
             Initializer.tf_init(seed=u_params.seed)
             Tester(u_params).test()
             return
-        runs = self._runs(u_params) if parser.args.baselines else [u_params]
+        runs = self._runs(u_params) if args.baselines else [u_params]
         for run in runs:
             if run is not u_params:
                 print(f"\nbaseline {Path(run.log_dir).name}", flush=True)
-            self._train(run, parser.args.overwrite, parser.args.resume)
+            self._train(run, args.overwrite, args.resume)
 
     def _runs(self, u_params: UserParams) -> list[UserParams]:
         """Return the settings of the run and of its baselines."""
@@ -114,14 +119,18 @@ class Main:
     def _train(self, u_params: UserParams, overwrite: bool, resume: bool) -> None:
         from sr_trainer.initializer import Initializer
         from sr_trainer.modeler import Modeler
-        from sr_trainer.trainer import Trainer
+        from sr_trainer.trainer import Trainer, command_of
+        from toolbox.training.distribution import open_distribution
 
-        Initializer.tf_init(seed=u_params.seed)
-        resume = resume or (u_params.resume and not overwrite)
-        trainer = Trainer(u_params, overwrite=overwrite, resume=resume)
-        limits = trainer.normalizer.max_val, trainer.normalizer.min_val
-        modeler = Modeler(u_params, *limits, trainer.steps_per_epoch, trainer.facts)
-        trainer.train(modeler.build())
+        spread = open_distribution(u_params.distribution, u_params.fname)
+        with spread.watching(command_of(u_params)):
+            spread.share_seed(u_params)
+            Initializer.tf_init(seed=u_params.seed)
+            resume = resume or (u_params.resume and not overwrite)
+            trainer = Trainer(u_params, overwrite=overwrite, resume=resume)
+            limits = trainer.normalizer.max_val, trainer.normalizer.min_val
+            modeler = Modeler(u_params, *limits, trainer.steps_per_epoch, trainer.facts)
+            trainer.train(modeler.build())
 
     def _use(self, parser: ArgParser) -> None:
         from toolbox.run import Run

@@ -13,6 +13,7 @@ from toolbox.model.build import build_network
 from toolbox.model.layer import Conv2DSubPixel, Resize, Scale
 from toolbox.registry import LOSSES, METRICS, MODELS, OPTIMIZERS
 from toolbox.settings import UserParams
+from toolbox.training.distribution import open_distribution, summed_already
 from toolbox.training.schedule import Schedule
 
 
@@ -74,15 +75,16 @@ class Modeler:
         model = build_network(p.resolved(), training=True)
         if verbose:
             model.summary()
-        options: dict[str, Any] = {
-            "loss": self._loss(p.loss, "loss"),
-            "optimizer": self._optimizer(p.learning_rate),
-            "metrics": [self._ranged(METRICS.resolve(name), name) for name in p.metrics],
-            "jit_compile": self._jit_compile(model),
-            "steps_per_execution": self._steps_per_execution(model),
-            **model.compile_options(p, self._optimizer, self._loss),
-        }
-        model.compile(**options)
+        with open_distribution(p.distribution, p.fname).scope():
+            options: dict[str, Any] = {
+                "loss": self._loss(p.loss, "loss"),
+                "optimizer": self._optimizer(p.learning_rate),
+                "metrics": [self._ranged(METRICS.resolve(name), name) for name in p.metrics],
+                "jit_compile": self._jit_compile(model),
+                "steps_per_execution": self._steps_per_execution(model),
+                **model.compile_options(p, self._optimizer, self._loss),
+            }
+            model.compile(**options)
         return model
 
     def _optimizer(self, learning_rate: float, first_epoch: int = 0) -> keras.Optimizer:
@@ -101,7 +103,10 @@ class Modeler:
                 offset=first_epoch * self.steps_per_epoch,
             )
         moments = {} if p.beta_1 is None else {"beta_1": p.beta_1}
-        optimizer: keras.Optimizer = self.optimizers[p.optimizer](
+        kind = self.optimizers[p.optimizer]
+        if open_distribution(p.distribution, p.fname).replicas > 1:
+            kind = summed_already(kind)
+        optimizer: keras.Optimizer = kind(
             learning_rate=rate, global_clipnorm=p.clip_norm, **moments
         )
         return optimizer
@@ -137,6 +142,8 @@ class Modeler:
 
     def _jit_compile(self, model: Any) -> bool | str:
         setting = self.u_params.jit_compile
+        if model.distribution.replicas > 1:
+            return False  # XLA compiles no sum over replicas on CPUs
         if setting is not None:
             return setting
         if tf.config.list_physical_devices("GPU"):

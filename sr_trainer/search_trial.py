@@ -159,7 +159,12 @@ def check_search(search: Search) -> None:
     ConfigError
         One line about the first mistake.
     """
-    UserParams(search.base_fname)
+    base = UserParams(search.base_fname)
+    if base.distribution == "multi_worker":
+        raise ConfigError(
+            f"{search.base_fname}: distribution must be none or mirrored in a search, whose trials "
+            f"run beside each other; received multi_worker. Change it, and raise jobs."
+        )
     for name, chosen in search.extremes():
         values = search.values(chosen, search.folder / "log")
         where = f"{search.fname}: parameters.{name} = {chosen.get(name)!r}"

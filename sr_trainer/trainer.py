@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from toolbox.registry import CHECKS, LOSSES, METRICS, MODELS, NORMALIZERS
 from toolbox.settings import CONFIG_NAME, UserParams
 from toolbox.task import check_shape, open_source, open_task, source_class
 from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
+from toolbox.training.distribution import COMMAND, open_distribution
 from toolbox.training.run_folder import RunFolder
 
 #: Settings that a resumed run may change; the data are compared by content.
@@ -42,6 +45,7 @@ _FREE_SETTINGS = (
     "collapse_patience",
     "d_learning_rate",
     "data_dir",
+    "distribution",
     "epochs",
     "final_evaluation",
     "learning_rate",
@@ -93,8 +97,10 @@ class Trainer:
         self.overwrite = overwrite
         self.folder = RunFolder(u_params)
         self.task = open_task(u_params.task)
+        self.distribution = open_distribution(u_params.distribution, u_params.fname)
+        self.distribution.refuse_batch_size(u_params.fname, u_params.batch_size)
         self._start = self._saved_state() if resume else None
-        if self._start is None:
+        if self._start is None and self.distribution.is_chief:
             # A run that was killed before its first saved state may be resumed too.
             started = (CONFIG_NAME, FILE_NAME, FOLDER, *self.task.run_files) if resume else ()
             self.folder.refuse_other_run(started, overwrite)
@@ -199,12 +205,18 @@ class Trainer:
         started_from = p.fname_model_weights
         facts = {"settings": p.resolved(), "data": data, **self.facts}
         own = self._callbacks({**facts, "started_from": started_from}, callbacks)
-        self._set_up(model, data)
+        with self.distribution.scope():
+            self._set_up(model, data)
+        self._agree(data)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
-        self.folder.prepare(self._records, self.normalizer, self.overwrite)
+        if self.distribution.is_chief:
+            self.folder.prepare(self._records, self.normalizer, self.overwrite)
         self._fit(model, own)
         self._report_trouble(own, model)
+        if self.distribution.workers > 1:
+            checksum = self.distribution.same_weights(getattr(model, "network", lambda: model)())
+            print(f"all workers have the same weights, CRC-32 {checksum:08x}", flush=True)
         history = _history(own, model)
         best = _best(history, p)
         which = f"best epoch {best}" if best else f"{p.monitor_metric} was never a number"
@@ -235,8 +247,11 @@ class Trainer:
         p, network = self.u_params, getattr(model, "network", lambda: model)()
         last = network.get_weights()
         try:
-            load_weights(model, Path(p.log_dir, "weights_best.h5"))
-            data = self.validation_data_generator.evaluation_dataset()
+            if self.distribution.is_chief:
+                load_weights(model, Path(p.log_dir, "weights_best.h5"))
+            if self.distribution.workers > 1:
+                network.set_weights(self.distribution.from_chief(network.get_weights()))
+            data = self.distribution.evaluation_dataset(self.validation_data_generator)
             found = model.evaluate(data, verbose=0, return_dict=True)
         finally:
             network.set_weights(last)
@@ -249,6 +264,22 @@ class Trainer:
             + ", ".join(f"{name} {figures[name]:.4g}" for name in shown if name in figures)
         )
         return figures
+
+    def _agree(self, data: list[int]) -> None:
+        """Refuse workers with other settings, data or saved states than the chief's."""
+        if self.distribution.workers == 1:
+            return
+        settings, start = self.u_params.resolved(), self._start
+        for key in ("log_dir", "data_dir"):  # a folder may be mounted elsewhere
+            settings.pop(key)
+        state = None if start is None else [start.facts, [zlib.crc32(a) for a in start.arrays]]
+        told = {
+            f"{self.u_params.fname}: the settings": settings,
+            f"{self.u_params.data_dir}: the training and validation data": data,
+            f"{self.u_params.log_dir}: the saved state to resume from": state,
+        }
+        facts = {name: zlib.crc32(repr(value).encode()) for name, value in told.items()}
+        self.distribution.refuse_differences(facts)
 
     def _set_up(self, model: Any, data: list[int]) -> None:
         """Prepare everything that a state holds, and refuse what cannot be trained."""
@@ -289,15 +320,17 @@ class Trainer:
         left = steps - (start.step if start is not None else 0)
         wanted = model.steps_per_execution
         model.steps_per_execution = _largest_divisor(math.gcd(steps, left), wanted)
+        spread = self.distribution
+        where = "" if spread.strategy is None else f"{spread.described}, "
         print(
-            f"{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
+            f"{where}{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
             f"{model.steps_per_execution} training steps a call",
             flush=True,
         )
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
         """Call ``fit`` for every remaining part of the training run."""
-        p, steps = self.u_params, self.steps_per_epoch
+        p, steps, spread = self.u_params, self.steps_per_epoch, self.distribution
         shared = keras.callbacks.CallbackList(
             list(callbacks.values()), True, model=model, epochs=p.epochs, steps=steps
         )
@@ -307,11 +340,11 @@ class Trainer:
                     if isinstance(model, SRModel):
                         model.set_stage(first >= p.pretrain_epochs)
                     model.fit(
-                        self.train_data_generator.training_dataset(first * steps + skipped),
+                        spread.training_dataset(self.train_data_generator, first * steps + skipped),
                         steps_per_epoch=steps - skipped,
                         initial_epoch=first,
                         epochs=last,
-                        validation_data=self.validation_data_generator.evaluation_dataset(),
+                        validation_data=spread.evaluation_dataset(self.validation_data_generator),
                         callbacks=shared,
                         verbose=0,
                         shuffle=False,
@@ -402,10 +435,14 @@ class Trainer:
             callbacks["patience"] = EarlyStopping(p.patience, p.pretrain_epochs, *monitored)
         if p.collapse_patience is not None:
             callbacks["collapse"] = StopOnCollapse(p.collapse_patience)
-        callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs, *monitored)
-        callbacks["history"] = HistoryLogger(p.log_dir, p.log_period)
+        chief = self.distribution.is_chief
+        if chief:
+            callbacks["model"] = ModelLogger(p.log_dir, p.log_period, p.pretrain_epochs, *monitored)
+        callbacks["history"] = HistoryLogger(p.log_dir, p.log_period, writes=chief)
         memories = {name: c for name, c in callbacks.items() if hasattr(c, "restore")}
-        pictures = self.task.preview(p, self.validation_data_generator, self.normalizer)
+        pictures = None
+        if chief:
+            pictures = self.task.preview(p, self.validation_data_generator, self.normalizer)
         if pictures is not None:
             callbacks["pictures"] = pictures
         if p.ema is not None:
@@ -418,8 +455,9 @@ class Trainer:
             p.checkpoint_minutes,
             memories,
             facts,
-            f"python main.py {shlex.quote(p.fname)} train{_algo(p)} --resume",
+            command_of(p),
             start,
+            self.distribution,
         )
         return callbacks
 
@@ -436,11 +474,17 @@ class Trainer:
         )
 
 
-def _algo(u_params: UserParams) -> str:
-    """Return the command-line options that change the settings of the file."""
-    asked = u_params.asked_model
-    algo = "" if asked is None else f" --algo {shlex.quote(asked)}"
-    return algo + u_params.further_options
+def command_of(u_params: UserParams) -> str:
+    """Return the command line that resumes a run."""
+    if launched := os.environ.get(COMMAND):
+        return f"{launched} --resume"
+    options = ""
+    for name in ("model", "distribution"):
+        asked = getattr(u_params, f"asked_{name}")
+        option = "algo" if name == "model" else name
+        options += "" if asked is None else f" --{option} {shlex.quote(asked)}"
+    options += u_params.further_options
+    return f"python main.py {shlex.quote(u_params.fname)} train{options} --resume"
 
 
 def _refuse_change(

@@ -128,6 +128,8 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         Folder of the files.
     log_period : int
         Epochs between pictures.
+    writes : bool
+        Write these files, or only remember what they would hold.
 
     Attributes
     ----------
@@ -137,9 +139,12 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         Losses and metrics of all epochs; None for epochs without the figure.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], log_period: int = 10, writes: bool = True
+    ) -> None:
         self.log_dir = Path(log_dir)
         self.log_period = log_period
+        self.writes = writes
         self.epochs: list[int] = []
         self.logs: dict[str, list[float | None]] = {}
         self.plotter = Plotter()
@@ -160,6 +165,8 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         self.epochs.append(epoch + 1)
         for name, column in self.logs.items():
             column.append(values.get(name))
+        if not self.writes:
+            return
         if new:
             self._write()
         else:
@@ -189,7 +196,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         """Write the history of `state`, without the lines of epochs that will be repeated."""
         self.epochs = list(state["epochs"])
         self.logs = {name: list(column) for name, column in state["logs"].items()}
-        if self.epochs:
+        if self.epochs and self.writes:
             self._write()
 
 

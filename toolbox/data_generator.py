@@ -210,7 +210,7 @@ class BatchStream(ABC):
         numbers = tf.data.Dataset.counter(start)
         size = self.batch_size if self._full_batches else None
         return numbers.map(
-            lambda number: self._from_numpy(self.batch, number, size),
+            lambda number: self.from_numpy(self.batch, number, size),
             num_parallel_calls=2,
             deterministic=True,
         ).prefetch(tf.data.AUTOTUNE)
@@ -221,14 +221,15 @@ class BatchStream(ABC):
 
         starts = tf.data.Dataset.range(0, self.num_evaluated(), self.batch_size)
         return starts.map(
-            lambda start: self._from_numpy(self.evaluation_batch, start, None),
+            lambda start: self.from_numpy(self.evaluation_batch, start, None),
             num_parallel_calls=2,
         ).prefetch(tf.data.AUTOTUNE)
 
-    def _from_numpy(self, function: Callable[[int], Any], number: Any, batch: int | None) -> Any:
+    def from_numpy(self, function: Callable[[int], Any], number: Any, *axes: int | None) -> Any:
+        """Return what a function of a number makes, as tensors with `axes` before the examples'."""
         import tensorflow as tf
 
-        specs = _tensor_specs((self.input_spec, self.target_spec), batch)
+        specs = _tensor_specs((self.input_spec, self.target_spec), axes)
         flat = tf.nest.flatten(specs)
 
         def call(n: np.ndarray) -> list[np.ndarray]:
@@ -248,15 +249,15 @@ class BatchStream(ABC):
         return tf.nest.pack_sequence_as(specs, tensors)
 
 
-def _tensor_specs(spec: Any, batch: int | None) -> Any:
-    """Return the specification of a batch as ``tf.TensorSpec``."""
+def _tensor_specs(spec: Any, axes: tuple[int | None, ...]) -> Any:
+    """Return the specification as ``tf.TensorSpec``, with `axes` before those of an example."""
     import tensorflow as tf
 
     if isinstance(spec, Spec):
-        return tf.TensorSpec((batch, *spec.shape), spec.dtype)
+        return tf.TensorSpec((*axes, *spec.shape), spec.dtype)
     if isinstance(spec, dict):
-        return {key: _tensor_specs(part, batch) for key, part in spec.items()}
-    return tuple(_tensor_specs(part, batch) for part in spec)
+        return {key: _tensor_specs(part, axes) for key, part in spec.items()}
+    return tuple(_tensor_specs(part, axes) for part in spec)
 
 
 class PairStream(BatchStream):

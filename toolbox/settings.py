@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -43,6 +43,7 @@ Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
 Range = tuple[Limit, Limit]
 #: Attributes that ``config.yml`` does not contain.
 _ABOUT_THE_RUN = (
+    "asked_distribution",
     "asked_model",
     "fname",
     "fname_model_weights",
@@ -88,6 +89,11 @@ def _auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _null_is_none(value: Any) -> Any:
+    """Let null, and so the word None, stand for "none"."""
+    return "none" if value is None else value
+
+
 def _loss(value: Any) -> Any:
     """Check the name of a loss, or a mapping of names to weights."""
     if not isinstance(value, (str, dict)):
@@ -130,6 +136,7 @@ def _a_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+Distributions = Literal["none", "mirrored", "multi_worker"]
 PositiveRange = Annotated[Range, AfterValidator(_positive_range)]
 Rate = Annotated[Float, Field(gt=0)]
 Loss = Annotated[Any, AfterValidator(_loss)]
@@ -391,6 +398,9 @@ class RunSettings(Settings):
     steps_per_execution : ``auto`` or whole number ≥ 1, default ``auto``
         Training steps per call of the compiled function, lowered to a divisor of the steps of an
         epoch.
+    distribution
+        ``mirrored`` trains on all GPUs of the machine, ``multi_worker`` on all machines that
+        TF_CONFIG names, with the figures of one device; ``batch_size`` is shared among them.
     read_test_weights
         File in ``log_dir`` to test if ``fname_model_weights`` is null.
     test_pictures
@@ -441,6 +451,7 @@ class RunSettings(Settings):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit_compile: Annotated[bool | None, BeforeValidator(_auto)] = None
     steps_per_execution: Annotated[Count | None, BeforeValidator(_auto)] = None
+    distribution: Annotated[Distributions, BeforeValidator(_null_is_none)] = "none"
     test_pictures: Annotated[Int, Field(ge=0)] | None = None
     resume: bool = False
     checkpoint_minutes: Annotated[Float, Field(gt=0)] = 10
@@ -554,6 +565,8 @@ class UserParams(_Values):
         Name of the file for messages.
     model : str, optional
         Network to use instead of the one that the file names.
+    distribution : str, optional
+        Devices to train on instead of those that the file names.
 
     Attributes
     ----------
@@ -585,6 +598,7 @@ class UserParams(_Values):
         values: dict[str, Any] | None = None,
         where: str | None = None,
         model: str | None = None,
+        distribution: str | None = None,
     ) -> None:
         if Path(fname).is_dir():
             fname = Path(fname, CONFIG_NAME)
@@ -593,8 +607,10 @@ class UserParams(_Values):
         if model is not None:
             _refuse_model_of_run(Path(fname), content.get("model"), model)
             content = {**content, "model": model}
-        #: The network that the caller requested instead of the file's.
-        self.asked_model = model
+        if distribution is not None:
+            content = {**content, "distribution": distribution}
+        #: The network and the devices that the caller requested instead of the file's.
+        self.asked_model, self.asked_distribution = model, distribution
         #: Further command-line options of this run, for messages.
         self.further_options = ""
         self.source_params: dict[str, Any] = {}
@@ -765,6 +781,7 @@ class UserParams(_Values):
         content = {**self.resolved(), **changes, "log_dir": os.fspath(log_dir)}
         other = UserParams(log_dir.with_name(f"{log_dir.name}.yml"), content, where=self.fname)
         other.further_options = option
+        other.asked_distribution = self.asked_distribution
         return other
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -772,6 +789,16 @@ class UserParams(_Values):
         start = f"; started from {self.fname_model_weights}" if self.fname_model_weights else ""
         heading = f"The settings of this run, with defaults; from {self.fname}{start}"
         write_yaml(self.resolved(), Path(folder, CONFIG_NAME), heading)
+
+
+def distribution_of(fname: str | os.PathLike[str]) -> Any:
+    """Return what a settings file or log folder says of devices, not checked.
+
+    Several devices must be known before the settings are checked, which makes TensorFlow compute.
+    """
+    path = Path(fname, CONFIG_NAME) if Path(fname).is_dir() else Path(fname)
+    value = read_yaml(path).get("distribution")
+    return value if value in get_args(Distributions) else "none"
 
 
 def _refuse_model_of_run(fname: Path, trained: Any, asked: str) -> None:

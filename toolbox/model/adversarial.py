@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from toolbox.errors import ConfigError
 from toolbox.model.base import SRModel
+from toolbox.training import distribution
 
 #: Names of the figures that the discriminator adds to the history.
 DISCRIMINATOR_FIGURES = ("d_loss", "d_real", "d_fake")
@@ -209,9 +210,9 @@ class Adversarial(SRModel):
             with tape:
                 g_loss = self._g_loss(image_loss, lr, hr, fake, training=True)
         with tape:
-            scaled = self.optimizer.scale_loss(g_loss)
+            scaled = self.optimizer.scale_loss(_of_replica(g_loss))
         variables = self.generator.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        _apply(self.optimizer, tape.gradient(scaled, variables), variables)
         if self.average is not None:
             self.average.update()
         return self._report({**figures, "g_loss": g_loss}, hr, fake, sample_weight)
@@ -221,9 +222,9 @@ class Adversarial(SRModel):
     ) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             figures = self.judge(lr, real, fake, training=True)
-            scaled = self.d_optimizer.scale_loss(figures["d_loss"])
+            scaled = self.d_optimizer.scale_loss(_of_replica(figures["d_loss"]))
         variables = self.discriminator.trainable_variables
-        self.d_optimizer.apply(tape.gradient(scaled, variables), variables)
+        _apply(self.d_optimizer, tape.gradient(scaled, variables), variables)
         return figures
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -367,6 +368,18 @@ class Adversarial(SRModel):
         return self.generator.predict(
             x, batch_size=batch_size, verbose=verbose, steps=steps, **options
         )
+
+
+def _of_replica(loss: tf.Tensor) -> tf.Tensor:
+    """Return the share of a loss that one of several replicas has, whose gradients are added."""
+    return loss / distribution.replicas() if distribution.is_split() else loss
+
+
+def _apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    if distribution.is_split():
+        distribution.apply_gradients(optimizer, gradients, variables)
+    else:
+        optimizer.apply(gradients, variables)
 
 
 def mean_logistic(logits: tf.Tensor) -> tf.Tensor:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
+import tensorflow as tf
 
 from toolbox.errors import ConfigError
 from toolbox.model.average import WeightAverage
 from toolbox.model.layer import Resize
+from toolbox.training import distribution
 
 Graph = Callable[[keras.KerasTensor], keras.KerasTensor]
 
@@ -55,6 +57,8 @@ class SRModel(keras.Model):
         self.scale = int(scale)
         self.params = dict(params or {})
         self.bicubic_skip = bool(bicubic_skip)
+        #: The devices that it is trained on.
+        self.distribution = distribution.Distribution()
         #: Moving average of the weights, updated by every training step; see `keep_average`.
         self.average: WeightAverage | None = None
         inputs = self._inputs()
@@ -113,10 +117,41 @@ class SRModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Train on one batch; see ``keras.Model.train_step``."""
-        logs = super().train_step(data)
+        logs = self._part_step(data) if distribution.is_split() else super().train_step(data)
         if self.average is not None:
             self.average.update()
         return logs
+
+    def _part_step(self, data: Any) -> dict[str, Any]:
+        """Learn from the part of a batch that one of several replicas has."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            # Keras divides it by the number of replicas, whose gradients are added up.
+            loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        count = tf.shape(tf.nest.flatten(x)[0])[0]
+        self._loss_tracker.update_state(loss * distribution.replicas(), sample_weight=count)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
+        distribution.apply_gradients(self.optimizer, gradients, variables)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make what ``fit`` calls, for all replicas."""
+        if self.distribution.strategy is None:
+            return super().make_train_function(force)
+        if force or getattr(self, "train_function", None) is None:
+            self.train_function: Any = self.distribution.replicated(self, self.train_step, True)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Make what ``evaluate`` calls, for all replicas."""
+        if self.distribution.strategy is None:
+            return super().make_test_function(force)
+        if force or getattr(self, "test_function", None) is None:
+            self.test_function: Any = self.distribution.replicated(self, self.test_step, False)
+        return self.test_function
 
     @property
     def output_dtype(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from toolbox.registry import MODELS
+from toolbox.training.distribution import Distribution, open_distribution
 
 
 def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
@@ -18,11 +19,11 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
     ----------
     config : mapping
         Checked settings as in ``config.yml``: ``model``, the section of that name,
-        ``input_shape``, ``scale``, ``bicubic_skip``, ``precision``.
+        ``input_shape``, ``scale``, ``bicubic_skip``, ``precision``, ``distribution``.
     training : bool
-        Build everything that is trained, for images of ``input_shape``. Otherwise build only what
-        a weights file holds, for images of any size if possible; for an adversarial model, this is
-        the generator.
+        Build everything that is trained, for images of ``input_shape``, on all devices. Otherwise
+        build only what a weights file holds, for images of any size if possible; for an
+        adversarial model, this is the generator.
 
     Returns
     -------
@@ -35,13 +36,16 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
     if not training:
         params = {key: params[key] for key in model.network_parameters() if key in params}
         model, shape = model.network_class(), model.used_shape(shape)
-    with policy(config.get("precision") or "float32"):
-        return model(
+    spread = open_distribution(config.get("distribution", "none")) if training else Distribution()
+    with policy(config.get("precision") or "float32"), spread.scope():
+        network = model(
             shape,
             int(config.get("scale", 4)),
             params=params,
             bicubic_skip=bool(config.get("bicubic_skip")),
         )
+    spread.adopt(network)
+    return network
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from toolbox.model.blocks import (
     upsampling_block,
 )
 from toolbox.model.layer import PACKAGE, Scale
+from toolbox.training import distribution
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE, name="ESRGANGenerator")
@@ -289,6 +290,13 @@ class RelativisticDiscriminator(keras.Model):
         self.add_loss(self.__ra_loss((real, fake)))
         return real, fake
 
+    def loss_of(self, real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
+        """Return the loss of C as the last call returned it."""
+        # The calls of several replicas of one process take turns, and share `losses`.
+        if distribution.is_split():
+            return self.__ra_loss((real, fake))
+        return tf.add_n(self.losses)
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""
         return {**self._arguments, "name": self.name}
@@ -389,21 +397,17 @@ class ESRGAN(Adversarial):
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> dict[str, tf.Tensor]:
         """Return the relativistic average loss and the mean relative verdicts."""
-        verdicts = relative(*self.discriminator((real, fake), training=training))
-        d_real, d_fake = (mean_logistic(verdict) for verdict in verdicts)
-        return {"d_loss": self._added_loss(), "d_real": d_real, "d_fake": d_fake}
+        c = self.discriminator((real, fake), training=training)
+        d_real, d_fake = (mean_logistic(verdict) for verdict in relative(*c))
+        return {"d_loss": self.discriminator.loss_of(*c), "d_real": d_real, "d_fake": d_fake}
 
     def adversarial_loss(
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> tf.Tensor:
         """Return the relativistic average loss with the two kinds of images exchanged."""
-        self.discriminator((fake, real), training=training)
-        return self._added_loss()
-
-    def _added_loss(self) -> tf.Tensor:
-        return tf.add_n(self.discriminator.losses)
+        return self.discriminator.loss_of(*self.discriminator((fake, real), training=training))
 
 
 def relative(c_real: tf.Tensor, c_fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return C of each kind of images minus the mean C of the other kind."""
-    return c_real - tf.reduce_mean(c_fake), c_fake - tf.reduce_mean(c_real)
+    return c_real - distribution.mean(c_fake), c_fake - distribution.mean(c_real)

@@ -27,6 +27,7 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from toolbox.errors import DataError
 from toolbox.io.atomic import replacing
+from toolbox.training.distribution import Distribution
 
 #: Folder inside the log folder.
 FOLDER = "checkpoint"
@@ -242,6 +243,8 @@ class Checkpointer(keras.callbacks.Callback):
         The command that resumes, for the message of an interruption.
     start : Checkpoint, optional
         State to start from.
+    distribution : Distribution, optional
+        The workers, which stop together, and of which the chief alone writes; default one.
     """
 
     def __init__(
@@ -252,8 +255,10 @@ class Checkpointer(keras.callbacks.Callback):
         facts: Mapping[str, Any],
         how_to_go_on: str,
         start: Checkpoint | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         super().__init__()
+        self._distribution = distribution or Distribution()
         self.folder = folder
         self.minutes = minutes
         self._memories = memories
@@ -269,10 +274,12 @@ class Checkpointer(keras.callbacks.Callback):
         """Restore the state once; only here are all variables built and all metrics reset."""
         self._epoch, self._skipped = epoch, 0
         if self._start is None:
-            if not _files(self.folder):  # a run killed in its first epoch can resume too
+            # A run killed in its first epoch can resume too.
+            if self._distribution.is_chief and not _files(self.folder):
                 self._save(epoch, 0, logs)
             return
         restore_checkpoint(self._start, self.model)
+        self._distribution.spread_seeds(self.model)
         for name, state in self._start.facts["callbacks"].items():
             if name in self._memories:
                 self._memories[name].restore(state)
@@ -284,7 +291,7 @@ class Checkpointer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save if a state is due or the user wants to stop."""
         step = self._skipped + batch + 1
-        due = time.monotonic() - self._saved_at >= 60 * self.minutes or self._signal is not None
+        due = time.monotonic() - self._saved_at >= 60 * self.minutes or self._must_stop()
         if due and step < self.params["steps"]:  # after the last step, `on_epoch_end` saves
             self._save(self._epoch, step, logs)
 
@@ -294,17 +301,26 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _save(self, epoch: int, step: int, logs: Any) -> None:
         saved = None
-        if losses_are_finite(logs):
+        if losses_are_finite(logs) and self._distribution.is_chief:
             callbacks = {name: memory.state() for name, memory in self._memories.items()}
             facts = {**self._facts, "epoch": epoch, "step": step, "callbacks": callbacks}
             saved = save_checkpoint(self.folder, self.model, facts)
             self._saved_at = time.monotonic()
-        if self._signal is not None:
-            word = "Ctrl-C" if self._signal == signal.SIGINT else "a signal"
+        if self._must_stop():
+            number = self._signal or signal.SIGTERM
+            word = "Ctrl-C" if number == signal.SIGINT else "a signal"
+            word += "" if self._signal else " to another worker"
             where = f"after epoch {epoch}" + (f" and {step} steps of the next" if step else "")
             state = "the state is saved" if saved else "the loss is not a number, nothing is saved"
+            state = state if self._distribution.is_chief else "worker 0 saves the state"
             message = f"by {word} {where}; {state}. Resume with: {self._how_to_go_on}"
-            raise Interrupted(message, self._signal)
+            raise Interrupted(message, number)
+
+    def _must_stop(self) -> bool:
+        """Tell whether it is time to stop: of several workers all say the same."""
+        if self._distribution.workers > 1:
+            return self._distribution.stopping
+        return self._signal is not None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -315,6 +331,7 @@ class Checkpointer(keras.callbacks.Callback):
                 line = f"at once. Resume from the last saved state with: {self._how_to_go_on}"
                 raise Interrupted(line, number)
             self._signal = number
+            self._distribution.asked = True
             os.write(2, b"\nfinishing the step, then saving ...\n")  # a print() may be in progress
 
         former = {}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from toolbox.training.distribution import total
+
 
 def phase_cross_entropy(
     y_true: tf.Tensor,
@@ -56,4 +58,5 @@ def _share(labels: tf.Tensor) -> tf.Tensor:
     """Return the ratio of all windows to labelled windows."""
     labelled = tf.reduce_sum(labels)
     count = tf.cast(tf.size(labels) // labels.shape[-1], tf.float32)
+    labelled, count = total([labelled, count])  # of the whole batch, if replicas share it
     return count / tf.maximum(labelled, 1.0)
