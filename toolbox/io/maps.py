@@ -45,6 +45,7 @@ from toolbox.io.spacing import (
     unrolled,
 )
 from toolbox.io.units import UNSAID, metres_per_unit
+from toolbox.io.zarr_store import is_zarr
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
 Transform = tuple[float, float, float, float, float, float]
@@ -75,7 +76,7 @@ class MapReader(ABC):
         The file.
     kind : str
         ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
-        ``'netcdf'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
+        ``'netcdf'``, ``'zarr'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
         ``'bmp'``.
     shape : (int, int)
         Rows and columns.
@@ -323,7 +324,7 @@ def open_map(
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc .zarr`` (xarray), ``.grd`` (either), ``.h5 .hdf5
         .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or
         ``sample:NAME.npz`` inside Matplotlib.
     variable : str or int, optional
@@ -397,7 +398,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     """Return the path of a raster file, or of an elevation model inside Matplotlib."""
     name = os.fspath(fname)
     if not name.startswith(SAMPLE_PREFIX):
-        if not Path(name).is_file():
+        if not Path(name).is_file() and not is_zarr(name):
             raise DataError(f"{not_found(name, 'file')}. Name an existing raster.")
         return Path(name)
     import matplotlib
@@ -802,6 +803,7 @@ def _open_netcdf(
         name = choose_variable(path, names, variable)
         dataset, step = one_step(path, dataset, name, time)
         reader = _netcdf_reader(path, dataset, name)
+        reader.kind = "zarr" if is_zarr(path) else reader.kind
         reader.notes += notes + step + _netcdf_notes(reader)
         return reader, _netcdf_hints(reader)
 
@@ -1101,6 +1103,7 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".asc": _open_rasterio,
     ".grd": _open_grid,
     ".nc": _open_netcdf,
+    ".zarr": _open_netcdf,
     **dict.fromkeys(S102_SUFFIXES, _open_s102),
     ".npy": _open_npy,
     ".npz": _open_npz,
