@@ -152,6 +152,8 @@ class SuperResolver:
                 tile = max(side - 2 * halo, halo)
             # A row of tiles is in memory as a whole.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
+            if not blend:
+                tile = _evened(tile, shape, self._multiple)
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
         return Tiling(shape, self.scale, tile, halo, blend, self._multiple, trim)
 
@@ -175,7 +177,8 @@ class SuperResolver:
         Returns
         -------
         callable
-            From (h, w, C), physical units, NaN where missing, to (h * scale, w * scale, B).
+            From (h, w, C), physical units, NaN where missing, to (h * scale, w * scale, B), which
+            may be read-only.
 
         Raises
         ------
@@ -204,9 +207,10 @@ class SuperResolver:
             if lr_consistency == "project":
                 mean = _consistent(mean, filled, self.scale)
             result = mean
-            if standard_deviation or not mean.flags.writeable:
-                bands = [mean, deviation] if standard_deviation else [mean]
-                result = np.concatenate(bands, axis=2, dtype=np.float32)
+            if standard_deviation:
+                result = np.concatenate([mean, deviation], axis=2, dtype=np.float32)
+            elif missing.any() and not mean.flags.writeable:
+                result = mean.copy()
             if missing.any():
                 result[repeated(missing, self.scale)] = np.nan
             return result
@@ -334,6 +338,16 @@ class SuperResolver:
         return np.where(np.isinf(stack), np.float32(np.nan), stack)
 
 
+def _evened(tile: int, shape: tuple[int, int], multiple: int) -> int:
+    """Return the smallest side with which no more tiles are needed along the longer side.
+
+    Windows all have one size, so a narrow last tile would cost as much as a whole one.
+    """
+    step = max(8, multiple)
+    even = -(-max(shape) // -(-max(shape) // tile))
+    return min(tile, -(-even // step) * step)
+
+
 #: Quarter turns, mirrored first or not: the eight symmetries of the square.
 _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
@@ -343,8 +357,12 @@ def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def forward(lr: np.ndarray) -> np.ndarray:
-        result: np.ndarray = function(tf.constant(lr, tf.float32)).numpy()
-        return result
+        result = function(tf.constant(lr, tf.float32))
+        try:  # the tensor's own memory, read-only
+            return np.asarray(memoryview(result))
+        except (TypeError, ValueError, BufferError):  # on a GPU
+            copied: np.ndarray = result.numpy()
+            return copied
 
     return forward
 

@@ -14,6 +14,8 @@ from toolbox.errors import ConfigError
 Read = Callable[[slice, slice], np.ndarray]
 #: ``enhance(window) -> (h * scale, w * scale, B)`` for a window (h, w, C).
 Enhance = Callable[[np.ndarray], np.ndarray]
+#: ``empty(shape, dtype)``: an array of any content.
+Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
 
 class Part(NamedTuple):
@@ -100,6 +102,7 @@ class Tiling:
         enhance: Enhance,
         first: int = 0,
         done: Callable[[int], None] | None = None,
+        empty: Empty = np.empty,
     ) -> Iterator[np.ndarray]:
         """Enhance a map, one row of tiles after the other.
 
@@ -113,6 +116,8 @@ class Tiling:
             Rows of tiles to leave out: those that an interrupted run has finished.
         done : callable, optional
             Called with the number of low-resolution pixels after each tile.
+        empty : callable
+            Gives the memory of a strip, as ``numpy.empty`` does; unless tiles are blended.
 
         Yields
         ------
@@ -123,10 +128,15 @@ class Tiling:
             yield from self._blended(read, enhance, first, done)
             return
         for row in self.rows()[first:]:
-            yield self._joined(read, enhance, row, done)
+            yield self._joined(read, enhance, row, done, empty)
 
     def _joined(
-        self, read: Read, enhance: Enhance, row: Part, done: Callable[[int], None] | None
+        self,
+        read: Read,
+        enhance: Enhance,
+        row: Part,
+        done: Callable[[int], None] | None,
+        empty: Empty,
     ) -> np.ndarray:
         """Lay the cores of a row of tiles side by side."""
         strip: np.ndarray | None = None
@@ -134,7 +144,8 @@ class Tiling:
             large = enhance(read(row.window, column.window))
             if strip is None:
                 shape = _length(row.core), self.shape[1]
-                strip = np.empty((*np.multiply(shape, self.scale), large.shape[2]), large.dtype)
+                height, width = shape[0] * self.scale, shape[1] * self.scale
+                strip = empty((height, width, large.shape[2]), large.dtype)
             place = slice(column.core.start * self.scale, column.core.stop * self.scale)
             strip[:, place] = large[row.inner(self.scale), column.inner(self.scale)]
             if done is not None:

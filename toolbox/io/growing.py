@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,17 +96,20 @@ class GrowingMap(ABC):
         self.output, self.shape = output, output.shape
         final = output.path
         self.path = final.with_name(f".{final.name}.partial")
-        self._finished = final
+        self._final = self._where = final
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row before it is compressed."""
         return self.shape[1] * self.shape[2] * self.output.dtype.itemsize
 
+    #: Whether an unfinished map can be read.
+    readable: ClassVar[bool] = True
+
     @property
     def exact(self) -> bool:
-        """Whether every value is stored as it is, so that it can be read back unchanged."""
-        return bool(self.output.dtype == np.float32) and self.output.plain
+        """Whether the rows that were put can be read back unchanged before the map is finished."""
+        return self.readable and self.output.dtype == np.float32 and self.output.plain
 
     @abstractmethod
     def begin(self) -> None:
@@ -135,21 +138,22 @@ class GrowingMap(ABC):
 
     def finish(self) -> None:
         """Give the map its name; everything is written."""
-        with _with_side_file(self.path, self._finished):
+        with _with_side_file(self.path, self._final):
             self._complete()
             _tell_system(self.path, self.output)
             self._rename()
+        self._where = self._final
         self.output.tell()
 
     def _complete(self) -> None:
         """Write what can be written at the end alone."""
 
     def _rename(self) -> None:
-        os.replace(self.path, self._finished)
+        os.replace(self.path, self._final)
 
     @abstractmethod
-    def _stored(self, rows: slice, columns: slice) -> np.ndarray:
-        """Return stored values (n, m, C) of the finished map."""
+    def _stored(self, rows: slice, columns: slice, bands: int) -> np.ndarray:
+        """Return stored values (n, m, bands) of the map at `_where`."""
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
         """Return rows and columns (n, m, C) of the finished map, float32; a step leaves some out.
@@ -157,11 +161,22 @@ class GrowingMap(ABC):
         Metres, heights positive up, NaN where missing: what the file says, rounded if it is.
         """
         start, stop, step = rows.indices(self.shape[0])
-        parts = [
-            self.output.decode(self._stored(slice(a, b), columns)[(start - a) % step :: step])
-            for a, b in self._bounded(start, stop)
-        ]
-        return np.concatenate(parts) if parts else self.output.decode(self._stored(rows, columns))
+        count = self.output.like.channels
+        parts = [self._stored(slice(0, 0), columns, count)]
+        for a, b in self._bounded(start, stop):
+            parts.append(self._stored(slice(a, b), columns, count)[(start - a) % step :: step])
+        return self.output.decode(np.concatenate(parts))
+
+    def former_rows(self, rows: slice) -> np.ndarray:
+        """Return rows (n, W, B) of an unfinished map that is `exact`, as they were put."""
+        self._where = self.path
+        return self.output.decode(self._stored(rows, slice(None), self.shape[2]))
+
+    def set_aside(self) -> None:
+        """Take another name, so that a new map can begin; what comes before is still read."""
+        aside = self.path.with_name(f"{self.path.name}.former")
+        remove_tree(aside)
+        self.path = self.path.rename(aside)
 
     def _bounded(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut rows into pieces that begin with a block of the file."""
@@ -178,7 +193,7 @@ class GrowingMap(ABC):
 
     def remove(self) -> None:
         """Delete the unfinished map."""
-        self.path.unlink(missing_ok=True)
+        remove_tree(self.path)
 
     def _figures(self) -> dict[str, Any]:
         return {"gaps": self.output.gaps, "cut": self.output.cut}
@@ -221,10 +236,14 @@ class GrowingNpy(GrowingMap):
             os.fsync(stream.fileno())
         return self._figures()
 
-    def _stored(self, rows: slice, columns: slice) -> np.ndarray:
-        array = np.load(self._finished, mmap_mode="r", allow_pickle=False)
-        array = array.reshape(self.shape)
-        return np.array(array[rows, columns, : self.output.like.channels])
+    def _stored(self, rows: slice, columns: slice, bands: int) -> np.ndarray:
+        kind, start = self.output.dtype, len(self._header())
+        if rows.stop <= rows.start:
+            return np.empty((0, self.shape[1], bands), kind)[:, columns]
+        shape = (rows.stop - rows.start, *self.shape[1:])
+        start += rows.start * self.row_bytes
+        array = np.memmap(self._where, kind, "r", start, shape)
+        return np.array(array[:, columns, :bands])
 
 
 class GrowingTiff(GrowingMap):
@@ -235,6 +254,8 @@ class GrowingTiff(GrowingMap):
     in a file of their own. What was appended after the last strip is cut off when the work is
     continued, so the bytes do not depend on interruptions.
     """
+
+    readable = False
 
     def __init__(self, output: _Output, **profile: Any) -> None:
         super().__init__(output)
@@ -390,15 +411,16 @@ class GrowingTiff(GrowingMap):
     def _height(self) -> int:
         return self._side
 
-    def _stored(self, rows: slice, columns: slice) -> np.ndarray:
-        count, height = self.output.like.channels, self.shape[0]
+    def _stored(self, rows: slice, columns: slice, bands: int) -> np.ndarray:
         start, stop, step = columns.indices(self.shape[1])
-        first, last = rows.start or 0, height if rows.stop is None else rows.stop
+        first, last, height = rows.start, rows.stop, self.shape[0]
+        if last <= first:
+            return np.empty((0, self.shape[1], bands), self.output.dtype)[:, columns]
         if self._flip:
             first, last = height - last, height - first
-        with _quiet(), _rasterio(self.output.path).open(self._finished) as file:
+        with _quiet(), _rasterio(self.output.path).open(self._where) as file:
             window = ((first, last), (start, stop))
-            values = np.moveaxis(file.read(list(range(1, count + 1)), window=window), 0, -1)
+            values = np.moveaxis(file.read(list(range(1, bands + 1)), window=window), 0, -1)
         return values[:: -1 if self._flip else 1, ::step]
 
 
@@ -429,8 +451,11 @@ def _threads() -> int:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder with all that it holds, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Delete a file, or a folder with all that it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 _KINDS: dict[str, type[GrowingMap]] = {

@@ -96,6 +96,8 @@ class MapReader(ABC):
         Unit of the unpacked values in metres; `read` always gives metres.
     masked : bool
         Whether the file has a mask beside its bands.
+    complete : bool
+        Whether the whole map was read and no pixel is missing.
     positive : {'up', 'down'}
         Whether the file counts heights or depths from zero; `read` always gives heights.
     positive_reason : str
@@ -131,6 +133,7 @@ class MapReader(ABC):
     fills: tuple[float, ...] = ()
     unit_m: float = 1.0
     masked: bool = False
+    complete: bool = False
     positive: str = "up"
     positive_reason: str = "an image"
     declared_sign: tuple[str, str] | None = None
@@ -224,15 +227,19 @@ class MapReader(ABC):
         """Find undeclared values that mean "missing", in the whole map."""
         if self.is_image:
             return
-        census, huge = Census(self.unit_m), 0
+        census, huge, gaps, pixels = Census(self.unit_m), 0, 0, 0
         rows = max(1, _COUNTED_VALUES // self.shape[1])
         with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
             for first in range(0, self.shape[0], rows):
                 values = self._own_values(slice(first, first + rows), slice(None))
                 census.add(values)
+                gaps += int(np.count_nonzero(np.isnan(values)))
+                pixels += values[..., 0].size
                 huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
         self.fills, notes = judge(census, str(self.path))
         self.checks += notes
+        whole = pixels == self.shape[0] * self.shape[1]
+        self.complete = whole and not (gaps or huge or self.fills)
         huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
         if huge > 0:
             self.checks.append(

@@ -151,12 +151,8 @@ class GrowingZarr(GrowingMap):
             _fsync(self.path / name)
 
     def _rename(self) -> None:
-        final = self._finished
-        if final.is_dir() and not final.is_symlink():
-            remove_tree(final)
-        else:
-            final.unlink(missing_ok=True)
-        self.path.rename(final)
+        remove_tree(self._final)
+        self.path.rename(self._final)
         self._planes = []
 
     def remove(self) -> None:
@@ -167,17 +163,16 @@ class GrowingZarr(GrowingMap):
     def _height(self) -> int:
         return self._chunk_rows
 
-    def _stored(self, rows: slice, columns: slice) -> np.ndarray:
+    def _stored(self, rows: slice, columns: slice, bands: int) -> np.ndarray:
         layout = self._layout
-        [plane, *_] = self._planes or self._opened(self._finished, "r")
         index = tuple(
             rows if dim == layout.rows else columns if dim == layout.columns else 0
             for dim in layout.dims
         )
-        values = np.asarray(plane[index])
+        planes = [np.asarray(plane[index]) for plane in self._opened(self._where, "r")[:bands]]
         if layout.dims.index(layout.rows) > layout.dims.index(layout.columns):
-            values = values.T
-        return values[..., None]
+            planes = [plane.T for plane in planes]
+        return np.stack(planes, axis=-1)
 
 
 def check_zarr_output(output: _Output) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import ConfigError, DataError
+from toolbox.inference.read_ahead import ReadAhead, TurnedMemory
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
+from toolbox.io.growing import GrowingMap, growing_map
 from toolbox.io.map_writers import (
     LIMITS,
     UNCERTAINTIES,
@@ -27,7 +29,7 @@ from toolbox.io.map_writers import (
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
-from toolbox.resample import block_mean, fill_gaps
+from toolbox.resample import fill_gaps
 from toolbox.run import Run
 from toolbox.tasks.bathymetry.calibration import intervals_of
 from toolbox.tasks.bathymetry.inspector import quick_warnings
@@ -66,7 +68,7 @@ class Figures:
     def add(self, lr: np.ndarray, sr: np.ndarray, outside: np.ndarray | None) -> None:
         """Take in rows of the input (h, w, C) and of the result (h * scale, w * scale, C)."""
         scale = sr.shape[0] // lr.shape[0]
-        difference = block_mean(sr[None], scale)[0] - lr
+        difference = _quick_mean(sr, scale) - lr
         valid = np.isfinite(difference)
         if not valid.any():
             return
@@ -78,6 +80,25 @@ class Figures:
         self.high = max(self.high, float(np.fmax.reduce(sr, axis=None)))
         if outside is not None:
             self.outside += int((outside[::scale, ::scale] == 1).sum())
+
+    def join(self, later: Figures) -> None:
+        """Take in what was measured in the rows that follow."""
+        self.count += later.count
+        self.squares += later.squares
+        self.worst = max(self.worst, later.worst)
+        self.low, self.high = min(self.low, later.low), max(self.high, later.high)
+        self.outside += later.outside
+
+
+def _quick_mean(sr: np.ndarray, scale: int) -> np.ndarray:
+    """Return `block_mean` of an image (H, W, C), in a sixth of the time: whole rows are added."""
+    height, width, channels = sr.shape
+    rows = np.add.reduce(sr.reshape(-1, scale, width * channels), axis=1)
+    parts = rows.reshape(height // scale, width // scale, scale, channels)
+    total = parts[:, :, 0].copy()
+    for number in range(1, scale):
+        total += parts[:, :, number]
+    return total / np.float32(scale**2)
 
 
 @contextlib.contextmanager
@@ -132,9 +153,12 @@ class MapPredictor:
             bands = names if len(names) > reader.channels else ()
             scale = self.resolver.scale
             check_output(target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog)
-            work, figures = self._enlarge(reader, target, locks)
-            strips = work.strips()
-            write_map(target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog)
+            work, figures = self._enlarge(reader, target, bands, locks)
+            if work.grows:
+                work.finish()
+            else:
+                strips = work.strips()
+                write_map(target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog)
             seconds = time.perf_counter() - start
             for note in reader.notes[said:]:
                 print(note)
@@ -281,22 +305,45 @@ class MapPredictor:
 
         return with_mask
 
+    def _tiling(self, reader: MapReader) -> Tiling:
+        s = self.settings
+        project = s.lr_consistency == "project"
+        around = 0 if s.interval is None else REACH
+        gaps = reader.gappy and not reader.complete
+        return self.resolver.tiling(reader.shape, s.tile, gaps, project, around)
+
+    def _work(
+        self, reader: MapReader, target: Path, bands: tuple[str, ...], tiling: Tiling
+    ) -> WorkFile:
+        """Open what the strips are put into, as far as it was filled before."""
+        s, scale = self.settings, self.resolver.scale
+        h, w = reader.shape
+        rows = tiling.tile * scale
+
+        def grow(**form: Any) -> GrowingMap | None:
+            return growing_map(target, reader, scale, bands=bands, strip_rows=rows, **form)
+
+        shape = (h * scale, w * scale, len(self._bands(target)))
+        form = {"dtype": s.dtype, "cog": s.cog}
+        return WorkFile(target, shape, self._job(reader, tiling), form, grow)
+
     def _enlarge(
-        self, reader: MapReader, target: Path, locks: contextlib.ExitStack
+        self,
+        reader: MapReader,
+        target: Path,
+        bands: tuple[str, ...],
+        locks: contextlib.ExitStack,
     ) -> tuple[WorkFile, Figures]:
         """Fill the work file, or what is missing of it."""
         s, resolver = self.settings, self.resolver
-        project = s.lr_consistency == "project"
-        around = 0 if s.interval is None else REACH
-        tiling = resolver.tiling(reader.shape, s.tile, reader.gappy, project, around)
+        tiling = self._tiling(reader)
         enhance = self._enhancer(self._spacing(reader), target.suffix.lower() != ".bag")
         h, w = reader.shape
-        shape = (h * resolver.scale, w * resolver.scale, len(self._bands(target)))
-        work = WorkFile(target, shape, self._job(reader, tiling))
+        work = self._work(reader, target, bands, tiling)
         locks.callback(work.release)
         figures = Figures(**work.figures)
         if work.pieces:
-            print(f"going on after {100 * work.rows / shape[0]:.0f} % of the rows")
+            print(f"going on after {100 * work.rows / work.shape[0]:.0f} % of the rows")
         bar = progress(
             None, "enlarging", total=h * w, initial=work.rows // resolver.scale * w, unit="px",
             unit_scale=True,
@@ -309,13 +356,16 @@ class MapPredictor:
             figures.add(lr, strip[..., : resolver.channels], outside)
             work.append(strip, dataclasses.asdict(figures))
 
-        # A strip is measured and written while the network is at work on the next.
-        # Of a damaged file nothing is kept: going on would end there again.
-        with _removed_on(DataError, work), bar, ThreadPoolExecutor(1) as writer:
-            pending, first = None, work.rows // resolver.scale
-            for strip in tiling.strips(reader.read, enhance, work.pieces, bar.update):
-                rows = slice(first, first + len(strip) // resolver.scale)
-                lr, first = reader.read(rows, slice(0, w)), rows.stop
+        # A strip is measured and written while the network is at work on the next, and the one
+        # after that is read. Of a damaged file nothing is kept: going on would end there again.
+        ahead = ReadAhead(reader.read, tiling.rows(), w)
+        with _removed_on(DataError, work), bar, ahead, ThreadPoolExecutor(1) as writer:
+            pending = None
+            strips = tiling.strips(
+                ahead.read, enhance, work.pieces, bar.update, TurnedMemory().empty
+            )
+            for number, strip in enumerate(strips, work.pieces):
+                lr = ahead.core(number)
                 if pending is not None:
                     pending.result()
                 pending = writer.submit(finish, strip, lr)
