@@ -1,4 +1,4 @@
-"""Pages of the interface, made from the packages when the site is built: one for each module."""
+"""Pages of the interface, one per module, generated from the packages when the site is built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("toolbox", "sr_trainer", "sr_dataset_builder")
-#: Left out of the sidebar, which would hold two hundred modules and be drawn on every page.
+#: Not in the sidebar, which would list two hundred modules on every page.
 _PAGE = """\
 :orphan:
 
@@ -19,12 +19,12 @@ _PAGE = """\
    :members:
    :show-inheritance:
 """
-#: The names of the first package are those of its modules, and are documented there.
+#: The names in the first package come from its modules, and are documented there.
 _MEMBERS = "   :members:\n"
 
 
 def module_files() -> Iterator[tuple[str, Path]]:
-    """Yield name and file of every public module, packages before what they hold."""
+    """Yield name and file of every public module, packages before their modules."""
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             parts = file.relative_to(ROOT).with_suffix("").parts
@@ -47,12 +47,12 @@ def first_line(file: Path) -> str:
 
 
 def package_of(name: str, file: Path) -> str:
-    """Return the package that a module is listed under."""
+    """Return the package under which a module is listed."""
     return name if file.name == "__init__.py" else name.rpartition(".")[0]
 
 
 def index_text() -> str:
-    """Return the index in Markdown: a heading and a table for each package."""
+    """Return the index in Markdown, with a heading and a table for each package."""
     groups: dict[str, list[tuple[str, Path]]] = {}
     for name, file in module_files():
         groups.setdefault(package_of(name, file), []).append((name, file))
@@ -61,7 +61,7 @@ def index_text() -> str:
         parts += [f"## {package}", ""]
         if about := first_line(ROOT / package.replace(".", "/") / "__init__.py"):
             parts += [about, ""]
-        parts += ["| module | what it holds |", "|---|---|"]
+        parts += ["| module | content |", "|---|---|"]
         parts += [f"| [{name}](/api/{name}.rst) | {first_line(file)} |" for name, file in modules]
         parts.append("")
     return "\n".join(parts)
@@ -73,7 +73,7 @@ def write_api_pages(folder: Path) -> int:
     Parameters
     ----------
     folder : pathlib.Path
-        Where they go; pages of modules that are gone are removed.
+        Output folder; pages of removed modules are deleted.
 
     Returns
     -------
@@ -93,6 +93,6 @@ def write_api_pages(folder: Path) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a page unless it has this text: Sphinx reads again what is newer."""
+    """Write a page if its text has changed: Sphinx reads newer files again."""
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         file.write_text(text, encoding="utf-8")

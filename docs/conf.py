@@ -11,13 +11,13 @@ from docutils import nodes
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-# The pages of the interface and the gallery import the packages, and with them TensorFlow.
+# Interface pages and gallery import the packages, and with them TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["MPLBACKEND"] = "Agg"
-os.environ["TQDM_DISABLE"] = "1"  # bars are no use on a page
+os.environ["TQDM_DISABLE"] = "1"  # progress bars are of no use on a page
 sys.path[:0] = [str(ROOT), str(HERE)]
-# Programs that an example starts find the packages too.
+# Programs started by an example must find the packages too.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 from api_pages import write_api_pages
@@ -35,7 +35,7 @@ myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_mock_imports = ["magicgui", "napari", "qtpy"]  # an extra that brings a window system
-autodoc_typehints = "none"  # the docstrings say type, shape and unit
+autodoc_typehints = "none"  # the docstrings give type, shape and unit
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {
@@ -61,12 +61,12 @@ write_api_pages(HERE / "api")
 
 
 def _skip_alias(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool:
-    """Leave out aliases such as ``tuple[int, int]``: Sphinx takes them for classes and fails."""
+    """Skip aliases such as ``tuple[int, int]``: Sphinx treats them as classes and fails."""
     return skip or isinstance(obj, types.GenericAlias)
 
 
 def _link_code(app: Any, doctree: nodes.document, docname: str) -> None:
-    """Let code that is the full name of something of the interface lead to its page."""
+    """Link full names of the interface in code markup to their pages."""
     known = app.env.get_domain("py").objects
     for code in doctree.findall(nodes.literal):
         entry = known.get(code.astext().removesuffix("()"))
@@ -79,6 +79,6 @@ def _link_code(app: Any, doctree: nodes.document, docname: str) -> None:
 
 
 def setup(app: Any) -> None:
-    """Add what no setting says."""
+    """Register what no setting can express."""
     app.connect("autodoc-skip-member", _skip_alias)
     app.connect("doctree-resolved", _link_code)

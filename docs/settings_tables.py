@@ -1,7 +1,7 @@
-"""The tables of settings in the documentation, made from the classes that check the settings.
+"""The tables of settings in the documentation, generated from the classes that check settings.
 
-``python docs/settings_tables.py`` writes them anew; with ``--check`` it only tells whether they are
-what the code says. A table stands between two comments::
+``python docs/settings_tables.py`` rewrites the tables. With ``--check`` it only reports whether
+they are up to date. A table lies between two comments::
 
     <!-- table: toolbox.settings:OnlineDA
     best epoch: training.md#which-epoch-is-the-best
@@ -10,9 +10,9 @@ what the code says. A table stands between two comments::
     ...
     <!-- end of table -->
 
-Keys, types and defaults come from the class, or from the arguments of the function. What a key
-means comes from the description of its field, or from the docstring, whose types may say what no
-annotation can (``loss : LOSSES, or a section, default mse``). Lines in the first comment turn
+Keys, types and defaults come from the class, or from the arguments of the function. The meaning of
+a key comes from the description of its field, or from the docstring, whose types may express what
+annotations cannot (``loss : LOSSES, or a section, default mse``). Lines in the first comment turn
 words of the table into links. ``CLASS!own`` leaves out inherited keys.
 """
 
@@ -52,7 +52,7 @@ _NUMBERS = {2: "two", 3: "three", 4: "four"}
 
 
 class Key(typing.NamedTuple):
-    """A row of a table: the key, or several that are explained together."""
+    """A row of a table: a key, or several keys that are explained together."""
 
     names: list[str]
     kind: str
@@ -61,7 +61,7 @@ class Key(typing.NamedTuple):
 
 
 class Stated(typing.NamedTuple):
-    """What a docstring says of a key: its type, if it says one, and what it means."""
+    """The type of a key, if stated, and its meaning, from a docstring."""
 
     names: tuple[str, ...]
     kind: str
@@ -72,7 +72,7 @@ class Stated(typing.NamedTuple):
 
 
 def stated_in(target: Any) -> dict[str, Stated]:
-    """Return what the docstring of a class or function says of its parameters or attributes."""
+    """Return the explanations of parameters or attributes in the docstring of `target`."""
     parsed = NumpyDocString(inspect.cleandoc(target.__doc__ or ""))
     found = {}
     settings = isinstance(target, type) and issubclass(target, BaseModel)
@@ -84,7 +84,7 @@ def stated_in(target: Any) -> dict[str, Stated]:
 
 
 def all_stated(target: Any) -> dict[str, Stated]:
-    """Return what `target`, and what it is made from, say of the keys; the nearest wins."""
+    """Return the explanations of the keys by `target` and its origins; the nearest one counts."""
     found: dict[str, Stated] = {}
     for each in _speakers(target):
         for name, stated in stated_in(each).items():
@@ -93,20 +93,20 @@ def all_stated(target: Any) -> dict[str, Stated]:
     return found
 
 
-#: Docstrings that are searched for one table.
+#: Largest number of docstrings searched for one table.
 _MOST_SPEAKERS = 60
-#: Explanations that are given elsewhere.
+#: Matches explanations that are given elsewhere.
 _ELSEWHERE = re.compile(r"(As of|See) (`|there|theirs)")
 
 
 def _speakers(target: Any) -> list[Any]:
-    """Return what may explain the arguments of `target`.
+    """Return the objects that may explain the arguments of `target`.
 
-    That is the function or class itself, the bases of a class, what their docstrings name, and the
-    networks of the same file: a generator's arguments are those of the pair as well.
+    These are the function or class itself, the bases of a class, the objects named in their
+    docstrings, and the networks of the same file: a pair has the arguments of its generator.
     """
     found = _parts(target)
-    for each in found:  # grows, two steps from the target at most
+    for each in found:  # grows, at most two steps from the target
         if len(found) < _MOST_SPEAKERS:
             found += [p for n in _named_in(each) for p in _parts(n) if p not in found]
     beside = vars(sys.modules[target.__module__]).values()
@@ -127,7 +127,7 @@ def _parts(target: Any) -> list[Any]:
 
 
 def _named_in(target: Any) -> list[Any]:
-    """Return the classes and functions of the project that a docstring names in backticks."""
+    """Return the classes and functions of the project named in backticks in a docstring."""
     found = []
     for name in re.findall(r"(?<!`)`([\w.]+)`(?!`)", target.__doc__ or ""):
         module, _, last = name.rpartition(".")
@@ -145,14 +145,14 @@ def _named_in(target: Any) -> list[Any]:
 
 
 def fields_of(target: Any) -> dict[str, FieldInfo]:
-    """Return the keys of a section as fields of pydantic, in the order of their explanations."""
+    """Return the keys of a section as pydantic fields, in the order of their explanations."""
     if isinstance(target, type) and issubclass(target, BaseModel):
         order = list(all_stated(target))
         fields = dict(target.model_fields)
         return dict(sorted(fields.items(), key=lambda f: (f[0] not in order, _place(f[0], order))))
     if hasattr(target, "parameters"):
         parameters = target.parameters()
-    else:  # a loss or metric: what every one has comes first, and the data tell some
+    else:  # a loss or metric: skip the arguments that all share, and facts that come from the data
         signature = inspect.signature(target, eval_str=True).parameters
         told = from_the_data()
         parameters = {k: p for k, p in list(signature.items())[2:] if k not in told}
@@ -174,7 +174,7 @@ def keys_of(target: Any, prefix: str = "") -> list[Key]:
     Raises
     ------
     ValueError
-        If the meaning of a key is written nowhere.
+        If a key is explained nowhere.
     """
     stated, fields, rows = all_stated(target), fields_of(target), []
     done: set[str] = set()
@@ -194,25 +194,25 @@ def keys_of(target: Any, prefix: str = "") -> list[Key]:
         elif _has_own_table(name, field):
             continue
         elif inner is None:
-            raise ValueError(f"{target.__qualname__}: nothing says what {name} means")
+            raise ValueError(f"{target.__qualname__}: {name} is not explained")
         if inner is not None and not (said and said.kind.startswith("section")):
             rows += keys_of(inner, f"{prefix}{name}.")
     return rows
 
 
 def _has_own_table(name: str, field: FieldInfo) -> bool:
-    """Tell whether a key is the section of a network, a source, a loss or a task."""
+    """Return whether a key is the section of a network, a source, a loss or a task."""
     if any(name in task.sections for task in every_task()):
         return True
     return field.default is None and "dict" in str(field.annotation)
 
 
-#: Types of Python, which say less than the annotation.
+#: Python types, which say less than the annotation.
 _PYTHON = re.compile(r"(int|float|str|bool|tuple|list|dict)\b|[({]")
 
 
 def _row(field: FieldInfo, said: Stated | None, free: bool) -> tuple[str, str]:
-    """Return type and default; a docstring of settings (`free`) may say what no annotation can."""
+    """Return type and default; settings docstrings (`free`) may express more than annotations."""
     kind, default = words(field.annotation, field.metadata), _default(field)
     if said:
         own, _, given = said.kind.partition("default ")
@@ -234,7 +234,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def _sentence(text: str) -> str:
-    """Return a meaning as it stands in a table."""
+    """Return a meaning as it appears in a table."""
     text = re.sub(r"`+", "`", text).replace("|", "\\|").strip()
     text = re.sub(r"\bNone\b", "null", text)
     text = text if text.endswith((".", "?")) else f"{text}."
@@ -253,7 +253,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as YAML has it."""
+    """Return a value in YAML notation."""
     if value is None or value is PydanticUndefined:
         return "null"
     if isinstance(value, bool):
@@ -335,7 +335,7 @@ def _flat_annotated(annotation: Any) -> list[Any]:
 
 
 def _registered(mark: Any) -> list[str]:
-    """Return the names of a table, if the mark is the check that a name is one of it."""
+    """Return the names of a registry table, if the mark checks that a name is in it."""
     check = getattr(mark, "func", None)
     if isinstance(check, functools.partial) and check.func.__name__ == "_check_name":
         return list(check.args[0])
@@ -388,7 +388,7 @@ def _either(parts: list[str]) -> str:
 
 
 def resolve(what: str) -> Any:
-    """Return what a comment names: ``module:name``, ``module:name.key`` for a section in it."""
+    """Return the object named in a comment: ``module:name``, or ``module:name.key`` (section)."""
     module, _, path = what.partition(":")
     target: Any = importlib.import_module(module)
     for part in path.split("."):
@@ -407,12 +407,12 @@ def table_text(what: str, links: dict[str, str]) -> str:
     Raises
     ------
     ValueError
-        If words that should be a link are not in the table.
+        If words that should become a link are not in the table.
     """
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     target, _, own = what.partition("!")
     rows = keys_of(resolve(target))
-    if own:  # of a class that adds to another one
+    if own:  # from a class that extends another
         rows = [key for key in rows if key.names[0] in resolve(target).__annotations__]
     for key in rows:
         names = ", ".join(f"`{name}`" for name in key.names)
@@ -428,7 +428,7 @@ def table_text(what: str, links: dict[str, str]) -> str:
 
 
 def written_anew(text: str) -> str:
-    """Return the page with all its tables as the code says."""
+    """Return the page with all its tables up to date."""
 
     def replaced(match: re.Match[str]) -> str:
         said = [line.strip() for line in match["links"].splitlines() if line.strip()]
@@ -440,10 +440,10 @@ def written_anew(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(description="Write the tables of settings in docs anew.")
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(description="Rewrite the tables of settings in docs.")
     parser.add_argument(
-        "--check", action="store_true", help="only tell whether they are up to date"
+        "--check", action="store_true", help="only report whether they are up to date"
     )
     args = parser.parse_args(arguments)
     old = 0

@@ -77,5 +77,5 @@ def test_key_without_meaning_is_refused(tables):
 
         side: int = 1
 
-    with pytest.raises(ValueError, match="nothing says what side means"):
+    with pytest.raises(ValueError, match="side is not explained"):
         tables.keys_of(Silent)

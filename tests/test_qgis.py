@@ -106,7 +106,7 @@ def test_command_with_a_model_that_ships():
 
 
 def test_a_log_folder_wins_over_the_model():
-    """A log folder comes first, and no model is named beside it."""
+    """A log folder comes first, and no model is named with it."""
     command = program.build_command("sr", "predict", "a", "b", "bathymetry_x4", os.sep + "log")
     assert command == ["sr", str(Path(os.sep, "log").absolute()), "predict", "a", "-o", "b"]
 
@@ -140,7 +140,7 @@ def test_models_of_the_plugin_ship():
 
 @pytest.mark.parametrize("text", ["-o x.tif", "--output=x.tif", '"open'])
 def test_further_options_that_are_refused(text):
-    """The output is the plugin's business; an open quote is told."""
+    """The plugin sets the output; an open quotation mark is reported."""
     with pytest.raises(ProgramError, match="further options"):
         program.further_options(text)
 
@@ -149,7 +149,7 @@ def test_further_options_that_are_refused(text):
     "form", ["{}", "{}|option:X=1", 'NETCDF:"{}":depth', "NETCDF:{}:depth", 'BAG:"{}":elevation']
 )
 def test_sources_of_layers(tmp_path, form):
-    """The file of a layer of GDAL is found in all forms, and the variable of a NetCDF file."""
+    """The file of a GDAL layer is found in all notations, and the variable of a NetCDF file."""
     path = tmp_path / "a.nc"
     path.touch()
     found = program.split_source(form.format(path))
@@ -158,8 +158,8 @@ def test_sources_of_layers(tmp_path, form):
 
 @pytest.mark.parametrize("source", ["/vsimem/a.tif", "", "url=http://127.0.0.1&type=xyz"])
 def test_sources_that_are_no_files(source):
-    """What is no file on the disk is refused in one line."""
-    with pytest.raises(ProgramError, match="is no file on the disk") as caught:
+    """A layer that is not a file on disk is refused in one line."""
+    with pytest.raises(ProgramError, match="is not a file on disk") as caught:
         program.split_source(source)
     assert "\n" not in str(caught.value)
 
@@ -203,8 +203,8 @@ def test_the_program_is_found(tmp_path):
     ("setting", "environment", "words"),
     [
         ("", {"PATH": ""}, "is not on the PATH"),
-        ("/no/sr-trainer", {}, "/no/sr-trainer: no such program, named in the settings"),
-        ("", {"SR_TRAINER": "/no/sr"}, "/no/sr: no such program, named in the variable"),
+        ("/no/sr-trainer", {}, "/no/sr-trainer: no such program, as given in the settings"),
+        ("", {"SR_TRAINER": "/no/sr"}, "/no/sr: no such program, as given in the variable"),
     ],
 )
 def test_a_missing_program_is_told(setting, environment, words):
@@ -254,7 +254,7 @@ def test_bars_of_the_toolbox_are_understood():
     "line", ["error: no such file", "map.tif: 5 × 4 pixels in 0.1 s", "  fine    100 % [x]"]
 )
 def test_other_lines_are_no_progress(line):
-    """Messages are not taken for bars."""
+    """Messages are not mistaken for progress bars."""
     assert program.parse_progress(line) is None
 
 
@@ -278,13 +278,13 @@ def test_a_failed_run_is_the_programs_line(stub):
 
 
 def test_a_crash_is_one_line(stub):
-    """Of a traceback the last line is told."""
+    """The last line of a traceback is reported."""
     with pytest.raises(ProgramError, match=r"^sr-trainer failed with exit code 1: ValueError: a"):
         stub[0](Feedback(), "--crash")
 
 
 def test_a_program_that_cannot_start(tmp_path):
-    """A file that is no program is told in one line."""
+    """A file that is not a program is reported in one line."""
     (tmp_path / "sr-trainer").write_text("no program")
     with pytest.raises(ProgramError, match="cannot be started"):
         program.run([str(tmp_path / "sr-trainer")], tmp_path, Feedback())
@@ -314,11 +314,11 @@ def test_what_was_made_comes_to_its_place(tmp_path):
 
 
 def test_no_result_leaves_the_former_one(tmp_path):
-    """If the program wrote nothing, that is told, and the former result stays alone."""
+    """If the program wrote nothing, this is reported, and the former result is unchanged."""
     target = tmp_path / "a.tif"
     target.write_text("former")
     with (
-        pytest.raises(ProgramError, match="ended without writing it"),
+        pytest.raises(ProgramError, match="ended without writing this file"),
         program.folder_beside(target) as folder,
     ):
         (folder / ".a.tif.partial").touch()
@@ -467,7 +467,7 @@ def test_end_to_end(process, workshop, rasterio):
 
 
 def test_end_to_end_failure(process, tmp_path):
-    """A damaged file is the program's one line, and nothing is left."""
+    """A damaged file gives the one-line error of the program, and no file is left."""
     (tmp_path / "bad.tif").write_text("no raster")
     result = process(
         "inspect", INPUT=tmp_path / "bad.tif", MODEL="none", PAGE=tmp_path / "out" / "page.html"
@@ -512,7 +512,7 @@ def test_in_a_session(qgis, qgis_python, tmp_path, rasterio):
     assert (kind, azimuth) == ("hillshade", 135)  # depths: lit so that hills are hills
     assert 1e-6 < factor < 1e-4  # degrees
     assert "tiles: is a layer of the provider wms" in seen["tiles"]
-    assert "/vsimem/map.tif: is no file on the disk" in seen["memory"]
+    assert "/vsimem/map.tif: is not a file on disk" in seen["memory"]
     assert seen["failed"] == "it is damaged."
     assert seen["cancelled"] == {}
     assert seen["left"] == []

@@ -1,4 +1,4 @@
-"""Copy the photographs that scikit-image ships into a folder: something to train on, anywhere.
+"""Copy the photographs that ship with scikit-image into a folder, as data to train on.
 
 ``python -m examples.photo_srgan.collect data/photos``
 """
@@ -14,7 +14,7 @@ import skimage.data
 from toolbox.errors import DataError, program
 from toolbox.io.atomic import replacing
 
-#: File names by split; all are in the package itself and need no download.
+#: File names by split; all are in the package and need no download.
 PHOTOS = {
     "train": (
         "astronaut.png",
@@ -31,13 +31,13 @@ PHOTOS = {
 
 
 def collect(folder: Path) -> int:
-    """Copy the photographs into ``train``, ``validation`` and ``test``; return how many."""
+    """Copy the photographs into ``train``, ``validation`` and ``test``; return their number."""
     package = Path(skimage.data.__file__).parent
     count = 0
     for split, names in PHOTOS.items():
         for name in names:
             if not (package / name).is_file():
-                raise DataError(f"{package / name}: no such file. Install scikit-image anew.")
+                raise DataError(f"{package / name}: no such file. Reinstall scikit-image.")
             with replacing(folder / split / name) as beside:
                 shutil.copyfile(package / name, beside)
             count += 1
@@ -46,9 +46,9 @@ def collect(folder: Path) -> int:
 
 @program
 def main() -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Copy the photographs of scikit-image.")
-    parser.add_argument("folder", type=Path, help="where to")
+    parser.add_argument("folder", type=Path, help="folder to copy to")
     folder = parser.parse_args().folder
     print(f"{collect(folder)} photographs in {folder}")
 

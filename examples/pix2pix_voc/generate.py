@@ -1,18 +1,18 @@
-"""Draw a small data set of shapes in the layout of Pascal VOC 2012: to train on without a download.
+"""Draw a small data set of shapes in the layout of Pascal VOC 2012, to train without a download.
 
 ``python -m examples.pix2pix_voc.generate data/voc_shapes``
 
-One to four shapes lie on textured ground, in front of each other, with shadows, shading and the
-noise of a camera. Form, colour and stripes tell the class. The folder holds
+Each picture shows one to four shapes on textured ground, which may overlap, with shadows, shading
+and camera noise. Form, colour and stripes depend on the class. The folder holds
 
 ``VOCdevkit/VOC2012/JPEGImages/NAME.jpg``
     The pictures.
 ``VOCdevkit/VOC2012/SegmentationClass/NAME.png``
     Class ids in VOC's palette; an outline of 255 (void) runs along every edge.
 ``VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val,trainval}.txt``
-    Names, one a line. They are written last: without them there is no data set.
+    Names, one per line. They are written last: without them there is no data set.
 
-A picture depends on nothing but ``--seed``, ``--size`` and its number.
+A picture depends only on ``--seed``, ``--size`` and its number.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DATA_SET = Path("VOCdevkit", "VOC2012")
 PICTURES, MASKS, LISTS = "JPEGImages", "SegmentationClass", Path("ImageSets", "Segmentation")
 LIST_NAMES = ("train.txt", "val.txt", "trainval.txt")
 JPEG_QUALITY = 92
-#: Pixels of the shorter side below which rings and crosses are nothing but outline.
+#: Length of the shorter side, in pixels, below which rings and crosses consist only of outline.
 MIN_SIDE = 32
 #: Half the width of the void outline, pixels.
 _HALF_OUTLINE = 1.25
@@ -47,8 +47,8 @@ _LEAST_AREA, _MOST_AREA = 0.09, 0.28
 _NAME = re.compile(r"shapes_\d{6}")
 
 # --- forms -------------------------------------------------------------------------------------
-# Each gives the signed distance to its edge, negative inside, for points (x, y) about its centre.
-# Lengths are in units of the square root of its area, so that all forms are equally large.
+# Each function returns the signed distance to its edge, negative inside, for points (x, y) relative
+# to the centre. Lengths are in units of the square root of the area, so that all areas are equal.
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -88,14 +88,14 @@ def _bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class Kind(NamedTuple):
-    """What the shapes of one class have in common.
+    """Properties of the shapes of one class.
 
     Attributes
     ----------
     id : int
         Class in VOC 2012.
     distance : callable
-        Signed distance to the edge for points about the centre, for an area of 1.
+        Signed distance to the edge for points relative to the centre, for an area of 1.
     hue : float
         Middle of the range of hues, 0 to 1.
     stripes : float
@@ -116,14 +116,14 @@ KINDS = (
     Kind(5, _cross, 0.38, 0.0),
     Kind(6, _bar, 0.09, 0.22),
 )
-#: Hues lie this far about the middle; those of bars meet those of discs and of triangles.
+#: Half the range of hues; the range of bars meets those of discs and of triangles.
 _HUE_RANGE = 0.045
 
 # --- pictures ----------------------------------------------------------------------------------
 
 
 def waves(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Return smooth noise (H, W), float32, of mean 0 and a standard deviation of about 0.85.
+    """Return smooth noise (H, W), float32, with mean 0 and a standard deviation of about 0.85.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def waves(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.n
     shape : (int, int)
         H, W.
     cell : float
-        Size of its bumps, pixels.
+        Size of the bumps in pixels.
     """
     grid = [int(np.ceil(side / cell)) + 3 for side in shape]
     coarse = rng.standard_normal(grid).astype(np.float32)
@@ -143,7 +143,7 @@ def waves(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.n
 
 
 def ground(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Return ground of two or three muted colours (H, W, 3), float32 of 0 to 1."""
+    """Return ground of two or three muted colours (H, W, 3), float32, 0 to 1."""
     hue, side = rng.uniform(), min(shape)
     hues = hue + np.array([0, rng.uniform(-0.12, 0.12), rng.uniform(0.3, 0.7)])
     values = rng.uniform(0.3, 0.75) + rng.uniform(-0.13, 0.13, 3)
@@ -164,14 +164,14 @@ def ground(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 class Light(NamedTuple):
-    """Where the light of a picture comes from: a unit vector, pixels to the right and down."""
+    """Return the direction of the light of a picture: a unit vector (right, down)."""
 
     x: float
     y: float
 
 
 class Shape:
-    """One shape, placed.
+    """A shape at its place in a picture.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class Shape:
     Attributes
     ----------
     distance : numpy.ndarray, shape (H, W)
-        To the edge, negative inside, pixels.
+        Distance to the edge in pixels, negative inside.
     """
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int], kind: Kind) -> None:
@@ -203,11 +203,11 @@ class Shape:
 
     @property
     def cover(self) -> np.ndarray:
-        """Share of each pixel that it covers (H, W, 1), 0 to 1."""
+        """Share of each pixel that the shape covers, (H, W, 1), 0 to 1."""
         return np.clip(0.5 - self.distance, 0, 1)[..., None]
 
     def surface(self, light: Light) -> np.ndarray:
-        """Return its colours (H, W, 3), also where it is not."""
+        """Return the colours of the shape (H, W, 3), also outside it."""
         hue = self.kind.hue + self._rng.uniform(-1, 1) * _HUE_RANGE
         saturation, value = self._rng.uniform(0.6, 0.92), self._rng.uniform(0.55, 0.98)
         colour = np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
@@ -220,7 +220,7 @@ class Shape:
         return shade[..., None] * colour
 
     def shadow(self, light: Light) -> np.ndarray:
-        """Return how much of the light it takes from what is behind it (H, W, 1), 0 to 1."""
+        """Return the share of light that the shape blocks behind it, (H, W, 1), 0 to 1."""
         length = self._rng.uniform(2, 5)
         moved = np.array([[1, 0, -light.x * length], [0, 1, -light.y * length]], np.float32)
         height, width = self.distance.shape
@@ -230,7 +230,7 @@ class Shape:
         return 0.45 * cv2.GaussianBlur(dark, (0, 0), length / 2)[..., None]
 
     def mark(self, ids: np.ndarray) -> None:
-        """Enter its class and its outline into class ids (H, W)."""
+        """Write the class and the outline into class ids (H, W)."""
         ids[self.distance < 0] = self.kind.id
         ids[np.abs(self.distance) < _HALF_OUTLINE] = VOID
 
@@ -241,9 +241,9 @@ def draw(seed: int, number: int, size: tuple[int, int]) -> tuple[np.ndarray, np.
     Parameters
     ----------
     seed, number : int
-        Both decide everything.
+        Seed of the data set and number of the picture; they determine everything.
     size : (int, int)
-        Width, height; every third picture is upright instead of lying, or the reverse.
+        Width and height; swapped in every third picture.
 
     Returns
     -------
@@ -264,9 +264,10 @@ def draw(seed: int, number: int, size: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def photograph(rng: np.random.Generator, scene: np.ndarray, light: Light) -> np.ndarray:
-    """Return what a camera makes of a scene (H, W, 3) of 0 to 1: uneven light, blur, noise; uint8.
+    """Return the picture that a camera takes of a scene (H, W, 3) of 0 to 1; uint8.
 
-    The variance of the noise has a part that is constant and one that grows with the light.
+    It has uneven light, blur and noise. The variance of the noise has a constant part and a part
+    that grows with the light.
     """
     height, width = scene.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -281,7 +282,7 @@ def photograph(rng: np.random.Generator, scene: np.ndarray, light: Light) -> np.
 
 
 def write_pair(folder: Path, name: str, picture: np.ndarray, ids: np.ndarray) -> None:
-    """Write a picture (H, W, 3) as JPEG and its class ids (H, W) as PNG with VOC's palette."""
+    """Write a picture (H, W, 3) as JPEG, and its class ids (H, W) as PNG with VOC's palette."""
     with replacing(folder / PICTURES / f"{name}.jpg") as beside:
         Image.fromarray(picture).save(beside, quality=JPEG_QUALITY)
     mask = Image.fromarray(ids)
@@ -291,19 +292,19 @@ def write_pair(folder: Path, name: str, picture: np.ndarray, ids: np.ndarray) ->
 
 
 def refuse_data_set(folder: Path, overwrite: bool) -> None:
-    """Refuse to write where a data set lies, unless it is one of shapes that is to be replaced.
+    """Refuse a folder with a data set, unless it is one of shapes that may be replaced.
 
     Raises
     ------
     ConfigError
-        If `folder` holds a whole data set and `overwrite` is False, or anything but shapes.
+        If `folder` holds a complete data set and `overwrite` is False, or anything but shapes.
     """
     for path in sorted(folder.rglob("*")):
         file = path.is_symlink() or not path.is_dir()
         if file and not _is_own(path, folder):
             raise ConfigError(
-                f"{folder} holds {path.relative_to(folder)}, which is no part of a data set of "
-                f"shapes and is not replaced by one. Choose another folder."
+                f"{folder} contains {path.relative_to(folder)}, which does not belong to a data "
+                f"set of shapes and is not replaced. Choose another folder."
             )
     if not overwrite and any((folder / LISTS / name).exists() for name in LIST_NAMES):
         raise ConfigError(
@@ -313,10 +314,10 @@ def refuse_data_set(folder: Path, overwrite: bool) -> None:
 
 
 def _is_own(path: Path, folder: Path) -> bool:
-    """Tell whether this program gives a file such a name and, to a list, such content."""
+    """Return whether this program writes such a file: by its name and, for a list, its content."""
     place = path.parent.relative_to(folder)
     if path.name.startswith(".") and ".tmp" in path.suffixes:
-        return True  # torn: the program was killed while it wrote
+        return True  # incomplete: the program was killed while writing
     if place == LISTS and path.name in LIST_NAMES:
         names = path.read_text(encoding="utf-8", errors="replace").split()
         return all(_NAME.fullmatch(name) for name in names)
@@ -339,13 +340,13 @@ def generate(
     Parameters
     ----------
     folder : pathlib.Path
-        Where ``VOCdevkit`` is made.
+        Folder in which ``VOCdevkit`` is made.
     counts : (int, int)
-        Pictures for training, and for validation.
+        Number of pictures for training, and for validation.
     size : (int, int)
-        Width, height in pixels.
+        Width and height in pixels.
     seed : int
-        Start of all chance.
+        Seed of all random choices.
     overwrite : bool
         Replace an older data set of shapes.
 
@@ -357,7 +358,7 @@ def generate(
     Raises
     ------
     ConfigError
-        If another data set lies there.
+        If the folder holds another data set.
     """
     data_set = folder / DATA_SET
     refuse_data_set(data_set, overwrite)
@@ -376,12 +377,12 @@ def generate(
 
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.pix2pix_voc.generate",
         description="Draw a data set of shapes in the layout of Pascal VOC 2012.",
     )
-    parser.add_argument("folder", type=Path, help="where to")
+    parser.add_argument("folder", type=Path, help="output folder")
     parser.add_argument("--train", type=int, default=240, help="pictures for training (240)")
     parser.add_argument("--val", type=int, default=80, help="pictures for validation (80)")
     parser.add_argument(
@@ -390,10 +391,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs=2,
         default=(160, 128),
         metavar=("WIDTH", "HEIGHT"),
-        help="pixels, the other way round in every third picture (160 128)",
+        help="size in pixels, swapped in every third picture (160 128)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace older shapes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pictures (0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older set of shapes")
     args = parser.parse_args(arguments)
     _at_least("--train", args.train, 1)
     _at_least("--val", args.val, 1)

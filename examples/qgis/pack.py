@@ -1,6 +1,6 @@
-"""Pack the plugin into a zip that QGIS installs: ``python -m examples.qgis.pack dist/NAME.zip``.
+"""Pack the plugin into a zip file for QGIS: ``python -m examples.qgis.pack dist/NAME.zip``.
 
-The same files give the same bytes, wherever and whenever they are packed.
+The same files give the same bytes on every machine and at any time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from toolbox.io.atomic import replacing
 FOLDER = Path(__file__).with_name("sr_toolbox_qgis")
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 _SUFFIXES = (".py", ".svg", ".txt")
-#: The first that a zip can hold.
+#: The earliest date that a zip file can hold.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _READABLE = 0o100644 << 16
 _UNIX = 3
 
 
 def pack(target: str) -> None:
-    """Write the zip: sorted, without dates, uncompressed (compression differs between versions).
+    """Write the zip file: sorted, with a fixed date, uncompressed (compression may differ).
 
     Parameters
     ----------
@@ -37,16 +37,16 @@ def pack(target: str) -> None:
         for name in sorted(files):
             entry = zipfile.ZipInfo(f"{FOLDER.name}/{name}", _DATE)
             entry.external_attr, entry.create_system = _READABLE, _UNIX
-            text = files[name].read_text(encoding="utf-8")  # line ends of any checkout become \n
+            text = files[name].read_text(encoding="utf-8")  # line ends become \n
             archive.writestr(entry, text.encode())
     print(target)
 
 
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", help="zip to write")
+    parser.add_argument("target", help="zip file to write")
     pack(parser.parse_args(arguments).target)
 
 

@@ -1,4 +1,4 @@
-"""Draw rasters side by side in the style of the plugin, without a window, with QGIS's own Python.
+"""Draw rasters side by side in the style of the plugin, without a window, with QGIS's Python.
 
 QT_QPA_PLATFORM=offscreen python3 examples/qgis/picture.py coarse.tif coarse_x4.tif picture.png
 """
@@ -22,10 +22,10 @@ _SIDE, _MARGIN, _CAPTION = 500, 8, 24
 
 
 def draw(path: str) -> tuple[QImage, str]:
-    """Return a raster in shaded relief, as a map of QGIS, and its size in words."""
+    """Return a raster as a shaded-relief map of QGIS, and a text with its size."""
     layer = QgsRasterLayer(path, path)
     if not layer.isValid():
-        sys.exit(f"error: {path}: QGIS cannot read it.")
+        sys.exit(f"error: {path}: QGIS cannot read this file.")
     set_hillshade(layer)
     settings = QgsMapSettings()
     settings.setLayers([layer])
@@ -57,7 +57,7 @@ def compose(paths: list[str]) -> QImage:
 
 
 def main() -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("raster", nargs="+", help="rasters, the input first")
     parser.add_argument("target", help="picture to write")

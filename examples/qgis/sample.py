@@ -1,4 +1,4 @@
-"""Write a coarse GeoTIFF to try the plugin on: the elevation model inside Matplotlib, 4 × coarser.
+"""Write a coarse GeoTIFF to try the plugin: the elevation model of Matplotlib, 4 times coarser.
 
 python -m examples.qgis.sample coarse.tif
 """
@@ -17,17 +17,17 @@ from toolbox.io.atomic import replacing
 
 _COARSER = 4
 _NODATA = -9999
-#: Rows and columns, from and to, that are missing, so that gaps are seen.
+#: Missing rows and columns (from, to), as an example of a gap.
 _GAP = ((40, 52), (8, 20))
 
 
 def write_sample(path: str) -> None:
-    """Write means of 4 × 4 pixels, with one gap, in degrees.
+    """Write means of 4 × 4 pixels as a GeoTIFF in degrees, with one gap.
 
     Parameters
     ----------
     path : str
-        GeoTIFF to write.
+        File to write.
     """
     try:
         import rasterio
@@ -40,7 +40,7 @@ def write_sample(path: str) -> None:
     coarse = fine.reshape(height, _COARSER, width, _COARSER).mean((1, 3))
     coarse[slice(*_GAP[0]), slice(*_GAP[1])] = _NODATA
     dx, dy = (float(sample[name]) * _COARSER for name in ("dx", "dy"))
-    # The file names its upper edge ymin.
+    # In the file, the upper edge is called ymin.
     place = rasterio.Affine(dx, 0, float(sample["xmin"]), 0, -dy, float(sample["ymin"]))
     profile = {
         "driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "float32",
@@ -52,7 +52,7 @@ def write_sample(path: str) -> None:
 
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", help="GeoTIFF to write")
     write_sample(parser.parse_args(arguments).target)

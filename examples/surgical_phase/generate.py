@@ -1,30 +1,29 @@
-"""Draw a small set of videos of a make-believe operation: to train on without a download.
+"""Draw a small set of videos of an invented operation, to train without a download.
 
 ``python -m examples.surgical_phase.generate data/phase_clips``
 
-Warm tissue with vessels and glints moves slowly under the light of an endoscope. Three phases come
-in any order, with unlabelled gaps of a lens out of focus between some of them:
+Warm tissue with vessels and glints moves slowly under the light of an endoscope. Three phases occur
+in any order. Between some of them, the lens is out of focus in unlabelled gaps:
 
 0
-    Inspection: no tool, or the tip of one at the edge.
+    Inspection: no tool, or the tip of a tool at the edge.
 1
     Grasping: a steel grasper with a blue ring moves about the target, a pale spot.
 2
     Rinsing: a dark cannula with a yellow band moves about the target while a fluid spreads from
-    it; sometimes a grasper lies still beside it.
+    it; sometimes a grasper lies still next to it.
 
-Light, colours of tissue and fluid and speed differ from video to video, light from segment to
-segment too. The folder holds
+Light, speed and the colours of tissue and fluid differ from video to video. The light also differs
+from segment to segment. The folder holds
 
 ``videos/NAME.mp4``, ``masks/NAME.mp4``
-    The videos and, frame by frame, what is in them: red above 127 is tool, green is target and
-    fluid.
+    The videos, and a mask for every frame: red above 127 is tool, green is target and fluid.
 ``annotations.csv``
     Segments in the form of OphNet 2024, with splits by video. It is written last: without it there
     is no data set.
 
-With ``--shuffle_labels`` the phases of each video change places, by turns, so that over a split
-every phase has every label equally often: nothing can be learnt, and accuracy must fall to 1/3.
+With ``--shuffle_labels`` the labels of each video are permuted in rotation, so that within a split
+every phase has every label equally often. Nothing can be learnt, and accuracy must fall to 1/3.
 
 The same seed gives the same frames and the same table, whatever the number of threads. The bytes
 of the videos may depend on the version of OpenCV, which encodes them.
@@ -52,21 +51,21 @@ from toolbox.progress import progress
 
 VIDEOS, MASKS, TABLE = "videos", "masks", "annotations.csv"
 COLUMNS = ("video_id", "start", "end", "split", "surgery_id", "phase_id")
-#: Width, height.
+#: Width and height.
 SIZE = WIDTH, HEIGHT = 160, 128
 RATES_HZ = (12.5, 15.0, 25.0, 30.0)
 INSPECTION, GRASPING, RINSING = PHASES = (0, 1, 2)
 #: Phase of a gap.
 GAP = -1
-#: Blood, and a rinse that clouds.
+#: Colours of the fluids: blood, and a cloudy rinse.
 FLUIDS = (115, 12, 22), (170, 190, 205)
-#: Shares of the videos, by OphNet's words for splits.
+#: Shares of the videos, by OphNet's names of splits.
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-#: Seconds.
+#: Shortest and longest duration in seconds.
 _SEGMENT_S, _GAP_S = (8.0, 14.0), (1.5, 4.0)
-#: Of the target, pixels.
+#: Radius of the target in pixels.
 TARGET_RADIUS = 13.0
-#: Pixels of tissue beyond the frame on every side, for its motion.
+#: Pixels of tissue beyond the frame on every side, needed for its motion.
 _MARGIN = 24
 _NAME = re.compile(r"operation_\d{4}")
 
@@ -74,7 +73,7 @@ _NAME = re.compile(r"operation_\d{4}")
 
 
 class Segment(NamedTuple):
-    """A part of a video in one phase: start and end in seconds, the phase or `GAP`."""
+    """A part of a video with one phase: start and end in seconds, and the phase or `GAP`."""
 
     start_s: float
     end_s: float
@@ -82,7 +81,7 @@ class Segment(NamedTuple):
 
 
 def script(seed: int, number: int) -> list[Segment]:
-    """Return what happens in a video: every phase at least once, never twice in a row.
+    """Return the segments of a video: every phase at least once, never twice in a row.
 
     Parameters
     ----------
@@ -118,10 +117,10 @@ def table_of(count: int, seed: int, shuffle_labels: bool) -> pd.DataFrame:
     Parameters
     ----------
     count, seed : int
-        Number of videos, start of all chance.
+        Number of videos, and seed of all random choices.
     shuffle_labels : bool
-        Let the phases of each video change places: of three videos of a split one keeps its
-        labels, in the other two they move on by one and by two (a Latin square).
+        Permute the labels: of three videos in a split, one keeps its labels; in the others they
+        are shifted by one and by two (a Latin square).
     """
     rows, turns = [], dict.fromkeys(SHARES, 0)
     for number, split in enumerate(splits_of(count, seed)):
@@ -145,7 +144,7 @@ Colour = tuple[int, int, int]
 
 
 class Part(NamedTuple):
-    """A convex piece of a tool: points (x along the shaft from the tip, y across), colour."""
+    """A convex part of a tool: points (x along the shaft from the tip, y across) and colour."""
 
     points: np.ndarray
     colour: Colour
@@ -158,7 +157,7 @@ def _bar(start: float, end: float, half_start: float, half_end: float) -> np.nda
 
 
 def grasper(opening: float) -> list[Part]:
-    """Return a steel grasper with a blue ring; its jaws are open by an angle in radians."""
+    """Return a steel grasper with a blue ring, its jaws open by an angle in radians."""
     jaw = _bar(-15, 1, 1, 2.2)
     turns = [
         np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in (opening, -opening)
@@ -179,7 +178,7 @@ def cannula() -> list[Part]:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
-    """Return noise (H, W), float32, of mean 0 and bumps of `cell` pixels."""
+    """Return noise (H, W), float32, with mean 0 and bumps of `cell` pixels."""
     grid = [int(np.ceil(side / cell)) + 3 for side in shape]
     coarse = rng.standard_normal(grid).astype(np.float32)
     fine = cv2.resize(coarse, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
@@ -187,7 +186,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) 
 
 
 class Tissue:
-    """The tissue of a video, larger than a frame, and how it moves.
+    """The tissue of a video, larger than a frame, and its motion.
 
     Parameters
     ----------
@@ -197,11 +196,11 @@ class Tissue:
 
     def __init__(self, rng: np.random.Generator) -> None:
         shape = HEIGHT + 2 * _MARGIN, WIDTH + 2 * _MARGIN
-        #: Where the target is, x and y in the frame at rest.
+        #: Position of the target at rest, x and y in the frame.
         self.target = np.array(SIZE) * rng.uniform(0.38, 0.62, 2)
         y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) - np.float32(_MARGIN)
         away = np.hypot(x - self.target[0], y - self.target[1])
-        #: Distance to the target, uneven as tissue is, pixels.
+        #: Distance to the target in pixels, made uneven like tissue.
         self.reach = (away + 6 * smooth_noise(rng, shape, 18)).astype(np.float32)
         self.picture = self._painted(rng, shape)
         self._grid = np.stack([x, y], axis=2)[:HEIGHT, :WIDTH] + np.float32(2 * _MARGIN)
@@ -242,16 +241,16 @@ class Tissue:
 
 
 class Action(NamedTuple):
-    """How a tool moves.
+    """The motion of a tool.
 
     Attributes
     ----------
     angle : float
-        Direction of its shaft away from the tip, radians.
+        Direction of the shaft away from the tip, in radians.
     rest : numpy.ndarray, shape (2,)
-        Middle of the way of its tip, x and y in pixels.
+        Centre of the motion of the tip, x and y in pixels.
     swing : numpy.ndarray, shape (2,)
-        How far the tip goes from there, pixels.
+        Amplitude of the motion in pixels.
     rate : float
         Radians per second.
     """
@@ -262,7 +261,7 @@ class Action(NamedTuple):
     rate: float
 
     def tip(self, time_s: float) -> np.ndarray:
-        """Return where the tip is, x and y in pixels."""
+        """Return the position of the tip, x and y in pixels."""
         turn = self.rate * time_s
         return self.rest + self.swing * (np.sin(turn), np.sin(1.37 * turn + 1))
 
@@ -270,7 +269,7 @@ class Action(NamedTuple):
 def draw_tool(
     picture: np.ndarray, mask: np.ndarray, parts: Sequence[Part], tip: np.ndarray, angle: float
 ) -> None:
-    """Draw a tool into a picture (H, W, 3) and, with 255, into a mask (H, W), both uint8."""
+    """Draw a tool into a picture (H, W, 3) and, as 255, into a mask (H, W), both uint8."""
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     for part in parts:
         points = np.int32(np.rint((part.points @ turn + tip) * 16))
@@ -279,12 +278,12 @@ def draw_tool(
 
 
 class Plan(NamedTuple):
-    """What a segment shows.
+    """The content of a segment.
 
     Attributes
     ----------
     tools : list of (str, Action)
-        ``grasper`` or ``cannula``, and how it moves.
+        ``grasper`` or ``cannula``, and its motion.
     fluid : bool
         Whether a fluid spreads from the target.
     sharp : bool
@@ -297,7 +296,7 @@ class Plan(NamedTuple):
 
 
 class Operation:
-    """A video, frame by frame.
+    """A video, drawn frame by frame.
 
     Parameters
     ----------
@@ -309,7 +308,7 @@ class Operation:
     rate_hz : float
         Frame rate.
     segments : list of Segment
-        What happens.
+        The segments in order.
     """
 
     def __init__(self, seed: int, number: int) -> None:
@@ -349,7 +348,7 @@ class Operation:
         return Plan([], sharp=phase != GAP)
 
     def _moving(self) -> Action:
-        """Return the motion of a tool about the target."""
+        """Return a motion of a tool about the target."""
         rest = self.tissue.target + self._rng.normal(0, 5, 2)
         return Action(
             self._rng.uniform(0, 2 * np.pi),
@@ -359,7 +358,7 @@ class Operation:
         )
 
     def _still(self, depth: float) -> Action:
-        """Return a tool that reaches into the frame by so many pixels and hardly moves."""
+        """Return a small motion of a tool that reaches `depth` pixels into the frame."""
         angle = self._rng.uniform(0, 2 * np.pi)
         away = np.array([np.cos(angle), np.sin(angle)])
         middle = np.array(SIZE) / 2
@@ -386,7 +385,7 @@ class Operation:
 
 
 def write_operation(folder: Path, seed: int, number: int) -> int:
-    """Write a video and its masks; return how many frames they have."""
+    """Write a video and its masks; return the number of frames."""
     operation, name = Operation(seed, number), name_of(number)
     with (
         replacing(folder / VIDEOS / f"{name}.mp4") as video,
@@ -412,12 +411,12 @@ def _writer(path: Path, rate_hz: float) -> cv2.VideoWriter:
 
 
 def refuse_data_set(folder: Path, overwrite: bool) -> None:
-    """Refuse to write where a data set lies, unless it is one of these that is to be replaced.
+    """Refuse a folder with a data set, unless it is one of operations that may be replaced.
 
     Raises
     ------
     ConfigError
-        If `folder` holds a whole data set and `overwrite` is False, or anything else.
+        If `folder` holds a complete data set and `overwrite` is False, or anything else.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; expected a folder.")
@@ -425,8 +424,8 @@ def refuse_data_set(folder: Path, overwrite: bool) -> None:
         file = path.is_symlink() or not path.is_dir()
         if file and not _is_own(path, folder):
             raise ConfigError(
-                f"{folder} holds {path.relative_to(folder)}, which is no part of a data set of "
-                f"operations and is not replaced by one. Choose another folder."
+                f"{folder} contains {path.relative_to(folder)}, which does not belong to a data "
+                f"set of operations and is not replaced. Choose another folder."
             )
     if not overwrite and (folder / TABLE).exists():
         raise ConfigError(
@@ -436,9 +435,9 @@ def refuse_data_set(folder: Path, overwrite: bool) -> None:
 
 
 def _is_own(path: Path, folder: Path) -> bool:
-    """Tell whether this program gives a file such a name and, to a table, such content."""
+    """Return whether this program writes such a file: by its name and, for a table, its content."""
     if path.name.startswith(".") and ".tmp" in path.suffixes:
-        return True  # torn: the program was killed while it wrote
+        return True  # incomplete: the program was killed while writing
     if path == folder / TABLE:
         head, *rows = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         own = all(_NAME.fullmatch(row.split(",")[0]) for row in rows)
@@ -455,13 +454,13 @@ def generate(
     Parameters
     ----------
     folder : pathlib.Path
-        Where to.
+        Output folder.
     count : int
         Number of videos.
     seed : int
-        Start of all chance.
+        Seed of all random choices.
     shuffle_labels : bool
-        Let phases change places; see `table_of`.
+        Permute the labels; see `table_of`.
     overwrite : bool
         Replace an older data set of operations.
 
@@ -473,7 +472,7 @@ def generate(
     Raises
     ------
     ConfigError
-        If another data set lies there.
+        If the folder holds another data set.
     """
     refuse_data_set(folder, overwrite)
     (folder / TABLE).unlink(missing_ok=True)
@@ -491,20 +490,20 @@ def generate(
 
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.surgical_phase.generate",
-        description="Draw a data set of videos of a make-believe operation of three phases.",
+        description="Draw a data set of videos of an invented operation with three phases.",
     )
-    parser.add_argument("folder", type=Path, help="where to")
-    parser.add_argument("--videos", type=int, default=60, help="how many (60)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other videos (0)")
+    parser.add_argument("folder", type=Path, help="output folder")
+    parser.add_argument("--videos", type=int, default=60, help="number of videos (60)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the videos (0)")
     parser.add_argument(
         "--shuffle_labels",
         action="store_true",
-        help="labels that say nothing, as a control: accuracy must fall to 1/3",
+        help="meaningless labels as a control: accuracy must fall to 1/3",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace older videos")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older data set")
     args = parser.parse_args(arguments)
     for option, value, least in (("--videos", args.videos, 1), ("--seed", args.seed, 0)):
         if value < least:

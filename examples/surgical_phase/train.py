@@ -1,4 +1,4 @@
-"""Phases of operations from a table of videos: settings are written, then the program runs.
+"""Train on a table of videos and phases: write the settings file, then run the program.
 
 ``python -m examples.surgical_phase.train --csv_path phases.csv --data_dir videos``
 """
@@ -27,35 +27,35 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     default="model.ckpt",
     show_default=True,
-    help="where the best weights are copied to",
+    help="file to which the best weights are copied",
 )
 @click.option("--batch_size", default=8, show_default=True, help="examples in a batch")
-@click.option("--num_workers", default=4, show_default=True, help="threads that decode")
+@click.option("--num_workers", default=4, show_default=True, help="decoding threads")
 @click.option("--data_dir", type=_FOLDER, help="folder of the videos  [default: that of the table]")
-@click.option("--mask_dir", type=_FOLDER, help="folder of the masks, if there are")
-@click.option("--log_dir", type=_PATH, help="log folder  [default: NAME_log beside the table]")
-@click.option("--epochs", default=100, show_default=True, help="epochs in all")
+@click.option("--mask_dir", type=_FOLDER, help="folder of the masks, if there are any")
+@click.option("--log_dir", type=_PATH, help="log folder  [default: NAME_log next to the table]")
+@click.option("--epochs", default=100, show_default=True, help="total number of epochs")
 @click.option("--lr", default=1e-4, show_default=True, help="learning rate")
 @click.option("--size", default=224, show_default=True, help="side of the images")
 @click.option("--window_size", default=16, show_default=True, help="frames in a window")
 @click.option("--stride", default=8, show_default=True, help="frames from window to window")
-@click.option("--max_frames", default=64, show_default=True, help="frames used of a segment")
-@click.option("--backbone", default="maxvit_large", show_default=True, help="see the guide")
+@click.option("--max_frames", default=64, show_default=True, help="most frames used per segment")
+@click.option("--backbone", default="maxvit_large", show_default=True, help="image network")
 @click.option("--backbone_weights", help="file of pretrained weights, or imagenet")
-@click.option("--seed", default=0, show_default=True, help="seed of all that is drawn")
+@click.option("--seed", default=0, show_default=True, help="seed of all random choices")
 @click.option("--overwrite", is_flag=True, help="replace an older run")
-@click.option("--resume", is_flag=True, help="go on with an interrupted run")
+@click.option("--resume", is_flag=True, help="resume an interrupted run")
 def train(**given: Any) -> None:
-    """Write the settings beside the log folder, train, and copy the best weights."""
+    """Write the settings next to the log folder, train, and copy the best weights."""
     table: Path = given["csv_path"]
     log = given["log_dir"] or table.with_name(f"{table.stem}_log")
     file = log.with_name(f"{log.name.removesuffix('_log')}.yml")
     settings = _settings(given, log)
     if given["overwrite"] and given["resume"]:
-        raise click.UsageError("--overwrite and --resume exclude each other; name one.")
+        raise click.UsageError("--overwrite and --resume exclude each other. Use one of them.")
     if file.exists() and not (given["overwrite"] or given["resume"]):
         raise click.UsageError(
-            f"{file} is there already. Replace it with --overwrite, go on with --resume, or name "
+            f"{file} already exists. Replace it with --overwrite, resume with --resume, or choose "
             f"another --log_dir."
         )
     former = file.read_bytes() if file.exists() else None
@@ -72,7 +72,7 @@ def train(**given: Any) -> None:
 
 
 def _restore(file: Path, former: bytes | None, log: Path) -> None:
-    """Take back what was written for a run that did not start, or that went wrong."""
+    """Restore the former settings file after a run that failed; without a log, remove it."""
     if former is not None:
         with replacing(file) as beside:
             beside.write_bytes(former)
@@ -81,7 +81,7 @@ def _restore(file: Path, former: bytes | None, log: Path) -> None:
 
 
 def _settings(given: dict[str, Any], log: Path) -> dict[str, Any]:
-    """Return what the file of settings says."""
+    """Return the content of the settings file."""
     section = {
         "csv_path": str(given["csv_path"]),
         "num_workers": given["num_workers"],

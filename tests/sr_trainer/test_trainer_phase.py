@@ -36,7 +36,7 @@ RUN = {
 
 
 def configure(shop, name="run.yml", video=(), network=(), **changes):
-    """Write `RUN` with some keys changed; log_dir is the name less .yml."""
+    """Write `RUN` with some keys changed; log_dir is the name without .yml."""
     path = shop.folder / name
     table = {"csv_path": str(shop.data_dir / "phases.csv")}
     content = {
@@ -107,7 +107,7 @@ def test_what_a_test_says(trained):
     # Two seconds of each of three phases have a label, half a second has none.
     assert np.sum(summary["confusion"]) == 3 * 25 + 3 * 50
     assert summary["measured"]["judged"] == 225
-    for word in ("Definitions", "a guess, always 0", "frames a second", "Jaccard"):
+    for word in ("Definitions", "always guessing 0", "frames per second", "Jaccard"):
         assert word in printed
     page = (log / "test_result" / "report.html").read_text(encoding="utf-8")
     assert page.count("Timelines of case_") == 2
@@ -226,15 +226,15 @@ def arrays(path):
             ("must only flip and turn", "rotate"),
         ),
         ({"phases": ["0", "1"]}, {}, {}, ("phases.csv", "2")),
-        ({"phases": ["0", "1", "2", "2"]}, {}, {}, ("phases must be names that differ", "2")),
+        ({"phases": ["0", "1", "2", "2"]}, {}, {}, ("phases must have different names", "2")),
         ({"csv_path": "none.csv"}, {}, {}, ("none.csv",)),
         ({"window_size": 60, "stride": 60, "shares": [0, 0, 0]}, {}, {}, ("shares",)),
         ({}, {}, {"data_dir": "none"}, ("none", "no such folder")),
-        ({"mask_dir": "none"}, {}, {}, ("holds no masks of",)),
+        ({"mask_dir": "none"}, {}, {}, ("contains no masks of",)),
     ],
 )
 def test_mistakes_end_with_a_line(shop, video, network, changes, words):
-    """Before anything is trained, with the way to mend it."""
+    """Before anything is trained, with the way to fix it."""
     config = configure(shop, "wrong.yml", video, network, **changes)
     shop.run(config, "train").refused(*words)
 
@@ -250,33 +250,33 @@ def test_what_only_images_have(trained, shop):
     log, _ = trained
     shop.run(log, "export", "--format", "onnx").refused("gives labels, no images")
     video = shop.data_dir / "videos" / "case_00.avi"
-    shop.run(log, "predict", video, "--self-ensemble").refused("self_ensemble is for images")
+    shop.run(log, "predict", video, "--self-ensemble").refused("self_ensemble is only for images")
     shop.run(log, "predict", video, "-o", "x.png").refused("expected the name of a table")
     shop.run(log, "predict", video, "--masks", "none").refused("none: no such folder")
 
 
 def test_weights_of_other_windows_or_phases(trained, shop, tmp_path):
-    """A test and a prediction refuse what was trained otherwise."""
+    """A test and a prediction refuse weights that were trained differently."""
     log, _ = trained
     masks = {"mask_dir": str(shop.data_dir / "masks")}
     weights = str(log / "weights_best.h5")
     other = configure(
         shop, "other.yml", {**masks, "stride": 2}, fname_model_weights=weights, log_dir=str(log)
     )
-    shop.run(other, "test").refused("trained with stride 4", "received 2")
+    shop.run(other, "test").refused("trained on windows with stride 4", "received 2")
     phases = {**masks, "phases": ["1", "0", "2"]}
     other = configure(shop, "order.yml", phases, fname_model_weights=weights, log_dir=str(log))
     shop.run(other, "test").refused("trained for other phases")
 
 
 def test_nothing_is_overwritten_in_silence(trained, shop, tmp_path):
-    """A text or picture beside the table is not lost."""
+    """A text or picture next to the table is not lost."""
     log, _ = trained
     video = shop.data_dir / "videos" / "case_00.avi"
     (tmp_path / "notes.txt").write_text("mine")
-    shop.run(log, "predict", video, "-o", tmp_path / "notes.csv").refused("is there already")
+    shop.run(log, "predict", video, "-o", tmp_path / "notes.csv").refused("already exists")
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    shop.run(log, "predict", video, "--tile", 64).refused("tile is for images")
+    shop.run(log, "predict", video, "--tile", 64).refused("tile is only for images")
 
 
 def test_a_search_needs_no_model(shop):
@@ -304,7 +304,7 @@ def test_settings_of_a_refused_run_are_taken_back(shop, tmp_path):
 
 
 def test_the_program_of_the_specification(shop, tmp_path):
-    """Its four options and more write a file of settings, train, and copy the best weights."""
+    """Its four options and more write a settings file, train, and copy the best weights."""
     table = Path(shutil.copy(shop.data_dir / "phases.csv", tmp_path / "phases.csv"))
     words = ["--csv_path", table, "--data_dir", shop.data_dir / "videos", "--epochs", 1]
     words += ["--size", 32, "--backbone", "TinyNet", "--batch_size", 5, "--num_workers", 2]
@@ -321,7 +321,7 @@ def test_the_program_of_the_specification(shop, tmp_path):
     assert settings["surgical_video"]["window_size"] == 16
     again = CliRunner().invoke(train, words)
     assert again.exit_code == 2
-    assert "is there already" in again.output
+    assert "already exists" in again.output
     resumed = CliRunner().invoke(train, [*words, "--resume"])
     assert resumed.exit_code == 0
     assert (log / "weights_best.h5").read_bytes() == best

@@ -53,7 +53,7 @@ def write_photos(folder):
 
 
 def configure(shop, name="run.yml", **changes):
-    """Write `RUN` with some keys changed; log_dir is the name less .yml."""
+    """Write `RUN` with some keys changed; log_dir is the name without .yml."""
     path = shop.folder / name
     content = {"data_dir": shop.data_dir, "log_dir": path.with_suffix(""), **RUN, **changes}
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in content.items() if v is not None}
@@ -219,7 +219,7 @@ def test_without_the_weights_of_vgg(shop, monkeypatch, tmp_path):
     ],
 )
 def test_mistakes_end_with_a_line(shop, changes, words):
-    """Before anything is trained, with the way to mend it."""
+    """Before anything is trained, with the way to fix it."""
     photo = {**RUN["photo"], "shares": [8, 1, 1]}
     shop.run(configure(shop, "wrong.yml", **{"photo": photo, **changes}), "train").refused(*words)
     assert not (shop.folder / "wrong").exists()
@@ -255,7 +255,7 @@ def test_a_photograph_that_vanishes(shop):
 
 
 def test_folders_of_downscale_are_no_data_set(shop):
-    """A photograph and its copy would be dealt to two splits."""
+    """A photograph and its copy could be in two splits."""
     for name in ("HR", "LR"):
         write_photos(shop.folder / "paired" / name)
     config = configure(shop, "paired.yml", data_dir=shop.folder / "paired")
@@ -263,7 +263,7 @@ def test_folders_of_downscale_are_no_data_set(shop):
 
 
 def test_a_test_that_will_fail_is_told_before(shop):
-    """Training needs no photograph for the test, but hours later that would be news."""
+    """Training needs no test photographs, but reports a missing split before hours of work."""
     photo = {**RUN["photo"], "shares": [7, 2, 0]}
     out = done(shop, configure(shop, "untested.yml", photo=photo), "train")
     assert "WARNING: a test of this run will fail: photo.shares must leave a photograph" in out

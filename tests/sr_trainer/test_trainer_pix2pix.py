@@ -49,7 +49,7 @@ def write_voc(folder):
 
 
 def configure(shop, name="run.yml", **changes):
-    """Write `RUN` with some keys changed; log_dir is the name less .yml."""
+    """Write `RUN` with some keys changed; log_dir is the name without .yml."""
     path = shop.folder / name
     content = {"data_dir": shop.data_dir, "log_dir": path.with_suffix(""), **RUN, **changes}
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in content.items() if v is not None}
@@ -175,7 +175,7 @@ def test_a_folder_of_any_pictures(trained, shop):
 
 
 def test_a_baseline_of_other_settings_is_left_out(trained, shop):
-    """A test does not compare runs of another budget, and says so."""
+    """A test does not compare runs with another budget, and reports it."""
     config = configure(shop, "longer.yml", epochs=3)
     log = config.with_suffix("")
     done(shop, config, "train")

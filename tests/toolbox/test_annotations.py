@@ -86,14 +86,14 @@ def test_repeated_rows_count_once(read):
     table, notes = read("video_path,phase\na.mp4,x\nb.mp4,y\na.mp4,x\n")
     assert table.index.tolist() == [2, 3]
     assert len(notes) == 1
-    assert notes[0].endswith("rows that repeat another one, left out: 1")
+    assert notes[0].endswith("rows left out, because they repeat others: 1")
 
 
 def test_rows_without_a_phase_are_left_out(read):
     """-1 stands for none in timelines: it is no phase that could be learned."""
     table, notes = read("video_path,phase\na.mp4,-1\nb.mp4,y\n")
     assert table["phase"].tolist() == ["y"]
-    assert notes[0].endswith("rows with phase -1, none, left out: 1")
+    assert notes[0].endswith("rows left out, with phase -1 (none): 1")
 
 
 def test_operations_of_a_phase_are_joined(read):
@@ -109,7 +109,7 @@ def test_operations_of_a_phase_are_joined(read):
     ]
     assert table.index.tolist() == [2, 4, 6, 7]
     assert len(notes) == 1
-    assert notes[0].endswith("joined to it: 2")
+    assert notes[0].endswith("another with the same phase: 2")
 
 
 def test_phases_that_overlap_are_kept_and_noted(read):
@@ -117,7 +117,7 @@ def test_phases_that_overlap_are_kept_and_noted(read):
     table, notes = read(f"{HEAD}\nc,0,5,test,0,1\nc,4.5,9,test,0,2\nc,9,10,test,0,1\n")
     assert len(table) == 3
     assert len(notes) == 1
-    assert "overlap: 1, by 0.5 s in all and 0.5 s at most" in notes[0]
+    assert "different phases: 1, by 0.5 s in total and 0.5 s at most" in notes[0]
     ids = labels_at(table, np.array([0, 4.4, 4.5, 4.9, 5, 9, 10]), ["1", "2"])
     assert ids.tolist() == [0, 0, -1, -1, 1, 0, -1]
 
@@ -133,14 +133,14 @@ def test_phases_that_overlap_are_kept_and_noted(read):
         ("file,step\na,b\n", "its columns are file, step; expected video_path,phase"),
         ("video_id,start,phase\na,0,b\n", "its columns are video_id, start, phase; expected"),
         ("video_path,phase\na.mp4\n", "line 2: has 1 cells; the heading has 2"),
-        ('video_path,phase\na.mp4,"x\n' + "y" * 140_000, "line 3: is not CSV"),
+        ('video_path,phase\na.mp4,"x\n' + "y" * 140_000, "line 3: not valid CSV"),
         ("video_path,phase\na.mp4,x\nb.mp4, \n", "line 3: phase is empty"),
         ("video_path,phase\n,x\n", "line 2: video is empty"),
-        ("video_path,phase\na.mp4,-1\n", "no row has a phase but -1"),
-        ('video_path,phase\na.mp4,"x\ty"\n', "line 2: phase holds a tab"),
+        ("video_path,phase\na.mp4,-1\n", "all rows have phase -1"),
+        ('video_path,phase\na.mp4,"x\ty"\n', "line 2: phase contains a tab"),
         ("video_path,phase\na.mp4,x\na.mp4,y\n", "line 3: gives video 'a.mp4' another phase"),
         (f"{HEAD}\nc,-1,2,train,0,0\n", "line 2: start is negative"),
-        (f"{HEAD}\nc,0,2,train,0,0\nc,3,3,train,0,0\n", "line 3: ends at 3 s and starts at 3 s"),
+        (f"{HEAD}\nc,0,2,train,0,0\nc,3,3,train,0,0\n", "line 3: end is 3 s and start 3 s"),
         (f"{HEAD}\nc,0:10,2,train,0,0\n", "line 2: start must be a number.*received '0:10'"),
         (f"{HEAD}\nc,0,inf,train,0,0\n", "line 2: end must be a number.*received 'inf'"),
         (f"{HEAD}\nc,0,,train,0,0\n", "line 2: end must be a number.*received ''"),
@@ -178,7 +178,7 @@ def test_ophnet(name, rows, segments, phases):
     """The published files are read as they are, and their splits kept."""
     table, notes = read_annotations(OPHNET / name)
     assert len(table) == segments
-    assert notes[0].endswith(f"joined to it: {rows - segments}")
+    assert notes[0].endswith(f"another with the same phase: {rows - segments}")
     assert "40.9 s at most" in notes[1]
     assert phases_of(table) == [str(number) for number in range(phases)]
     splits = split_by_video(table, (1, 1, 1), 5)
@@ -189,7 +189,7 @@ def test_ophnet(name, rows, segments, phases):
 
 
 def test_phases_are_in_order():
-    """Numbers as numbers, before names."""
+    """Numbers are in numerical order, before names."""
     assert phases_of(table_of(a=["10", "9", "suture", "0", "incision", "9"])) == [
         "0",
         "9",
@@ -200,7 +200,7 @@ def test_phases_are_in_order():
 
 
 def test_unknown_phases_are_refused():
-    """With the line, and the name that was perhaps meant."""
+    """The message gives the line and the nearest name."""
     table = table_of(a=["incision", "sutur"])
     check_phases(table, ["incision", "sutur", "else"])
     with pytest.raises(DataError, match=r"line 1 .*'sutur'.*Did you mean 'suture'"):
@@ -269,7 +269,7 @@ def test_phases_are_spread_by_their_shares(many):
 
 
 def test_splits_are_repeatable(many):
-    """The order of the rows has no part in it, the seed has."""
+    """The order of the rows does not matter; the seed does."""
     first = split_by_video(many, (8, 1, 1), 1)
     assert split_by_video(many.sample(frac=1, random_state=0), (8, 1, 1), 1) == first
     assert split_by_video(many, (8, 1, 1), 2) != first

@@ -78,7 +78,7 @@ def test_every_video_shows_every_phase(generate):
 
 
 def test_splits_are_by_video(generate):
-    """70, 10 and 20 % of the videos, dealt by the seed."""
+    """70, 10 and 20 % of the videos, assigned by the seed."""
     splits = generate.splits_of(60, 0)
     assert [splits.count(split) for split in ("train", "val", "test")] == [42, 6, 12]
     assert generate.splits_of(60, 0) == splits
@@ -238,7 +238,7 @@ def test_other_data_are_never_replaced(program, tmp_path, name):
     path.write_text("video_id,start,end\ncase_0002,0,1\n")
     code, _, err = program("--videos", "1", "--overwrite")
     assert code == 2
-    assert f"holds {name}, which is no part" in err
+    assert f"contains {name}, which does not belong" in err
     assert files_in(tmp_path / "clips") == [name]
 
 

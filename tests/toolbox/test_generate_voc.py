@@ -205,7 +205,7 @@ def test_the_real_data_set_is_never_replaced(generate, program, tmp_path, name):
     path.write_bytes(b"2007_000032\n")
     code, _, err = program(*TINY, "--overwrite")
     assert code == 2
-    assert f"holds {name}, which is no part" in err
+    assert f"contains {name}, which does not belong" in err
     assert files_in(tmp_path / "shapes" / generate.DATA_SET) == {name: b"2007_000032\n"}
 
 

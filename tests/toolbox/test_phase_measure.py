@@ -408,8 +408,8 @@ def test_forms_that_are_read(content, tmp_path):
         (b"Time\tPhase\n0\tA\n", "line 1: expected a frame number of 0 or more; received 'Time'"),
         (b"0\tA\n-1\tA\n", "line 2: expected a frame number of 0 or more; received '-1'"),
         (b"0\tA\n1\tA\n1\tA\n", "line 3: expected a frame number above 1; received 1"),
-        (b"0\tA\n1\tA\n4\tA\n", "line 3: expected frame 2 after 1; received 4.*declare gaps"),
-        (b"0\tA\n1\t\xff\n", "v.txt: expected UTF-8 text; received byte 6"),
+        (b"0\tA\n1\tA\n4\tA\n", "line 3: expected frame 2 after 1; received 4.*accept gaps"),
+        (b"0\tA\n1\t\xff\n", "v.txt: expected UTF-8 text; byte 6"),
     ],
 )
 def test_timelines_that_are_refused(content, message, tmp_path):
@@ -421,7 +421,7 @@ def test_timelines_that_are_refused(content, message, tmp_path):
 
 
 def test_gaps_can_be_declared(tmp_path):
-    """Frames that are missing are accepted if that is said."""
+    """Missing frames are accepted if gaps are declared."""
     write_timeline(tmp_path / "v.txt", ["A", "A", "B"], frames=[0, 1, 9])
     assert read_timeline(tmp_path / "v.txt", gaps=True).frames.tolist() == [0, 1, 9]
 
@@ -441,7 +441,7 @@ def test_phases_that_are_unknown(tmp_path):
 @pytest.mark.parametrize(
     ("phases", "frames", "message"),
     [
-        ([], None, "expected one phase or more"),
+        ([], None, "expected at least one phase"),
         (["A"], [0, 1], "received 1 and 2"),
         (["A", "B"], [3, 3], "must be 0 or more and increase"),
         (["A\tB"], None, "must be one line of text without a tab"),
@@ -546,7 +546,7 @@ def test_nothing_is_cut_off(tmp_path):
 
 
 def test_gaps_are_declared_on_the_command_line(tmp_path):
-    """A truth with a hole is refused, unless that is said."""
+    """A truth with missing frames is refused, unless gaps are declared."""
     found, truth = tmp_path / "found", tmp_path / "truth"
     write_timeline(found / "v.txt", ["A"] * 10)
     write_timeline(truth / "v.txt", ["A"] * 4, frames=[0, 1, 8, 9])
@@ -555,10 +555,10 @@ def test_gaps_are_declared_on_the_command_line(tmp_path):
 
 
 def test_lonely_files_are_named(folders, tmp_path):
-    """A video without a prediction, or without a truth, is no quiet omission."""
+    """A video without a prediction or without a truth is reported."""
     found, truth = folders
     write_timeline(truth / "video9.txt", ["Prep"])
-    in_process(main, *folders).refused(str(found), "no file for 1 videos", "video9")
+    in_process(main, *folders).refused(str(found), "no file for 1 video of", "video9")
     (truth / "video9.txt").rename(found / "video9.txt")
     in_process(main, *folders).refused(str(truth), "video9")
     with pytest.raises(DataError, match="no such folder"):
@@ -567,7 +567,7 @@ def test_lonely_files_are_named(folders, tmp_path):
     with pytest.raises(DataError, match=r"no \.txt file"):
         pair_files(tmp_path / "empty", truth)
     write_timeline(found / "video1.txt", ["Prep"])
-    with pytest.raises(DataError, match=r"video1\.txt and video1_pred\.txt are both named"):
+    with pytest.raises(DataError, match=r"video1\.txt and video1_pred\.txt are both for"):
         pair_files(found, truth)
 
 
@@ -580,7 +580,7 @@ def test_lists_of_names_that_are_refused(tmp_path):
     with pytest.raises(DataError, match="no phases"):
         read_names(path)
     path.write_text("A\nB\nA\n", encoding="utf-8")
-    with pytest.raises(DataError, match="names 'A' twice"):
+    with pytest.raises(DataError, match="lists 'A' twice"):
         read_names(path)
     path.write_bytes(b"\xff\n")
     with pytest.raises(DataError, match="expected UTF-8"):

@@ -1,4 +1,4 @@
-"""Photographs: found, paired, dealt, reduced, degraded, measured."""
+"""Photographs: found, paired, split, reduced, degraded, measured."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_two_files_of_one_name(folder, astronaut):
 
 
 def test_nothing_there(tmp_path):
-    """An empty folder and none at all are told apart."""
+    """An empty folder and a missing one give different messages."""
     with pytest.raises(DataError, match="holds no photograph"):
         find_photos(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
@@ -119,7 +119,7 @@ def test_a_partner_is_missing(folder, tmp_path, astronaut):
 
 
 def test_every_photograph_is_dealt_once(folder):
-    """And a new one moves few others."""
+    """Every photograph has a split, and a new one moves few others."""
     files = pair_photos(folder, None, 2)
     parts = [dealt(files, (8, 2, 2), i) for i in range(3)]
     assert [len(part) for part in parts] == [8, 2, 2]
@@ -139,7 +139,7 @@ def test_bad_files_are_left_out_and_named(folder):
     Image.new("RGB", (20, 20)).save(folder / "02.png")
     photos = Photos(pair_photos(folder, None, 2), 2, smallest=16)
     assert set(photos.left_out) == {"00", "01", "02"}
-    assert "a crop takes 16" in photos.left_out["02"]
+    assert "a crop needs at least 16" in photos.left_out["02"]
     assert len(photos) == 9
     [note] = photos.note()
     assert note.startswith("WARNING: 3 of 12 photographs are left out")
@@ -147,16 +147,17 @@ def test_bad_files_are_left_out_and_named(folder):
 
 def test_none_can_be_used(folder):
     """The first reason is part of the message."""
-    with pytest.raises(DataError, match=r"none of the 12 photographs can be used.*takes 64"):
+    said = r"none of the 12 photographs can be used.*needs at least 64"
+    with pytest.raises(DataError, match=said):
         Photos(pair_photos(folder, None, 2), 2, smallest=64)
 
 
 def test_pairs_of_the_wrong_ratio(folder, tmp_path, astronaut):
-    """A low-resolution form of another size is no form of its photograph."""
+    """A low-resolution version of the wrong size is refused."""
     for name in find_photos(folder):
         write(tmp_path / "low" / f"{name}.png", astronaut[:20, :32])
     photos = pair_photos(folder, tmp_path / "low", 2)
-    with pytest.raises(DataError, match="32 × 20 pixels of uint8 are not the form at 1/2"):
+    with pytest.raises(DataError, match="32 × 20 pixels of uint8 do not match 1/2 of"):
         Photos(photos, 2)
 
 
@@ -224,7 +225,7 @@ def test_folders_of_the_splits(folder, astronaut, tmp_path):
 
 def test_shares_that_leave_nothing(folder):
     """A split needs a photograph."""
-    with pytest.raises(ConfigError, match=r"must leave a photograph for test.*12 of them"):
+    with pytest.raises(ConfigError, match=r"must leave a photograph for test.*12 photographs"):
         source(folder, shares=(1, 1, 0)).photos("test")
     with pytest.raises(ConfigError, match="three numbers from 0, not all 0"):
         source(folder, shares=(0, 0, 0))

@@ -143,7 +143,7 @@ def test_named_classes():
 
 def test_named_classes_that_cannot_be_told_apart():
     """Two classes of one colour, or a single class."""
-    with pytest.raises(ConfigError, match=r"colours that differ; received \[0, 0, 0\] twice"):
+    with pytest.raises(ConfigError, match=r"different colours; received \[0, 0, 0\] twice"):
         named_classes({**THREE, "night": [0, 0, 0]})
     with pytest.raises(ConfigError, match="2 to 255 classes; received 1"):
         named_classes({"sky": [0, 0, 0]})
@@ -186,7 +186,7 @@ def test_bicubic_would_invent_classes():
 
 
 def test_palette_sorted_anew(tmp_path):
-    """An image program may have numbered the colours otherwise; the colours say the classes."""
+    """An image program may have renumbered the colours; the colours decide the classes."""
     ids = some_ids()
     order = np.random.default_rng(1).permutation(len(IDS)).astype(np.uint8)
     places = np.zeros(256, np.uint8)
@@ -206,7 +206,7 @@ def test_palette_of_other_colours(tmp_path):
 
 
 def test_grey_and_colour(tmp_path):
-    """Ids as grey levels, and the very colours of the classes."""
+    """Ids as grey levels, and the exact colours of the classes."""
     ids = some_ids()
     for name, pixels in (("grey.png", ids), ("colour.png", VOC.encode(ids))):
         path = write(tmp_path / name, pixels)
@@ -490,7 +490,7 @@ def every_name(names):
     ("lists", "sizes"), [("val", (16, 2, 2)), ("official", (9, 1, 20))], ids=["val", "official"]
 )
 def test_splits_of_voc(voc, lists, sizes):
-    """Each list is dealt once, another seed deals otherwise, and the same one alike."""
+    """Each list is split once; another seed splits differently, the same seed identically."""
     opened = VocSource(str(voc), lists=lists)
     names = names_of(opened)
     assert tuple(len(part) for part in names.values()) == sizes
@@ -536,19 +536,19 @@ def test_lists_of_voc(voc):
     """Empty, missing, too short, of files that are not there, or of folders."""
     opened = VocSource(str(voc))
     name_in_list(voc, "val", ["2007_val00", "2007_val01"])
-    with pytest.raises(DataError, match=r"too short, 2 names, to leave one for validation"):
+    with pytest.raises(DataError, match=r"has 2 names, too few to leave one for validation"):
         opened.files("validation")
     name_in_list(voc, "val", ["2007_val00", "gone", "lost"])
     with pytest.raises(
-        DataError, match=r"JPEGImages: lacks 2 files that val\.txt names: gone, lost"
+        DataError, match=r"JPEGImages: lacks 2 files listed in val\.txt: gone, lost"
     ):
         opened.files("train")
     (voc / PLACES / "SegmentationClass" / "2007_val00.png").unlink()
     name_in_list(voc, "val", ["2007_val00"])
-    with pytest.raises(DataError, match=r"SegmentationClass: lacks 1 files .*: 2007_val00\."):
+    with pytest.raises(DataError, match=r"SegmentationClass: lacks 1 file .*: 2007_val00\."):
         opened.files("train")
     name_in_list(voc, "val", ["../2007_val00"])
-    with pytest.raises(DataError, match=r"names of files without folders; received \.\./2007"):
+    with pytest.raises(DataError, match=r"file names without folders; received \.\./2007"):
         opened.files("train")
     name_in_list(voc, "val", [])
     with pytest.raises(DataError, match=r"val\.txt: the list is empty"):
@@ -667,7 +667,7 @@ def test_crops_need_large_pictures(voc):
     """Pictures smaller than a crop are left out, and refused if all are; a test measures them."""
     opened = VocSource(str(voc), size=32, fit="crop")
     with pytest.raises(
-        DataError, match=r"none of the 16 pairs for train.*24 × 20 .*32 are needed.*fit: resize"
+        DataError, match=r"none of the 16 pairs for train.*24 × 20 .*need at least 32.*fit: resize"
     ):
         opened.pictures("train")
     assert len(opened.pictures("test", whole=True)) == 2
@@ -678,7 +678,7 @@ def test_crops_need_large_pictures(voc):
 
 
 def test_tiny_pictures_can_be_resized(voc):
-    """A message about a picture that is resized does not ask to resize it."""
+    """The message about a picture that is resized anyway does not ask to resize it."""
     opened = VocSource(str(voc), size=16)
     name = opened.files("train")[0].name
     add(voc, name, some_pixels(9, 24), some_ids(9, 24))
@@ -731,7 +731,7 @@ def folders(tmp_path):
 
 
 def test_two_folders(folders):
-    """Pictures of one name are a pair, endings may differ, and all are dealt."""
+    """Pictures with the same name are a pair, suffixes may differ, and all get a split."""
     opened = FolderSource(str(folders), size=16, fit="crop")
     names = names_of(opened)
     assert [len(part) for part in names.values()] == [8, 1, 1]
@@ -751,7 +751,7 @@ def test_a_partner_is_missing(folders, kind):
 
 
 def test_folders_of_other_names(folders):
-    """The two folders can be named; a name that is none is refused with its setting."""
+    """The two folders can be named; a missing folder is refused with its setting."""
     (folders / "input").rename(folders / "sketch")
     assert len(FolderSource(str(folders), input_dir="sketch").files("train")) == 8
     with pytest.raises(DataError, match=r"no such folder. Fix .*picture_pairs\.input_dir"):
@@ -770,7 +770,7 @@ def test_side_by_side(tmp_path, layout, first):
     opened = FolderSource(str(tmp_path), layout=layout, size=16, fit="crop", shares=(1, 0, 0))
     pairs = opened.pictures("train", whole=True)
     assert len(pairs) == 9
-    assert "must have an even width together; received 35" in pairs.left_out["odd"]
+    assert "must have an even width in total; received 35" in pairs.left_out["odd"]
     picture, target = pairs.pair(0)
     second = slice(17, 34) if first.start == 0 else slice(0, 17)
     np.testing.assert_array_equal(picture, both[:, first])
@@ -781,7 +781,7 @@ def test_only_odd_widths(tmp_path):
     """The reason is part of the message."""
     write(tmp_path / "odd.png", some_pixels(20, 35))
     opened = FolderSource(str(tmp_path), layout="left_to_right", shares=(1, 0, 0))
-    with pytest.raises(DataError, match=r"none of the 1 pairs.*even width together; received 35"):
+    with pytest.raises(DataError, match=r"none of the 1 pairs.*even width in total; received 35"):
         opened.pictures("train")
 
 
@@ -797,7 +797,7 @@ def test_folders_of_the_splits(tmp_path, name):
 
 
 def test_nothing_to_test(folders):
-    """A training run says so before its hours, and goes on."""
+    """A training run reports it before it starts, and continues."""
     opened = FolderSource(str(folders), size=16, shares=(8, 2, 0))
     opened.batches("train", NORM, 4)
     [note] = opened.notes
@@ -851,7 +851,7 @@ def test_sixteen_bit_pairs(tmp_path):
 
 
 def test_contradictions_of_a_folder(folders):
-    """Ids need classes, and class maps are files of their own."""
+    """Ids need classes, and class maps are separate files."""
     with pytest.raises(ConfigError, match=r"classes must name the classes for target: classes"):
         FolderSource(str(folders), target="classes")
     with pytest.raises(ConfigError, match=r"layout must be folders with classes.*left_to_right"):
@@ -956,7 +956,7 @@ def test_scores_of_classes(side, shape):
 @pytest.mark.parametrize("target", ["colours", "classes"])
 @pytest.mark.parametrize("kind", ["plain", "deep", "clear", "deep and clear"])
 def test_files_are_drawn_from_any_picture(tmp_path, target, kind):
-    """8 or 16 bits, with transparency or without: a drawing, and beside it the map of classes."""
+    """8 or 16 bits, with transparency or without: a drawing, and next to it the class map."""
     pixels = np.random.default_rng(0).integers(
         0, 256, (8, 9, 4 if "clear" in kind else 3), np.uint8
     )
@@ -1050,7 +1050,8 @@ def test_values_of_the_section(section):
         ({"scale": 2}, r"scale must be 1 with source voc.*received 2"),
         (
             {"input_shape": [128, 128, 3]},
-            r"input_shape must be \[224, 224, 3\] as section voc says; received \[128, 128, 3\]",
+            r"input_shape must be \[224, 224, 3\], as given by section voc; "
+            r"received \[128, 128, 3\]",
         ),
         (
             {"pix2pix": {"out_channels": 4}},
@@ -1112,7 +1113,7 @@ def test_contradictions(content, message):
     ],
 )
 def test_colours_have_no_cross_entropy(content):
-    """Neither alone nor beside another loss, with a discriminator or without."""
+    """Neither alone nor with another loss, with a discriminator or without."""
     with pytest.raises(ConfigError, match="loss must be cross_entropy with target: classes"):
         settings(**content)
 
@@ -1138,7 +1139,7 @@ def test_ids_have_one_range():
     ],
 )
 def test_what_fits(content):
-    """Settings that go together are taken."""
+    """Settings that go together are accepted."""
     assert settings(**content).task == "pix2pix"
 
 
@@ -1148,7 +1149,7 @@ def test_pictures_may_be_zoomed():
     assert folder_settings(online_da=mixing).online_da.valid
     with pytest.raises(ConfigError, match="must not zoom and rotate class maps"):
         folder_settings({"classes": THREE}, online_da=mixing)
-    with pytest.raises(ConfigError, match=r"model must give results of 1 channels.*received 3"):
+    with pytest.raises(ConfigError, match=r"model must give results of 1 channel,.*received 3"):
         folder_settings({"target_channels": 1}, model="edsr_light")
 
 

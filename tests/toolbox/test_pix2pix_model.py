@@ -111,7 +111,7 @@ def test_receptive_field_of_a_patch(num_layers, side):
 @pytest.mark.parametrize("kind", ["max_pool", "patch"])
 @pytest.mark.parametrize("conditional", [False, True])
 def test_only_a_conditional_discriminator_sees_the_input(kind, conditional):
-    """The same drawing of another picture is judged otherwise, or not."""
+    """The same drawing of another picture is judged differently only if conditional."""
     params = {**SMALL, "discriminator": kind, "conditional": conditional}
     model = Pix2Pix((16, 16, 3), 1, params=params)
     shaken(model.discriminator)
@@ -122,7 +122,7 @@ def test_only_a_conditional_discriminator_sees_the_input(kind, conditional):
 
 
 def test_condition_is_enlarged():
-    """At scale 2 the discriminator sees the enlarged input beside a larger drawing."""
+    """At scale 2 the discriminator sees the enlarged input with a larger drawing."""
     model = Pix2Pix((16, 16, 3), 2, params={**SMALL, "conditional": True, "out_channels": 1})
     assert [x.shape[1:] for x in model.discriminator.inputs] == [(16, 16, 3), (32, 32, 1)]
     lr = noise(1, 16, 16, 3)
@@ -222,7 +222,7 @@ def test_padding_layer():
 
 
 def test_instance_normalisation_keeps_the_bottleneck():
-    """A single value less its own mean would be nothing: the lowest level is left as it is."""
+    """A single value minus its own mean would be 0: the lowest level is unchanged."""
     params = {"generator": "strided", "filters": 4, "depth": 3, "normalization": "instance"}
     model = shaken(Generator((8, 8, 3), 1, params=params))
     lowest = layers_of(model, keras.layers.LeakyReLU)[-1].output

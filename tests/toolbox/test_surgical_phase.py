@@ -112,7 +112,7 @@ def test_a_window_alone_is_that_of_the_stream(clips, rate_hz):
 
 
 def test_frames_at_a_rate(clips):
-    """Of 25 and of 12.5 frames a second, 5 a second span the same time."""
+    """Taken at 5 Hz from 25 Hz and from 12.5 Hz, windows last equally long."""
     spans = []
     for name in ("case_00", "case_01"):
         path = clips / "videos" / f"{name}.avi"
@@ -242,10 +242,10 @@ def test_a_cache_knows_what_it_keeps(clips, tmp_path):
 
 
 def test_a_cache_that_cannot_be_written(clips, tmp_path):
-    """It is refused before the training."""
+    """It is refused before training."""
     (tmp_path / "file").touch()
     opened = source(clips, cache_dir=str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"cannot be kept there.*cache_dir"):
+    with pytest.raises(DataError, match=r"cannot be written there.*cache_dir"):
         opened.batches("train", None, 4)
 
 
@@ -261,7 +261,7 @@ def test_names_of_videos(clips, tmp_path):
     names = ["a/one.avi", "b/one.avi", "op.0", "one"]
     found = VideoSet(names, tmp_path, layout, masks)
     assert list(found.videos) == names[:3]
-    assert "the name of a/one.avi and b/one.avi" in found.left_out["one"]
+    assert "the name fits a/one.avi and b/one.avi" in found.left_out["one"]
     used = [windows.masks.video.path for windows in found.videos.values()]
     assert used == [masks / "a" / "one.avi", masks / "one.avi", masks / "op.0.avi"]
     (tmp_path / "table.csv").write_text("video_path,phase\nop.0,0\nop.0.avi,1\n")
@@ -271,7 +271,7 @@ def test_names_of_videos(clips, tmp_path):
         "mask_dir": str(masks),
     }
     opened = SurgicalSource(str(tmp_path), 1, **options)
-    with pytest.raises(DataError, match=r"op\.0 and op\.0\.avi are one video"):
+    with pytest.raises(DataError, match=r"op\.0 and op\.0\.avi are the same video"):
         opened.dataset("train")
 
 
@@ -292,7 +292,7 @@ def test_masks_as_pictures(tmp_path):
     with pytest.raises(DataError, match=r"expected 8 × 4 pixels.*received 6 × 4"):
         MaskFolder(tmp_path, (4, 8), 5)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no masks"):
+    with pytest.raises(DataError, match="contains no masks"):
         MaskFolder(tmp_path / "empty", (4, 6), 5)
 
 
@@ -302,7 +302,7 @@ def test_a_short_mask_video_is_left_out(clips, tmp_path):
     layout = Layout(size=32)
     videos = VideoSet(["case_00", "case_01"], clips / "videos", layout, tmp_path)
     assert "each of the 81 frames; received 5" in videos.left_out["case_00"]
-    assert "holds no masks of case_01" in videos.left_out["case_01"]
+    assert "contains no masks of case_01" in videos.left_out["case_01"]
 
 
 def test_failures_are_listed_and_counted(clips, tmp_path):
@@ -317,13 +317,13 @@ def test_failures_are_listed_and_counted(clips, tmp_path):
     assert any("WARNING: 3 of 4 videos are left out" in note for note in videos.notes())
     videos.refuse_failures(0.75)
     with pytest.raises(
-        DataError, match=r"3 of 4 videos cannot be used, more than max_failures, 0\.5"
+        DataError, match=r"3 of 4 videos cannot be used; max_failures allows a share of 0\.5"
     ):
         videos.refuse_failures(0.5)
 
 
 def test_phases_come_from_the_table(clips):
-    """A file of settings need not list them; the network gets as many scores."""
+    """A settings file need not list them; the network gets as many scores."""
     section = {"phases": None, "csv_path": str(clips / "phases.csv"), "size": 32, "mask_dir": None}
     found = SurgicalSource.default_settings(section)
     assert found["surgical_video"] == {"phases": ["0", "1", "2"]}
@@ -391,7 +391,7 @@ def test_what_a_temporal_head_knows(causal):
 
 
 def test_the_whole_is_encoder_and_head(network):
-    """What is followed window by window is what was trained."""
+    """Prediction window by window gives the result of the trained network."""
     parts = inputs(np.random.default_rng(2), 1, 5)
     features = network.encoder({k: v[0] for k, v in parts.items()}, training=False)
     expected = network.head(features[None], training=False)
@@ -412,7 +412,7 @@ def test_weights_come_back(network, tmp_path):
 
 
 def test_a_frozen_backbone_is_not_trained():
-    """Only what stands behind it learns."""
+    """Only the layers after it learn."""
     params = {**NETWORK, "train_backbone": False}
     net = SurgicalPhaseClassificationModel((32, 32, 3), 1, params=params)
     full = SurgicalPhaseClassificationModel((32, 32, 3), 1, params=NETWORK)

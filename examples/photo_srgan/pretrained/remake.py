@@ -1,8 +1,8 @@
 """Remake the model that ships: ``python -m examples.photo_srgan.pretrained.remake FOLDER``.
 
 FOLDER holds photographs and ``manifest.csv`` with the author and the licence of each. Eleven are
-kept back for validation and test; the two views of one motorcycle are both trained on. A first
-stage learns from the photographs, a second one from copies of half the size too.
+held back for validation and test; the two views of one motorcycle are both used in training. The
+first stage learns from the photographs, the second also from copies of half the size.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from toolbox.io.picture import read_picture, write_picture
 from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
 from toolbox.resize import reduced, whole_blocks
 
-HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
+HERE = Path(os.path.relpath(Path(__file__).parent))  # keeps machine paths out of the settings
 NAME = "photo_x2"
 PARTS = ("config.yml", "normalizer.json", "weights_best.h5")
-#: Chosen for their variety before any network was trained.
+#: Chosen for variety before any network was trained.
 HELD_BACK = {
     "validation": (
         "budgie_tea-gardens.jpg",
@@ -61,7 +61,7 @@ def split_of(name: str) -> str:
 
 
 def deal(source: Path, names: Sequence[str], folder: Path, halves: bool) -> None:
-    """Copy the photographs into folders of the splits, with small copies of those to train on."""
+    """Copy the photographs into folders by split, with half-size copies for training if asked."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in names:
         target = folder / split_of(name) / name
@@ -76,20 +76,20 @@ def deal(source: Path, names: Sequence[str], folder: Path, halves: bool) -> None
 
 
 def credits(manifest: pd.DataFrame) -> str:
-    """Name the author and the licence of every photograph."""
+    """Return a text with the author and the licence of every photograph."""
     rows = [f"{row.file} ({row.author}, {row.licence})" for row in manifest.itertuples()]
     return f"Trained and tested on photographs under open licences: {'; '.join(rows)}."
 
 
 def run(settings: Path, *arguments: str) -> None:
-    """Run ``main.py`` in a process of its own."""
+    """Run ``main.py`` in a separate process."""
     command = [sys.executable, "-m", "sr_trainer.main", str(settings), *arguments]
     if subprocess.run(command).returncode:
-        raise DataError(f"{settings}: {arguments[0]} failed; its message is above.")
+        raise DataError(f"{settings}: {arguments[0]} failed; see its message above.")
 
 
 def install(log: Path, folder: Path, manifest: pd.DataFrame) -> None:
-    """Copy the network to where it ships from, with its model card."""
+    """Copy the network and its model card to the folder of models that ship."""
     for part in PARTS:
         with replacing(folder / part) as beside:
             shutil.copyfile(log / part, beside)
@@ -107,7 +107,7 @@ def install(log: Path, folder: Path, manifest: pd.DataFrame) -> None:
 
 @program
 def main() -> None:
-    """Deal the photographs, train, test, install."""
+    """Assign the photographs to splits, train, test and install."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="photographs and manifest.csv")
     parser.add_argument("--trained", action="store_true", help="test and install a finished run")
@@ -119,7 +119,7 @@ def main() -> None:
         if not args.trained:
             run(stage, "train", "--overwrite")
     log = Path(read_yaml(settings)["log_dir"])
-    run(log, "test")  # the settings file names the weights that the second stage started from
+    run(log, "test")  # not the settings file, which names the initial weights of the second stage
     install(log, pretrained.FOLDER / NAME, manifest)
 
 

@@ -1,4 +1,4 @@
-"""QGIS plugin: super-resolution of rasters by the program ``sr-trainer``."""
+"""QGIS plugin: super-resolution of rasters with the program ``sr-trainer``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two Processing algorithms: what they ask for, and what they hand to the program."""
+"""The two Processing algorithms: their parameters, and the command lines they build."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _NO_MODEL = "none"
 
 
 def _is_given(value: Any) -> bool:
-    """Tell whether an optional parameter has a value; dialogues and models leave it empty."""
+    """Return whether an optional parameter has a value; dialogues and models leave it empty."""
     return value is not None and value != NULL and value != ""
 
 
 class _Algorithm(QgsProcessingAlgorithm):
-    """What both have in common."""
+    """Common base of both algorithms."""
 
     INPUT, BAND, MODEL, LOG_FOLDER, OPTIONS = "INPUT", "BAND", "MODEL", "LOG_FOLDER", "OPTIONS"
     #: Name, provider, source and number of bands of the input.
@@ -64,25 +64,25 @@ class _Algorithm(QgsProcessingAlgorithm):
         return QIcon(str(Path(__file__).with_name("icon.svg")))
 
     def createInstance(self) -> QgsProcessingAlgorithm:
-        """Return a fresh one; QGIS calls this by name."""
+        """Return a new instance; QGIS calls this by name."""
         return type(self)()
 
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:
-        """Let files pass that QGIS cannot open; QGIS calls this by name.
+        """Accept files that QGIS cannot open; QGIS calls this by name.
 
-        The program reads some of them, and of the others it says what is wrong.
+        The program can read some of them, and reports what is wrong with the others.
         """
         given = parameters.get(self.INPUT)
         if isinstance(given, str) and Path(given).is_file():
-            # Nothing is opened for a value that is found later.
+            # QGIS opens nothing for a value that is only known later.
             parameters = {**parameters, self.INPUT: QgsProperty.fromExpression("''")}
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:
-        """Look at the layer, which lives in QGIS's main thread; QGIS calls this there, by name."""
+        """Read the layer, which belongs to the main thread; QGIS calls this there, by name."""
         layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
         if layer is None or not layer.isValid():
-            # The program reads kinds that GDAL does not, and says better what is damaged.
+            # The program reads formats that GDAL does not, and reports damage more clearly.
             self._layer = "", "gdal", str(parameters[self.INPUT]), 0
         else:
             provider = layer.dataProvider().name()
@@ -98,7 +98,7 @@ class _Algorithm(QgsProcessingAlgorithm):
 
     @abstractmethod
     def _process(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Do the work and return the outputs; each of the two algorithms has its own."""
+        """Run the algorithm and return its outputs; each algorithm implements this."""
 
     def _add_input(self) -> None:
         self.addParameter(QgsProcessingParameterRasterLayer(self.INPUT, "Input raster"))
@@ -124,7 +124,7 @@ class _Algorithm(QgsProcessingAlgorithm):
         self.addParameter(
             QgsProcessingParameterFile(
                 self.LOG_FOLDER,
-                "Log folder of a training of your own, instead of a model that ships",
+                "Log folder of your own training run, instead of a model that ships",
                 behavior=QgsProcessingParameterFile.Folder,
                 optional=True,
             )
@@ -138,7 +138,7 @@ class _Algorithm(QgsProcessingAlgorithm):
         self.addParameter(further)
 
     def _command(self, mode: str, target: Path, more: list[str], given: tuple) -> list[str]:
-        """Return the command line of what the user has given (parameters, context)."""
+        """Return the command line for what the user has given (parameters, context)."""
         parameters, context = given
         source, options = self._source(parameters, context)
         refuse_the_input(source, target)
@@ -158,12 +158,12 @@ class _Algorithm(QgsProcessingAlgorithm):
         )
 
     def _source(self, parameters: Any, context: Any) -> tuple[str, list[str]]:
-        """Return the file of the layer and the options that choose what of it."""
+        """Return the file of the layer, and the options that select a variable or band of it."""
         name, provider, source, bands = self._layer
         if provider != "gdal":
             raise ProgramError(
-                f"{name}: is a layer of the provider {provider}; only files on the disk can be "
-                f"used. Save the layer first (Export > Save As)."
+                f"{name}: is a layer of the provider {provider}; only files on disk can be used. "
+                f"Save the layer first (Export > Save As)."
             )
         path, variable = split_source(source)
         band = None
@@ -186,14 +186,14 @@ class SuperResolveRaster(_Algorithm):
         return "Super-resolve raster"
 
     def shortHelpString(self) -> str:
-        """Return the text beside the dialogue."""
+        """Return the help text of the dialogue."""
         return (
             "Enlarges a sea-floor map with a network: 2 or 4 times as many pixels along each axis "
-            "with the models that ship. Place, sign, unit, data type and gaps are kept.\n"
-            "Interval: for 0.9, two further bands hold the limits between which 90 % of the truth "
-            "should lie.\n"
-            "Further options: for example --dtype float32 keeps fractions, --nodata -9999 names a "
-            "value that means missing, --positive down says that the file holds depths.\n"
+            "with the models that ship. Position, sign, unit, data type and gaps are kept.\n"
+            "Interval: with 0.9, two extra bands contain the limits between which 90 % of the "
+            "truth should lie.\n"
+            "Further options: for example, --dtype float32 keeps fractions, --nodata -9999 gives "
+            "the value for missing pixels, --positive down declares that the values are depths.\n"
             "Not for navigation: the detail is likely, not measured. Inspect the map first."
         )
 
@@ -204,7 +204,7 @@ class SuperResolveRaster(_Algorithm):
         self.addParameter(
             QgsProcessingParameterNumber(
                 self.INTERVAL,
-                "Interval: share of the truth between two further bands, e.g. 0.9",
+                "Interval: share of the truth between two extra bands, e.g. 0.9",
                 type=QgsProcessingParameterNumber.Double,
                 optional=True,
                 minValue=0.01,
@@ -255,11 +255,11 @@ class InspectRaster(_Algorithm):
         return "Inspect raster"
 
     def shortHelpString(self) -> str:
-        """Return the text beside the dialogue."""
+        """Return the help text of the dialogue."""
         return (
-            "Says how far a map can be trusted before it is enlarged: interpolated or enlarged "
-            "before, contour lines, stripes, noise, rounding; with a model, also whether it is "
-            "like the training. The page shows where."
+            "Reports how far a map can be trusted, before it is enlarged: whether it was "
+            "interpolated or enlarged before, and contour lines, stripes, noise and rounding; with "
+            "a model, also whether it resembles the training data. The page shows where."
         )
 
     def initAlgorithm(self, configuration: Any = None) -> None:

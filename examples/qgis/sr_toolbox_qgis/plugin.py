@@ -1,4 +1,4 @@
-"""What QGIS loads: a plugin that does nothing but register the provider."""
+"""The plugin that QGIS loads; it only registers the provider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SrToolboxPlugin:
     Parameters
     ----------
     iface : QgisInterface or None
-        The window of QGIS; None in ``qgis_process``.
+        The interface of QGIS; None in ``qgis_process``.
     """
 
     def __init__(self, iface: Any) -> None:
@@ -28,11 +28,11 @@ class SrToolboxPlugin:
         QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:
-        """Do what is needed in the window: register the provider."""
+        """Register the provider; QGIS calls this when it has a window."""
         self.initProcessing()
 
     def unload(self) -> None:
-        """Take the provider back."""
+        """Remove the provider."""
         if self._provider is not None:
             QgsApplication.processingRegistry().removeProvider(self._provider)
             self._provider = None

@@ -1,4 +1,4 @@
-"""The program ``sr-trainer``: where it is, its command line, a run of it. Nothing of QGIS."""
+"""The program ``sr-trainer``: its path, its command line and its execution, without QGIS."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from typing import IO, Any
 
 PROGRAM = "sr-trainer"
 ENVIRONMENT_VARIABLE = "SR_TRAINER"
-#: Models that ship and keep the place of a map on the earth.
+#: Models that ship and keep the georeference of a map.
 MODELS = ("bathymetry_x4", "bathymetry_x4_large", "bathymetry_x2")
 _HOW_TO_SET = (
     "Set its path in Settings > Options > Processing > Providers > SR Toolbox, or in the "
     f"environment variable {ENVIRONMENT_VARIABLE}."
 )
-#: Of QGIS's own Python and GDAL; another Python would stumble over them.
+#: Variables for QGIS's Python and GDAL, which would break another Python.
 _FOREIGN_VARIABLES = (
     "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__",
     "GDAL_DATA", "GDAL_DRIVER_PATH", "PROJ_LIB", "PROJ_DATA",
 )  # fmt: skip
 _SECONDS_BETWEEN_PROGRESS = "0.5"
-#: Such as ``enlarging:  34%|###4      | 6.5k/19.2k [00:03<00:05, 2.1kpx/s]``.
+#: Matches ``enlarging:  34%|###4      | 6.5k/19.2k [00:03<00:05, 2.1kpx/s]``.
 _BAR = re.compile(r"^(?P<label>.*?):?\s*(?P<percent>\d+)%\|")
-#: Of work whose end is not known: ``inspecting: 120 windows [00:03, 40 windows/s]``.
+#: Matches progress without a known end: ``inspecting: 120 windows [00:03, 40 windows/s]``.
 _COUNT = re.compile(r"^(?P<text>[^\[]*\d[^\[]*?) \[\d+:\d\d")
 _ERROR = re.compile(r"^(?:[\w.-]+: )?(?:error|stopped): (?P<text>.*)$")
 _WARNING = re.compile(r"^\s*WARNING:?\s+(?P<text>.*)$")
-#: Slope after exaggeration of the steepest tenth of a map, as on the pages of the program.
+#: Slope of the steepest tenth of a map after exaggeration, as on the pages of the program.
 _STEEP, _MOST_EXAGGERATION = 0.5, 1e9
 
 
 class ProgramError(Exception):
-    """Something that went wrong, told in one line."""
+    """A failure, described in one line."""
 
 
 def find_program(setting: str = "", environment: Mapping[str, str] = os.environ) -> str:
@@ -51,21 +51,21 @@ def find_program(setting: str = "", environment: Mapping[str, str] = os.environ)
     Parameters
     ----------
     setting : str
-        What the user has set; empty to look for it.
+        Path set by the user; empty to search for the program.
     environment : mapping
         Variables of the process.
 
     Raises
     ------
     ProgramError
-        If it is not there.
+        If the program is not found.
     """
     for path, where in (
         (setting.strip(), "the settings of Processing"),
         (environment.get(ENVIRONMENT_VARIABLE, "").strip(), f"the variable {ENVIRONMENT_VARIABLE}"),
     ):
         if path and not Path(path).expanduser().is_file():
-            raise ProgramError(f"{path}: no such program, named in {where}. {_HOW_TO_SET}")
+            raise ProgramError(f"{path}: no such program, as given in {where}. {_HOW_TO_SET}")
         if path:
             return str(Path(path).expanduser().absolute())
     found = shutil.which(PROGRAM, path=environment.get("PATH"))
@@ -75,17 +75,17 @@ def find_program(setting: str = "", environment: Mapping[str, str] = os.environ)
 
 
 def split_source(source: str) -> tuple[str, str | None]:
-    """Return the file of a layer of GDAL, and the variable of a NetCDF file.
+    """Return the file of a GDAL layer, and the variable for a NetCDF file.
 
     Parameters
     ----------
     source : str
-        Such as ``/maps/a.tif`` or ``NETCDF:"/maps/a.nc":elevation``.
+        For example ``/maps/a.tif`` or ``NETCDF:"/maps/a.nc":elevation``.
 
     Raises
     ------
     ProgramError
-        If it is no file on the disk.
+        If it is not a file on disk.
     """
     plain = source.split("|")[0]
     netcdf = re.match(r'^NETCDF:"?(.+?)"?:([^:"]+)$', plain)
@@ -93,26 +93,26 @@ def split_source(source: str) -> tuple[str, str | None]:
     path = netcdf.group(1) if netcdf else other.group(1) if other else plain
     if not Path(path).is_file():
         raise ProgramError(
-            f"{source or 'the layer'}: is no file on the disk, which the program needs. Save the "
+            f"{source or 'the layer'}: is not a file on disk, which the program needs. Save the "
             f"layer first (Export > Save As)."
         )
     return str(Path(path).absolute()), netcdf.group(2) if netcdf else None
 
 
 def refuse_the_input(source: str, target: Path) -> None:
-    """Refuse a result that would replace the map that it is made from.
+    """Refuse a result that would replace its own input.
 
     Raises
     ------
     ProgramError
-        If both are one file.
+        If both are the same file.
     """
     if target.exists() and target.samefile(source):
         raise ProgramError(f"{target}: is the input itself. Choose another output.")
 
 
 def source_options(path: str, variable: str | None, band: int | None) -> list[str]:
-    """Return the options that choose a plane of a file; GDAL's bands of a NetCDF are its steps."""
+    """Return the options that select a band; the bands of a NetCDF variable are its steps."""
     chosen = [] if variable is None else ["--variable", variable]
     if band is None:
         return chosen
@@ -121,12 +121,12 @@ def source_options(path: str, variable: str | None, band: int | None) -> list[st
 
 
 def further_options(text: str) -> list[str]:
-    """Split options that a user typed.
+    """Split options typed by the user.
 
     Raises
     ------
     ProgramError
-        If a quote is open, or the options name the output, which is the plugin's.
+        If a quotation mark is not closed, or the options name the output, which the plugin sets.
     """
     try:
         options = shlex.split(text)
@@ -135,7 +135,7 @@ def further_options(text: str) -> list[str]:
     for option in options:
         if option == "-o" or option.startswith("--output"):
             raise ProgramError(
-                f"further options: {option} is not for QGIS. Choose the output above."
+                f"further options: {option} cannot be used in QGIS. Choose the output above."
             )
     return options
 
@@ -151,13 +151,13 @@ def build_command(
     program : str
         Path of ``sr-trainer``.
     mode : {'predict', 'inspect'}
-        What it is to do.
+        Mode of the program.
     source, output : str
         File to read, and file to write.
     model : str
         A model that ships; empty for none.
     folder : str
-        Log folder of a training; it wins over `model`.
+        Log folder of a training run; it takes precedence over `model`.
     options : iterable of str
         Further options.
     """
@@ -169,7 +169,7 @@ def build_command(
 
 
 def parse_progress(line: str) -> tuple[str, int | None] | None:
-    """Return the label and the per cent of a line of progress; None of any other line."""
+    """Return label and percentage of a progress line; None for any other line."""
     if found := _BAR.match(line):
         return found["label"], min(100, int(found["percent"]))
     if found := _COUNT.match(line):
@@ -178,7 +178,7 @@ def parse_progress(line: str) -> tuple[str, int | None] | None:
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for a Python that is not QGIS's."""
+    """Return the environment for a Python other than that of QGIS."""
     kept = {k: v for k, v in environment.items() if k.upper() not in _FOREIGN_VARIABLES}
     return {
         **kept,
@@ -190,7 +190,7 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def folder_beside(target: Path) -> Iterator[Path]:
-    """Give a hidden folder beside a file to be, and remove it with all that is left in it.
+    """Provide a hidden folder next to a future file, and remove it with its remaining files.
 
     Raises
     ------
@@ -211,12 +211,12 @@ def folder_beside(target: Path) -> Iterator[Path]:
 
 
 def put(made: Path, target: Path) -> None:
-    """Move a finished file to its place, whole or not at all, on another disk too.
+    """Move a finished file to its place, completely or not at all, also to another disk.
 
     Raises
     ------
     ProgramError
-        If a program, such as QGIS on Windows, keeps the former file open.
+        If a program, such as QGIS on Windows, has the former file open.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,7 @@ def put(made: Path, target: Path) -> None:
 
 
 def put_all(folder: Path, target: Path, report: Path | None) -> None:
-    """Move a result and what was made with it: its page to `report`, the rest beside it.
+    """Move a result and its accompanying files: its page to `report`, the others next to it.
 
     Raises
     ------
@@ -243,8 +243,8 @@ def put_all(folder: Path, target: Path, report: Path | None) -> None:
         If there is no result, or a file cannot be replaced.
     """
     if not (folder / target.name).is_file():
-        raise ProgramError(f"{target}: {PROGRAM} ended without writing it.")
-    # Statistics and overviews of a former result do not fit the new one.
+        raise ProgramError(f"{target}: {PROGRAM} ended without writing this file.")
+    # Statistics and overviews of a former result would not fit the new one.
     for ending in (".aux.xml", ".ovr"):
         with contextlib.suppress(OSError):
             target.with_name(target.name + ending).unlink()
@@ -254,26 +254,26 @@ def put_all(folder: Path, target: Path, report: Path | None) -> None:
 
 
 def run(command: list[str], folder: Path, feedback: Any) -> list[str] | None:
-    """Run the program in a folder, with its messages and its progress in the log.
+    """Run the program in a folder, and show its messages and progress.
 
     Parameters
     ----------
     command : list of str
         Program and arguments.
     folder : pathlib.Path
-        Where it is started.
+        Working folder.
     feedback : qgis.core.QgsProcessingFeedback
-        What shows the messages and may be cancelled.
+        Shows the messages, and can be cancelled.
 
     Returns
     -------
     list of str or None
-        The lines that it printed; None if it was cancelled, after it has ended.
+        The lines that it printed; None if it was cancelled, once it has ended.
 
     Raises
     ------
     ProgramError
-        If it cannot be started or fails: its own line.
+        If it cannot be started or fails; the message is that of the program.
     """
     own_group: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NO_WINDOW}
@@ -343,7 +343,7 @@ def _follow(child: subprocess.Popen[str], feedback: Any) -> tuple[list[str], lis
 
 
 def _read(number: int, stream: IO[str], arriving: queue.Queue[tuple[int, str | None]]) -> None:
-    """Hand over lines; a carriage return, with which a bar is redrawn, ends one too."""
+    """Pass lines to a queue; a carriage return, which redraws a progress bar, ends a line too."""
     with stream:
         for line in stream:
             arriving.put((number, line.rstrip()))
@@ -358,7 +358,7 @@ def _tell(line: str, feedback: Any) -> None:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """End the program and what it started, if it still runs, and wait for it."""
+    """End the program and its child processes if it still runs, and wait for it."""
     if child.poll() is None:
         with contextlib.suppress(OSError):
             if os.name == "nt":
@@ -369,7 +369,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _reason(code: int, faults: list[str]) -> str:
-    """Return the program's own line, else its last one with the exit code."""
+    """Return the error line of the program, or its last line with the exit code."""
     for line in reversed(faults):
         if found := _ERROR.match(line):
             return found["text"]
@@ -378,12 +378,12 @@ def _reason(code: int, faults: list[str]) -> str:
 
 
 def is_positive_down(lines: Iterable[str]) -> bool:
-    """Tell from what the program printed whether the values of a map are depths."""
+    """Return whether the values of a map are depths, according to the output of the program."""
     return any("; positive down (" in line for line in lines)
 
 
 def z_factor(slopes: Iterable[float]) -> float:
-    """Return the factor that makes the steepest tenth of a map steeper than 0.5."""
+    """Return the vertical exaggeration that makes the steepest tenth of a map steeper than 0.5."""
     steep = sorted(slope for slope in slopes if slope > 0)
     if not steep:
         return 1.0

@@ -15,7 +15,7 @@ _ICON = Path(__file__).with_name("icon.svg")
 
 
 class SrToolboxProvider(QgsProcessingProvider):
-    """Offers ``sr_toolbox:superresolve`` and ``sr_toolbox:inspect``."""
+    """Provides ``sr_toolbox:superresolve`` and ``sr_toolbox:inspect``."""
 
     def id(self) -> str:
         """Return the first half of the names of the algorithms."""
@@ -26,7 +26,7 @@ class SrToolboxProvider(QgsProcessingProvider):
         return "SR Toolbox"
 
     def icon(self) -> QIcon:
-        """Return the icon beside it."""
+        """Return the icon shown next to the name."""
         return QIcon(str(_ICON))
 
     def svgIconPath(self) -> str:
@@ -34,11 +34,11 @@ class SrToolboxProvider(QgsProcessingProvider):
         return str(_ICON)
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:
-        """Return the kinds of files that the program writes and QGIS opens."""
+        """Return the suffixes of files that the program writes and QGIS opens."""
         return ["tif", "tiff", "nc", "bag"]
 
     def supportsNonFileBasedOutput(self) -> bool:
-        """Tell that results are files."""
+        """Return False: results are files."""
         return False
 
     def load(self) -> bool:
@@ -58,7 +58,7 @@ class SrToolboxProvider(QgsProcessingProvider):
         return True
 
     def unload(self) -> None:
-        """Take the setting back."""
+        """Remove the setting."""
         ProcessingConfig.removeSetting(PROGRAM_SETTING)
 
     def loadAlgorithms(self) -> None:

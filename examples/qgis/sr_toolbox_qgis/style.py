@@ -1,4 +1,4 @@
-"""How a result is drawn: shaded relief, exaggerated so that fine relief is seen."""
+"""Style of results: shaded relief, exaggerated to show fine relief."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qgis.core import (
 from .program import z_factor
 
 _AZIMUTH, _ALTITUDE = 315, 45
-#: Windows along each axis, and pixels along each side of one, that slopes are taken from.
+#: Windows along each axis, and pixels along each side of a window, used for slopes.
 _WINDOWS, _SIDE = 3, 32
 
 
@@ -29,13 +29,14 @@ def set_hillshade(layer: QgsRasterLayer, positive_down: bool = False) -> None:
     layer : qgis.core.QgsRasterLayer
         Elevation or depth.
     positive_down : bool
-        The values are depths. Light from the other side then shows hills as hills.
+        Whether the values are depths. They are lit from the opposite side, so that hills look like
+        hills.
     """
     azimuth = (_AZIMUTH + 180) % 360 if positive_down else _AZIMUTH
     renderer = QgsHillshadeRenderer(layer.dataProvider(), 1, azimuth, _ALTITUDE)
     renderer.setZFactor(z_factor(_slopes(layer)))
     layer.setRenderer(renderer)
-    # Else the steps between enlarged pixels are shaded, not the relief.
+    # Otherwise the steps between enlarged pixels would be shaded.
     layer.setResamplingStage(Qgis.RasterResamplingStage.Provider)
     provider = layer.dataProvider()
     provider.setZoomedInResamplingMethod(QgsRasterDataProvider.ResamplingMethod.Cubic)
@@ -44,9 +45,9 @@ def set_hillshade(layer: QgsRasterLayer, positive_down: bool = False) -> None:
 
 
 def _slopes(layer: QgsRasterLayer) -> Iterator[float]:
-    """Yield slopes per map unit of pixels in a few windows; so degrees need no case of their own.
+    """Yield slopes per map unit in a sample of windows; degrees need no special case.
 
-    Pixels of the layer itself are read: thinned ones would be too gentle.
+    Full-resolution pixels are read, because slopes of thinned pixels would be too gentle.
     """
     provider, extent = layer.dataProvider(), layer.extent()
     dx, dy = layer.rasterUnitsPerPixelX(), layer.rasterUnitsPerPixelY()
@@ -74,7 +75,7 @@ class HillshadeStyle(QgsProcessingLayerPostProcessorInterface):
     Parameters
     ----------
     positive_down : bool
-        The values are depths.
+        Whether the values are depths.
     """
 
     def __init__(self, positive_down: bool) -> None:
@@ -82,9 +83,9 @@ class HillshadeStyle(QgsProcessingLayerPostProcessorInterface):
         self.positive_down = positive_down
 
     def postProcessLayer(self, layer: QgsRasterLayer, context: Any, feedback: Any) -> None:
-        """Set it; QGIS calls this by name."""
+        """Set the style; QGIS calls this by name."""
         set_hillshade(layer, self.positive_down)
 
 
-#: QGIS keeps no reference to what styles a layer, so both live here.
+#: QGIS keeps no reference to post-processors, so both are kept here.
 STYLES = {down: HillshadeStyle(down) for down in (False, True)}

@@ -1,1 +1,1 @@
-"""Photographs: enlarged, judged in dB beside bicubic and Lanczos, kept with all they carry."""
+"""Photographs: enlarged, compared with bicubic and Lanczos in dB, with their metadata kept."""

@@ -1,4 +1,4 @@
-"""What cameras and the web do to photographs: blur, noise, JPEG, in random order and strength."""
+"""Degradation as by cameras and the web: blur, noise and JPEG, in random order and strength."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Quality = Annotated[Int, Field(ge=1, le=100)]
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
-        raise ValueError("(least, most) with least not above most")
+        raise ValueError("(least, greatest) with least not above greatest")
     return limits
 
 
@@ -42,32 +42,33 @@ def degrade(
     noise: tuple[float, float] = (1.0, 10.0),
     jpeg: tuple[int, int] = (50, 95),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blur the low-resolution image of each pair, add noise and compress it; HR stays.
+    """Blur the low-resolution image of each pair, add noise and compress it; HR is unchanged.
 
-    Each of the three happens with `probability`, in random order (Zhang et al. 2021,
-    arXiv:2103.14006, section 3, without its further kernels and resampling).
+    Each of the three is applied with `probability`, in random order (Zhang et al. 2021,
+    arXiv:2103.14006, section 3, without its other kernels and its resampling).
 
     Parameters
     ----------
     lr, hr : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
         Pairs, 0 to 255; C is 1 or 3.
     rng : numpy.random.Generator
-        Source of order and strength.
+        Random numbers for the order and the strength.
     probability : float
-        Of each kind.
+        Probability of each step.
     blur_px : (float, float)
-        Least and greatest standard deviation of a Gaussian, LR pixels.
+        Least and greatest standard deviation of the Gaussian blur, in LR pixels.
     noise : (float, float)
-        The same of white noise, of 255.
+        Least and greatest standard deviation of the white noise, in grey levels of 0 to 255.
     jpeg : (int, int)
-        Least and greatest quality.
+        Least and greatest JPEG quality.
 
     Returns
     -------
     (numpy.ndarray, numpy.ndarray)
+        The degraded LR images, float32, 0 to 255, and `hr`; shapes as given.
     """
     result = np.empty(lr.shape, np.float32)
-    for number, image in enumerate(lr):  # every image has an order of its own
+    for number, image in enumerate(lr):  # each image gets its own order
         for kind in rng.permutation(3):
             chosen = rng.random() < probability
             if kind == 0:
@@ -91,7 +92,7 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
     pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    # The order of the channels decides which of them JPEG takes for green: blue comes first.
+    # OpenCV expects blue first; in another order JPEG would treat another channel as green.
     _, file = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     read = cv2.imdecode(file, cv2.IMREAD_UNCHANGED).reshape(image.shape)
     return read[..., ::-1].astype(np.float32)

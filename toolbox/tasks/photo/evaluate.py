@@ -1,4 +1,4 @@
-"""Test of photographs: dB beside bicubic and Lanczos, per photograph and in the mean."""
+"""Test on photographs: dB compared with bicubic and Lanczos, per photograph and on average."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PhotoTest:
     source : PhotoSource
         The photographs.
     split : {'test', 'validation', 'train'}
-        Which of them.
+        The split to test.
     """
 
     def __init__(self, run: Run, source: PhotoSource, split: str) -> None:
@@ -141,7 +141,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     """Return the figures of a test as a table for the terminal."""
     lines = [
         f"\n{summary['n']} photographs; PSNR in dB for a peak of 255, {summary['crop_px']} pixels "
-        f"left out at each side; means over photographs",
+        f"left out at each side; means over all photographs",
         f"{'method':<18}{'PSNR Y':>9}{'SSIM Y':>9}{'PSNR RGB':>10}{'SSIM RGB':>10}"
         f"{'fine energy':>13}  against bicubic (Y)",
     ]
@@ -154,9 +154,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{summary['psnr_rgb'][method]:10.2f}{summary['ssim_rgb'][method]:10.4f}{share:>13}"
             f"  {value - reference:+.2f} dB"
         )
-    lines.append("fine energy: above the low-resolution Nyquist frequency, of the truth's")
+    lines.append(
+        "fine energy: above the low-resolution Nyquist frequency, as a share of the truth's"
+    )
     if below := below_bicubic(summary):
-        lines.append(f"WARNING: below bicubic in the mean: {', '.join(below)}")
+        lines.append(f"WARNING: below bicubic on average: {', '.join(below)}")
     if worse := summary["worse_than_bicubic"]:
         lines.append(
             f"WARNING: {len(worse)} of {summary['n']} photographs are worse than bicubic: "

@@ -1,4 +1,4 @@
-"""How close an enlarged photograph comes to the truth: PSNR and SSIM on Y and on RGB."""
+"""PSNR and SSIM of enlarged photographs, on Y and on RGB."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from toolbox.resize import resized
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255
 #: Largest PSNR reported, dB.
 _MOST = 120.0
-#: What is measured of each photograph and method.
+#: Figures of each photograph and method.
 FIGURES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
-#: How tables call them.
+#: Their headings in tables.
 HEADINGS = dict(zip(FIGURES, ("PSNR Y", "SSIM Y", "PSNR RGB", "SSIM RGB"), strict=True))
-#: Differences that are nothing but rounding: dB, and of SSIM.
+#: Differences that are only rounding: in dB, and in SSIM.
 ROUNDING = {"psnr_y": 0.005, "ssim_y": 5e-5, "psnr_rgb": 0.005, "ssim_rgb": 5e-5}
-#: Enlargements that every photographer has, beside which a network is measured.
+#: Common enlargement methods, with which a network is compared.
 BASELINES = ("bicubic", "lanczos")
 
 
 def below_bicubic(summary: Mapping[str, Any]) -> list[str]:
-    """Return the headings of the figures that are worse than those of bicubic, in the mean."""
+    """Return the headings of the figures that are worse than those of bicubic on average."""
     return [
         HEADINGS[name]
         for name in FIGURES
@@ -34,7 +34,7 @@ def below_bicubic(summary: Mapping[str, Any]) -> list[str]:
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:
-    """Return Y, 16 to 235, of colours (H, W, 3) of 0 to 255; grey (H, W, 1) stays as it is.
+    """Return Y, 16 to 235, of colours (H, W, 3) of 0 to 255; grey (H, W, 1) is unchanged.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def brightness(pixels: np.ndarray) -> np.ndarray:
 
 
 def enlarged(low: np.ndarray, scale: int) -> dict[str, np.ndarray]:
-    """Enlarge a photograph (h, w, C) of whole numbers by each of `BASELINES`."""
+    """Enlarge a photograph (h, w, C) of whole numbers with each of `BASELINES`."""
     shape = low.shape[0] * scale, low.shape[1] * scale
     return {name: resized(low, shape, name) for name in BASELINES}
 
@@ -60,8 +60,8 @@ def psnr(truth: np.ndarray, image: np.ndarray) -> float:
 def ssim(truth: np.ndarray, image: np.ndarray) -> float:
     """Return the structural similarity of images (H, W) or (H, W, C) of 0 to 255.
 
-    Gaussian window of 11 pixels and sigma 1.5, population variances, window inside the image
-    (Wang et al. 2004, doi:10.1109/TIP.2003.819861); the mean over the channels.
+    Gaussian window of 11 pixels and sigma 1.5, population variances, window entirely inside the
+    image (Wang et al. 2004, doi:10.1109/TIP.2003.819861); mean over the channels.
     """
     value = structural_similarity(
         truth.astype(np.float64),
@@ -76,14 +76,14 @@ def ssim(truth: np.ndarray, image: np.ndarray) -> float:
 
 
 def measured(truth: np.ndarray, image: np.ndarray, crop: int) -> dict[str, float]:
-    """Return `FIGURES` of one photograph, without `crop` pixels at each side.
+    """Return the `FIGURES` of one photograph, without `crop` pixels at each side.
 
     Parameters
     ----------
     truth, image : numpy.ndarray, shape (H, W, C)
-        On the scale of 0 to 255; the image rounded, as a file would hold it.
+        On the scale of 0 to 255; the image is rounded, as in a file.
     crop : int
-        Pixels left out at each side: those of the scale, as published tables do.
+        Pixels left out at each side: as many as the scale, as in published tables.
     """
     inside = (slice(crop, -crop), slice(crop, -crop)) if crop else (slice(None), slice(None))
     truth, image = truth[inside], image[inside]

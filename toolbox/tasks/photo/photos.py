@@ -1,4 +1,4 @@
-"""Folders of photographs: found, paired, read, and given a low-resolution form."""
+"""Folders of photographs: found, paired and read, with low-resolution versions read or made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolbox.resize import Reduction, reduced, resized, whole_blocks
 
 
 class PhotoFile(NamedTuple):
-    """A photograph, and its low-resolution form where that is a file too."""
+    """A photograph, and its low-resolution version if that is a file too."""
 
     name: str
     high: Path
@@ -23,7 +23,7 @@ class PhotoFile(NamedTuple):
 
 
 class PhotoPair(NamedTuple):
-    """A photograph at both sizes, (h, w, C) and (h * scale, w * scale, C), whole numbers."""
+    """A photograph at both sizes: (h, w, C) and (h * scale, w * scale, C), whole numbers."""
 
     low: np.ndarray
     high: np.ndarray
@@ -35,15 +35,15 @@ def find_photos(folder: Path) -> dict[str, Path]:
 
 
 def pair_photos(high_dir: Path, low_dir: Path | None, scale: int) -> list[PhotoFile]:
-    """Return the photographs of a folder, with their low-resolution forms if there is a folder.
+    """Return the photographs of a folder, paired with their low-resolution versions if given.
 
-    A low-resolution file has the name of its photograph, or that and ``x2`` (by `scale`), as in
-    the data set DIV2K; its ending may be another.
+    A low-resolution file has the name of its photograph, or that name followed by ``x2`` (the
+    number is `scale`), as in the data set DIV2K. Its suffix may differ.
 
     Raises
     ------
     DataError
-        If one of two folders holds a photograph that the other one lacks.
+        If one of the two folders holds a photograph that the other lacks.
     """
     high = find_photos(high_dir)
     if low_dir is None:
@@ -59,26 +59,26 @@ def _base_name(name: str, high: dict[str, Path], scale: int) -> str:
 
 
 class Photos(PictureSet[PhotoFile, PhotoPair]):
-    """The photographs of a split that can be used; see `toolbox.picture_set.PictureSet`.
+    """The usable photographs of a split; see `toolbox.picture_set.PictureSet`.
 
     Parameters
     ----------
     files : sequence of PhotoFile
         The files.
     scale : int
-        Enlargement.
+        Enlargement factor.
     channels : {1, 3}
         Grey or colour.
     method : {'bicubic', 'lanczos', 'area'}
-        How low-resolution forms are made where there are none.
+        How missing low-resolution versions are made.
     side : int, optional
-        Bring every photograph to a square whose low-resolution form has this side.
+        Resize every photograph to a square whose low-resolution version has this side.
     smallest : int
-        Smallest side of a low-resolution form that can be used.
+        Smallest usable side of a low-resolution version.
     memory : float
         Bytes of photographs that may stay in memory.
     what : str
-        What they are for, in messages.
+        What they are for; used in messages.
     """
 
     word = "photographs"
@@ -99,7 +99,7 @@ class Photos(PictureSet[PhotoFile, PhotoPair]):
         super().__init__(files, memory, what)
 
     def load(self, file: PhotoFile) -> PhotoPair:
-        """Read a photograph, and read or make its low-resolution form."""
+        """Read a photograph, and read or make its low-resolution version."""
         high = in_channels(read_picture(file.high).pixels, self.channels)
         if file.low is not None:
             low = in_channels(read_picture(file.low).pixels, self.channels)
@@ -113,14 +113,14 @@ class Photos(PictureSet[PhotoFile, PhotoPair]):
     def _matched(
         self, low_path: Path, high_path: Path, low: np.ndarray, high: np.ndarray
     ) -> PhotoPair:
-        """Refuse a pair of another ratio; what is left over at the right and below is cut."""
+        """Refuse a pair with another ratio; cut surplus pixels at the right and at the bottom."""
         height, width = (side * self.scale for side in low.shape[:2])
         surplus = high.shape[0] - height, high.shape[1] - width
         if not all(0 <= extra < self.scale for extra in surplus) or low.dtype != high.dtype:
             raise DataError(
-                f"{low_path}: {low.shape[1]} × {low.shape[0]} pixels of {low.dtype} are not the "
-                f"form at 1/{self.scale} of {high_path.name} with {high.shape[1]} × "
-                f"{high.shape[0]} of {high.dtype}. Make it again, or change scale."
+                f"{low_path}: {low.shape[1]} × {low.shape[0]} pixels of {low.dtype} do not match "
+                f"1/{self.scale} of {high_path.name}, which has {high.shape[1]} × "
+                f"{high.shape[0]} of {high.dtype}. Make the file again, or change scale."
             )
         self._check_size(low_path, np.array(low.shape[:2]))
         high = high[:height, :width]
@@ -132,6 +132,6 @@ class Photos(PictureSet[PhotoFile, PhotoPair]):
     def _check_size(self, path: Path, size: np.ndarray) -> None:
         if size.min() < self.smallest:
             raise DataError(
-                f"{path}: gives {size[1]} × {size[0]} pixels at low resolution; a crop takes "
-                f"{self.smallest}. Remove it, or lower photo.lr_crop."
+                f"{path}: {size[1]} × {size[0]} pixels at low resolution; a crop needs at least "
+                f"{self.smallest} along each side. Remove it, or lower photo.lr_crop."
             )

@@ -1,4 +1,4 @@
-"""Enlarging photographs: their bits, alpha, EXIF, profile and resolution are kept."""
+"""Enlargement of photographs; keeps bit depth, alpha, EXIF, colour profile and resolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toolbox.progress import progress
 from toolbox.resample import enlarge
 from toolbox.run import Run
 
-#: Input rows beside a strip that its bicubic enlargement looks at.
+#: Input rows above and below a strip that its bicubic enlargement needs.
 _REACH = 4
 
 
@@ -32,14 +32,14 @@ class PhotoPredictor:
 
     It is a `toolbox.task.FilePredictor` and a `toolbox.task.ImagePredictor`.
 
-    A network of three channels enlarges a grey photograph as a colourless one. A network of one
-    channel enlarges the brightness of a colour photograph, and bicubic its colours. Alpha is
-    enlarged by bicubic.
+    A network with three channels receives a grey photograph as three equal channels. A network
+    with one channel enlarges the brightness of a colour photograph, and bicubic enlarges its
+    colours. Alpha is enlarged by bicubic.
 
     Parameters
     ----------
     run : toolbox.run.Run
-        The run, with the settings of ``predict``.
+        The run, with its settings of ``predict``.
     """
 
     suffixes = SUFFIXES
@@ -49,11 +49,11 @@ class PhotoPredictor:
         self.run, self.settings, self.resolver = run, run.predict, run.resolver
 
     def check(self) -> None:
-        """Refuse a mistake in the settings, once for all files."""
+        """Refuse invalid settings, once for all files."""
         self._enhancer()
 
     def suffix(self, path: Path) -> str:
-        """Return the ending of the result: that of the input, if it can be written."""
+        """Return the suffix of the result: that of the input, if it can be written."""
         return picture_suffix(path)
 
     def predict(self, path: Path, target: Path) -> None:
@@ -63,7 +63,7 @@ class PhotoPredictor:
         scale, (height, width) = self.resolver.scale, picture.pixels.shape[:2]
         check_picture(target, picture, scale)
         if self.settings.lr_consistency == "project" and self._is_brightness_only(picture):
-            picture.notes.append("lr_consistency: the brightness is made equal, not the colours")
+            picture.notes.append("lr_consistency applies to the brightness, not to the colours")
         shape = height * scale, width * scale
         bar = progress(None, "enlarging", total=height * width, unit="px", unit_scale=True, delay=2)
         with bar:
@@ -73,7 +73,7 @@ class PhotoPredictor:
             print(f"{path}: {note}")
         seconds = time.perf_counter() - start
         print(
-            f"{target}: {shape[1]} × {shape[0]} pixels of {picture.bits} bits in {seconds:.1f} s "
+            f"{target}: {shape[1]} × {shape[0]} pixels, {picture.bits} bits, in {seconds:.1f} s "
             f"({shape[0] * shape[1] / 1e6 / seconds:.2f} Mpixel/s)"
         )
 
@@ -84,7 +84,10 @@ class PhotoPredictor:
                 f"photographs must have 8 or 16 bits; received {pixels.dtype}. Convert the image."
             )
         if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
-            raise DataError(f"expected a grey, RGB or RGBA image; received shape {pixels.shape}.")
+            raise DataError(
+                f"expected a grey, RGB or RGBA image; received shape {pixels.shape}. "
+                f"Convert the image."
+            )
         colours = pixels[..., None] if pixels.ndim == 2 else pixels
         colours, alpha = colours[..., :3], colours[..., 3] if colours.shape[2] == 4 else None
         picture = Picture(colours, alpha, 8 * pixels.itemsize)
@@ -92,18 +95,18 @@ class PhotoPredictor:
         return result[..., 0] if pixels.ndim == 2 else result
 
     def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
-        """Return nothing: it is not known what the photographs of a training were like."""
+        """Return an empty list: a run does not record what its training photographs looked like."""
         return []
 
     def _is_brightness_only(self, picture: Picture) -> bool:
         return self.resolver.channels < picture.pixels.shape[2]
 
     def _quality(self, target: Path, picture: Picture) -> int | None:
-        """Return the quality for a format that loses some; of the others a note says so."""
+        """Return the quality for a lossy format; for a lossless one, add a note."""
         quality = self.settings.quality
         if quality is None or target.suffix.lower() in LOSSY:
             return quality
-        picture.notes.append(f"quality has no meaning for {target.suffix}, which loses nothing")
+        picture.notes.append(f"quality is ignored: {target.suffix} is lossless")
         return None
 
     def _enhancer(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -111,7 +114,7 @@ class PhotoPredictor:
         return self.resolver.enhancer(s.self_ensemble, lr_consistency=s.lr_consistency)
 
     def _strips(self, picture: Picture, done: Callable[[int], None]) -> Iterator[np.ndarray]:
-        """Yield the enlarged photograph from the top, alpha as the last channel."""
+        """Yield the enlarged photograph in strips from the top; alpha is the last channel."""
         s, pixels = self.settings, picture.pixels
         project = s.lr_consistency == "project"
         tiling = self.resolver.tiling(pixels.shape[:2], s.tile, gaps=False, project=project)
@@ -129,7 +132,7 @@ class PhotoPredictor:
             yield to_pixels(np.concatenate(parts, axis=2), pixels.dtype)
 
     def _seen(self, counts: np.ndarray) -> np.ndarray:
-        """Return what the network sees of a window, (h, w, C) in its channels."""
+        """Convert a window (h, w, C) to the channels of the network."""
         if counts.shape[2] == self.resolver.channels:
             return counts
         if counts.shape[2] == 1:
@@ -137,7 +140,7 @@ class PhotoPredictor:
         return (counts @ GREY.astype(np.float32))[..., None]
 
     def _in_colour(self, strip: np.ndarray, pixels: np.ndarray, rows: slice) -> np.ndarray:
-        """Bring a strip of the network back to the channels of the photograph."""
+        """Convert a strip from the network to the channels of the photograph."""
         if strip.shape[2] == pixels.shape[2]:
             return strip
         if pixels.shape[2] == 1:
@@ -146,7 +149,7 @@ class PhotoPredictor:
         return colours + (strip - (colours @ GREY.astype(np.float32))[..., None])
 
     def _bicubic(self, pixels: np.ndarray, rows: slice) -> np.ndarray:
-        """Enlarge some rows of a picture (h, w, C) by bicubic, 0 to 255."""
+        """Enlarge the given rows of a picture (h, w, C) by bicubic, 0 to 255."""
         above, below = max(0, rows.start - _REACH), min(len(pixels), rows.stop + _REACH)
         scale = self.resolver.scale
         large = enlarge(as_counts(pixels[above:below])[None], scale)[0]

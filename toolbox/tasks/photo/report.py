@@ -30,26 +30,26 @@ from toolbox.resize import resized, whole_blocks
 from toolbox.tasks.photo.measure import FIGURES, HEADINGS, below_bicubic
 
 _CAVEAT = (
-    "These figures hold for these photographs and for low-resolution forms made as theirs were. "
-    "Added detail is likely, not recorded by the camera: do not read text, faces or evidence from "
-    "it."
+    "These figures apply to these photographs, and to low-resolution versions made in the same "
+    "way. Added detail is likely, not recorded by the camera: do not read text, faces or evidence "
+    "from it."
 )
 _HOW = (
-    "PSNR for a peak of 255, and SSIM with a Gaussian window of 11 pixels, of the rounded result; "
-    "at each side as many pixels as the enlargement are left out. Y is the brightness of ITU-R "
-    "BT.601, 16 to 235, as in published tables; RGB takes all three channels. Fine energy is the "
-    "power above the low-resolution Nyquist frequency, as a share of the truth's. Bicubic and "
-    "Lanczos are Pillow's."
+    "PSNR for a peak of 255, and SSIM with a Gaussian window of 11 pixels, of the rounded result. "
+    "As many pixels as the enlargement factor are left out at each side. Y is the brightness of "
+    "ITU-R BT.601, 16 to 235, as in published tables; RGB includes all three channels. Fine energy "
+    "is the power above the low-resolution Nyquist frequency, as a share of the truth's. Bicubic "
+    "and Lanczos are Pillow's."
 )
 #: Longest side of an overview, and side of a detail, in pixels.
 _OVERVIEW, _DETAIL = 640, 320
-#: Photographs in the table of the page; the file holds all.
+#: Photographs in the table of the page; ``photos.csv`` lists all.
 _ROWS = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A photograph of a test, whole numbers: inputs (h, w, C), the others (H, W, C)."""
+    """A photograph of a test, whole numbers: input (h, w, C), the others (H, W, C)."""
 
     name: str
     gain_db: float
@@ -73,9 +73,9 @@ def photo_page(
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        The contents of ``summary.json``.
     table : pandas.DataFrame
-        A row for each photograph and method.
+        One row per photograph and method.
     titles : dict of str to str
         Titles of the methods.
     examples : sequence of Example
@@ -108,14 +108,14 @@ def _verdict(summary: Mapping[str, Any]) -> tuple[Grade, str, list[str]]:
         f"{len(worse)} of {summary['n']} are worse than bicubic." if worse else "None is worse.",
     ]
     if below:
-        said.append(f"Below bicubic in the mean: {', '.join(below)}.")
+        said.append(f"Below bicubic on average: {', '.join(below)}.")
     if "pixel_stage" in summary["psnr_y"]:
         said.append(_cost(summary))
-    return grade, f"{gain['mean']:+.2f} dB against bicubic, in the mean (PSNR of Y)", said
+    return grade, f"{gain['mean']:+.2f} dB against bicubic on average (PSNR of Y)", said
 
 
 def _cost(summary: Mapping[str, Any]) -> str:
-    """Say what the adversarial stage bought, and for how many dB."""
+    """Describe what the adversarial stage gains in fine energy and costs in dB."""
     psnr, energy = summary["psnr_y"], summary["high_frequency_energy"]
     change = psnr["sr"] - psnr["pixel_stage"]
     text = f"The adversarial stage changes PSNR by {change:+.2f} dB"
@@ -148,7 +148,7 @@ def _figure(name: str, value: float) -> str:
 
 
 def _by_photo(table: pd.DataFrame, titles: Mapping[str, str]) -> list[Block]:
-    """Return PSNR of Y of every photograph and method, those with the least gain first."""
+    """Return the PSNR of Y for every photograph and method, least gain first."""
     wide = table.pivot(index="photo", columns="method", values="psnr_y")
     methods = [name for name in titles if name in wide.columns]
     wide = wide.assign(gain=wide["sr"] - wide["bicubic"]).sort_values("gain")
@@ -161,7 +161,7 @@ def _by_photo(table: pd.DataFrame, titles: Mapping[str, str]) -> list[Block]:
         for name, row in wide.head(_ROWS).iterrows()
     ]
     more = len(wide) - _ROWS
-    left = f" {more} more are in photos.csv." if more > 0 else ""
+    left = f" The other {more} are in photos.csv." if more > 0 else ""
     return [
         Table([*columns, Column(("Gain",), "dB")], rows),
         Text(f"PSNR of Y, least gain over bicubic first.{left}", quiet=True),
@@ -169,7 +169,7 @@ def _by_photo(table: pd.DataFrame, titles: Mapping[str, str]) -> list[Block]:
 
 
 def _shown(example: Example) -> list[Block]:
-    """Return an overview with the place of a detail, and that detail by every method."""
+    """Return an overview that marks a detail, and this detail for every method."""
     height, width = example.high.shape[:2]
     side = min(_DETAIL, height, width)
     top, left = _busiest(example, side)
@@ -194,7 +194,7 @@ def _shown(example: Example) -> list[Block]:
 
 
 def _busiest(example: Example, side: int) -> tuple[int, int]:
-    """Return the corner of the square in which bicubic misses most."""
+    """Return the upper left corner of the square with the largest error of bicubic."""
     error = np.square(as_counts(example.bicubic) - as_counts(example.high)).sum(axis=2)
     step = max(1, side // 4)
     blocks = block_mean(whole_blocks(error, step)[None, ..., None], step)[0, ..., 0]

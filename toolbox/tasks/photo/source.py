@@ -1,4 +1,4 @@
-"""The source ``photo``: random crops of photographs, whose low-resolution forms may be made."""
+"""The source ``photo``: random crops of photographs, with low-resolution versions read or made."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from toolbox.resize import Reduction
 from toolbox.tasks.photo.degrade import Degradation, degrade
 from toolbox.tasks.photo.photos import PhotoFile, PhotoPair, Photos, pair_photos
 
-#: Which photographs a run learned from, and which it left out.
+#: File that lists the photographs of a run, and those left out.
 PHOTO_REPORT = "photos.csv"
 
 
 class PhotoCrops(PictureCrops):
-    """Training batches of photographs, degraded after they are augmented if that is set."""
+    """Training batches of photographs; degraded after augmentation if `degradation` is set."""
 
     #: Arguments of `toolbox.tasks.photo.degrade.degrade`, or None.
     degradation: dict[str, Any] | None = None
@@ -33,50 +33,50 @@ class PhotoCrops(PictureCrops):
         return (lr, hr) if self.degradation is None else degrade(lr, hr, rng, **self.degradation)
 
     def shaping(self) -> tuple[Any, ...]:
-        """Return what shapes the crops, but for the seed."""
+        """Return everything that determines the crops, except the seed."""
         return (*super().shaping(), self.degradation)
 
 
 class PhotoSource(PictureSource[Photos]):
-    """What ``source: photo`` in a YAML file means: folders of photographs.
+    """Folders of photographs: ``source: photo`` in a YAML file.
 
     If `data_dir` holds the folders ``train``, ``validation`` and ``test``, these are the splits;
-    otherwise all photographs are dealt to them by `shares`.
+    otherwise photographs are assigned to them by `shares`.
 
     Parameters
     ----------
     data_dir : str
         Folder of the photographs, sub-folders included.
     sr_scale : int, optional
-        Enlargement; default 2.
+        Enlargement factor; default 2.
     lr_dir : str, optional
-        Folder of their low-resolution forms, with the same names and sub-folders; relative to
+        Folder of their low-resolution versions, with the same names and sub-folders; relative to
         `data_dir` or absolute. Without it they are made.
     shares : (float, float, float)
-        Shares of training, validation and test where there are no folders of them.
+        Shares of training, validation and test, if they have no folders.
     lr_crop : int
-        Side of a low-resolution crop: 128 and, at ×2, 256 for the photograph.
+        Side of a low-resolution crop in pixels: with 128 and ×2, crops of the photograph have 256.
     resize : bool
-        Bring every photograph to a square before it is cropped: twice as large as a crop, 256 and,
-        at ×2, 512 pixels. This distorts what is not square.
+        Resize every photograph to a square before it is cropped. The square is twice as large as a
+        crop: 256 pixels at low resolution and, at ×2, 512. This distorts what is not square.
     downscale : {'bicubic', 'lanczos', 'area'}
-        How low-resolution forms are made.
+        How low-resolution versions are made.
     channels : {3, 1}
         Colour or grey.
     repeats : int
-        Crops of each photograph in an epoch.
+        Crops per photograph in an epoch.
     validation_crops : int
-        Fixed crops of each photograph of the validation, at most 256 in all.
+        Fixed crops per validation photograph, at most 256 in total.
     memory_gb : float
-        How much of the photographs may stay in memory; the others are read for every crop.
+        Memory for photographs, in GB; those that do not fit are read again for every crop.
     degradation : dict, optional
-        Blur, noise and JPEG of the low-resolution crops, in random order and strength: see
-        `toolbox.tasks.photo.degrade`.
+        Blur, noise and JPEG compression of the low-resolution crops, in random order and
+        strength: see `toolbox.tasks.photo.degrade`.
 
     Raises
     ------
     ConfigError, DataError
-        If a folder is missing or holds no photograph that can be used.
+        If a folder is missing or holds no usable photograph.
     """
 
     free_settings: ClassVar[tuple[str, ...]] = ("lr_dir", "memory_gb")
@@ -103,14 +103,14 @@ class PhotoSource(PictureSource[Photos]):
         if lr_dir is None and all((self.data_dir / name).is_dir() for name in ("HR", "LR")):
             raise ConfigError(
                 f"data_dir {data_dir}: holds the folders HR and LR of downscale, and a photograph "
-                f"and its copy must not be dealt to two splits. Set data_dir to its HR and "
+                f"and its copy must not be in two splits. Set data_dir to its folder HR and "
                 f"photo.lr_dir to ../LR."
             )
         self.lr_dir = None if lr_dir is None else self.data_dir / lr_dir
         self.shares = checked_shares(shares, "photo.shares")
         self.validation_crops = validation_crops
         self.degradation: dict[str, Any] | None = None
-        if degradation is not None:  # what was checked is a plain mapping again
+        if degradation is not None:  # a plain mapping here, although it was checked before
             self.degradation = Degradation.model_validate(degradation).model_dump()
         self._options: dict[str, Any] = {
             "scale": self.scale,
@@ -122,7 +122,7 @@ class PhotoSource(PictureSource[Photos]):
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
-        """Return the geometry of the SRGAN application, and what suits photographs."""
+        """Return the geometry of the SRGAN application, and defaults that suit photographs."""
         side = section["lr_crop"]
         return {
             "scale": 2,
@@ -146,7 +146,7 @@ class PhotoSource(PictureSource[Photos]):
         }
 
     def open(self, split: str, whole: bool) -> Photos:
-        """Read the photographs of a split; whole ones are neither resized, nor too small."""
+        """Open the photographs of a split; if `whole`, not resized and smaller ones allowed."""
         return Photos(
             self.files(split),
             **self._options,
@@ -156,11 +156,11 @@ class PhotoSource(PictureSource[Photos]):
         )
 
     def photos(self, split: str) -> Photos:
-        """Return the photographs of a split: train, validation, or whole ones of the test."""
+        """Return the photographs of a split; those of the test are whole."""
         return self.pictures(split, split == "test")
 
     def pair(self, split: str, number: int) -> PhotoPair:
-        """Return a whole photograph of a split at both sizes, degraded if that is set."""
+        """Return a photograph of a split at both sizes, degraded if `degradation` is set."""
         pair = self.photos(split).pair(number)
         if self.degradation is None:
             return pair
@@ -168,7 +168,7 @@ class PhotoSource(PictureSource[Photos]):
         return PhotoPair(to_pixels(low, pair.low.dtype), pair.high)
 
     def serve(self, *arguments: Any) -> PhotoCrops:
-        """Return what serves training batches, degraded if that is set."""
+        """Return the training batches, degraded if `degradation` is set."""
         batches = PhotoCrops(*arguments)
         batches.degradation = self.degradation
         return batches
@@ -183,12 +183,12 @@ class PhotoSource(PictureSource[Photos]):
         if not chosen:
             raise ConfigError(
                 f"photo.shares must leave a photograph for {split}; received {list(self.shares)} "
-                f"for {len(files)} of them. Raise that share, or add photographs."
+                f"for {len(files)} photographs. Raise that share, or add photographs."
             )
         return chosen
 
     def fixed(self, split: str, most: int | None = None) -> Pair:
-        """Return crops of a regular grid: (N, h, w, C) and (N, H, W, C), 0 to 255."""
+        """Return crops on a regular grid: (N, h, w, C) and (N, H, W, C), 0 to 255."""
         photos = self.photos(split)
         size = min(self.side, int(photos.sizes.min()))
         each = self.validation_crops if most is None else 1
@@ -196,7 +196,7 @@ class PhotoSource(PictureSource[Photos]):
         return self._degraded(low, 0), high
 
     def _degraded(self, low: np.ndarray, number: int) -> np.ndarray:
-        """Degrade images of 0 to 255, always alike, if that is set."""
+        """Degrade images of 0 to 255, the same way every time, if `degradation` is set."""
         if self.degradation is None:
             return low
         return degrade(low, low, np.random.default_rng([number, 3]), **self.degradation)[0]

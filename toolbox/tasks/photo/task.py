@@ -1,4 +1,4 @@
-"""The task ``photo``: photographs, judged in dB and kept with all they carry."""
+"""The task ``photo``: photographs, judged in dB, with their metadata kept."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 LIMITS = (
     "Added detail is likely, not recorded by the camera: no evidence, no text, no faces.",
-    "Valid for photographs that were made smaller as those of the training were; noise and JPEG "
+    "Valid for photographs that were reduced in the same way as the training data. Noise and JPEG "
     "blocks of others are enlarged too, unless the run was trained with photo.degradation.",
 )
 
 
 class PhotoOptions(Settings):
-    """Settings of ``predict`` that only photographs have."""
+    """Settings of ``predict`` for photographs only."""
 
     quality: Annotated[Int, Field(ge=1, le=100)] | None = Field(
         None, description="photographs: quality of JPEG (default 95), WebP and AVIF (90)"
@@ -32,7 +32,7 @@ class PhotoOptions(Settings):
 
 
 class Photo(Task):
-    """Photographs are enlarged, in colour and with all that belongs to their files."""
+    """Enlargement of photographs, in colour and with the metadata of their files."""
 
     name = "photo"
     sources: ClassVar = {"photo": "toolbox.tasks.photo.source:PhotoSource"}
@@ -41,14 +41,14 @@ class Photo(Task):
     run_files = ("photos.csv",)
 
     def check(self, settings: UserParams) -> None:
-        """Refuse an input shape that is not that of the crops, and crops too small for a loss."""
+        """Refuse an input shape that differs from that of the crops."""
         section = settings.source_params
         side, channels = section["lr_crop"], section["channels"]
         if tuple(settings.input_shape) != (side, side, channels):
             raise ConfigError(
-                f"{settings.fname}: input_shape must be [{side}, {side}, {channels}] as "
-                f"photo.lr_crop and photo.channels say; received {list(settings.input_shape)}. "
-                f"Leave it out."
+                f"{settings.fname}: input_shape must be [{side}, {side}, {channels}], as given by "
+                f"photo.lr_crop and photo.channels; received {list(settings.input_shape)}. "
+                f"Remove input_shape."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
@@ -61,23 +61,23 @@ class Photo(Task):
         )
 
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return PSNR and SSIM of super-resolution."""
+        """Return the places of PSNR and SSIM of the network in the summary."""
         return [(name, "sr") for name in ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")]
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what enlarges photographs and keeps what belongs to their files."""
+        """Return a predictor that enlarges photographs and keeps the metadata of their files."""
         from toolbox.tasks.photo.predict import PhotoPredictor
 
         return PhotoPredictor(run)
 
     def image_predictor(self, run: Run) -> ImagePredictor:
-        """Return what enlarges photographs in memory."""
+        """Return a predictor that enlarges photographs in memory."""
         from toolbox.tasks.photo.predict import PhotoPredictor
 
         return PhotoPredictor(run)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe limits, scores by method and how low resolution was made."""
+        """Describe limits, scores by method, and how low-resolution versions were made."""
         from toolbox.model_card import NOT_RECORDED, markdown_table
 
         summary, config = card.get("summary") or {}, card.get("config") or {}

@@ -1,4 +1,4 @@
-"""Class maps and the colours that stand for them: written, read back, and how sure that is."""
+"""Conversion between class ids and colours, with the distance to the nearest colour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from toolbox.errors import ConfigError
 
-#: Id of pixels that belong to no class and are not judged.
+#: Id of pixels that belong to no class and are not evaluated.
 VOID = 255
 #: Classes of Pascal VOC 2012 in the order of their ids (Everingham et al. 2010,
 #: doi:10.1007/s11263-009-0275-4).
@@ -37,14 +37,15 @@ VOC_NAMES = (
     "train",
     "tv/monitor",
 )
-#: Pixels that are decoded at a time.
+#: Number of pixels decoded at once.
 _CHUNK = 2**20
 
 
 def voc_palette(count: int = 256) -> np.ndarray:
-    """Return the colours of the first ids in VOC's palette.
+    """Return the colours of the first `count` ids in the palette of VOC.
 
-    Three bits of an id at a time are spread over red, green and blue, highest bit first.
+    Each group of three bits of an id is spread over red, green and blue, highest colour bit
+    first.
 
     Returns
     -------
@@ -66,9 +67,9 @@ class Classes:
     Attributes
     ----------
     names : tuple of str
-        Id 0 first.
+        Names, id 0 first.
     colours : numpy.ndarray, shape (n, 3), uint8
-        Red, green and blue of each.
+        Red, green and blue of each class.
     void_colour : numpy.ndarray, shape (3,), uint8
         Colour of `VOID`.
     """
@@ -82,7 +83,7 @@ class Classes:
 
     @property
     def table(self) -> np.ndarray:
-        """Colours of all 256 ids (256, 3), uint8; those without a class have that of void."""
+        """Colours of all 256 ids, (256, 3), uint8; ids without a class have that of void."""
         table = np.repeat(self.void_colour[None], 256, axis=0)
         table[: len(self)] = self.colours
         return table
@@ -102,7 +103,7 @@ class Classes:
         return self.table[ids]
 
     def decode(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the id whose colour is nearest to each pixel, and how far away it is.
+        """Return the id with the colour nearest to each pixel, and the distance to that colour.
 
         Parameters
         ----------
@@ -122,7 +123,7 @@ class Classes:
         for start in range(0, len(flat), _CHUNK):
             part = slice(start, start + _CHUNK)
             colours = flat[part].astype(np.float32)
-            # |a - b|² less |a|², which is the same for all b.
+            # |a - b|² minus |a|², which is the same for all b.
             scores = np.square(known).sum(axis=1) - 2 * colours @ known.T
             best = scores.argmin(axis=1)
             nearest[part] = ids[best]
@@ -131,13 +132,13 @@ class Classes:
 
 
 def voc_classes() -> Classes:
-    """Return the 21 classes of VOC 2012 and its palette."""
+    """Return the 21 classes of VOC 2012 with its palette."""
     palette = voc_palette()
     return Classes(VOC_NAMES, palette[: len(VOC_NAMES)], palette[VOID])
 
 
 def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
-    """Return the classes that a settings file names; void has a colour that none of them has.
+    """Return the classes named in a settings file; void gets a colour that none of them has.
 
     Parameters
     ----------
@@ -152,12 +153,14 @@ def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
     values = [tuple(colour) for colour in colours.values()]
     if not 2 <= len(values) <= VOID:
         raise ConfigError(
-            f"classes must name 2 to {VOID} classes; received {len(values)}. Change that section."
+            f"classes must name 2 to {VOID} classes; received {len(values)}. Change the section "
+            f"classes."
         )
     if len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
         raise ConfigError(
-            f"classes must have colours that differ; received {list(twice)} twice. Change one."
+            f"classes must have different colours; received {list(twice)} twice. Change one of "
+            f"them."
         )
     palette = voc_palette()
     void = next(colour for colour in palette[::-1] if tuple(colour.tolist()) not in values)
@@ -165,7 +168,7 @@ def named_classes(colours: Mapping[str, Sequence[int]]) -> Classes:
 
 
 def classes_of(source: str, section: Mapping[str, Any]) -> Classes | None:
-    """Return the classes that the section of a source describes; None for pictures."""
+    """Return the classes described in the section of a source, or None for pictures."""
     if source == "voc":
         return voc_classes()
     return named_classes(section["classes"]) if section.get("classes") else None

@@ -1,4 +1,4 @@
-"""One picture through a network: the way that tests and predictions share."""
+"""Drawing of one picture with a network: the path that tests and predictions share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from toolbox.picture_set import as_counts, in_channels, to_pixels
 from toolbox.resize import resized
 from toolbox.tasks.pix2pix.classes import Classes
 
-#: Pixels farther than this from every colour of a class, in RGB, are counted: a quarter of the
+#: Pixels farther than this from the colour of any class, in RGB, are counted: a quarter of the
 #: distance between neighbouring colours of VOC's palette, 64.
 TOLERANCE = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """What a network draws from a picture, as large as that.
+    """The drawing of a picture, as large as the picture.
 
     Attributes
     ----------
     picture : numpy.ndarray, shape (H, W, D), uint8 or uint16
         The drawing.
     ids : numpy.ndarray, shape (H, W), uint8, or None
-        The classes whose colours are nearest, where the targets are class maps.
+        The classes with the nearest colours, if the targets are class maps.
     far : float or None
         Share of pixels farther than `TOLERANCE` from every colour.
     """
@@ -39,8 +39,8 @@ class Drawn:
 class Artist:
     """Draws pictures of any size with a network.
 
-    Where the network learned from pictures that were resized to a square, every picture is, and
-    the drawing is brought back: by bicubic, class ids by nearest.
+    If the network was trained on pictures resized to a square, every picture is resized too, and
+    its drawing is resized back: by bicubic, class ids by nearest neighbour.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Artist:
     side : int or None
         Side of that square; None for pictures as they are.
     classes : Classes, optional
-        What the drawings mean.
+        The classes, if the drawings are class maps.
     scores : bool
-        Whether the network gives a score for each class instead of a drawing.
+        Whether the network returns a score for each class instead of a drawing.
     tile : int, optional
         Side of a tile.
     """
@@ -75,7 +75,7 @@ class Artist:
         pixels : numpy.ndarray, shape (H, W, C), uint8 or uint16
             Grey or colour.
         self_ensemble : bool
-            The mean over eight mirrored and turned copies.
+            Average over eight mirrored and turned copies.
         """
         shape = int(pixels.shape[0]), int(pixels.shape[1])
         channels: Literal[1, 3] = 1 if self.resolver.channels == 1 else 3
@@ -91,7 +91,7 @@ class Artist:
         picture = _as_large(to_pixels(counts, pixels.dtype), shape, "bicubic")
         if self.classes is None:
             return Drawn(picture)
-        # Between two colours that are enlarged lie others, which would be taken for a third class.
+        # Decode before resizing: interpolated colours would be taken for those of a third class.
         ids, distance = self.classes.decode(np.clip(counts, 0, 255))
         ids = _as_large(ids[..., None], shape, "nearest")[..., 0]
         return Drawn(picture, ids, float((distance > TOLERANCE).mean()))

@@ -1,4 +1,4 @@
-"""Test of drawings: classes or pictures, beside what a plain network and a mere guess would do."""
+"""Test of drawings, class maps or pictures, compared with plain networks and with a guess."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from toolbox.tasks.pix2pix.source import CLASS_REPORT, PairSource
 
 #: The run that is tested.
 OWN = "network"
-#: Titles of what it is compared with, in the order of tables.
+#: Titles of the methods it is compared with, in the order of tables.
 BASELINES = {
     "l1": "same U-Net, L1 only",
     "softmax": "same U-Net, softmax",
@@ -43,7 +43,7 @@ _SHOWN = 6
 
 @dataclasses.dataclass
 class _Tally:
-    """What is known of one method so far."""
+    """Results of one method so far."""
 
     matrices: list[np.ndarray] = dataclasses.field(default_factory=list)
     far: list[float] = dataclasses.field(default_factory=list)
@@ -59,7 +59,7 @@ class DrawingTest:
     source : PairSource
         The pairs.
     split : {'test', 'validation', 'train'}
-        Which of them.
+        The split to test.
     """
 
     def __init__(self, run: Run, source: PairSource, split: str) -> None:
@@ -103,7 +103,7 @@ class DrawingTest:
         return {name: artist_of(run, self.classes) for name, run in found.items()}
 
     def _majority(self) -> Any:
-        """Return what draws the most frequent class of the training everywhere."""
+        """Return a function that draws the most frequent training class everywhere."""
         if self.classes is None:
             return None
         record = Path(self.run.settings.log_dir, CLASS_REPORT)
@@ -210,7 +210,7 @@ class DrawingTest:
 
 
 def artist_of(run: Run, classes: Classes | None) -> Artist:
-    """Return what draws with an opened run."""
+    """Return the artist that draws with an opened run."""
     section = run.settings.source_params
     return Artist(
         run.resolver,
@@ -231,7 +231,7 @@ def summary_text(
 
 def _picture_lines(summary: Mapping[str, Any], titles: Mapping[str, str]) -> list[str]:
     lines = [
-        f"\n{summary['n']} pictures; means over pictures, L1 in grey levels of 0 to 255",
+        f"\n{summary['n']} pictures; means over all pictures, L1 in grey levels of 0 to 255",
         f"{'method':<22}{'L1':>8}{'PSNR, dB':>10}{'SSIM':>9}",
     ]
     for name, value in summary["l1"].items():
@@ -243,7 +243,7 @@ def _picture_lines(summary: Mapping[str, Any], titles: Mapping[str, str]) -> lis
 def _class_lines(summary: Mapping[str, Any], titles: Mapping[str, str]) -> list[str]:
     lines = [
         f"\n{summary['n']} pictures; {summary['classes_in_truth']} of {summary['classes']} classes "
-        f"occur in the truth; void is not judged",
+        f"occur in the truth; void is not evaluated",
         f"{'method':<22}{'pixels right':>13}{'mean IoU':>10}{'mean class':>12}{'far off':>10}",
     ]
     for name, value in summary["mean_iou"].items():
@@ -254,7 +254,7 @@ def _class_lines(summary: Mapping[str, Any], titles: Mapping[str, str]) -> list[
             f"{100 * far:8.2f} %"
         )
     lines.append(
-        f"far off: pixels more than {summary['tolerance']:g} grey levels from every colour of a "
+        f"far off: pixels more than {summary['tolerance']:g} grey levels from the colour of any "
         f"class"
     )
     return lines

@@ -8,12 +8,12 @@ import tensorflow as tf
 def cross_entropy(
     y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0, min_val: float = 0.0
 ) -> tf.Tensor:
-    """Cross-entropy of a softmax over classes, the mean over pixels that belong to one.
+    """Cross-entropy of a softmax over classes, averaged over the pixels that have a class.
 
     Parameters
     ----------
     y_true : tf.Tensor, shape (N, H, W, 1)
-        Class ids, normalised as grey levels of 0 to 255 are.
+        Class ids, normalised like grey levels of 0 to 255.
     y_pred : tf.Tensor, shape (N, H, W, classes)
         Scores before the softmax.
     max_val, min_val : float
@@ -22,7 +22,7 @@ def cross_entropy(
     Returns
     -------
     tf.Tensor, shape (N,)
-        Nats; ids from the number of classes on, void among them, do not count.
+        Loss in nats; ids that are not below the number of classes, such as void, do not count.
     """
     scores = tf.cast(y_pred, tf.float32)
     levels = (tf.cast(y_true[..., 0], tf.float32) - min_val) / max_val

@@ -1,4 +1,4 @@
-"""How close drawings come to the truth: classes by their confusion, pictures by L1, PSNR, SSIM."""
+"""Figures of drawings: confusion and IoU for class maps; L1, PSNR and SSIM for pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from toolbox.tasks.pix2pix.classes import VOID
 _MOST = 120.0
 #: Figures of pictures.
 PICTURE_FIGURES = ("l1", "psnr", "ssim")
-#: Figures of class maps; a larger one is better.
+#: Figures of class maps; larger is better.
 CLASS_FIGURES = ("pixel_accuracy", "mean_iou", "mean_accuracy")
 #: Samples of the bootstrap.
 _DRAWS = 1000
 
 
 def confusion(truth: np.ndarray, found: np.ndarray, count: int) -> np.ndarray:
-    """Count the pixels of each class by what they were taken for.
+    """Count the pixels of each true class by the class that was found.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def confusion(truth: np.ndarray, found: np.ndarray, count: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (count, count + 1), int64
-        Row: the truth. Column: what was found, void at last.
+        Row: the truth. Column: the class found, void last.
     """
     judged = truth != VOID
     columns = np.minimum(found[judged], count).astype(np.int64)
@@ -41,7 +41,7 @@ def confusion(truth: np.ndarray, found: np.ndarray, count: int) -> np.ndarray:
 
 
 def class_figures(matrix: np.ndarray) -> dict[str, Any]:
-    """Return the figures of one or several confusion matrices.
+    """Return the figures of one or more confusion matrices.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ def class_figures(matrix: np.ndarray) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``pixel_accuracy``, ``mean_iou``, ``mean_accuracy`` of shape (...), and ``iou`` and
-        ``accuracy`` of every class (..., n), NaN for one without a pixel in the truth, which the
-        means leave out. IoU is that of Pascal VOC: hits ÷ (truth + found - hits), pixels found
-        void counting as missed.
+        ``pixel_accuracy``, ``mean_iou`` and ``mean_accuracy`` of shape (...); ``iou`` and
+        ``accuracy`` of every class, (..., n). A class without a pixel in the truth has NaN and is
+        excluded from the means. IoU is that of Pascal VOC: hits ÷ (truth + found - hits), where
+        pixels found void count as missed.
     """
     matrix = np.asarray(matrix, np.float64)
     truth = matrix.sum(axis=-1)
     hits = np.diagonal(matrix[..., :-1], axis1=-2, axis2=-1)
     found = matrix[..., :-1].sum(axis=-2)
     present = truth > 0
-    # Means over no class at all are NaN, without a warning.
+    # Means over no class are NaN, without a warning.
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = np.where(present, hits / (truth + found - hits), np.nan)
         accuracy = np.where(present, hits / truth, np.nan)
@@ -83,14 +83,14 @@ def bootstrap(
     Parameters
     ----------
     matrices, others : numpy.ndarray, shape (pictures, n, n + 1)
-        Confusion of either method, picture by picture.
+        Confusion of the two methods, one matrix per picture.
     seed : int
-        Seed of the samples.
+        Seed of the bootstrap samples.
 
     Returns
     -------
     dict of str to (float, float)
-        By figure of `CLASS_FIGURES`: first minus second, percentiles 2.5 and 97.5.
+        For each of `CLASS_FIGURES`: first minus second, percentiles 2.5 and 97.5.
     """
     count = len(matrices)
     rng = np.random.default_rng(seed)
@@ -112,13 +112,13 @@ def picture_figures(truth: np.ndarray, image: np.ndarray) -> dict[str, float]:
     Parameters
     ----------
     truth, image : numpy.ndarray, shape (H, W, C)
-        On the scale of 0 to 255; the image rounded, as a file would hold it.
+        On the scale of 0 to 255; the image is rounded, as in a file.
 
     Returns
     -------
     dict of str to float
         ``l1`` in grey levels; ``psnr`` in dB for a peak of 255, at most 120; ``ssim`` with the
-        Gaussian window of 11 pixels of Wang et al. 2004, the mean over the channels.
+        Gaussian window of 11 pixels of Wang et al. 2004, averaged over the channels.
     """
     truth, image = truth.astype(np.float64), image.astype(np.float64)
     equal = not np.any(truth != image)

@@ -1,4 +1,4 @@
-"""Pairs of pictures: a picture and what is to be drawn from it, another one or its classes."""
+"""Picture pairs: a picture, and the target to be drawn from it (a picture or a class map)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Half = Literal["left", "right"]
 
 
 class PairFile(NamedTuple):
-    """A picture and its target: two files, or two halves of one."""
+    """A picture and its target: two files, or two halves of one file."""
 
     name: str
     picture: Path
@@ -37,14 +37,14 @@ class PixelPair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What pictures and targets hold.
+    """Kinds of pictures and targets.
 
     Attributes
     ----------
     channels, target_channels : {1, 3}
         Grey or colour.
     classes : Classes, optional
-        The targets are maps of these classes.
+        The classes, if the targets are class maps.
     """
 
     channels: Literal[1, 3] = 3
@@ -58,15 +58,15 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
     Parameters
     ----------
     path : pathlib.Path
-        A picture in the colours of the classes; else one with a palette, whose numbers are ids,
-        or a grey one of ids.
+        A picture in the colours of the classes, a picture with a palette whose numbers are ids,
+        or a grey picture of ids.
     classes : Classes
         The classes.
 
     Returns
     -------
     numpy.ndarray, shape (H, W), uint8
-        Ids, `VOID` for what is not judged.
+        Ids, `VOID` for pixels that are not evaluated.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
         used = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
         known, distance = classes.decode(palette[used[used < len(palette)]])
         if not distance.any() and len(known) == len(used):
-            # An image program may have sorted the palette anew.
+            # An image program may have reordered the palette.
             table = np.zeros(256, np.uint8)
             table[used] = known
             return table[ids]
@@ -87,20 +87,22 @@ def read_classes(path: Path, classes: Classes) -> np.ndarray:
     pixels = read_picture(path).pixels
     if pixels.shape[2] == 1:
         if pixels.dtype != np.uint8:
-            raise DataError(f"{path}: class ids must have 8 bits; received 16. Convert it.")
+            raise DataError(f"{path}: class ids must have 8 bits; received 16. Convert the file.")
         known, distance = classes.decode(pixels.repeat(3, axis=2))
-        if not distance.any():  # a mask in black and white, with classes of these colours
+        if not distance.any():  # a black and white mask, and classes with these colours
             return known
         return _checked_ids(path, pixels[..., 0], classes)
     if pixels.dtype != np.uint8:
-        raise DataError(f"{path}: colours of classes must have 8 bits; received 16. Convert it.")
+        raise DataError(
+            f"{path}: colours of classes must have 8 bits; received 16. Convert the file."
+        )
     ids, distance = classes.decode(pixels)
     if distance.any():
         share, first = 100 * float((distance > 0).mean()), pixels[distance > 0][0].tolist()
         told = f"{share:.2g}" if share < 10 else f"{share:.0f}"
         raise DataError(
-            f"{path}: {told} % of its pixels have a colour of no class, e.g. "
-            f"{first}. Give a PNG with a palette, or one in the very colours of the classes."
+            f"{path}: {told} % of its pixels have the colour of no class, e.g. "
+            f"{first}. Use a PNG with a palette, or one in the exact colours of the classes."
         )
     return ids
 
@@ -117,24 +119,24 @@ def _checked_ids(path: Path, ids: np.ndarray, classes: Classes) -> np.ndarray:
 
 
 class PicturePairs(PictureSet[PairFile, PixelPair]):
-    """The pairs of a split that can be used; see `toolbox.picture_set.PictureSet`.
+    """The usable pairs of a split; see `toolbox.picture_set.PictureSet`.
 
     Parameters
     ----------
     files : sequence of PairFile
         The files.
     content : Content
-        What they hold.
+        Their kind.
     side : int, optional
-        Bring every pair to a square of this side: pictures by bicubic, class ids by nearest.
+        Resize every pair to a square of this side: pictures by bicubic, class ids by nearest.
     smallest : int
-        Smallest side that can be used.
+        Smallest usable side.
     encoded : bool
-        Whether crops show classes in their colours; else as ids.
+        Whether crops show classes in their colours; otherwise as ids.
     memory : float
         Bytes of pictures that may stay in memory.
     what, advice : str
-        What they are for, and what else helps against pairs that are too small, in messages.
+        For messages: what the pairs are for, and what else to do about pairs that are too small.
     """
 
     word = "pairs"
@@ -156,18 +158,18 @@ class PicturePairs(PictureSet[PairFile, PixelPair]):
         super().__init__(files, memory, what)
 
     def load(self, file: PairFile) -> PixelPair:
-        """Read a pair and bring it to its size."""
+        """Read a pair, and resize it if `side` is set."""
         picture, target = self._read(file)
         if picture.shape[:2] != target.shape[:2]:
             raise DataError(
                 f"{file.target}: {target.shape[1]} × {target.shape[0]} pixels; its picture "
-                f"{file.picture.name} has {picture.shape[1]} × {picture.shape[0]}. Make them "
-                f"equal."
+                f"{file.picture.name} has {picture.shape[1]} × {picture.shape[0]}. Make both "
+                f"the same size."
             )
         if min(picture.shape[:2]) < self.smallest:
             raise DataError(
-                f"{file.picture}: {picture.shape[1]} × {picture.shape[0]} pixels; {self.smallest} "
-                f"are needed along both sides. Remove it{self._advice}."
+                f"{file.picture}: {picture.shape[1]} × {picture.shape[0]} pixels; both sides need "
+                f"at least {self.smallest}. Remove it{self._advice}."
             )
         if self.side is not None:
             shape = self.side, self.side
@@ -195,8 +197,8 @@ class PicturePairs(PictureSet[PairFile, PixelPair]):
         middle, odd = divmod(both.shape[1], 2)
         if odd or not middle:
             raise DataError(
-                f"{file.picture}: two pictures side by side must have an even width together; "
-                f"received {both.shape[1]} pixels. Cut it anew, or use two folders."
+                f"{file.picture}: two pictures side by side must have an even width in total; "
+                f"received {both.shape[1]} pixels. Cut it again, or use two folders."
             )
         left, right = both[:, :middle], both[:, middle:]
         return (left, right) if file.half == "left" else (right, left)

@@ -1,4 +1,4 @@
-"""Drawing files: a picture in, a picture out, and the classes that it stands for."""
+"""Prediction for pix2pix: a picture in; a drawing and, if asked for, its class map out."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class DrawingPredictor:
         self.artist = artist_of(run, self.classes)
 
     def check(self) -> None:
-        """Refuse a mistake in the settings, once for all files."""
+        """Refuse invalid settings, once for all files."""
         if self.settings.decode and self.classes is None:
             raise ConfigError(
-                "decode must be false for a network that draws pictures: there are no classes to "
-                "decode; received true. Leave it out."
+                "decode must be false for a network that draws pictures, because there are no "
+                "classes to decode; received true. Remove decode."
             )
         if self.settings.lr_consistency == "project":
             raise ConfigError(
-                "lr_consistency must be report: a drawing need not have the brightness of its "
-                "input; received project. Leave it out."
+                "lr_consistency must be report, because a drawing need not have the brightness of "
+                "its input; received project. Remove lr_consistency."
             )
 
     def suffix(self, path: Path) -> str:
-        """Return the ending of the result: .png for classes, whose colours JPEG would mix."""
+        """Return the suffix of the result: .png for classes, whose colours JPEG would mix."""
         return ".png" if self.classes is not None else picture_suffix(path)
 
     def predict(self, path: Path, target: Path) -> None:
@@ -67,7 +67,7 @@ class DrawingPredictor:
         check_picture(target, result, 1)
         maps = _map_of(target)
         if self.settings.decode and maps.exists() and not target.exists():
-            raise ConfigError(f"{maps}: is there already. Remove it, or name another output.")
+            raise ConfigError(f"{maps}: already exists. Remove it, or name another output.")
         drawn = self.artist.draw(picture.pixels, self.settings.self_ensemble)
         result.pixels = drawn.picture
         height, width = drawn.picture.shape[:2]
@@ -84,7 +84,7 @@ class DrawingPredictor:
             self._write_map(maps, drawn, self.classes)
 
     def _belongings(self, picture: Picture) -> Picture:
-        """Return what the result keeps of its input: all, but for what belongs to its colours."""
+        """Return what the result keeps of its input: everything except what concerns colours."""
         channels = self.artist.resolver.out_channels
         channels = 3 if self.classes is not None or channels != 1 else 1
         pixels = np.broadcast_to(picture.pixels[..., :1], (*picture.pixels.shape[:2], channels))
@@ -93,7 +93,7 @@ class DrawingPredictor:
             kept.icc = None
         if self.classes is not None and picture.alpha is not None:
             kept.alpha = None
-            kept.notes.append("transparency is left out: every pixel has a class")
+            kept.notes.append("transparency is not kept, because every pixel has a class")
         return kept
 
     def _write_map(self, path: Path, drawn: Drawn, classes: Classes) -> None:
@@ -110,10 +110,10 @@ class DrawingPredictor:
         if drawn.far:
             print(
                 f"{path}: {100 * drawn.far:.1f} % of pixels were more than {TOLERANCE:g} grey "
-                f"levels from every colour of a class"
+                f"levels from the colour of any class"
             )
 
 
 def _map_of(target: Path) -> Path:
-    """Return the file of the class map beside a drawing."""
+    """Return the file of the class map next to a drawing."""
     return target.with_name(f"{target.stem}_classes.png")

@@ -1,4 +1,4 @@
-"""Drawings of validation pictures during a training run, ``test_*.png``."""
+"""Drawings of validation pictures during training, ``test_*.png``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toolbox.tasks.pix2pix.sheet import sheet
 
 
 class DrawingLogger(keras.callbacks.Callback):
-    """Draws some validation pictures as the network now sees them, ``test_*.png``.
+    """Callback that draws validation pictures with the current network, ``test_*.png``.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ class DrawingLogger(keras.callbacks.Callback):
     data : toolbox.data_generator.DataGenerator
         Validation pairs.
     normalizer : toolbox.normalizer.Normalizer
-        That of the run.
+        The normaliser of the run.
     classes : Classes, optional
-        What the targets mean.
+        The classes, if the targets are class maps.
     scores : bool
-        Whether the network gives a score for each class instead of a drawing.
+        Whether the network returns a score for each class instead of a drawing.
     num_samples : int
         Number of pictures.
     """
@@ -52,7 +52,7 @@ class DrawingLogger(keras.callbacks.Callback):
         self.classes, self.scores, self.num_samples = classes, scores, num_samples
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draw the pictures of `epoch` (counted from 0)."""
+        """Draw the pictures of `epoch`, counted from 0."""
         if is_due(self, epoch + 1):
             save_figure(sheet(self._columns()), self.log_dir / f"test_{epoch + 1}.png")
 

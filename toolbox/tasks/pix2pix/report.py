@@ -30,41 +30,41 @@ from toolbox.tasks.pix2pix.sheet import Stack, sheet
 
 OWN = "network"
 _CAVEAT = (
-    "These figures hold for pictures like those of the test. A drawing looks sure of itself "
-    "wherever it is wrong: look at the samples, and at the classes with few pixels."
+    "These figures apply to pictures like those of the test. A drawing looks equally convincing "
+    "where it is wrong: inspect the samples, and the classes with few pixels."
 )
 _CLASSES = (
-    "Each picture is drawn at the size that the network learned from, every pixel is decoded to "
-    "the class with the nearest colour, and the classes are brought to the size of the picture by "
-    "nearest neighbour: what predict --decode writes. Void is not judged. IoU of a class is hits ÷ "
+    "Each picture is drawn at the size used in training. Every pixel is decoded to the class with "
+    "the nearest colour, and the class map is resized to the size of the picture by nearest "
+    "neighbour, as predict --decode does. Void is not evaluated. IoU of a class is hits ÷ "
     "(truth + found - hits); the means are over the classes that occur in the truth. Far off: "
-    "pixels more than {tolerance:g} grey levels, in RGB, from every colour of a class. The "
-    "difference to the network has a 95 % interval over the choice of pictures (bootstrap)."
+    "pixels more than {tolerance:g} grey levels, in RGB, from the colour of any class. The "
+    "difference from the network has a 95 % interval over the choice of pictures (bootstrap)."
 )
 _PICTURES = (
     "L1 in grey levels of 0 to 255, PSNR for a peak of 255, SSIM with a Gaussian window of 11 "
-    "pixels, of the rounded picture that predict writes; means over pictures."
+    "pixels, of the rounded picture that predict writes; means over all pictures."
 )
 _BUDGET = (
-    "The baselines were trained on the same pictures in the same order, for as many steps, from "
-    "the same settings; a step without a discriminator takes less time."
+    "The baselines were trained on the same pictures in the same order, for as many steps, with "
+    "the same settings. A step without a discriminator takes less time."
 )
 _NO_BASELINES = (
-    "No plain network was trained beside this one, so nothing says what the discriminator is "
-    "worth: train with --baselines --resume."
+    "No plain network was trained alongside this one, so the benefit of the discriminator is "
+    "unknown. To measure it, train with --baselines --resume."
 )
 _HEADINGS = {
     "pixel_accuracy": ("Pixels right", "%"),
     "mean_iou": ("Mean IoU", ""),
     "mean_accuracy": ("Mean over classes", "% right"),
 }
-#: Pictures in the table of the page; the file holds all.
+#: Pictures in the table of the page; ``pictures.csv`` lists all.
 _ROWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """Pictures (H, W, C) of one sample by what they show, whole numbers."""
+    """Pictures (H, W, C) of one sample by heading, whole numbers."""
 
     name: str
     images: Mapping[str, np.ndarray]
@@ -84,13 +84,13 @@ def drawing_page(
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        The contents of ``summary.json``.
     table : pandas.DataFrame
-        A row for each picture and method.
+        One row per picture and method.
     titles : dict of str to str
         Titles of the methods.
     classes : Classes or None
-        What the drawings mean.
+        The classes, if the drawings are class maps.
     examples : sequence of Example
         Samples to show.
     history : pandas.DataFrame or None
@@ -119,7 +119,7 @@ def drawing_page(
 
 
 def verdict(summary: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[Grade, str, list[str]]:
-    """Return the grade of a test, its title, and what it rests on."""
+    """Return the grade of a test, its title, and the reasons."""
     if "mean_iou" not in summary:
         return _picture_verdict(summary, titles)
     own, others = summary["mean_iou"][OWN], summary["difference"]
@@ -133,12 +133,12 @@ def verdict(summary: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[Grad
         said.append(f"{change:+.3f} against {titles[name]} ({low:+.3f} to {high:+.3f}).")
         (worse if high < 0 else unsure if low <= 0 else []).append(name)
     if summary["drawn_void"] > 0.01:
-        said.append(f"{100 * summary['drawn_void']:.1f} % of judged pixels are drawn as void.")
+        said.append(f"{100 * summary['drawn_void']:.1f} % of evaluated pixels are drawn as void.")
     grade: Grade = "bad" if {"majority", "l1"} & set(worse) else "good"
     if grade == "good" and ("softmax" in worse or unsure):
         grade = "neutral"
     if "softmax" in worse:
-        said.append("For class maps alone the softmax head is the better tool.")
+        said.append("For class maps alone, the softmax head is the better tool.")
     if not {"l1", "softmax"} & set(others):
         said.append(_NO_BASELINES)
         grade = "neutral" if grade == "good" else grade
@@ -162,7 +162,7 @@ def _picture_verdict(
         said.append(_NO_BASELINES)
     elif l1[OWN] > l1["l1"]:
         grade = "neutral"
-        said.append("A discriminator costs L1: look whether the samples are worth it.")
+        said.append("The discriminator raises L1: check whether the samples justify it.")
     return grade, f"L1 {l1[OWN]:.2f} grey levels, SSIM {summary['ssim'][OWN]:.3f}", said
 
 
@@ -176,7 +176,7 @@ def _class_table(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Table
         Column(("Method",)),
         *(Column((heading,), unit) for heading, unit in _HEADINGS.values()),
         Column(("Far off",), "%"),
-        Column(("Network less this",), "mean IoU"),
+        Column(("Network minus this",), "mean IoU"),
     ]
     rows = []
     for method in summary["mean_iou"]:
@@ -230,7 +230,7 @@ def _samples(examples: Sequence[Example]) -> Chart | None:
     return Chart(
         figure_png(sheet(columns, names), dpi=160),
         "Samples: " + ", ".join(headings),
-        "Spread evenly over the test, not chosen.",
+        "Spread evenly over the test, not selected by result.",
         narrow=figure_png(sheet(few), dpi=160),
     )
 
@@ -248,18 +248,18 @@ def _bars(summary: Mapping[str, Any], titles: Mapping[str, str]) -> Chart:
         ax.set_xticks(place, iou.index, rotation=45, ha="right", fontsize=8)
         ax.set(ylabel="IoU", ylim=(0, 1))
 
-    return chart(draw, "IoU of every class", "IoU of every class that occurs in the truth.", True)
+    return chart(draw, "IoU of every class", "IoU of each class that occurs in the truth.", True)
 
 
 def _confusion(summary: Mapping[str, Any], classes: Classes) -> Chart:
-    """Chart what the pixels of each class were taken for."""
+    """Chart the confusion matrix."""
     names = [*classes.names, "void"]
-    caption = "Of the pixels of each class (row), how many per cent were taken for which (column)."
+    caption = "Percentage of the pixels of each class (row) that were drawn as each class (column)."
     return confusion_chart(np.array(summary["confusion"]), names, caption)
 
 
 def _by_picture(table: pd.DataFrame, titles: Mapping[str, str], ids: bool) -> list[Block]:
-    """Return the main figure of every picture and method, the worst first."""
+    """Return the main figure of every picture and method, worst first."""
     figure, heading = ("pixel_accuracy", "pixels right, %") if ids else ("l1", "L1, grey levels")
     wide = table.pivot(index="picture", columns="method", values=figure)
     wide = wide.sort_values(OWN, ascending=ids)
@@ -270,7 +270,7 @@ def _by_picture(table: pd.DataFrame, titles: Mapping[str, str], ids: bool) -> li
         for name, row in wide.head(_ROWS).iterrows()
     ]
     more = len(wide) - _ROWS
-    left = f" {more} more are in pictures.csv." if more > 0 else ""
+    left = f" The other {more} are in pictures.csv." if more > 0 else ""
     columns = [Column(("Picture",)), *(Column((titles[name],)) for name in methods)]
     return [
         Table(columns, rows),

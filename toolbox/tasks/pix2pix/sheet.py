@@ -1,4 +1,4 @@
-"""Sheets of pictures: a row for each sample, a column for each thing that is shown of it."""
+"""Sheets of pictures: one row per sample, one column per kind of picture."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
 
 
 def sheet(columns: Mapping[str, Stack], names: Sequence[str] = ()) -> Figure:
-    """Draw pictures on a sheet.
+    """Return a figure with pictures on a sheet.
 
     Parameters
     ----------
     columns : dict of str to sequence of numpy.ndarray, each (H, W, C)
-        By heading, the pictures of 0 to 255 of all samples.
+        Pictures of all samples by heading, 0 to 255.
     names : sequence of str, optional
         Names of the samples.
     """

@@ -1,4 +1,4 @@
-"""The sources ``voc`` and ``picture_pairs``: VOC 2012, and any folder of pairs of pictures."""
+"""The sources ``voc`` and ``picture_pairs``: VOC 2012, and any folder of picture pairs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from toolbox.picture_source import MEASURED_SIDE, MOST_CROPS, Gigabytes, Picture
 from toolbox.tasks.pix2pix.classes import VOID, Classes, named_classes, voc_classes
 from toolbox.tasks.pix2pix.pairs import Content, Half, PairFile, PicturePairs
 
-#: Which pairs a run learned from, and which it left out.
+#: File that lists the pairs of a run, and those left out.
 PAIR_REPORT = "pairs.csv"
-#: Names of the classes, and how many pixels of each the training pictures hold.
+#: File with the names of the classes and the number of training pixels of each.
 CLASS_REPORT = "classes.json"
 Size = Annotated[Count, Field(ge=16, le=4096)]
 Fit = Literal["resize", "crop"]
@@ -30,28 +30,28 @@ Byte = Annotated[Int, Field(ge=0, le=255)]
 
 
 class PairSource(PictureSource[PicturePairs]):
-    """What both sources share: geometry, batches, records.
+    """Common base of both sources: geometry, batches and records.
 
-    A subclass sets `content` and writes `files`.
+    A subclass sets `content` and implements `files`.
 
     Parameters
     ----------
     data_dir : str
         Folder of the data.
     sr_scale : int, optional
-        1: targets are as large as their pictures.
+        Must be 1: targets are as large as their pictures.
     size : int
-        Side of the squares that the network learns from.
+        Side of the training squares in pixels.
     fit : {'resize', 'crop'}
-        Bring every pair to that square, whatever its shape, or cut squares at random places.
+        Resize every pair to that square, whatever its shape, or cut squares at random places.
     jitter : int
-        Resize to so many pixels more, and cut squares at random places of that.
+        Resize to this many pixels more than `size`, and cut squares at random places from that.
     repeats : int
-        Squares of each pair in an epoch.
+        Squares per pair in an epoch.
     target : {'colours', 'classes'}
-        Whether class maps are drawn in their colours, or learned as ids.
+        Whether class maps are drawn in their colours or learned as ids.
     memory_gb : float
-        How much of the pictures may stay in memory.
+        Memory for pictures, in GB; those that do not fit are read again.
     """
 
     table = (PAIR_REPORT, "pair", ("width", "height"))
@@ -73,11 +73,11 @@ class PairSource(PictureSource[PicturePairs]):
 
     @property
     def classes(self) -> Classes | None:
-        """The classes of the targets, if these are class maps."""
+        """The classes of the targets, or None for targets that are not class maps."""
         return self.content.classes
 
     def open(self, split: str, whole: bool) -> PicturePairs:
-        """Read the pairs of a split, to be measured if `whole`."""
+        """Open the pairs of a split; `whole` leaves them at their own size, for a test."""
         resizes, crops = (self.fit == fit and not whole for fit in ("resize", "crop"))
         jitter = self.jitter if split == "train" else 0
         return PicturePairs(
@@ -92,11 +92,11 @@ class PairSource(PictureSource[PicturePairs]):
         )
 
     def fixed(self, split: str, most: int | None = None) -> Pair:
-        """Return a square of each pair: (N, H, W, C) and (N, H, W, D), 0 to 255 or ids."""
+        """Return one square per pair: (N, H, W, C) and (N, H, W, D), 0 to 255 or ids."""
         return self.pictures(split).even_crops(self.side, 1, most or MOST_CROPS)
 
     def class_pixels(self) -> np.ndarray:
-        """Return how many pixels of each class the training targets hold, and of void at last."""
+        """Return the number of training pixels of each class, void last."""
         assert self.classes is not None
         pairs = self.pictures("train")
         counts = np.zeros(256, np.int64)
@@ -105,7 +105,7 @@ class PairSource(PictureSource[PicturePairs]):
         return np.append(counts[: len(self.classes)], counts[VOID])
 
     def records(self) -> dict[str, str]:
-        """Return the table of pairs, and names and sizes of the classes."""
+        """Return the table of pairs, and the names and pixel counts of the classes."""
         found = super().records()
         if self.classes is not None:
             *pixels, void = self.class_pixels().tolist()
@@ -120,7 +120,7 @@ class PairSource(PictureSource[PicturePairs]):
 
 
 def _defaults(section: dict[str, Any], channels: int, results: int) -> dict[str, Any]:
-    """Return the settings of a run that have other defaults with pairs of pictures."""
+    """Return the settings that have other defaults for picture pairs."""
     ids = section["target"] == "classes"
     return {
         "scale": 1,
@@ -133,20 +133,20 @@ def _defaults(section: dict[str, Any], channels: int, results: int) -> dict[str,
 
 
 class VocSource(PairSource):
-    """What ``source: voc`` in a YAML file means: class maps of Pascal VOC 2012.
+    """Class maps of Pascal VOC 2012: ``source: voc`` in a YAML file.
 
     Parameters
     ----------
     data_dir : str
         The folder ``VOC2012``, or one that holds it or ``VOCdevkit``.
     sr_scale : int, optional
-        1.
+        Must be 1.
     lists : {'val', 'official'}
-        ``val``: of the official validation list, 80 % are for training and a tenth each for
-        validation and test. ``official``: nine tenths of the training list are for training, the
-        rest for validation; the validation list is the test.
+        ``val`` assigns 80 % of the official validation list to training and 10 % each to
+        validation and test. ``official`` assigns 90 % of the training list to training and the
+        rest to validation; the validation list is the test.
     split_seed : int
-        How they are dealt.
+        Seed of the assignment to splits.
     target, size, fit, jitter, repeats, memory_gb
         See `PairSource`.
 
@@ -181,7 +181,7 @@ class VocSource(PairSource):
         return _defaults(section, 3, 21 if section["target"] == "classes" else 3)
 
     def files(self, split: str) -> list[PairFile]:
-        """Return the pairs of a split that its list names."""
+        """Return the pairs of a split, as listed."""
         if self.lists == "val":
             names, shares = self._listed("val"), (8, 1, 1)
         elif split == "test":
@@ -191,7 +191,7 @@ class VocSource(PairSource):
         chosen = dealt(names, shares, SPLITS.index(split), self.split_seed)
         if not chosen:
             raise DataError(
-                f"{self.folder}: its lists are too short, {len(names)} names, to leave one for "
+                f"{self.folder}: the list has {len(names)} names, too few to leave one for "
                 f"{split}. Add pictures, or set lists: official."
             )
         return chosen
@@ -203,10 +203,10 @@ class VocSource(PairSource):
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read ({error}). Put the list there.") from None
         if not names:
-            raise DataError(f"{path}: the list is empty. Write a name without ending in each line.")
+            raise DataError(f"{path}: the list is empty. Write one name per line, without suffix.")
         if strange := [n for n in names if Path(n).name != n]:
             raise DataError(
-                f"{path}: expected names of files without folders; received {listed(strange)}. "
+                f"{path}: expected file names without folders; received {listed(strange)}. "
                 f"Fix the list."
             )
         pictures, masks = self.folder / "JPEGImages", self.folder / "SegmentationClass"
@@ -217,57 +217,58 @@ class VocSource(PairSource):
             missing = [file.name for file in files if not getattr(file, part).is_file()]
             if missing:
                 folder = getattr(files[0], part).parent
+                noun = "file" if len(missing) == 1 else "files"
                 raise DataError(
-                    f"{folder}: lacks {len(missing)} files that {path.name} names: "
-                    f"{listed(missing)}. Put them there, or take them from the list."
+                    f"{folder}: lacks {len(missing)} {noun} listed in {path.name}: "
+                    f"{listed(missing)}. Add the files, or remove their names from the list."
                 )
         return files
 
 
 def find_voc(folder: Path) -> Path:
-    """Return the folder that holds the layout of VOC 2012, in a folder or further in.
+    """Return the folder with the layout of VOC 2012: `folder` or one inside it.
 
     Raises
     ------
     DataError
-        If there is none; it says which file to put where.
+        If there is none; the message describes the expected layout.
     """
     for inside in (".", "VOC2012", "VOCdevkit/VOC2012"):
         found = folder / inside
         if (found / "ImageSets" / "Segmentation").is_dir():
             return found
     raise DataError(
-        f"{folder}: no data set in the layout of VOC 2012. Expected VOCdevkit/VOC2012 in it with "
-        f"JPEGImages, SegmentationClass and ImageSets/Segmentation. Run python -m "
-        f"sr_dataset_builder.voc {folder}, which says which file to put where."
+        f"{folder}: no data set in the layout of VOC 2012. It should contain VOCdevkit/VOC2012 "
+        f"with JPEGImages, SegmentationClass and ImageSets/Segmentation. Run python -m "
+        f"sr_dataset_builder.voc {folder}, which reports which file to put where."
     )
 
 
 class FolderSource(PairSource):
-    """What ``source: picture_pairs`` in a YAML file means: a folder of pairs of pictures.
+    """A folder of picture pairs: ``source: picture_pairs`` in a YAML file.
 
-    Where `data_dir` holds the folders ``train``, ``validation`` (or ``val``) and ``test``, these
-    are the splits; otherwise all pairs are dealt to them by `shares`.
+    If `data_dir` holds the folders ``train``, ``validation`` (or ``val``) and ``test``, these
+    are the splits; otherwise pairs are assigned to them by `shares`.
 
     Parameters
     ----------
     data_dir : str
         Folder of the pairs.
     sr_scale : int, optional
-        1.
+        Must be 1.
     layout : {'folders', 'left_to_right', 'right_to_left'}
-        Two folders with pictures of the same names, or pictures side by side, of which one half is
-        drawn from the other.
+        Two folders with pictures of the same names, or files with two pictures side by side, one
+        of which is drawn from the other.
     input_dir, target_dir : str
         The two folders, in `data_dir` or in each of its splits.
     input_channels, target_channels : {3, 1}
         Colour or grey.
     classes : dict of str to (int, int, int), optional
-        The targets are maps of these classes, id 0 first: name and colour of each.
+        Name and colour of each class, id 0 first; the targets are then class maps.
     shares : (float, float, float)
-        Shares of training, validation and test where there are no folders of them.
+        Shares of training, validation and test, if they have no folders.
     split_seed : int
-        How they are dealt.
+        Seed of the assignment to splits.
     target, size, fit, jitter, repeats, memory_gb
         See `PairSource`.
     """
@@ -303,8 +304,8 @@ class FolderSource(PairSource):
             )
         if classes is not None and layout != "folders":
             raise ConfigError(
-                f"picture_pairs.layout must be folders with classes, whose maps are files of "
-                f"their own; received {layout}. Cut the pictures apart."
+                f"picture_pairs.layout must be folders with classes, because class maps need "
+                f"separate files; received {layout}. Split the pictures into two folders."
             )
         named = None if classes is None else named_classes(classes)
         self.content = Content(input_channels, target_channels, named)
@@ -329,7 +330,7 @@ class FolderSource(PairSource):
         if not chosen:
             raise ConfigError(
                 f"picture_pairs.shares must leave a pair for {split}; received "
-                f"{list(self.shares)} for {len(files)} of them. Raise that share, or add pairs."
+                f"{list(self.shares)} for {len(files)} pairs. Raise that share, or add pairs."
             )
         return chosen
 

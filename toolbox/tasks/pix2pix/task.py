@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 LIMITS = (
-    "A drawing is likely, not measured: it looks sure of itself wherever it is wrong.",
-    "Valid for pictures like those of the training; nothing warns of others.",
+    "A drawing is likely, not measured: it looks equally convincing where it is wrong.",
+    "Valid for pictures like the training data; there is no warning for others.",
 )
-#: Augmentations that would mix the colours of classes, or their ids.
+#: Augmentations that would mix the colours or the ids of classes.
 _MIXING = ("zoom", "rotate", "depth_scale")
 #: Normalisers with the same constants for every pixel and channel, and the activations that fit.
 _PLAIN = {"minmax": ("linear", "sigmoid"), "symmetric": ("linear", "tanh")}
 
 
 class DrawingOptions(Settings):
-    """Settings of ``predict`` that only this task has."""
+    """Settings of ``predict`` for this task only."""
 
     decode: bool = Field(
-        False, description="pix2pix: write the map of the classes, too: a PNG with their palette"
+        False, description="pix2pix: also write the class map, a PNG with the palette"
     )
 
 
 class PixToPix(Task):
-    """Pictures are drawn from pictures of the same size: photographs, maps, classes in colours."""
+    """Pictures drawn from pictures of the same size: photographs, maps, classes in colours."""
 
     name = "pix2pix"
     sources: ClassVar = {
@@ -50,60 +50,62 @@ class PixToPix(Task):
     run_files = ("pairs.csv", "classes.json")
 
     def check(self, settings: UserParams) -> None:
-        """Refuse what would not draw such targets."""
+        """Refuse settings that do not fit the source and its targets."""
         p, name = settings, settings.source
         own = p._source_defaults
         if p.scale != 1:
             raise ConfigError(
                 f"{p.fname}: scale must be 1 with source {name}, whose targets are as large as "
-                f"their pictures; received {p.scale}. Leave it out."
+                f"their pictures; received {p.scale}. Remove scale."
             )
         if list(p.input_shape) != own["input_shape"]:
             raise ConfigError(
-                f"{p.fname}: input_shape must be {own['input_shape']} as section {name} says; "
-                f"received {list(p.input_shape)}. Leave it out."
+                f"{p.fname}: input_shape must be {own['input_shape']}, as given by section {name}; "
+                f"received {list(p.input_shape)}. Remove input_shape."
             )
         self._check_network(p)
         if p.normalizer.name not in _PLAIN:
             raise ConfigError(
                 f"{p.fname}: normalizer must be minmax or symmetric with source {name}; received "
-                f"{p.normalizer.name}. Leave it out."
+                f"{p.normalizer.name}. Remove normalizer."
             )
         if p.norm_range not in (None, (0, 255)):
             raise ConfigError(
                 f"{p.fname}: norm_range must be [0, 255] with source {name}, the range of all "
-                f"pictures; received {list(p.norm_range)}. Leave it out."
+                f"pictures; received {list(p.norm_range)}. Remove norm_range."
             )
         if p.source_params["jitter"] and p.source_params["fit"] == "crop":
             raise ConfigError(
-                f"{p.fname}: {name}.jitter must be 0 with fit: crop, which cuts squares at random "
-                f"places anyhow; received {p.source_params['jitter']}. Leave it out."
+                f"{p.fname}: {name}.jitter must be 0 with fit: crop, which already cuts squares at "
+                f"random places; received {p.source_params['jitter']}. Remove jitter."
             )
         activation = p.model_params.get("activation", "linear")
         if activation not in _PLAIN[p.normalizer.name]:
             fitting = "minmax" if activation == "sigmoid" else "symmetric"
             raise ConfigError(
-                f"{p.fname}: normalizer must be {fitting} with activation: {activation}, whose "
-                f"range it has; received {p.normalizer.name}. Change one of the two."
+                f"{p.fname}: normalizer must be {fitting} with activation: {activation}, which has "
+                f"the same range; received {p.normalizer.name}. Change one of the two."
             )
         mixing = [step for step, _ in p.online_da.steps() if step in _MIXING]
         if mixing and self._classes(p) is not None:
             raise ConfigError(
-                f"{p.fname}: online_da must not {' and '.join(mixing)} class maps, whose colours "
-                f"would be mixed to those of other classes. Use flips and quarter turns."
+                f"{p.fname}: online_da must not {' and '.join(mixing)} class maps, because this "
+                f"mixes colours into those of other classes. Use flips and quarter turns."
             )
 
     def _check_network(self, p: UserParams) -> None:
-        """Refuse a network of other channels, or losses for another kind of target."""
+        """Refuse a network with other channels, or losses for another kind of target."""
         section = p.source_params
         ids = section["target"] == "classes"
         found = p.model_params.get("out_channels") or p.input_shape[-1]
         wanted = self._channels(p)
         if found != wanted:
-            where = f"{p.model}.out_channels" if "out_channels" in p.model_params else "model"
+            where, advice = "model", "Use model: pix2pix or unet."
+            if "out_channels" in p.model_params:
+                where, advice = f"{p.model}.out_channels", "Remove out_channels."
             raise ConfigError(
-                f"{p.fname}: {where} must give results of {wanted} channels, as section "
-                f"{p.source} says; received {found}. Leave it out, or use pix2pix or unet."
+                f"{p.fname}: {where} must give results of {wanted} channel{'s' * (wanted > 1)}, as "
+                f"section {p.source} requires; received {found}. {advice}"
             )
         if ids and MODELS.resolve(p.model).is_staged:
             raise ConfigError(
@@ -114,18 +116,19 @@ class PixToPix(Task):
         if not (losses == {"cross_entropy"} if ids else "cross_entropy" not in losses):
             raise ConfigError(
                 f"{p.fname}: loss must be cross_entropy with target: classes and only there; "
-                f"received {', '.join(sorted(losses))} with target: {section['target']}. Leave "
-                f"it out."
+                f"received {', '.join(sorted(losses))} with target: {section['target']}. Remove "
+                f"loss."
             )
         if ids and p.model_params.get("activation", "linear") != "linear":
             raise ConfigError(
                 f"{p.fname}: {p.model}.activation must be linear with target: classes, whose "
-                f"scores have no bounds; received {p.model_params['activation']}. Leave it out."
+                f"scores have no bounds; received {p.model_params['activation']}. Remove "
+                f"activation."
             )
         if ids and p.metrics:
             raise ConfigError(
                 f"{p.fname}: metrics must be empty with target: classes; received "
-                f"{', '.join(p.metrics)}. Leave it out."
+                f"{', '.join(p.metrics)}. Remove metrics."
             )
 
     def _channels(self, p: UserParams) -> int:
@@ -140,7 +143,7 @@ class PixToPix(Task):
         return classes_of(p.source, p.source_params)
 
     def baselines(self, settings: UserParams) -> dict[str, dict[str, Any]]:
-        """Return the same U-Net with L1 alone and, for class maps, with a softmax head."""
+        """Return settings of the same U-Net with L1 alone and, for class maps, with softmax."""
         p = settings
         if p.model != "pix2pix":
             return {}
@@ -164,7 +167,7 @@ class PixToPix(Task):
         return found
 
     def preview(self, settings: UserParams, validation: Batches, normalizer: Normalizer) -> Any:
-        """Return the callback that draws sheets of validation pictures."""
+        """Return the callback that draws validation pictures during training."""
         from toolbox.tasks.pix2pix.preview import DrawingLogger
 
         return DrawingLogger(
@@ -186,12 +189,12 @@ class PixToPix(Task):
         )
 
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return the figures of classes and those of pictures."""
+        """Return the places of the figures of class maps and of pictures in the summary."""
         names = "mean_iou", "pixel_accuracy", "mean_accuracy", "l1", "psnr", "ssim"
         return [(name, "network") for name in names]
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what draws from files."""
+        """Return a predictor that draws from files."""
         from toolbox.tasks.pix2pix.predict import DrawingPredictor
 
         return DrawingPredictor(run)

@@ -1,1 +1,1 @@
-"""Phases of an operation in its video: which step the surgeon is at, second by second."""
+"""Recognition of the phases of an operation in its video, frame by frame."""

@@ -1,4 +1,4 @@
-"""Tables that say which phase a surgical video shows, and when; splits by video; class weights."""
+"""Tables of the phases of surgical videos; splits by video; class weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from toolbox.errors import DataError, nearest_name, not_found
 from toolbox.picture_set import checked_shares
 
 SPLITS = ("train", "validation", "test")
-#: Id of a time that no segment covers.
+#: Id of times that no segment covers.
 UNLABELLED = -1
-#: Headings, in small letters, of what is read; the first one found counts.
+#: Headings, in lower case, of the columns that are read; the first one found is used.
 _HEADINGS = {
     "video": ("video_path", "video_id"),
     "phase": ("phase", "phase_id"),
@@ -30,16 +30,16 @@ _SPLIT_WORDS = {"train": "train", "val": "validation", "validation": "validation
 
 
 class Annotations(NamedTuple):
-    """What a CSV says about the phases of videos.
+    """The contents of a CSV file of phases.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One segment a row, by the number of its ``line`` in the file: ``video`` and ``phase``
-        (text), ``start_s`` and ``end_s`` (seconds; both NaN if the whole video is one phase) and
-        ``split`` (``train``, ``validation``, ``test``, or nothing if the file has no such column).
+        One segment per row, indexed by its ``line`` in the file: ``video`` and ``phase`` (text),
+        ``start_s`` and ``end_s`` (seconds; both NaN if the whole video is one phase) and ``split``
+        (``train``, ``validation``, ``test``, or empty if the file has no such column).
     notes : list of str
-        What was left out, for a log.
+        Lines about rows that were left out or merged, for a log.
     """
 
     table: pd.DataFrame
@@ -47,12 +47,12 @@ class Annotations(NamedTuple):
 
 
 def read_annotations(csv_path: str | os.PathLike[str]) -> Annotations:
-    """Read the phases of videos from a CSV.
+    """Read the phases of videos from a CSV file.
 
-    Two forms are read: ``video_path,phase``, where a video shows one phase, and OphNet's
+    Two forms are accepted: ``video_path,phase``, where a video shows one phase, and OphNet's
     ``video_id,start,end,split,surgery_id,phase_id`` with or without ``operation_id``, where a row
-    is a segment in seconds. Other columns are passed over. Rows that say the same of the same
-    segment count once: OphNet lists a segment again for each of its operations.
+    is a segment in seconds. Other columns are ignored. Repeated rows count once: OphNet lists a
+    segment again for each of its operations.
 
     Parameters
     ----------
@@ -78,16 +78,16 @@ def read_annotations(csv_path: str | os.PathLike[str]) -> Annotations:
     table = pd.DataFrame({name: sheet[name] for name in ("video", "phase")})
     for name in table:
         _refuse_rows(path, table[name] == "", f"{name} is empty. Fill it in or remove the row")
-    fault = "phase holds a tab or the end of a line, which no timeline can. Rename it"
+    fault = "phase contains a tab or a line break, which timelines cannot hold. Rename it"
     _refuse_rows(path, table["phase"].str.contains(r"[\t\r\n]", regex=True), fault)
     table["start_s"], table["end_s"] = _times(path, sheet)
     table["split"] = _splits(path, sheet)
     notes: list[str] = []
     nothing = table["phase"] == str(UNLABELLED)
     if nothing.any():
-        notes.append(f"{path}: rows with phase {UNLABELLED}, none, left out: {nothing.sum()}")
+        notes.append(f"{path}: rows left out, with phase {UNLABELLED} (none): {nothing.sum()}")
     if nothing.all():
-        raise DataError(f"{path}: no row has a phase but {UNLABELLED}, none. Add the phases.")
+        raise DataError(f"{path}: all rows have phase {UNLABELLED} (none). Add the phases.")
     table = table[~nothing]
     table = _without_duplicates(path, table, notes)
     table = _merged(path, table, notes)
@@ -96,7 +96,7 @@ def read_annotations(csv_path: str | os.PathLike[str]) -> Annotations:
 
 
 def _read_sheet(path: Path) -> pd.DataFrame:
-    """Read the columns of `_HEADINGS` as text, by the number of the line."""
+    """Read the columns of `_HEADINGS` as text, indexed by line number."""
     rows = _read_rows(path)
     header = [heading.lower() for heading in rows.pop(min(rows))]
     if not rows:
@@ -105,7 +105,7 @@ def _read_sheet(path: Path) -> pd.DataFrame:
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {line}: has {len(row)} cells; the heading has {len(header)}. "
-                f"Quote names that hold the separator."
+                f"Quote names that contain the separator."
             )
     columns = _columns(path, header)
     texts = {name: [row[place] for row in rows.values()] for name, place in columns.items()}
@@ -113,7 +113,7 @@ def _read_sheet(path: Path) -> pd.DataFrame:
 
 
 def _read_rows(path: Path) -> dict[int, list[str]]:
-    """Return the cells of all lines that are not blank, by the number of the line."""
+    """Return the cells of all lines that are not blank, by line number."""
     text = _read_text(path)
     first = text.lstrip().splitlines()[0]
     reader = csv.reader(
@@ -127,14 +127,14 @@ def _read_rows(path: Path) -> dict[int, list[str]]:
                 rows[reader.line_num] = cells
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: is not CSV ({error}). Close the quotation marks."
+            f"{path}, line {reader.line_num}: not valid CSV ({error}). Close the quotation marks."
         ) from None
     return rows
 
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{not_found(path, 'file')}. Name an existing CSV of annotations.")
+        raise DataError(f"{not_found(path, 'file')}. Name an existing CSV file of phases.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -164,7 +164,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
 
 
 def _first(found: pd.Series) -> int:
-    """Return the line of the first row where something holds."""
+    """Return the line of the first row for which `found` is true."""
     return int(found.index[int(found.to_numpy().argmax())])
 
 
@@ -181,7 +181,7 @@ def _times(path: Path, sheet: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     start, end = (_seconds(path, sheet[name]) for name in ("start", "end"))
     _refuse_rows(path, start < 0, "start is negative; expected seconds from 0")
     line = _first(end <= start)
-    fault = f"ends at {end[line]:g} s and starts at {start[line]:g} s; expected the end after it"
+    fault = f"end is {end[line]:g} s and start {start[line]:g} s; expected the end after the start"
     _refuse_rows(path, end <= start, fault)
     return start, end
 
@@ -204,20 +204,21 @@ def _splits(path: Path, sheet: pd.DataFrame) -> pd.Series:
     )
     other = splits != splits.groupby(sheet["video"]).transform("first")
     video = sheet["video"][_first(other)]
-    _refuse_rows(path, other, f"video {video!r} is in another split before. Leave it in one")
+    _refuse_rows(path, other, f"video {video!r} is in another split above. Keep it in one split")
     return splits
 
 
 def _without_duplicates(path: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Drop rows that say the same again; refuse those that say otherwise of the same."""
+    """Drop repeated rows; refuse rows that give another phase for the same segment."""
     segment = ["video", "start_s", "end_s"]
     again = table.duplicated([*segment, "phase"])
     if again.any():
-        notes.append(f"{path}: rows that repeat another one, left out: {again.sum()}")
+        notes.append(f"{path}: rows left out, because they repeat others: {again.sum()}")
     table = table[~again]
     other = table.duplicated(segment)
     video = table["video"][_first(other)]
-    _refuse_rows(path, other, f"gives video {video!r} another phase for the same time as before")
+    fault = f"gives video {video!r} another phase for the same time. Keep one of them"
+    _refuse_rows(path, other, fault)
     return table
 
 
@@ -229,7 +230,7 @@ def _merged(path: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     goes_on = table["start_s"] <= reached
     if goes_on.any():
         notes.append(
-            f"{path}: rows that continue the phase of one that they touch, joined to it: "
+            f"{path}: rows merged, because they touch or overlap another with the same phase: "
             f"{goes_on.sum()}"
         )
     ends = table["end_s"].groupby((~goes_on).cumsum()).transform("max")
@@ -242,14 +243,14 @@ def _note_overlaps(path: Path, table: pd.DataFrame, notes: list[str]) -> None:
     overlap = (np.minimum(reached, ordered["end_s"]) - ordered["start_s"]).clip(lower=0)
     if (overlap > 0).any():
         notes.append(
-            f"{path}: segments of different phases that overlap: {(overlap > 0).sum()}, by "
-            f"{overlap.sum():.1f} s in all and {overlap.max():.1f} s at most; that time counts as "
-            f"unlabelled"
+            f"{path}: overlapping segments of different phases: {(overlap > 0).sum()}, by "
+            f"{overlap.sum():.1f} s in total and {overlap.max():.1f} s at most; that time counts "
+            f"as unlabelled"
         )
 
 
 def phases_of(table: pd.DataFrame) -> list[str]:
-    """Return all phases of a table: numbers in their order, then names."""
+    """Return all phases of a table: numbers in numerical order, then names."""
     return sorted(table["phase"].unique(), key=_by_number)
 
 
@@ -259,12 +260,12 @@ def _by_number(name: str) -> tuple[bool, int, str]:
 
 
 def check_phases(table: pd.DataFrame, phases: Sequence[str], name: str = "the annotations") -> None:
-    """Refuse a table with phases that are not among those that are known; `name` is its file.
+    """Refuse a table with phases that are not among `phases`; `name` is its file.
 
     Raises
     ------
     DataError
-        If there is one; its line is named.
+        If a phase is unknown; the message gives its line.
     """
     unknown = ~table["phase"].isin(list(phases))
     if unknown.any():
@@ -277,21 +278,21 @@ def check_phases(table: pd.DataFrame, phases: Sequence[str], name: str = "the an
 
 
 def labels_at(segments: pd.DataFrame, times_s: np.ndarray, phases: Sequence[str]) -> np.ndarray:
-    """Return the phase at each of some times of a video.
+    """Return the phase of a video at each of the given times.
 
     Parameters
     ----------
     segments : pandas.DataFrame
-        Rows of one video; each counts from its start up to, and without, its end.
+        Rows of one video; each applies from its start to just before its end.
     times_s : numpy.ndarray, shape (n,)
         Seconds after the first frame.
     phases : sequence of str
-        All phases; their places are the ids.
+        All phases in the order of their ids.
 
     Returns
     -------
     numpy.ndarray, shape (n,), int64
-        Ids; `UNLABELLED` where there is no segment, or where two disagree.
+        Ids; `UNLABELLED` where no segment applies or two disagree.
 
     Raises
     ------
@@ -313,21 +314,21 @@ def labels_at(segments: pd.DataFrame, times_s: np.ndarray, phases: Sequence[str]
 
 
 def calculate_class_weights(df: pd.DataFrame, column: str) -> dict[str, float]:
-    """Return weights of classes that make scarce ones count as much as frequent ones.
+    """Return class weights that make rare classes count as much as frequent ones.
 
-    The inverse of how often each occurs, divided by the largest of these.
+    Each weight is the inverse of the number of rows, divided by the largest of these inverses.
 
     Parameters
     ----------
     df : pandas.DataFrame
         The table.
     column : str
-        Its column of classes.
+        The column of the classes.
 
     Returns
     -------
     dict of str to float
-        The scarcest has 1; numbers in their order, then names.
+        Weights; the rarest class has 1. Numbers in numerical order, then names.
     """
     counts = df[column].astype(str).value_counts()
     return {
@@ -338,11 +339,11 @@ def calculate_class_weights(df: pd.DataFrame, column: str) -> dict[str, float]:
 def split_by_video(
     table: pd.DataFrame, shares: Sequence[float] = (8, 1, 1), seed: int = 0
 ) -> dict[str, list[str]]:
-    """Deal whole videos to training, validation and test.
+    """Assign videos to training, validation and test.
 
-    The file's own splits are kept if it has any. Else every phase is spread over the splits by
-    their shares, scarce phases first (iterative stratification), and the first video of each
-    phase goes to training.
+    The splits of the file are kept if it has any. Otherwise every phase is spread over the splits
+    by their shares, rare phases first (iterative stratification); the first video of each phase
+    goes to training.
 
     Parameters
     ----------
@@ -351,12 +352,12 @@ def split_by_video(
     shares : sequence of three float
         Shares of the splits.
     seed : int
-        Deals otherwise.
+        Seed of the assignment.
 
     Returns
     -------
     dict of str to list of str
-        Sorted videos of each of `SPLITS`; a list may be empty.
+        Sorted videos of each of the `SPLITS`; a list may be empty.
 
     References
     ----------
@@ -371,14 +372,14 @@ def split_by_video(
 
 
 class _Dealer:
-    """Iterative stratification of videos that hold several phases each; see `split_by_video`."""
+    """Iterative stratification of videos with several phases each; see `split_by_video`."""
 
     def __init__(self, table: pd.DataFrame, wanted: np.ndarray, seed: int) -> None:
         videos = sorted(table["video"].unique())
         order = np.random.default_rng(seed).permutation(len(videos))
         holds = pd.crosstab(table["video"], table["phase"]) > 0
-        #: Videos that are not dealt yet (video, phase), and how many of each phase (split, phase)
-        #: and in all (split,) every split still lacks.
+        #: Videos not assigned yet (video, phase), and the number of videos that every split still
+        #: needs, by phase (split, phase) and in total (split,).
         self._left = holds.loc[[videos[number] for number in order]]
         self._lacks = wanted[:, None] * self._left.sum().to_numpy()
         self._room = wanted * len(videos)
@@ -386,7 +387,7 @@ class _Dealer:
         self._dealt: dict[str, list[str]] = {split: [] for split in SPLITS}
 
     def deal(self) -> dict[str, list[str]]:
-        """Deal all videos."""
+        """Assign all videos."""
         while len(self._left):
             counts = self._left.sum().to_numpy()
             scarcest = int(np.where(counts > 0, counts, np.inf).argmin())

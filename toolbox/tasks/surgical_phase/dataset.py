@@ -1,4 +1,4 @@
-"""Segments of videos, each one phase, and the windows that show them."""
+"""Segments of videos, one phase each, and the windows that show them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from toolbox.tasks.surgical_phase.windows import (
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How videos become examples.
+    """Parameters that turn videos into examples.
 
     Attributes
     ----------
     window_size, stride, max_frames : int
-        Frames of a window, from one to the next, and at most of a segment.
+        Frames in a window, from one window to the next, and at most from a segment.
     size : int
         Side of the images.
     rate_hz : float or None
-        Frames are taken at this rate; None for every frame.
+        Rate at which frames are taken; None for every frame.
     sequence : int
-        Windows of an example.
+        Windows in an example.
     """
 
     window_size: int = 16
@@ -52,46 +52,45 @@ class Layout:
 
     @property
     def extractor(self) -> SlidingWindowExtractor:
-        """What cuts a video."""
+        """The extractor that cuts a video into windows."""
         return SlidingWindowExtractor(self.window_size, self.stride)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a network was trained with and must be used with."""
+        """Return the parameters that must be the same in training and prediction."""
         names = ("window_size", "stride", "size", "rate_hz")
         return {name: getattr(self, name) for name in names}
 
     @property
     def most_windows(self) -> int:
-        """Windows that `max_frames` frames hold."""
+        """Number of windows in `max_frames` frames."""
         return max(1, (self.max_frames - self.window_size) // self.stride + 1)
 
 
 class VideoSet:
-    """The videos of a table of segments that can be used.
+    """The usable videos of a table of segments.
 
-    Each is opened once, in parallel, to count its frames; one that cannot be read is left out and
-    named.
+    Each is opened once, in parallel, to count its frames. A video that cannot be read is left out
+    and named.
 
     Parameters
     ----------
     names : sequence of str
-        Videos as the table names them: a path inside the folder, or a file's name without its
-        ending.
+        Videos as named in the table: a path inside the folder, or a file name without suffix.
     folder : pathlib.Path
-        Where they lie.
+        Folder of the videos.
     layout : Layout
         How they are cut.
     mask_dir : pathlib.Path, optional
-        Where their masks lie.
+        Folder of their masks.
     what : str
-        What they are for, in messages.
+        What they are for; used in messages.
 
     Attributes
     ----------
     videos : dict of str to VideoWindows
-        Those that can be used.
+        The usable videos.
     left_out : dict of str to str
-        The others, with the reason.
+        The others, with the reasons.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class VideoSet:
             return str(error)
 
     def refuse_failures(self, most: float) -> None:
-        """Refuse a set of which more than a share cannot be read.
+        """Refuse a set if more than the share `most` of it cannot be read.
 
         Raises
         ------
@@ -135,12 +134,12 @@ class VideoSet:
         if lost and (lost > most * total or not self.videos):
             first = "; ".join(list(self.left_out.values())[:NAMED])
             raise DataError(
-                f"{lost} of {total} videos cannot be used, more than max_failures, {most:g}, "
-                f"allows: {first}{'; ...' if lost > NAMED else ''}"
+                f"{lost} of {total} videos cannot be used; max_failures allows a share of "
+                f"{most:g}: {first}{'; ...' if lost > NAMED else ''}"
             )
 
     def notes(self) -> list[str]:
-        """Return lines about what was left out, and what the videos themselves tell."""
+        """Return lines about videos that were left out, and notes about the others."""
         said = [note for video in self.videos.values() for note in video.video.notes]
         more = [f"and {len(said) - NAMED} more notes about videos"] if len(said) > NAMED else []
         lost = left_out_note(list(self.left_out.values()), len(self.videos), "videos")
@@ -148,30 +147,31 @@ class VideoSet:
 
 
 class OphNetSurgicalDataset:
-    """Segments of videos as examples: windows, and the phase of each as one-hot labels.
+    """Segments of videos as examples: windows, and their phases as one-hot labels.
 
     Parameters
     ----------
     df : pandas.DataFrame
-        A row for each segment: ``video``, ``start_s``, ``end_s`` (NaN: the whole video),
-        ``phase``.
+        One row per segment: ``video``, ``start_s``, ``end_s`` (NaN: the whole video), ``phase``.
     phase2idx : dict of str to int
         Number of each phase.
     window_size, stride : int
-        Frames of a window, and from the start of one to that of the next.
+        Frames in a window, and from the start of one window to that of the next.
     max_frames : int
-        Frames of a segment that are used at most, in windows spread over the segment.
-    videos : VideoSet
-        The opened videos; what their layout says goes before the three numbers.
+        Largest number of frames used from a segment, in windows spread over the segment.
+    videos : VideoSet, optional
+        The opened videos; their layout takes precedence over the three numbers.
+    folder : path-like
+        Folder of the videos, if `videos` is not given.
     cache : WindowCache, optional
-        Keeps windows that were decoded.
+        Keeps decoded windows.
 
     Attributes
     ----------
     segments : pandas.DataFrame
         The rows that have a window.
     notes : list of str
-        How many have none.
+        A line with the number of segments without a window, if there are any.
     """
 
     def __init__(
@@ -205,8 +205,8 @@ class OphNetSurgicalDataset:
         self.notes = []
         if lost:
             self.notes.append(
-                f"{lost} segments hold no middle of a window: they are too short, or lie behind "
-                f"the end of their video"
+                f"{lost} segment{'s' * (lost > 1)} left out because no window has its middle "
+                f"there: too short, or after the end of the video"
             )
 
     def __len__(self) -> int:
@@ -223,9 +223,9 @@ class OphNetSurgicalDataset:
         return found
 
     def _windows_of(self, row: Any) -> np.ndarray:
-        """Return the windows of a segment that may be its examples: whole ones if there are."""
+        """Return the windows that may be examples of a segment; preferably entirely inside it."""
         windows = self.videos.videos[row.video]
-        # Not where another phase is said to be at the same time.
+        # Exclude times for which another phase is annotated too.
         mine = self._labels[row.video] == self.phase2idx[row.phase]
         if np.isfinite(row.start_s):
             times = windows.video.times_s
@@ -237,12 +237,12 @@ class OphNetSurgicalDataset:
         return numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
 
     def draw(self, idx: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Draw a window of a segment, and its place in a sequence."""
+        """Draw a random window of a segment, and its place in a sequence."""
         anchors = self._anchors[idx]
         return int(anchors[rng.integers(len(anchors))]), int(rng.integers(self.layout.sequence))
 
     def even(self, each: int) -> list[tuple[int, int]]:
-        """Return (segment, window) for some windows of every segment, spread over it."""
+        """Return (segment, window) for up to `each` windows per segment, spread over it."""
         found = []
         for idx, anchors in enumerate(self._anchors):
             count = min(each, len(anchors))
@@ -253,22 +253,22 @@ class OphNetSurgicalDataset:
     def example(
         self, idx: int, anchor: int, place: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sequence of windows around one of a segment.
+        """Return the sequence of windows around a window of a segment.
 
         Parameters
         ----------
         idx : int
             Number of the segment.
         anchor : int
-            A window of its video.
+            Number of the window in its video.
         place : int, optional
-            Which of the sequence that window is; default the middle one.
+            Place of that window in the sequence; default the middle.
 
         Returns
         -------
         (numpy.ndarray, numpy.ndarray)
-            Windows (S, size, size, C), uint8, and one-hot labels (S, phases); a window without a
-            phase, and what would lie behind the end of the video, has no label: all 0.
+            Windows (S, size, size, C), uint8, and one-hot labels (S, phases). The labels are all 0
+            for a window without a phase and after the end of the video.
         """
         name, length = self._names[idx], self.layout.sequence
         windows = self.videos.videos[name]

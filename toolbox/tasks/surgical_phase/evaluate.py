@@ -1,11 +1,11 @@
-"""Compare predicted phases with the truth, for the timelines of any program.
+"""Comparison of predicted phases with the truth, for timelines from any program.
 
 ``python -m toolbox.tasks.surgical_phase.evaluate predictions/ truth/ --fps 25 -o figures/``
 
-Both folders hold a text file per video (see `toolbox.tasks.surgical_phase.timeline`) under the
-same name: ``video41.txt``, or with an ending such as ``video41-phase.txt`` and
-``video41_pred.txt``. The frames of the truth are judged; every one of them needs a prediction of
-the same frame number. Nothing is cut off, shifted or resampled.
+Both folders hold one text file per video (see `toolbox.tasks.surgical_phase.timeline`) with the
+same name: ``video41.txt``, or with a suffix as in ``video41-phase.txt`` and ``video41_pred.txt``.
+The frames of the truth are judged; each needs a prediction with the same frame number. Nothing is
+cut off, shifted or resampled.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from toolbox.tasks.surgical_phase.measure import (
 )
 from toolbox.tasks.surgical_phase.timeline import NO_PHASE, Timeline, read_timeline
 
-#: What may follow the name of a video in that of a file.
+#: What may follow the name of the video in a file name.
 _ENDING = re.compile(r"[-_](phases?|pred|predictions?|truth|gt)$", re.IGNORECASE)
 #: Columns of a table of frame rates.
 _RATE_COLUMNS = ("video", "fps")
-#: Names that are written out in a message.
+#: Largest number of names in a message.
 _NAMED = 5
 #: Orders of averaging: title, mean and standard deviation in the summary.
 _ORDERS = (
@@ -54,16 +54,16 @@ _WIDE = 14
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two folders, read and joined.
+    """The timelines of two folders, joined.
 
     Attributes
     ----------
     videos : list of Video
-        One for each pair of files, by name.
+        One per pair of files, sorted by name.
     names : list of str
         Name of each phase, id 0 first.
     notes : list of str
-        What a reader of the figures should know.
+        Notes for readers of the figures.
     """
 
     videos: list[Video]
@@ -83,13 +83,13 @@ def compare_folders(
     Parameters
     ----------
     predictions, truth : path-like
-        Folders with a ``.txt`` file per video.
+        Folders with one ``.txt`` file per video.
     fps : float or path-like, optional
-        Frame numbers a second: one rate, or a CSV with columns ``video`` and ``fps``.
+        Frame numbers per second: one rate, or a CSV file with columns ``video`` and ``fps``.
     names : sequence of str, optional
         Name of each phase, id 0 first; default those that occur in the truth, sorted.
     gaps : bool
-        Accept frames that are missing between others, in the truth too.
+        Accept missing frames, in the truth too.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def compare_folders(
     Raises
     ------
     DataError
-        If a file is lonely or cannot be read, a frame of the truth has no prediction, predictions
-        have frames that the truth leaves open, a phase is unknown or a rate is missing.
+        If a file has no partner or cannot be read, a frame of the truth has no prediction,
+        predictions have frames that the truth lacks, a phase is unknown or a rate is missing.
     """
     pairs = pair_files(Path(predictions), Path(truth))
     rates = _rates(fps, list(pairs))
@@ -119,7 +119,7 @@ def compare_folders(
 
 
 def pair_files(predictions: Path, truth: Path) -> dict[str, tuple[Path, Path]]:
-    """Return prediction and truth of each video, by its name.
+    """Return the files of prediction and truth of each video, by name.
 
     Raises
     ------
@@ -133,9 +133,9 @@ def pair_files(predictions: Path, truth: Path) -> dict[str, tuple[Path, Path]]:
     ):
         if lonely:
             raise DataError(
-                f"{folder}: no file for {len(lonely)} videos of the other folder: "
-                f"{_some(lonely)}. Every video needs a prediction and the truth; add NAME.txt, or "
-                f"take its partner away."
+                f"{folder}: no file for {len(lonely)} video{'s' * (len(lonely) > 1)} of the other "
+                f"folder: {_some(lonely)}. Every video needs a prediction and the truth; add "
+                f"NAME.txt, or remove its partner."
             )
     return {name: (found[name], real[name]) for name in sorted(real)}
 
@@ -143,15 +143,15 @@ def pair_files(predictions: Path, truth: Path) -> dict[str, tuple[Path, Path]]:
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(
-            f"{not_found(folder, 'folder')}. Expected one with a NAME.txt for each video."
+            f"{not_found(folder, 'folder')}. Expected a folder with a NAME.txt for each video."
         )
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.txt")):
         name = _ENDING.sub("", path.stem)
         if name in files:
             raise DataError(
-                f"{folder}: {files[name].name} and {path.name} are both named {name!r}. Expected "
-                f"one file per video; take one away."
+                f"{folder}: {files[name].name} and {path.name} are both for {name!r}. Expected "
+                f"one file per video; remove one of them."
             )
         files[name] = path
     if not files:
@@ -165,14 +165,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _join(prediction: Timeline, truth: Timeline, gaps: bool) -> tuple[np.ndarray, list[str]]:
-    """Return the row of the prediction for each frame of the truth, and what to note."""
+    """Return the row of the prediction for each frame of the truth, and notes."""
     missing = np.setdiff1d(truth.frames, prediction.frames)
     if len(missing):
         raise DataError(
             f"{prediction.path}: no prediction for {len(missing)} of the {len(truth.frames)} "
             f"frames of {truth.path} (the first is {missing[0]}); received "
             f"{len(prediction.frames)} frames, {_span(prediction)}. Predict every frame of the "
-            f"truth, under its number."
+            f"truth, with the same frame numbers."
         )
     surplus = len(prediction.frames) - len(truth.frames)
     rows = np.searchsorted(prediction.frames, truth.frames)
@@ -182,11 +182,11 @@ def _join(prediction: Timeline, truth: Timeline, gaps: bool) -> tuple[np.ndarray
         raise DataError(
             f"{prediction.path}: {len(prediction.frames)} frames, {_span(prediction)}; the truth "
             f"{truth.path} has {len(truth.frames)}, {_span(truth)}. Expected the same frames; "
-            f"label the others, with phase {NO_PHASE} if they are not to be judged."
+            f"label the others, with phase {NO_PHASE} if they should not be judged."
         )
     return rows, [
         f"{truth.path.name}: joined on frame numbers; {len(truth.frames)} frames of the truth, "
-        f"every {truth.step} or so, are judged, and {surplus} other predictions are not used"
+        f"about one in {truth.step}, are judged; {surplus} other predictions are not used"
     ]
 
 
@@ -195,23 +195,23 @@ def _span(timeline: Timeline) -> str:
 
 
 def _between(prediction: Timeline, truth: Timeline) -> bool:
-    """Tell whether the truth is sampled from the same span, less often."""
+    """Return whether the truth covers the same span with fewer frames."""
     before = truth.frames[0] - prediction.frames[0]
     after = prediction.frames[-1] - truth.frames[-1]
     return truth.step > prediction.step and max(before, after) < truth.step
 
 
 def _phase_names(timelines: Iterable[Timeline]) -> list[str]:
-    """Return the phases that occur; numbers in their order, before names."""
+    """Return the phases that occur: numbers in numerical order, then names."""
     found = {phase for timeline in timelines for phase in timeline.phases} - {NO_PHASE}
     if not found:
-        raise DataError(f"the truth labels no frame: all have phase {NO_PHASE}. Expected phases.")
+        raise DataError(f"the truth labels no frame: all have phase {NO_PHASE}. Add phases.")
     numbers = {phase for phase in found if phase.isdecimal()}
     return sorted(numbers, key=int) + sorted(found - numbers)
 
 
 def read_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read the names of all phases, one a line, id 0 first.
+    """Read the names of all phases, one per line, id 0 first.
 
     Raises
     ------
@@ -221,16 +221,16 @@ def read_names(path: str | os.PathLike[str]) -> list[str]:
     lines = _text(Path(path)).splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DataError(f"{path}: no phases. Expected a name on each line, id 0 first.")
+        raise DataError(f"{path}: no phases. Expected one name per line, id 0 first.")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(f"{path}: names {twice[0]!r} twice. Expected every phase once.")
+        raise DataError(f"{path}: lists {twice[0]!r} twice. List every phase once.")
     return names
 
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{not_found(path, 'file')}. Correct its name.")
+        raise DataError(f"{not_found(path, 'file')}. Check the path.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -257,7 +257,7 @@ def _rates(
     if missing:
         raise DataError(
             f"{path}: no frame rate for {len(missing)} of {len(videos)} videos: {_some(missing)}. "
-            f"Add a row for each."
+            f"Add a row for each of them."
         )
     return {name: table[name] for name in videos}
 
@@ -283,14 +283,14 @@ def _rate_table(path: Path) -> dict[str, float]:
         if rate is None:
             raise DataError(
                 f"{path}, line {reader.line_num}: fps must be a positive number; received "
-                f"{row['fps']!r}. Correct it."
+                f"{row['fps']!r}. Correct the rate."
             )
         table[_ENDING.sub("", Path((row["video"] or "").strip()).stem)] = rate
     return table
 
 
 def report_text(measured: Measured, names: Sequence[str]) -> str:
-    """Return all figures and the definition of every average, for a terminal.
+    """Return all figures and the definition of every average as text for the terminal.
 
     Parameters
     ----------
@@ -374,12 +374,12 @@ def _confusion_lines(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
 
 
 def write_report(folder: str | os.PathLike[str], measured: Measured, names: Sequence[str]) -> None:
-    """Write ``summary.json``, ``phases.csv`` (a row per phase) and ``videos.csv`` (per video).
+    """Write ``summary.json``, ``phases.csv`` (one row per phase) and ``videos.csv`` (per video).
 
     Parameters
     ----------
     folder : path-like
-        Where; made if missing. Files of these names are replaced.
+        Output folder; created if missing. Files with these names are replaced.
     measured : Measured
         The figures, as shares of 0 to 1.
     names : sequence of str
@@ -403,7 +403,7 @@ def write_report(folder: str | os.PathLike[str], measured: Measured, names: Sequ
 
 @program
 def main(arguments: list[str] | None = None) -> None:
-    """Command line of this module."""
+    """Run the command line of this module."""
     args = _parser().parse_args(arguments)
     names = read_names(args.phases) if args.phases else None
     compared = compare_folders(args.predictions, args.truth, args.fps, names, args.gaps)
@@ -423,31 +423,31 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m toolbox.tasks.surgical_phase.evaluate",
         description="Compare predicted surgical phases with the truth, video by video.",
     )
-    parser.add_argument("predictions", help="folder with a NAME.txt per video: frame, tab, phase")
-    parser.add_argument("truth", help="folder with the true phases, named alike")
+    parser.add_argument("predictions", help="folder with one NAME.txt per video: frame, tab, phase")
+    parser.add_argument("truth", help="folder with the true phases, under the same names")
     parser.add_argument(
         "--fps",
-        help="frame numbers a second, for the relaxed measure: one rate, or a CSV with columns "
-        "video and fps; default: no relaxed measure",
+        help="frame numbers per second, for the relaxed figures: one rate, or a CSV with columns "
+        "video and fps; default: no relaxed figures",
     )
     parser.add_argument(
         "--phases",
-        help="text file with the name of every phase, one a line; default: those of the truth",
+        help="text file with the name of every phase, one per line; default: those of the truth",
     )
     parser.add_argument(
         "--absent",
         default="skip",
         choices=list(ABSENT),
-        help="how a video counts in the mean of a phase that it lacks (default skip)",
+        help="how a video counts in the mean of a phase that it lacks (default: skip)",
     )
     parser.add_argument(
         "--boundary_seconds",
         type=float,
         default=10.0,
-        help="what the relaxed measure forgives on either side of a boundary (default 10)",
+        help="tolerance of the relaxed figures on either side of a boundary (default: 10)",
     )
-    parser.add_argument("--gaps", action="store_true", help="accept frames that are missing")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+    parser.add_argument("--gaps", action="store_true", help="accept missing frames")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument("-o", "--output", help="folder for summary.json, phases.csv, videos.csv")
     return parser
 

@@ -1,4 +1,4 @@
-"""A video followed with a trained network: the phase of every frame, in bounded memory."""
+"""Prediction of the phase of every frame of a video, in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from toolbox.tasks.surgical_phase.dataset import Layout
 from toolbox.tasks.surgical_phase.source import phase_record, phases_in, split_channels
 from toolbox.tasks.surgical_phase.windows import VideoWindows
 
-#: Windows that go through the network at once, and batches that are decoded ahead.
+#: Windows in a batch, and batches decoded ahead.
 _BATCH, _AHEAD = 16, 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """What a network saw in a video.
+    """The phases that a network found in a video.
 
     Attributes
     ----------
@@ -36,19 +36,19 @@ class Timeline:
     times_s : numpy.ndarray, shape (frames,)
         Time of each frame.
     rate_hz : float
-        Frames in a second, in the mean.
+        Mean number of frames per second.
     ids : numpy.ndarray, shape (frames,)
         Number of the phase of each frame.
     probability : numpy.ndarray, shape (frames,)
-        What the softmax gave that phase.
+        Softmax probability of that phase.
     window_times_s : numpy.ndarray, shape (windows,)
         Time of the middle of each window.
     probabilities : numpy.ndarray, shape (windows, phases)
-        What the softmax gave each phase.
+        Softmax probability of each phase.
     seconds, network_seconds : float
-        Time that all took, and the network alone.
+        Time used in total, and by the network alone.
     notes : list of str
-        What the video's file tells.
+        Notes about the file of the video.
     """
 
     path: Path
@@ -74,8 +74,8 @@ class Follower:
     Raises
     ------
     ConfigError, DataError
-        If what is said of frames is to know no later ones, and the network looks ahead; or if
-        weights belong to other phases or windows.
+        If ``online`` is set and the network needs later frames, or if weights belong to other
+        phases or windows.
     """
 
     def __init__(self, run: Run) -> None:
@@ -97,8 +97,8 @@ class Follower:
         self.online = bool(run.predict.online)
         if self.online and self.is_temporal and not params["causal"]:
             raise ConfigError(
-                "online must be false with surgical_phase.causal: false, a network that looks "
-                "ahead; received true. Leave it out."
+                "online must be false with surgical_phase.causal: false, because such a network "
+                "needs later frames; received true. Remove online."
             )
         self._encode = [tf.function(network.encoder) for network in run.networks]
         self._decide = [
@@ -106,22 +106,22 @@ class Follower:
         ]
 
     def _refuse_other_windows(self, weights: Path) -> None:
-        """Refuse weights that were trained for other phases, or with windows cut otherwise."""
+        """Refuse weights that were trained for other phases or with other windows."""
         record = phase_record(weights.parent)
         if record.get("phases", self.phases) != self.phases:
             raise DataError(
-                f"{weights}: was trained for other phases than those of the settings, or in "
-                f"another order. Use the config.yml of its log folder."
+                f"{weights}: was trained for other phases than those in the settings, or for the "
+                f"same in another order. Use the config.yml of its log folder."
             )
         for key, value in record.get("windows", {}).items():
             if (given := self.layout.facts()[key]) != value:
                 raise DataError(
-                    f"{weights}: was trained with {key} {value} of its windows; received {given}. "
+                    f"{weights}: was trained on windows with {key} {value}; received {given}. "
                     f"Use the config.yml of its log folder."
                 )
 
     def open(self, path: Path, masks: Path | None = None) -> VideoWindows:
-        """Return the windows of a video, cut as those of the training were."""
+        """Return the windows of a video, cut as in training."""
         layout = self.layout
         return VideoWindows(path, layout.extractor, layout.size, layout.rate_hz, masks)
 
@@ -157,7 +157,7 @@ class Follower:
         )
 
     def _features(self, batch: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield what each network keeps of a batch: scores, or features for a temporal head."""
+        """Yield the results of each network: scores, or features for a temporal head."""
         count = len(batch)
         full = np.pad(batch, [(0, _BATCH - count), (0, 0), (0, 0), (0, 0)], mode="edge")
         parts = {name: tf.constant(part) for name, part in split_channels(full).items()}
@@ -178,10 +178,9 @@ class Follower:
         return mean
 
     def _window_of_frames(self, windows: VideoWindows) -> np.ndarray:
-        """Return which window speaks for each frame.
+        """Return the window that decides each frame: the one with the nearest middle.
 
-        That whose middle is nearest; online the last one that has ended, and before any has, the
-        first.
+        Online, it is the last window that has ended; before the first has ended, the first.
         """
         if self.online:
             frames = np.arange(len(windows.video))
@@ -211,7 +210,7 @@ def _batches(windows: VideoWindows) -> Iterator[np.ndarray]:
                 if ended.is_set():
                     return
             put(None)
-        except Exception as error:  # it belongs to the thread that waits for windows
+        except Exception as error:  # to be raised in the thread that waits for windows
             put(error)
 
     threading.Thread(target=decode, daemon=True).start()

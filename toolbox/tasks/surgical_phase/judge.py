@@ -1,4 +1,4 @@
-"""Test of phases: every video followed as predict follows it, and judged frame by frame."""
+"""Test of phases: every video is processed as in predict, and judged frame by frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolbox.tasks.surgical_phase.measure import Measured, Video, measure
 from toolbox.tasks.surgical_phase.report import Shown, phase_page
 from toolbox.tasks.surgical_phase.source import SurgicalSource, phase_record
 
-#: Videos whose timelines are on the page.
+#: Number of timelines on the page.
 _SHOWN = 8
 
 
@@ -33,7 +33,7 @@ class PhaseTest:
     source : SurgicalSource
         The videos and their phases.
     split : {'test', 'validation', 'train'}
-        Which of them.
+        The split to test.
     """
 
     def __init__(self, run: Run, source: SurgicalSource, split: str) -> None:
@@ -44,7 +44,7 @@ class PhaseTest:
         self.record = phase_record(run.folder)
 
     def evaluate(self, compare: bool) -> TestResult:
-        """Follow and judge every video; with what a mere guess would do if `compare`."""
+        """Process and judge every video; compare with a guess if `compare`."""
         videos, shown = [], []
         opened = self.data.videos.videos
         for name in progress(list(opened), "testing", unit="video", delay=2):
@@ -60,7 +60,8 @@ class PhaseTest:
             shown.append(Shown(name, timeline, truth, float(right.mean())))
         if not videos:
             raise DataError(
-                f"{self.source.csv_path}: no frame of the videos for {self.split} has a phase."
+                f"{self.source.csv_path}: no frame of the videos for {self.split} has a phase. "
+                f"Add their phases."
             )
         measured = measure(videos, len(self.phases))
         summary = self._summary(measured, shown)
@@ -97,7 +98,7 @@ class PhaseTest:
         }
 
     def _guess(self, videos: list[Video]) -> dict[str, Any]:
-        """Return the accuracy of the most frequent phase of the training everywhere."""
+        """Return the figures of always guessing the most frequent training phase."""
         segments = self.record.get("segments")
         if not segments:
             return {}
@@ -114,9 +115,9 @@ class PhaseTest:
         lines = [report_text(measured, self.phases)]
         if guess := summary["guess"]:
             lines.append(
-                f"a guess, always {guess['phase']}: accuracy {100 * guess['accuracy']:.2f} %"
+                f"always guessing {guess['phase']}: accuracy {100 * guess['accuracy']:.2f} %"
             )
-        lines.append(f"{summary['frames_a_second']:.0f} frames a second")
+        lines.append(f"{summary['frames_a_second']:.0f} frames per second")
         return "\n".join(lines)
 
     def _tables(self, measured: Measured) -> dict[str, pd.DataFrame]:
@@ -135,7 +136,7 @@ class PhaseTest:
             "temporal head": f"{params['temporal_layers']} layers"
             if params["temporal_layers"]
             else "none",
-            "frames know": "what came up to them" if self.follower.online else "all of the video",
+            "frames used": "up to the current one" if self.follower.online else "the whole video",
         }
 
 

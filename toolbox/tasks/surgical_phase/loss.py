@@ -1,4 +1,4 @@
-"""Loss and accuracy of phases: windows without a label do not count."""
+"""Loss and accuracy of phases; windows without a label do not count."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def phase_cross_entropy(
     Parameters
     ----------
     y_true : tf.Tensor, shape (N, ..., phases)
-        One-hot labels; all 0 for what has none.
+        One-hot labels; all 0 for a window without a label.
     y_pred : tf.Tensor, shape (N, ..., phases)
         Scores before the softmax.
     max_val : float
-        Without effect; every loss has it.
+        Without effect; part of the signature of every loss.
     class_weights : sequence of float, optional
         Weight of each phase; default 1.
 
     Returns
     -------
     tf.Tensor, shape (N,)
-        Nats, scaled so that the mean over all is the mean over what is labelled.
+        Loss in nats, scaled so that the mean over all windows is that over the labelled ones.
     """
     labels, scores = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
     weights = tf.ones(scores.shape[-1]) if class_weights is None else tf.constant(class_weights)
@@ -38,7 +38,10 @@ def phase_cross_entropy(
 
 
 def phase_accuracy(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
-    """Whether the highest score is that of the label; arguments as `phase_cross_entropy`."""
+    """Share of windows whose highest score is that of the label, per example (N,).
+
+    Arguments and scaling are those of `phase_cross_entropy`.
+    """
     labels = tf.cast(y_true, tf.float32)
     right = tf.equal(tf.argmax(labels, -1), tf.argmax(y_pred, -1))
     return _mean(tf.cast(right, tf.float32) * tf.reduce_sum(labels, axis=-1)) * _share(labels)
@@ -50,7 +53,7 @@ def _mean(values: tf.Tensor) -> tf.Tensor:
 
 
 def _share(labels: tf.Tensor) -> tf.Tensor:
-    """Return how many examples there are for each one that is labelled."""
+    """Return the ratio of all windows to labelled windows."""
     labelled = tf.reduce_sum(labels)
     count = tf.cast(tf.size(labels) // labels.shape[-1], tf.float32)
     return count / tf.maximum(labelled, 1.0)

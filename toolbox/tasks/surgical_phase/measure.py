@@ -1,13 +1,13 @@
-"""How well the phases of operations are recognised: strict and relaxed figures, defined averages.
+"""Figures of phase recognition: strict and relaxed, with a definition of every average.
 
-The same words stand for different numbers in the literature: which videos enter the mean of a
-phase, in which order means are taken, and what a boundary forgives. Funke, Rivoir and Speidel 2023,
-"Metrics matter in surgical phase recognition" (arXiv:2305.13961), compare the variants;
-`definitions` says which ones these are.
+In the literature, the same words stand for different numbers. They differ in which videos enter
+the mean of a phase, in which order means are taken, and in the tolerance at boundaries. Funke,
+Rivoir and Speidel 2023, "Metrics matter in surgical phase recognition" (arXiv:2305.13961), compare
+the variants; `definitions` describes those used here.
 
-Notation: frames of one video that have a label in the truth are judged. For a phase, hits (TP) are
-frames of that phase that were found as such, false alarms (FP) frames of another phase that were
-found as this one, misses (FN) frames of this phase that were found as another one or as none.
+Notation: the frames of a video that have a label in the truth are judged. For a phase, hits (TP)
+are frames of that phase that were found as such; false alarms (FP) are frames of another phase that
+were found as this one; misses (FN) are frames of this phase that were found as another or as none.
 
 =========  =======================  ====================================
 figure     definition               undefined (0 ÷ 0) when the phase is
@@ -31,17 +31,17 @@ import pandas as pd
 from toolbox.errors import ConfigError, DataError, did_you_mean
 from toolbox.tasks.surgical_phase.annotations import UNLABELLED
 
-#: Figures of one phase in one video; a larger one is better.
+#: Figures of one phase in one video; larger is better.
 FIGURES = ("precision", "recall", "jaccard", "f1")
 #: How a video counts in the mean of a phase that it lacks.
 ABSENT = {
-    "skip": "a video whose truth lacks the phase is left out, whatever was predicted in it, and so "
-    "is an undefined precision (phase never predicted)",
-    "defined": "only undefined values (0 ÷ 0) are left out: a phase that was predicted in a video "
-    "without it has precision, Jaccard and F1 of 0 there",
+    "skip": "a video whose truth lacks the phase is left out, whatever was predicted in it; an "
+    "undefined precision (phase never predicted) is left out too",
+    "defined": "only undefined values (0 ÷ 0) are left out; if a phase was predicted in a video "
+    "without it, its precision, Jaccard and F1 are 0 there",
     "zero": "every video counts; undefined values (0 ÷ 0) count as 0",
 }
-#: Prefix of figures with forgiving boundaries.
+#: Prefix of the relaxed figures.
 RELAXED = "relaxed_"
 #: Samples of the bootstrap.
 _DRAWS = 1000
@@ -60,11 +60,11 @@ class Video:
     name : str
         Name in tables and messages.
     frames : numpy.ndarray, shape (n,), int
-        Frame numbers, increasing; 0, 25, 50 where every 25th frame has a label.
+        Frame numbers, increasing; 0, 25, 50, ... if every 25th frame has a label.
     truth, found : numpy.ndarray, shape (n,), int
-        Ids of phases. `UNLABELLED` in the truth: not judged; in the prediction: a miss.
+        Ids of phases. `UNLABELLED` means not judged in the truth, and a miss in the prediction.
     rate_hz : float, optional
-        Frame numbers a second; without it there are no relaxed figures.
+        Frame numbers per second; without it there are no relaxed figures.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Video:
 
     @property
     def judged(self) -> np.ndarray:
-        """Which frames have a label in the truth (n,), bool."""
+        """Mask of the frames that have a label in the truth, (n,), bool."""
         return np.asarray(self.truth) != UNLABELLED
 
 
@@ -86,19 +86,19 @@ class Measured:
     Attributes
     ----------
     videos : pandas.DataFrame
-        A row per video: ``video``, ``frames``, ``judged``, ``rate_hz``, ``accuracy``, the means of
-        `FIGURES` over its phases, and the same with ``relaxed_``.
+        One row per video: ``video``, ``frames``, ``judged``, ``rate_hz``, ``accuracy``, the means
+        of `FIGURES` over its phases, and the same with the prefix ``relaxed_``.
     pairs : pandas.DataFrame
-        A row per video and phase: ``video``, ``phase`` (id), ``in_truth``, ``in_found`` (frames),
-        `FIGURES`, and the same with ``relaxed_``; NaN for what is left out.
+        One row per video and phase: ``video``, ``phase`` (id), ``in_truth``, ``in_found``
+        (frames), `FIGURES`, and the same with the prefix ``relaxed_``; NaN for values left out.
     phases : pandas.DataFrame
-        A row per phase: ``phase`` (id), ``videos`` and ``frames`` with it in the truth, then for
-        each figure its mean over videos, ``_std`` and the number ``_videos`` of those averaged,
-        and ``pooled_``, that of all frames together.
+        One row per phase: ``phase`` (id), the number of ``videos`` and ``frames`` with it in the
+        truth, then for each figure its mean over videos, ``_std``, the number ``_videos`` of
+        videos averaged, and ``pooled_``, the value of all frames together.
     confusion : numpy.ndarray, shape (phases, phases + 1), int64
         See `confusion`; all videos together.
     summary : dict
-        Plain numbers, None where undefined, under the names of `definitions`.
+        Numbers under the names of `definitions`; None where undefined.
     """
 
     videos: pd.DataFrame
@@ -109,7 +109,7 @@ class Measured:
 
 
 def confusion(truth: np.ndarray, found: np.ndarray, num_phases: int) -> np.ndarray:
-    """Count the judged frames of each phase by what they were taken for.
+    """Count the judged frames of each true phase by the phase that was found.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def confusion(truth: np.ndarray, found: np.ndarray, num_phases: int) -> np.ndarr
     Returns
     -------
     numpy.ndarray, shape (num_phases, num_phases + 1), int64
-        Row: the truth. Column: what was found, no prediction at last.
+        Row: the truth. Column: the phase found, no prediction last.
     """
     truth, found = np.asarray(truth, np.int64), np.asarray(found, np.int64)
     judged = truth != UNLABELLED
@@ -132,14 +132,14 @@ def confusion(truth: np.ndarray, found: np.ndarray, num_phases: int) -> np.ndarr
 
 
 def forgiven(video: Video, boundary_s: float = 10.0) -> np.ndarray:
-    """Tell which wrong frames the relaxed measure accepts.
+    """Return a mask of the wrong frames that the relaxed measure accepts.
 
-    A boundary lies between two successive frames of the truth that have different phases. In the
-    first `boundary_s` seconds after it the phase before it is accepted too (a late transition), in
-    the last `boundary_s` seconds before it the phase after it (an early one). Only the two phases
-    that meet at a boundary are accepted there: not one further on, even where a segment is shorter
-    than `boundary_s`. Where frames are missing or unlabelled between two segments nobody knows
-    where one ended; nothing is forgiven there.
+    A boundary lies between two successive frames of the truth with different phases. In the
+    `boundary_s` seconds after it, the phase before it is accepted too (a late transition). In the
+    `boundary_s` seconds before it, the phase after it is accepted too (an early transition). Only
+    the two phases that meet at a boundary are accepted there, even if a segment is shorter than
+    `boundary_s`. If frames between two segments are missing or unlabelled, the boundary is
+    unknown, and nothing is accepted there.
 
     Parameters
     ----------
@@ -154,12 +154,12 @@ def forgiven(video: Video, boundary_s: float = 10.0) -> np.ndarray:
 
     Notes
     -----
-    The measure of the M2CAI 2016 workflow challenge. Its script differs in four ways. It takes
-    `boundary_s` × 25 frames, also of data that have one frame a second, where 10 s become 250 s;
-    here the rate is that of the video. It accepts ids one lower or higher, for some phases of
-    Cholec80 two; here the phases that do meet, in whatever order an operation has them. For early
-    transitions it tests the last frames of a segment but changes the first ones. And it cuts
-    precision and recall off at 100 %; see `measure`.
+    This is the measure of the M2CAI 2016 workflow challenge. Its script differs in four ways. It
+    uses `boundary_s` × 25 frames even for data with one frame per second, where 10 s become 250 s;
+    here the frame rate of the video is used. It accepts ids one lower or higher, and two for some
+    phases of Cholec80; here the phases that meet are accepted, in whatever order they occur. For
+    early transitions it tests the last frames of a segment but changes the first ones. It limits
+    precision and recall to 100 %; see `measure`.
     """
     if video.rate_hz is None:
         raise ConfigError(f"{video.name}: relaxed figures need rate_hz; received None.")
@@ -170,7 +170,7 @@ def forgiven(video: Video, boundary_s: float = 10.0) -> np.ndarray:
         start, end = _segment(truth, edge - 1)[0], _segment(truth, edge)[1]
         early = frames[edge] - frames[start:edge] <= width
         accepted[start:edge] |= early & (found[start:edge] == truth[edge])
-        # As many frames on this side: the frame at the boundary itself is the first.
+        # The frame at the boundary itself is the first, so both sides have as many frames.
         late = frames[edge:end] - frames[edge] < width - 2 * _TINY
         accepted[edge:end] |= late & (found[edge:end] == truth[edge - 1])
     return accepted
@@ -184,16 +184,16 @@ def _arrays(video: Video) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _boundaries(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the positions of first frames of a phase that follow on another one at once."""
+    """Return the positions of the frames that directly follow a frame of another phase."""
     distance = np.diff(frames)
-    # Every second of 29.97 Hz is 30 or 29 frames long; twice as far is a frame that is missing.
+    # A second at 29.97 Hz has 29 or 30 frames; at twice the distance a frame is missing.
     next_to = distance < 2 * distance.min(initial=_FAR)
     labelled = (truth[1:] != UNLABELLED) & (truth[:-1] != UNLABELLED)
     return np.flatnonzero((truth[1:] != truth[:-1]) & labelled & next_to) + 1
 
 
 def _segment(truth: np.ndarray, position: int) -> tuple[int, int]:
-    """Return start and end of the run of equal ids round a position."""
+    """Return start and end of the run of equal ids around a position."""
     others = np.flatnonzero(truth != truth[position])
     place = np.searchsorted(others, position)
     start = others[place - 1] + 1 if place else 0
@@ -216,7 +216,7 @@ def phase_figures(
     Returns
     -------
     dict of str to numpy.ndarray, shape (...), float64
-        Under the names of `FIGURES`; NaN for what a mean has to leave out.
+        Values under the names of `FIGURES`; NaN for values that a mean must leave out.
     """
     hits, false_alarms, misses = (np.asarray(a, np.float64) for a in (hits, false_alarms, misses))
     # Undefined values are NaN, without a warning.
@@ -241,9 +241,9 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[floa
     Parameters
     ----------
     values : sequence of float
-        One per video; NaN is left out.
+        One value per video; NaN is left out.
     seed : int
-        Seed of the 1000 samples.
+        Seed of the 1000 bootstrap samples.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def measure(
     absent : {'skip', 'defined', 'zero'}
         How a video counts in the mean of a phase that it lacks; see `ABSENT`.
     boundary_s : float
-        Seconds on either side of a boundary that the relaxed measure forgives; see `forgiven`.
+        Tolerance of the relaxed figures on either side of a boundary, in s; see `forgiven`.
     seed : int
         Seed of the bootstrap.
 
@@ -289,22 +289,22 @@ def measure(
     Raises
     ------
     DataError
-        If there is no video, or one has arrays of different lengths, frame numbers that do not
-        increase, unknown ids, no judged frame or a rate that is not positive.
+        If there is no video, or if a video has arrays of different lengths, frame numbers that do
+        not increase, unknown ids, no judged frame or a rate that is not positive.
     ConfigError
         If `absent` is unknown or `boundary_s` is negative.
 
     Notes
     -----
     Strict per-video accuracy and per-phase precision and recall: Twinanda et al. 2017, EndoNet
-    (doi:10.1109/TMI.2016.2593957). Jaccard: the M2CAI 2016 challenge, and after it TeCNO
+    (doi:10.1109/TMI.2016.2593957). Jaccard: the M2CAI 2016 challenge, followed by TeCNO
     (doi:10.1007/978-3-030-59716-0_33) and Trans-SVNet (doi:10.1007/978-3-030-87202-1_57).
 
-    Relaxed: a forgiven frame of phase A found as B is a hit for both phases, and neither a miss of
-    A nor a false alarm of B. It stands in numerator and denominator, so no figure exceeds 1 and
-    none is below the strict one. Jaccard is then what the challenge's script means to compute. Its
-    precision and recall divide the same hits by the frames found as, or labelled with, the phase
-    alone; they exceed 100 % and are cut off there.
+    Relaxed: an accepted frame of phase A found as B is a hit for both phases, and neither a miss of
+    A nor a false alarm of B. It counts in numerator and denominator, so no figure exceeds 1 and
+    none is below the strict one. Jaccard is then what the script of the challenge is meant to
+    compute. In that script, precision and recall divide the same hits by only the frames found as,
+    or labelled with, the phase; they can exceed 100 %, and are limited to it.
     """
     _check(videos, num_phases, absent, boundary_s)
     matrices = np.array([confusion(v.truth, v.found, num_phases) for v in videos])
@@ -357,20 +357,20 @@ def _check_video(video: Video, num_phases: int) -> None:
             f"{len(frames)}, {len(truth)} and {len(found)}. Label the same frames."
         )
     if np.any(np.diff(frames) <= 0):
-        raise DataError(f"{video.name}: frame numbers must increase. Sort them, each one once.")
+        raise DataError(f"{video.name}: frame numbers must increase. Sort them, each number once.")
     for label, ids in (("true", truth), ("predicted", found)):
         wrong = ids[(ids < UNLABELLED) | (ids >= num_phases)]
         if len(wrong):
             raise DataError(
                 f"{video.name}: {label} phases must be ids of 0 to {num_phases - 1}, or "
-                f"{UNLABELLED}; received {wrong[0]}. Correct it, or num_phases."
+                f"{UNLABELLED}; received {wrong[0]}. Correct the id, or num_phases."
             )
     if not np.any(video.judged):
-        raise DataError(f"{video.name}: no frame has a label in the truth. Leave this video out.")
+        raise DataError(f"{video.name}: no frame has a label in the truth. Remove this video.")
     if video.rate_hz is not None and not 0 < video.rate_hz < np.inf:
         raise DataError(
             f"{video.name}: the frame rate must be positive; received {video.rate_hz}. "
-            f"Name the true one, in Hz."
+            f"Give the true rate in Hz."
         )
 
 
@@ -388,14 +388,14 @@ def _forgiven_frames(video: Video, num_phases: int, boundary_s: float) -> np.nda
 
 
 def _relaxed_counts(counts: _Counts, accepted: np.ndarray) -> _Counts:
-    """Return TP, FP and FN if accepted frames (videos, phases, phases + 1) are hits of both."""
+    """Return TP, FP and FN with accepted frames (videos, phases, phases + 1) as hits of both."""
     hits, false_alarms, misses = counts
     as_found, as_truth = accepted[..., :-1].sum(axis=-2), accepted.sum(axis=-1)
     return hits + as_found + as_truth, false_alarms - as_found, misses - as_truth
 
 
 def _accuracies(matrices: np.ndarray, accepted: np.ndarray | None = None) -> np.ndarray:
-    """Return the share of right frames in each video; accepted ones are right."""
+    """Return the share of right frames in each video; accepted frames count as right."""
     right = np.trace(matrices[..., :-1], axis1=-2, axis2=-1)
     if accepted is not None:
         right = right + accepted.sum(axis=(-2, -1))
@@ -438,14 +438,14 @@ def _phase_rows(matrices: np.ndarray) -> pd.DataFrame:
 
 @dataclasses.dataclass
 class _Tables:
-    """The tables of `Measured`, to which columns are added."""
+    """The tables of `Measured` while columns are added."""
 
     videos: pd.DataFrame
     pairs: pd.DataFrame
     phases: pd.DataFrame
 
     def add(self, prefix: str, counts: _Counts, accuracy: np.ndarray, absent: str) -> None:
-        """Add strict columns, or relaxed ones with a prefix."""
+        """Add the strict columns, or the relaxed ones with a prefix."""
         hits, false_alarms, misses = (part.sum(axis=0) for part in counts)
         pooled = phase_figures(hits, false_alarms, misses, absent)
         self.videos[f"{prefix}accuracy"] = accuracy
@@ -459,7 +459,7 @@ class _Tables:
             self.phases[f"{prefix}pooled_{name}"] = pooled[name]
 
     def averages(self, prefix: str, seed: int) -> dict[str, Any]:
-        """Return the strict averages, or the relaxed ones of a prefix."""
+        """Return the strict averages, or the relaxed ones with a prefix."""
         accuracy = self.videos[f"{prefix}accuracy"].to_numpy()
         found = {
             "accuracy": {
@@ -492,14 +492,14 @@ def _number(value: float) -> float | None:
 
 
 def _mean(values: np.ndarray, axis: int | None = None) -> Any:
-    """Return the mean of what is not NaN; NaN for none, without a warning."""
+    """Return the mean of the values that are not NaN; NaN for none, without a warning."""
     kept = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(kept, values, 0).sum(axis=axis) / kept.sum(axis=axis)
 
 
 def _std(values: np.ndarray, axis: int | None = None) -> Any:
-    """Return the sample standard deviation (n - 1) of what is not NaN; NaN for fewer than two."""
+    """Return the sample standard deviation (n - 1) without NaN; NaN for fewer than two values."""
     kept = np.isfinite(values)
     centre = _mean(values, axis)
     middle = centre if axis is None else np.expand_dims(centre, axis)
@@ -509,7 +509,7 @@ def _std(values: np.ndarray, axis: int | None = None) -> Any:
 
 
 def definitions(absent: str = "skip", boundary_s: float | None = 10.0) -> list[str]:
-    """Return a sentence for every average, to be printed with the figures.
+    """Return a definition of every average, to be printed with the figures.
 
     Parameters
     ----------
@@ -525,7 +525,7 @@ def definitions(absent: str = "skip", boundary_s: float | None = 10.0) -> list[s
     lines = [
         "judged frames: those with a label in the truth; a frame without a prediction is wrong",
         "accuracy, mean ± std: right frames ÷ judged frames in each video, then mean and sample "
-        "standard deviation (n - 1) over videos; every video weighs the same",
+        "standard deviation (n - 1) over videos; every video has the same weight",
         "accuracy, all frames: right frames ÷ judged frames of all videos together",
         "precision TP ÷ (TP + FP), recall TP ÷ (TP + FN), Jaccard TP ÷ (TP + FP + FN), F1 "
         "2 TP ÷ (2 TP + FP + FN): of every phase in every video, by frames",
@@ -535,14 +535,14 @@ def definitions(absent: str = "skip", boundary_s: float | None = 10.0) -> list[s
         f"absent = {absent}: {ABSENT[absent]}",
         "macro F1, all frames: F1 of each phase from all judged frames of all videos together, "
         "then mean over phases",
-        "95 % interval: percentiles of 1000 bootstrap samples of the videos; of the mean accuracy, "
-        "and of Jaccard over phases, then videos",
+        "95 % interval: percentiles of 1000 bootstrap samples of the videos, for the mean accuracy "
+        "and for Jaccard (phases, then videos)",
     ]
     if boundary_s is None:
-        return [*lines, "relaxed figures: none, as they need the frame rate of every video"]
+        return [*lines, "relaxed figures: none, because they need the frame rate of every video"]
     return [
         *lines,
-        f"relaxed: within {boundary_s:g} s after a boundary of the truth the phase before it, and "
-        f"within {boundary_s:g} s before it the phase after it, counts as right, for both phases; "
-        f"seconds by the frame rate of each video",
+        f"relaxed: within {boundary_s:g} s after a boundary of the truth, the phase before it "
+        f"counts as right too; within {boundary_s:g} s before it, the phase after it does; such a "
+        f"frame is a hit for both phases; seconds by the frame rate of each video",
     ]

@@ -1,4 +1,4 @@
-"""Following files: a video in; its timeline as a table, as text and as a picture out."""
+"""Prediction of phases: a video in; its timeline as a table, a text and a picture out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toolbox.tasks.surgical_phase.windows import bare_name, find_masks
 
 
 class PhasePredictor:
-    """Follows videos with an opened run: a `toolbox.task.FilePredictor`.
+    """Predicts the phases of videos with an opened run: a `toolbox.task.FilePredictor`.
 
     Parameters
     ----------
@@ -37,34 +37,34 @@ class PhasePredictor:
         self.follower = Follower(run)
 
     def check(self) -> None:
-        """Refuse a mistake in the settings, once for all files."""
+        """Refuse invalid settings, once for all files."""
         images = (("self_ensemble", False), ("lr_consistency", "report"), ("tile", None))
         for name, wanted in images:
             if (given := getattr(self.settings, name)) != wanted:
                 raise ConfigError(
-                    f"{name} is for images; the network was trained for {self.run.task.name}; "
-                    f"received {given}. Leave it out."
+                    f"{name} is only for images, but the network was trained for "
+                    f"{self.run.task.name}; received {given}. Remove {name}."
                 )
         if self.settings.masks is not None and not self.follower.has_masks:
             raise ConfigError(
-                f"masks must be left out for a network that was trained without them; received "
-                f"{self.settings.masks}."
+                f"masks must not be given for a network that was trained without masks; received "
+                f"{self.settings.masks}. Remove masks."
             )
 
     def suffix(self, path: Path) -> str:
-        """Return the ending of the table."""
+        """Return the suffix of the table."""
         return ".csv"
 
     def predict(self, path: Path, target: Path) -> None:
         """Write the timeline of one video."""
         if target.suffix != ".csv":
             raise ConfigError(
-                f"{target}: expected the name of a table, .csv; its text and picture lie beside "
-                f"it. Change -o."
+                f"{target}: expected the name of a table, .csv; a text and a picture are written "
+                f"next to it. Change -o."
             )
         for beside in (target.with_suffix(end) for end in (".txt", ".png")):
             if beside.exists() and not target.exists():
-                raise ConfigError(f"{beside}: is there already. Remove it, or name another output.")
+                raise ConfigError(f"{beside}: already exists. Remove it, or name another output.")
         windows = self.follower.open(path, self._masks(path))
         for note in windows.video.notes:
             print(note)
@@ -79,12 +79,12 @@ class PhasePredictor:
         if not Path(folder).is_dir():
             raise DataError(
                 f"{not_found(folder, 'folder')}. The network was trained with masks: name the "
-                f"folder of those of {path.name} with --masks."
+                f"folder that contains those of {path.name} with --masks."
             )
         return find_masks(Path(folder), path.name)
 
     def _truth(self, path: Path, timeline: Timeline) -> np.ndarray | None:
-        """Return the phases that the table of the run names for this video, if it is at hand."""
+        """Return the phase of every frame from the table of the run, if it lists this video."""
         table = self.run.settings.source_params["csv_path"]
         if table is None or not Path(table).is_file():
             return None
@@ -124,6 +124,6 @@ class PhasePredictor:
         count, seconds = len(timeline.ids), timeline.seconds
         print(f"{target}: {count} frames, {', '.join(told)}{', ...' if len(ids) > 5 else ''}")
         print(
-            f"{target}: {count / seconds:.0f} frames a second, {timeline.network_seconds:.1f} of "
-            f"{seconds:.1f} s in the network; beside it {target.stem}.txt and {target.stem}.png"
+            f"{target}: {count / seconds:.0f} frames per second, {timeline.network_seconds:.1f} of "
+            f"{seconds:.1f} s in the network; also {target.stem}.txt and {target.stem}.png"
         )

@@ -28,11 +28,11 @@ from toolbox.tasks.surgical_phase.measure import FIGURES, Measured, definitions
 from toolbox.tasks.surgical_phase.ribbon import ribbon_figure
 
 _CAVEAT = (
-    "These figures hold for videos like those of the test: the same operation, camera and teams. "
-    "This is no medical device."
+    "These figures apply to videos like those of the test: the same operation, camera and teams. "
+    "This is not a medical device."
 )
 _TITLES = {"precision": "Precision", "recall": "Recall", "jaccard": "Jaccard", "f1": "F1"}
-#: Videos in the table of the page; the file holds all.
+#: Videos in the table of the page; ``videos.csv`` lists all.
 _ROWS = 40
 
 
@@ -45,7 +45,7 @@ class Shown:
     name : str
         Name of the video.
     timeline : Timeline
-        What was found.
+        The phases found.
     truth : numpy.ndarray, shape (frames,)
         Numbers of the true phases; -1 for none.
     accuracy : float
@@ -70,7 +70,7 @@ def phase_page(
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        The contents of ``summary.json``.
     measured : Measured
         Figures of videos and phases.
     phases : sequence of str
@@ -111,7 +111,7 @@ def _verdict(summary: Mapping[str, Any]) -> tuple[Grade, str, list[str]]:
     grade: Grade = "neutral"
     if guess:
         said.append(
-            f"Always {guess['phase']}, the most frequent phase of the training: "
+            f"Always guessing {guess['phase']}, the most frequent phase of the training data: "
             f"{_percent(guess['accuracy'])}."
         )
         low = found["mean"] if found["low"] is None else found["low"]
@@ -119,7 +119,7 @@ def _verdict(summary: Mapping[str, Any]) -> tuple[Grade, str, list[str]]:
             grade = "bad"
         elif low > guess["accuracy"]:
             grade = "good"
-    said.append(f"{summary['frames_a_second']:.0f} frames a second, decoding included.")
+    said.append(f"{summary['frames_a_second']:.0f} frames per second, decoding included.")
     return grade, f"{_percent(found['mean'])} of frames right, mean over videos", said
 
 
@@ -176,8 +176,8 @@ def _relaxed(summary: Mapping[str, Any]) -> Text | None:
     figures = [f"accuracy {_percent(found['accuracy']['mean'])}"]
     figures += [f"{_TITLES[n]} {_percent(found[n]['phases_then_videos'])}" for n in FIGURES]
     return Text(
-        f"Relaxed by {summary['boundary_s']:g} s at each boundary, never to be compared with "
-        f"strict figures: {', '.join(figures)}.",
+        f"Relaxed by {summary['boundary_s']:g} s at each boundary: {', '.join(figures)}. Do not "
+        f"compare these with strict figures.",
         quiet=True,
     )
 
@@ -227,7 +227,7 @@ def _by_phase(measured: Measured, phases: Sequence[str], weights: Any) -> Table:
 
 
 def _confusion(measured: Measured, phases: Sequence[str]) -> Chart:
-    caption = "Of the frames of each phase (row), how many per cent were taken for which (column)."
+    caption = "Percentage of the frames of each phase (row) that were found as each phase (column)."
     return confusion_chart(measured.confusion, [*phases, "none"], caption)
 
 
@@ -256,5 +256,5 @@ def _by_video(measured: Measured) -> Table:
 
 def _more(measured: Measured) -> Text:
     more = len(measured.videos) - _ROWS
-    left = f" {more} more are in videos.csv." if more > 0 else ""
+    left = f" The other {more} are in videos.csv." if more > 0 else ""
     return Text(f"Worst first; figures are means over the phases of a video.{left}", quiet=True)

@@ -1,4 +1,4 @@
-"""Timelines as pictures: one ribbon of colours for the truth, one for what was found."""
+"""Timelines as pictures: one ribbon of colours for the truth, one for the phases found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 #: Colour of frames without a label.
 _NONE = (0.93, 0.93, 0.93, 1.0)
-#: Columns of a ribbon at most; phases shorter than that many parts of a video are not seen anyhow.
+#: Largest number of columns of a ribbon; shorter phases could not be seen anyway.
 _COLUMNS = 2000
 _MINUTE_S = 120
 
@@ -30,18 +30,18 @@ def phase_colours(count: int) -> np.ndarray:
 def draw_ribbons(
     ax: Axes, times_s: np.ndarray, ribbons: Mapping[str, np.ndarray], phases: Sequence[str]
 ) -> None:
-    """Draw ribbons one below the other over the time of a video.
+    """Draw ribbons below one another, over the time of a video.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        Where.
+        Axes to draw on.
     times_s : numpy.ndarray, shape (frames,)
         Time of each frame.
     ribbons : dict of str to numpy.ndarray
-        By title, the numbers of the phases of the frames; -1 for none.
+        Phase numbers of the frames by title; -1 for none.
     phases : sequence of str
-        Names.
+        Names of the phases.
     """
     colours = ListedColormap([_NONE, *phase_colours(len(phases))])
     end = float(times_s[-1]) or 1.0

@@ -1,4 +1,4 @@
-"""The source ``surgical_video``: windows of the videos that a table of phases names."""
+"""The source ``surgical_video``: windows of the videos listed in a table of phases."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from toolbox.tasks.surgical_phase.windows import (
 )
 
 NAME = "surgical_video"
-#: What a run learned from, and what its phases are.
+#: Files that list the videos and the phases of a run.
 VIDEO_REPORT, PHASE_REPORT = "videos.csv", "phases.json"
-#: Phases of OphNet, the last of them Others, for settings that name no file.
+#: Phases of OphNet, of which the last is Others, for settings without a table.
 _OPHNET = [str(number) for number in range(52)]
 
 
 def phases_in(section: Mapping[str, Any]) -> list[str]:
-    """Return the names of the phases that the checked section of a run lists, by their number."""
+    """Return the names of the phases in the checked section of a run, in order of number."""
     return [str(phase) for phase in section["phases"] or _OPHNET]
 
 
 def phase_record(folder: Path) -> dict[str, Any]:
-    """Return what a training left of its phases in a folder; nothing if there is none."""
+    """Return the record of phases that a training run left in a folder, or an empty dict."""
     path = folder / PHASE_REPORT
     if not path.is_file():
         return {}
@@ -69,13 +69,13 @@ class WindowBatches(BatchStream):
     seed : int
         Seed of order, windows and augmentation.
     repeats : int
-        Windows of each segment in an epoch.
+        Windows per segment in an epoch.
     fixed : sequence of (int, int)
-        Segments and windows of a validation; none in training.
+        Segments and windows for validation; empty in training.
     augmenter : toolbox.augment.Augmenter, optional
-        Flips and quarter turns, alike for all windows of an example.
+        Flips and quarter turns, the same for all windows of an example.
     workers : int
-        Threads that decode.
+        Number of decoding threads.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class WindowBatches(BatchStream):
         return self._parts(windows), labels
 
     def evaluation_batch(self, start: int) -> Any:
-        """Return the fixed examples from number `start` on, at most `batch_size`."""
+        """Return at most `batch_size` fixed examples, from number `start` on."""
         windows, labels = self._examples(self.fixed[start : start + self.batch_size])
         return self._parts(windows), labels
 
@@ -126,7 +126,7 @@ class WindowBatches(BatchStream):
         return np.stack([w for w, _ in found]), np.stack([labels for _, labels in found])
 
     def _augmented(self, windows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Change an example as a whole: its windows are channels of one image."""
+        """Augment each example as one image that has its windows as channels."""
         assert self._augmenter is not None
         n, s, h, w, c = windows.shape
         flat = np.moveaxis(windows, 1, 3).reshape(n, h, w, s * c).astype(np.float32)
@@ -137,13 +137,13 @@ class WindowBatches(BatchStream):
         return split_channels(windows)
 
     def fingerprint(self) -> int:
-        """Return a checksum of the table, and of sizes and lengths of the videos."""
+        """Return a checksum of the table and of the sizes and lengths of the videos."""
         told = [*self.dataset.described(), self.dataset.layout, self.repeats, len(self.fixed)]
         return zlib.crc32(repr(told).encode())
 
 
 def split_channels(windows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return windows (..., 3 or 5) as what the network takes: images 0 to 255, masks 0 to 1."""
+    """Split windows (..., 3 or 5) into the inputs of the network: images 0 to 255, masks 0 to 1."""
     parts = {"image": windows[..., :IMAGE_CHANNELS].astype(np.float32)}
     if windows.shape[-1] > IMAGE_CHANNELS:
         parts["mask"] = windows[..., IMAGE_CHANNELS:].astype(np.float32) / np.float32(255)
@@ -151,48 +151,48 @@ def split_channels(windows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class SurgicalSource(Source):
-    """What ``source: surgical_video`` in a YAML file means: videos, and a table of their phases.
+    """Videos with a table of their phases: ``source: surgical_video`` in a YAML file.
 
     Parameters
     ----------
     data_dir : str
         Folder of the videos.
     sr_scale : int, optional
-        1.
+        Must be 1.
     csv_path : str, optional
         The table: ``video_path,phase``, or OphNet's ``video_id,start,end,split,...,phase_id``.
     phases : list of str, optional
         Names of the phases in the order of their numbers; default those of the table.
     window_size, stride : int
-        Frames of a window, and from the start of one to that of the next.
+        Frames in a window, and from the start of one window to that of the next.
     max_frames : int
-        Frames of a segment that are used at most, in windows spread over the segment.
+        Largest number of frames used from a segment, in windows spread over the segment.
     sample_rate_hz : float, optional
-        Take frames at this rate; default every frame.
+        Rate at which frames are taken; default every frame.
     size : int
-        Side of the images that the network sees.
+        Side of the images that the network receives.
     sequence : int
-        Windows of an example; more than one for a network with ``temporal_layers``.
+        Windows in an example; more than one for a network with ``temporal_layers``.
     mask_dir : str, optional
         Folder of the masks: a video or a folder of pictures for each video.
     shares : (float, float, float)
-        Shares of training, validation and test where the table has no column ``split``.
+        Shares of training, validation and test, if the table has no column ``split``.
     split_seed : int
-        How videos are dealt.
+        Seed of the assignment to splits.
     repeats : int
-        Windows of each segment in an epoch.
+        Windows per segment in an epoch.
     validation_windows : int
-        Fixed windows of each segment of the validation.
+        Fixed windows per segment in validation.
     class_weights : bool
-        Weigh each phase by its inverse frequency in the loss.
+        Weight each phase by its inverse frequency in the loss.
     max_failures : float
         Largest share of videos that may be unreadable.
     num_workers : int
-        Threads that decode.
+        Number of decoding threads.
     cache_dir : str, optional
-        Folder for decoded windows, so that later epochs and runs need not decode again.
+        Folder for decoded windows, which later epochs and runs then need not decode again.
     memory_gb : float
-        How much of the decoded windows may stay in memory.
+        Memory for decoded windows, in GB.
 
     Raises
     ------
@@ -247,15 +247,15 @@ class SurgicalSource(Source):
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
-        """Return the network, its loss and its geometry, and the phases that the table names."""
+        """Return the network with its loss and geometry, and the phases of the table."""
         phases = section["phases"]
         if phases is None and section["csv_path"] is not None:
             phases = phases_of(read_annotations(section["csv_path"]).table)
         names = [str(phase) for phase in phases or ()]
         if again := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(
-                f"{NAME}.phases must be names that differ; received {again[0]} more than once. "
-                f"Leave one out."
+                f"{NAME}.phases must have different names; received {again[0]} more than once. "
+                f"Remove one."
             )
         side = section["size"]
         return {
@@ -280,7 +280,7 @@ class SurgicalSource(Source):
         if self.csv_path is None:
             raise ConfigError(
                 f"{NAME}.csv_path must name the table of videos and phases; received none. Add "
-                f"that line."
+                f"csv_path."
             )
         found = read_annotations(self.csv_path)
         self._said += found.notes
@@ -289,17 +289,17 @@ class SurgicalSource(Source):
         return found.table
 
     def _refuse_one_video_twice(self, table: pd.DataFrame) -> None:
-        """Refuse two names of one file, which could come into two splits."""
+        """Refuse two names for one file, because they could be in two splits."""
         known, files = find_videos(self.data_dir, self.mask_dir), dict[Path, str]()
         for name in dict.fromkeys(table["video"]):
             try:
                 path = video_path(name, self.data_dir, known).resolve()
             except DataError:
-                continue  # it is left out, and named
+                continue  # reported when the split is opened
             if path in files:
                 raise DataError(
-                    f"{self.csv_path}: {files[path]} and {name} are one video, {path.name}. Give "
-                    f"it one name."
+                    f"{self.csv_path}: {files[path]} and {name} are the same video, {path.name}. "
+                    f"Use one name."
                 )
             files[path] = name
 
@@ -315,18 +315,18 @@ class SurgicalSource(Source):
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
-        """Lines a program should print, about what was opened so far."""
+        """Lines for a program to print about everything opened so far."""
         opened = [note for d in self._opened.values() for note in (*d.videos.notes(), *d.notes)]
         return [*self._said, *opened]
 
     def dataset(self, split: str) -> OphNetSurgicalDataset:
-        """Return the examples of a split, opened when first asked for."""
+        """Return the examples of a split, opened at the first call."""
         if split not in self._opened:
             names = self.splits[split]
             if not names:
                 raise DataError(
                     f"{self.csv_path}: leaves no video for {split}. Raise that part of "
-                    f"{NAME}.shares, or name some in the column split."
+                    f"{NAME}.shares, or assign videos in the column split."
                 )
             what = f"videos for {split}"
             videos = VideoSet(names, self.data_dir, self.layout, self.mask_dir, what)
@@ -335,14 +335,14 @@ class SurgicalSource(Source):
             found = OphNetSurgicalDataset(rows, self.phase2idx, videos=videos, cache=self._cache)
             if not len(found):
                 raise DataError(
-                    f"{self.csv_path}: no segment for {split} holds the middle of a window. Lower "
-                    f"{NAME}.window_size, or fix its seconds."
+                    f"{self.csv_path}: no segment for {split} contains the middle of a window. "
+                    f"Lower {NAME}.window_size, or correct start and end."
                 )
             self._opened[split] = found
         return self._opened[split]
 
     def class_weights(self) -> dict[str, float]:
-        """Return the weight of every phase in the loss: those of the training segments."""
+        """Return the weight of every phase in the loss, from the training segments."""
         if not self.weighted:
             return dict.fromkeys(self.phases, 1.0)
         rows = self.table[self.table["video"].isin(self.splits["train"])]
@@ -350,7 +350,7 @@ class SurgicalSource(Source):
         return {phase: float(found.get(phase, 0.0)) for phase in self.phases}
 
     def facts(self) -> dict[str, Any]:
-        """Return the weights, in the order of the phases."""
+        """Return the class weights in the order of the phases."""
         return {"class_weights": list(self.class_weights().values())}
 
     def batches(
@@ -361,7 +361,7 @@ class SurgicalSource(Source):
         augmenter: Augmenter | None = None,
         seed: int = 0,
     ) -> Batches:
-        """Return random windows of each segment for training, fixed ones for validation."""
+        """Return batches: random windows of each segment for training, fixed for validation."""
         data = self.dataset(split)
         self._cache.check()
         if split == "train":
@@ -370,7 +370,7 @@ class SurgicalSource(Source):
         return WindowBatches(data, batch_size, seed, fixed=fixed, workers=self.workers)
 
     def records(self) -> dict[str, str]:
-        """Return the table of videos, and names, weights and counts of the phases."""
+        """Return the table of videos, and the names, weights and counts of the phases."""
         rows: list[dict[str, Any]] = []
         for split, data in self._opened.items():
             for name, windows in data.videos.videos.items():
@@ -391,11 +391,11 @@ class SurgicalSource(Source):
         return {VIDEO_REPORT: videos, PHASE_REPORT: json.dumps(phases, indent=2) + "\n"}
 
     def sample(self) -> Pair:
-        """Return nothing that a normaliser could learn from: the network scales by itself."""
+        """Return a dummy pair: the network scales its input itself and needs no normaliser."""
         return np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
 
     def train(self) -> Pair:
-        """Refuse: windows with labels are no pairs of images."""
+        """Refuse: windows with labels are not pairs of images."""
         return self._no_pairs()
 
     def validation(self) -> Pair:
@@ -408,5 +408,5 @@ class SurgicalSource(Source):
 
     def _no_pairs(self) -> Pair:
         raise ConfigError(
-            f"source {NAME} has windows and labels, no pairs of images. Use its batches."
+            f"source {NAME} has windows and labels, not pairs of images. Use its batches."
         )

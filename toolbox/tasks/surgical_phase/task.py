@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 LIMITS = (
-    "Valid for operations, cameras and teams like those of the training; nothing warns of others.",
-    "No medical device: not for decisions about a patient.",
+    "Valid for operations, cameras and teams like those of the training data; there is no warning "
+    "for others.",
+    "Not a medical device: not for decisions about patients.",
 )
 
 
 class FollowingOptions(Settings):
-    """Settings of ``predict`` that only this task has."""
+    """Settings of ``predict`` for this task only."""
 
     online: bool = Field(
         False,
-        description="surgical videos: judge a frame by windows that have ended, not by later ones",
+        description="surgical videos: use only windows that have ended, not later ones",
     )
     masks: str | None = Field(
         None, description="surgical videos: folder of the masks, for a network that needs them"
@@ -37,7 +38,7 @@ class FollowingOptions(Settings):
 
 
 class SurgicalPhase(Task):
-    """Phases of operations, window by window; judged frame by frame, video by video."""
+    """Phases of operations: predicted for windows, judged for every frame of every video."""
 
     name = "surgical_phase"
     sources: ClassVar = {"surgical_video": "toolbox.tasks.surgical_phase.source:SurgicalSource"}
@@ -49,7 +50,7 @@ class SurgicalPhase(Task):
     mark = "phases"
 
     def check(self, settings: UserParams) -> None:
-        """Refuse what contradicts the windows or the network."""
+        """Refuse settings that contradict the windows or the network."""
         p, section = settings, settings.source_params
         own = p._source_defaults
         for key in ("scale", "input_shape"):
@@ -58,26 +59,26 @@ class SurgicalPhase(Task):
             if given != own[key]:
                 raise ConfigError(
                     f"{p.fname}: {key} must be {own[key]} with source {p.source}; received "
-                    f"{given}. Leave it out."
+                    f"{given}. Remove {key}."
                 )
         for key, wanted in (("normalizer", "identity"), ("loss", "phase_cross_entropy")):
             given = p.normalizer.name if key == "normalizer" else getattr(p, key)
             if given != wanted:
                 raise ConfigError(
                     f"{p.fname}: {key} must be {wanted} with source {p.source}; received {given}. "
-                    f"Leave it out."
+                    f"Remove {key}."
                 )
         if set(p.metrics) - {"phase_accuracy"}:
             raise ConfigError(
                 f"{p.fname}: metrics must be [phase_accuracy] with source {p.source}; received "
-                f"{list(p.metrics)}. Leave it out."
+                f"{list(p.metrics)}. Remove metrics."
             )
         turning = {"flip", "quarter_turn"}
         foreign = sorted({step for step, _ in p.online_da.steps()} - turning)
         if foreign:
             raise ConfigError(
                 f"{p.fname}: online_da must only flip and turn windows; received "
-                f"{' and '.join(foreign)}. Leave that out."
+                f"{' and '.join(foreign)}. Remove the other augmentations."
             )
         if section["stride"] > section["window_size"]:
             raise ConfigError(
@@ -95,18 +96,18 @@ class SurgicalPhase(Task):
         for key, value in wanted.items():
             if params[key] != value:
                 raise ConfigError(
-                    f"{p.fname}: {p.model}.{key} must be {value} as section {p.source} says; "
-                    f"received {params[key]}. Leave it out."
+                    f"{p.fname}: {p.model}.{key} must be {value}, as given by section {p.source}; "
+                    f"received {params[key]}. Remove {key}."
                 )
         if (params["temporal_layers"] > 0) != (section["sequence"] > 1):
             raise ConfigError(
-                f"{p.fname}: {p.source}.sequence must be above 1 with {p.model}.temporal_layers "
-                f"and only there; received {section['sequence']} with {params['temporal_layers']} "
+                f"{p.fname}: {p.source}.sequence must be above 1 with {p.model}.temporal_layers, "
+                f"and only then; received {section['sequence']} with {params['temporal_layers']} "
                 f"layers. Change one of the two."
             )
 
     def preview(self, settings: UserParams, validation: Batches, normalizer: Normalizer) -> None:
-        """Return nothing: there are no images to draw."""
+        """Return None: there are no images to draw."""
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
         """Judge a run; see `toolbox.tasks.surgical_phase.judge`."""
@@ -118,12 +119,12 @@ class SurgicalPhase(Task):
         )
 
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return the figures of a test."""
+        """Return the places of the figures in the summary of a test."""
         names = "accuracy", "accuracy_frames", "macro_f1_frames", "jaccard"
         return [("figures", name) for name in names]
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what follows videos."""
+        """Return a predictor that writes the phases of videos."""
         from toolbox.tasks.surgical_phase.predict import PhasePredictor
 
         return PhasePredictor(run)

@@ -1,7 +1,7 @@
-"""Phases as text, a frame a line, in the form that public evaluators read.
+"""Phases as text, one frame per line, in the format of public evaluators.
 
-The form of Cholec80 and of the M2CAI 2016 workflow challenge: a line ``Frame<TAB>Phase``, then a
-frame number, a tab and a phase for each frame.
+This is the format of Cholec80 and of the M2CAI 2016 workflow challenge: a line ``Frame<TAB>Phase``,
+then a frame number, a tab and a phase for each frame.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from toolbox.tasks.surgical_phase.annotations import UNLABELLED
 
 #: Columns of the first line.
 HEADER = ("Frame", "Phase")
-#: Stands for the phase of a frame that has none.
+#: Marks a frame without a phase.
 NO_PHASE = str(UNLABELLED)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Timeline:
-    """Phases of the frames of a video, as a file names them.
+    """Phases of the frames of a video, as named in a file.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Timeline:
     frames : numpy.ndarray, shape (n,), int64
         Frame numbers, increasing.
     phases : tuple of str
-        The phase of each: a name or an id; ``-1`` for a frame without one.
+        Phase of each frame: a name or an id; ``-1`` for a frame without one.
     lines : tuple of int
-        Line of each in the file, for messages.
+        Line of each frame in the file, for messages.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Timeline:
 
     @property
     def step(self) -> int:
-        """Smallest distance of two frames; 1 if there is one frame only."""
+        """Smallest distance between two frames; 1 if there is only one frame."""
         return int(np.diff(self.frames).min(initial=2**60)) if len(self.frames) > 1 else 1
 
     def ids(self, names: Sequence[str]) -> np.ndarray:
@@ -55,20 +55,20 @@ class Timeline:
         Parameters
         ----------
         names : sequence of str
-            Name of each phase, id 0 first. Where no name is a number, a number is an id.
+            Name of each phase, id 0 first. If no name is a number, numbers are ids.
 
         Returns
         -------
         numpy.ndarray, shape (n,), int64
-            -1 for a frame without a phase.
+            Ids; -1 for a frame without a phase.
 
         Raises
         ------
         DataError
-            If a phase is unknown: the file, the line and the phase.
+            If a phase is unknown; the message gives file, line and phase.
         """
         known = {name: number for number, name in enumerate(names)} | {NO_PHASE: UNLABELLED}
-        # Among names that are numbers themselves an id would be ambiguous.
+        # If names are numbers themselves, an id would be ambiguous.
         if not any(name.isdecimal() for name in names):
             known |= {str(number): number for number in range(len(names))}
         for phase, line in zip(self.phases, self.lines, strict=True):
@@ -76,7 +76,7 @@ class Timeline:
                 raise DataError(
                     f"{self.path}, line {line}: expected a phase of {', '.join(names)}, or "
                     f"{NO_PHASE} for none; received {phase!r}.{nearest_name(phase, names)} Correct "
-                    f"it, or name all phases."
+                    f"the phase, or name all phases."
                 )
         return np.array([known[phase] for phase in self.phases], np.int64)
 
@@ -84,7 +84,7 @@ class Timeline:
 def read_timeline(path: str | os.PathLike[str], gaps: bool = False) -> Timeline:
     """Read the phases of a video.
 
-    A byte-order mark, Windows line ends, blank lines, spaces round the columns and a missing first
+    A byte-order mark, Windows line ends, blank lines, spaces around the columns and a missing first
     line are accepted.
 
     Parameters
@@ -92,7 +92,7 @@ def read_timeline(path: str | os.PathLike[str], gaps: bool = False) -> Timeline:
     path : path-like
         A text file, UTF-8: a frame number, a tab and a phase on each line.
     gaps : bool
-        Accept frames that are missing between others.
+        Accept missing frames.
 
     Returns
     -------
@@ -101,13 +101,13 @@ def read_timeline(path: str | os.PathLike[str], gaps: bool = False) -> Timeline:
     Raises
     ------
     DataError
-        If the file is missing, empty, not text, has other columns, frame numbers that are none, do
-        not increase, or leave a frame out although `gaps` is False.
+        If the file is missing, empty, not text or has other columns, or if frame numbers are
+        invalid, do not increase, or skip a frame although `gaps` is False.
     """
     path = Path(path)
     rows = list(_rows(path))
     if not rows:
-        raise DataError(f"{path}: no frames. Expected a line for each: number, tab, phase.")
+        raise DataError(f"{path}: no frames. Expected one line per frame: number, tab, phase.")
     lines, frames, phases = zip(*rows, strict=True)
     timeline = Timeline(path, np.array(frames, np.int64), phases, lines)
     _check_order(timeline)
@@ -140,8 +140,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: expected UTF-8 text; received byte {error.start} that is none. Save it as "
-            f"UTF-8."
+            f"{path}: expected UTF-8 text; byte {error.start} is not UTF-8. Save the file as UTF-8."
         ) from None
 
 
@@ -153,7 +152,7 @@ def _frame(text: str, path: Path, line: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise DataError(
             f"{path}, line {line}: expected a frame number of 0 or more; received {text!r}. "
-            f"Correct it."
+            f"Correct this line."
         )
     return int(text)
 
@@ -170,7 +169,7 @@ def _check_order(timeline: Timeline) -> None:
 
 
 def _check_gaps(timeline: Timeline) -> None:
-    # Every second of 29.97 Hz is 30 or 29 frames long; twice as far is a frame that is missing.
+    # A second at 29.97 Hz has 29 or 30 frames; at twice the distance a frame is missing.
     wide = np.flatnonzero(np.diff(timeline.frames) >= 2 * timeline.step)
     if len(wide):
         place = wide[0] + 1
@@ -178,7 +177,7 @@ def _check_gaps(timeline: Timeline) -> None:
         raise DataError(
             f"{timeline.path}, line {timeline.lines[place]}: expected frame "
             f"{former + timeline.step} after {former}; received {timeline.frames[place]}. Add the "
-            f"frames between, with phase {NO_PHASE} if unlabelled, or declare gaps."
+            f"frames in between, with phase {NO_PHASE} if unlabelled, or accept gaps (--gaps)."
         )
 
 
@@ -187,7 +186,7 @@ def write_timeline(
     phases_per_frame: Sequence[str | int],
     frames: Sequence[int] | np.ndarray | None = None,
 ) -> None:
-    """Write the phases of a video; the file appears whole or not at all.
+    """Write the phases of a video; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -201,8 +200,9 @@ def write_timeline(
     Raises
     ------
     DataError
-        If there is no frame, numbers and phases differ in count, numbers do not increase, or a
-        phase cannot be read back: empty, of several lines, or with a tab or spaces round it.
+        If there is no frame, the numbers of frames and phases differ, frame numbers do not
+        increase, or a phase could not be read back: empty, several lines, a tab, or spaces around
+        it.
     """
     numbers = range(len(phases_per_frame)) if frames is None else [int(n) for n in frames]
     phases = [str(phase) for phase in phases_per_frame]
@@ -215,8 +215,8 @@ def write_timeline(
 def _check_written(path: Path, numbers: Sequence[int], phases: Sequence[str]) -> None:
     if not phases or len(numbers) != len(phases):
         raise DataError(
-            f"{path}: expected one phase or more, and as many frame numbers; received "
-            f"{len(phases)} and {len(numbers)}. Give a phase for every frame."
+            f"{path}: expected at least one phase, and as many frame numbers; received "
+            f"{len(phases)} and {len(numbers)}. Give one phase per frame."
         )
     if numbers[0] < 0 or np.any(np.diff(numbers) <= 0):
         raise DataError(f"{path}: frame numbers must be 0 or more and increase. Sort them.")
@@ -224,5 +224,5 @@ def _check_written(path: Path, numbers: Sequence[int], phases: Sequence[str]) ->
         if phase.splitlines() != [phase.strip()] or "\t" in phase:
             raise DataError(
                 f"{path}: a phase must be one line of text without a tab; received {phase!r}. "
-                f"Rename it."
+                f"Rename the phase."
             )

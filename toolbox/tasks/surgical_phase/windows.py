@@ -1,4 +1,4 @@
-"""Windows of videos: some frames in a row, averaged, with the masks that belong to them."""
+"""Windows of videos: averages of successive frames, with their masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toolbox.io.picture import SUFFIXES as PICTURE_SUFFIXES
 from toolbox.io.picture import read_picture
 from toolbox.io.video import SUFFIXES, VideoFile
 
-#: Channels of the image of a window, and with red and green of its masks.
+#: Channels of a window without masks, and with the red and green of its masks.
 IMAGE_CHANNELS, ALL_CHANNELS = 3, 5
 
 
@@ -40,33 +40,33 @@ class SlidingWindowExtractor:
         self.window_size, self.stride = window_size, stride
 
     def starts(self, count: int) -> np.ndarray:
-        """Return the first frames of all windows of a video with `count` frames.
+        """Return the number of the first frame of each window in a video of `count` frames.
 
-        A video shorter than a window has one window, of all its frames.
+        A video shorter than a window has one window, with all its frames.
         """
         return np.arange(0, max(count - self.window_size, 0) + 1, self.stride)
 
     def extract_windows(
         self, video_frames: np.ndarray, masks: np.ndarray | None = None
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Return the windows of frames that are in memory; nothing is copied.
+        """Return the windows of frames in memory, as views without a copy.
 
         Parameters
         ----------
         video_frames : numpy.ndarray, shape (frames, H, W, C)
-            At least one.
+            At least one frame.
         masks : numpy.ndarray, shape (frames, H, W, D), optional
-            One for each frame.
+            One mask per frame.
 
         Returns
         -------
         numpy.ndarray, shape (windows, window_size, H, W, C)
-            Or two of them, with masks.
+            With `masks`, a tuple of the windows and those of the masks.
 
         Raises
         ------
         DataError
-            If there is no frame, or another number of masks.
+            If there is no frame, or the number of masks differs.
         """
         if not len(video_frames):
             raise DataError("expected the frames of a video; received none.")
@@ -85,17 +85,17 @@ class SlidingWindowExtractor:
         return np.moveaxis(views, -1, 1)[:: self.stride]
 
     def means(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the mean of every window as soon as its last frame is there.
+        """Yield the mean of every window as soon as its last frame has arrived.
 
         Parameters
         ----------
         frames : iterable of numpy.ndarray, shape (H, W, 3), uint8
-            One after another; only the sums of a window are kept.
+            Frames in order; only the sums of a window are kept.
 
         Yields
         ------
         numpy.ndarray, shape (H, W, 3), uint8
-            Rounded.
+            The rounded mean.
         """
         unit = math.gcd(self.window_size, self.stride)
         sums: deque[np.ndarray] = deque(maxlen=self.window_size // unit)
@@ -112,15 +112,15 @@ class SlidingWindowExtractor:
 
 
 def _mean(sums: Iterable[np.ndarray], count: int) -> np.ndarray:
-    # Sums of whole numbers stay exact, so a window has the same mean wherever it is met.
+    # Sums of whole numbers are exact, so a window has the same mean in training and prediction.
     mean: np.ndarray = cv2.convertScaleAbs(sum(sums), alpha=1 / count)
     return mean
 
 
 class MaskFolder:
-    """Masks as pictures whose names end in the number of their frame, from 0.
+    """Masks as pictures whose names end in the number of their frame, counted from 0.
 
-    A frame has the mask of the last picture up to it, and none before the first.
+    Each frame uses the mask of the last picture up to it; frames before the first have none.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class MaskFolder:
     shape : (int, int)
         Rows and columns of a frame.
     side : int
-        Side of the masks that are given.
+        Side of the masks returned.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], side: int) -> None:
@@ -141,14 +141,14 @@ class MaskFolder:
                 found[int(digits)] = file
         if not found:
             raise DataError(
-                f"{path}: holds no masks. Expected pictures named by the number of their frame, "
+                f"{path}: contains no masks. Expected pictures named by frame number, "
                 f"e.g. 0000.png."
             )
         self.numbers, self.files = np.array(sorted(found)), [found[n] for n in sorted(found)]
-        self._read(self.files[0])  # those of a video are alike
+        self._read(self.files[0])  # the masks of a video have the same format
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the masks (side, side, 3) of frames, read when they change."""
+        """Yield the masks (side, side, 3) of frames; each picture is read once."""
         known, mask = -1, np.zeros((self.side, self.side, 3), np.uint8)
         for frame in range(start, stop):
             number = int(np.searchsorted(self.numbers, frame, side="right")) - 1
@@ -159,14 +159,15 @@ class MaskFolder:
     def _read(self, path: Path) -> np.ndarray:
         pixels = read_picture(path).pixels
         if pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            count = pixels.shape[2]
             raise DataError(
-                f"{path}: expected a colour picture of 8 bits, red and green of which are masks; "
-                f"received {pixels.shape[2]} channels of {8 * pixels.itemsize} bits. Save it so."
+                f"{path}: expected an 8-bit colour picture whose red and green are masks; received "
+                f"{count} channel{'s' * (count > 1)} of {8 * pixels.itemsize} bits. Convert it."
             )
         if pixels.shape[:2] != self.shape:
             raise DataError(
                 f"{path}: expected {self.shape[1]} × {self.shape[0]} pixels, the size of its "
-                f"video; received {pixels.shape[1]} × {pixels.shape[0]}. Resize it."
+                f"video; received {pixels.shape[1]} × {pixels.shape[0]}. Resize the mask."
             )
         side = self.side, self.side
         shrunk: np.ndarray = cv2.resize(pixels, side, interpolation=cv2.INTER_AREA)
@@ -174,16 +175,16 @@ class MaskFolder:
 
 
 class MaskVideo:
-    """Masks as a video with as many frames as the one that they belong to.
+    """Masks as a video with as many frames as the video that they belong to.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        The video of the masks.
     of : VideoFile
-        That one.
+        The video that they belong to.
     side : int
-        Side of the masks that are given.
+        Side of the masks returned.
     """
 
     def __init__(self, path: Path, of: VideoFile, side: int) -> None:
@@ -191,13 +192,13 @@ class MaskVideo:
         if len(self.video) != len(of):
             raise DataError(
                 f"{path}: expected a mask for each of the {len(of)} frames; received "
-                f"{len(self.video)}. Write it again, or remove it."
+                f"{len(self.video)}. Write the video again, or remove it."
             )
         size, wanted = ((v.width, v.height) for v in (self.video, of))
         if size != wanted:
             raise DataError(
                 f"{path}: expected {wanted[0]} × {wanted[1]} pixels, the size of its video; "
-                f"received {size[0]} × {size[1]}. Resize it."
+                f"received {size[0]} × {size[1]}. Resize the video."
             )
 
     def frames(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -206,27 +207,27 @@ class MaskVideo:
 
 
 class VideoWindows:
-    """The windows of one video: when they are, and what they show.
+    """The windows of one video: their times and images.
 
     Parameters
     ----------
     path : pathlib.Path
         The video.
     extractor : SlidingWindowExtractor
-        How it is cut.
+        How the video is cut.
     size : int
         Side of the images.
     rate_hz : float, optional
-        Frames are taken at this rate; default every frame.
+        Rate at which frames are taken; default every frame.
     masks : pathlib.Path, optional
-        Video or folder of pictures of its masks.
+        Its masks: a video or a folder of pictures.
 
     Attributes
     ----------
     times_s : numpy.ndarray, shape (windows,)
-        Time of the middle frame of each.
+        Time of the middle frame of each window.
     starts, ends : numpy.ndarray, shape (windows,)
-        Numbers of first and last frame of each.
+        Numbers of the first and last frame of each window.
 
     Raises
     ------
@@ -268,11 +269,11 @@ class VideoWindows:
         return IMAGE_CHANNELS if self.masks is None else ALL_CHANNELS
 
     def window(self, number: int) -> np.ndarray:
-        """Return what one window shows: (size, size, 3 or 5), uint8, masks last."""
+        """Return the image of one window: (size, size, 3 or 5), uint8, masks last."""
         return next(self._shown(int(self.starts[number]), int(self.ends[number]) + 1))
 
     def stream(self) -> Iterator[np.ndarray]:
-        """Yield what every window shows, in order; the video is decoded once."""
+        """Yield the images of all windows in order; the video is decoded once."""
         return self._shown(0, len(self.video))
 
     def _shown(self, start: int, stop: int) -> Iterator[np.ndarray]:
@@ -293,7 +294,7 @@ class VideoWindows:
         return self.extractor.means(chosen)
 
     def key(self) -> str:
-        """Return what tells these windows from others, as a name for a folder."""
+        """Return a folder name that identifies these windows."""
         files = [self.path] if self._masks_path is None else [self.path, self._masks_path]
         if isinstance(self.masks, MaskFolder):
             files += self.masks.files
@@ -311,7 +312,7 @@ class VideoWindows:
 
 
 def _picked(times_s: np.ndarray, rate_hz: float | None) -> np.ndarray:
-    """Return the numbers of the frames that are taken: the first one in every tick."""
+    """Return the numbers of the frames that are taken: the first in each interval."""
     if rate_hz is None:
         return np.arange(len(times_s))
     ticks = np.floor(times_s * rate_hz + 1e-6)
@@ -319,14 +320,14 @@ def _picked(times_s: np.ndarray, rate_hz: float | None) -> np.ndarray:
 
 
 class WindowCache:
-    """Keeps windows that were decoded: in memory as far as allowed, and on disk if asked to.
+    """Cache of decoded windows: in memory up to a limit, and optionally on disk.
 
     Parameters
     ----------
     memory : float
         Bytes that may stay in memory.
     folder : pathlib.Path, optional
-        Where windows are written.
+        Folder in which windows are written.
     """
 
     def __init__(self, memory: float, folder: Path | None = None) -> None:
@@ -335,7 +336,7 @@ class WindowCache:
         self._lock = threading.Lock()
 
     def window(self, windows: VideoWindows, number: int) -> np.ndarray:
-        """Return a window, decoded if it is not at hand."""
+        """Return a window, decoded if it is not in the cache."""
         key = str(windows.path), number
         kept = self._kept.get(key)
         if kept is not None:
@@ -362,7 +363,7 @@ class WindowCache:
         return shown
 
     def check(self) -> None:
-        """Refuse a folder in which nothing can be written, before a training run."""
+        """Refuse a folder that is not writable, before training starts."""
         if self.folder is not None:
             with self._writing(), replacing(self.folder / "writable") as beside:
                 beside.touch()
@@ -374,13 +375,13 @@ class WindowCache:
             yield
         except OSError as error:
             raise DataError(
-                f"{self.folder}: windows cannot be kept there ({error.strerror}). Fix or leave out "
+                f"{self.folder}: windows cannot be written there ({error.strerror}). Fix or remove "
                 f"cache_dir."
             ) from None
 
 
 def _read_array(path: Path) -> np.ndarray | None:
-    """Return an array of the cache; None if the file is damaged, so that it is made again."""
+    """Return an array of the cache, or None if the file is damaged and must be made again."""
     try:
         with open(path, "rb") as stream:
             found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
@@ -390,14 +391,14 @@ def _read_array(path: Path) -> np.ndarray | None:
 
 
 def find_videos(folder: Path, masks: Path | None = None) -> dict[str, list[Path]]:
-    """Return the videos of a folder and of those in it, by their name without the ending.
+    """Return the videos of a folder and its sub-folders, by name without suffix.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The folder; what is hidden in it is left out.
+        The folder; hidden files and folders are ignored.
     masks : pathlib.Path, optional
-        Where masks lie: no videos.
+        Folder of the masks, which is ignored too.
 
     Raises
     ------
@@ -416,41 +417,43 @@ def find_videos(folder: Path, masks: Path | None = None) -> dict[str, list[Path]
 
 
 def video_path(name: str, folder: Path, found: Mapping[str, Sequence[Path]]) -> Path:
-    """Return the file of a video that a table names.
+    """Return the file of a video named in a table.
 
     Parameters
     ----------
     name : str
-        A path, relative to the folder or absolute, or a file's name without its ending.
+        A path, relative to the folder or absolute, or a file name without suffix.
     folder : pathlib.Path
-        Where the videos lie.
+        Folder of the videos.
     found : dict of str to sequence of pathlib.Path
-        What `find_videos` returned for it.
+        The result of `find_videos` for that folder.
 
     Raises
     ------
     DataError
-        If there is none, or several have that name.
+        If no video or more than one has that name.
     """
     direct = folder / name
     if direct.is_file():
         return direct
     paths = found.get(name, ())
     if not paths:
-        raise DataError(f"{not_found(direct, 'video')}. Put it there, or fix data_dir.")
+        raise DataError(f"{not_found(direct, 'video')}. Put the video there, or fix data_dir.")
     if len(paths) > 1:
         inside = " and ".join(path.relative_to(folder).as_posix() for path in paths[:2])
-        raise DataError(f"{direct}: the name of {inside}. Write the path of one into the table.")
+        raise DataError(
+            f"{direct}: the name fits {inside}. Write the path of one of them into the table."
+        )
     return paths[0]
 
 
 def bare_name(name: str) -> str:
-    """Return the name of a video without the ending of a video, which a table may leave out."""
+    """Return the name of a video without its suffix, which a table may omit."""
     return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in SUFFIXES else name
 
 
 def find_masks(folder: Path, name: str) -> Path:
-    """Return the folder or video with the masks of a video, under its path or its name alone.
+    """Return the folder or video with the masks of a video, found by its path or by its name.
 
     Raises
     ------
@@ -464,6 +467,6 @@ def find_masks(folder: Path, name: str) -> Path:
             if path.exists():
                 return path
     raise DataError(
-        f"{folder}: holds no masks of {bare}. Expected a video {bare}.avi, or a folder {bare} of "
-        f"pictures."
+        f"{folder}: contains no masks of {bare}. Expected a video, e.g. {bare}.avi, or a folder "
+        f"{bare} of pictures."
     )
