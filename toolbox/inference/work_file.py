@@ -128,7 +128,46 @@ class RowFile:
         self.path.unlink(missing_ok=True)
 
 
-class WorkFile:
+class Claim:
+    """A result that only one process may write, and its journal.
+
+    Parameters
+    ----------
+    final : pathlib.Path
+        The file that will be made; its folder is made if missing.
+    """
+
+    def __init__(self, final: Path) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = final.with_name(f".{final.name}.partial.lock")
+        self._take_lock(final)
+
+    def _take_lock(self, final: Path) -> None:
+        """Refuse a second process that writes the same result; a dead one's lock is taken over."""
+        while True:
+            try:
+                with open(self._lock, "x") as stream:
+                    stream.write(str(os.getpid()))
+                return
+            except FileExistsError:
+                owner = self._lock.read_text().strip()
+                if owner.isdigit() and int(owner) != os.getpid() and _is_alive(int(owner)):
+                    raise DataError(
+                        f"{final}: process {owner} is writing it. Wait for it, or name another "
+                        f"output."
+                    ) from None
+                self._lock.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let another process go on with the work."""
+        self._lock.unlink(missing_ok=True)
+
+    def _write_journal(self, path: Path, content: dict[str, Any]) -> None:
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(content), encoding="utf-8")
+
+
+class WorkFile(Claim):
     """An image (H, W, B) that grows from the top; beside it a journal of what is done.
 
     Parameters
@@ -182,9 +221,7 @@ class WorkFile:
         self.pieces, self.rows = 0, 0
         self.figures: dict[str, Any] = {}
         self._state: dict[str, Any] = {}
-        final.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = final.with_name(f".{final.name}.partial.lock")
-        self._take_lock(final)
+        super().__init__(final)
         try:
             self._find_former()
             if shutil.disk_usage(final.parent).free < (shape[0] - self.rows) * self._row_bytes:
@@ -199,26 +236,6 @@ class WorkFile:
     @property
     def _row_bytes(self) -> int:
         return self._store.row_bytes
-
-    def _take_lock(self, final: Path) -> None:
-        """Refuse a second process that writes the same result; a dead one's lock is taken over."""
-        while True:
-            try:
-                with open(self._lock, "x") as stream:
-                    stream.write(str(os.getpid()))
-                return
-            except FileExistsError:
-                owner = self._lock.read_text().strip()
-                if owner.isdigit() and int(owner) != os.getpid() and _is_alive(int(owner)):
-                    raise DataError(
-                        f"{final}: process {owner} is writing it. Wait for it, or name another "
-                        f"output."
-                    ) from None
-                self._lock.unlink(missing_ok=True)
-
-    def release(self) -> None:
-        """Let another process go on with the work."""
-        self._lock.unlink(missing_ok=True)
 
     def _find_former(self) -> None:
         if not self._journal.is_file():
@@ -271,8 +288,7 @@ class WorkFile:
             "figures": self.figures,
             "state": self._state,
         }
-        with replacing(self._journal) as beside:
-            beside.write_text(json.dumps(content), encoding="utf-8")
+        self._write_journal(self._journal, content)
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
         """Return finished rows and columns (n, m, B); a step leaves some out.

@@ -150,6 +150,11 @@ class GrowingZarr(GrowingMap):
                 _fsync(self.path / name / key[1:])
             _fsync(self.path / name)
 
+    def _complete(self) -> None:
+        # What zarr leaves of a chunk whose process was killed.
+        for path in self.path.glob("*/*.partial"):
+            path.unlink()
+
     def _rename(self) -> None:
         remove_tree(self._final)
         self.path.rename(self._final)
@@ -173,6 +178,63 @@ class GrowingZarr(GrowingMap):
         if layout.dims.index(layout.rows) > layout.dims.index(layout.columns):
             planes = [plane.T for plane in planes]
         return np.stack(planes, axis=-1)
+
+
+class ZarrRows:
+    """Rows of float32 (H, W, B) in chunks, for results of other kinds that many processes fill.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    shape : (int, int, int)
+        Rows, columns and bands.
+    strip_rows : int
+        Rows of every strip but the last.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], strip_rows: int) -> None:
+        self.path, self.shape, self._strip_rows = path, shape, strip_rows
+
+    def begin(self) -> None:
+        """Describe the rows, without chunks; what is there is removed."""
+        from numcodecs import Blosc
+
+        self.remove()
+        height, width, bands = self.shape
+        zarr_library(self.path).create_array(
+            self.path,
+            shape=self.shape,
+            chunks=(min(_divisor(self._strip_rows), height), min(_SIDE, width), bands),
+            dtype=np.float32,
+            fill_value=np.nan,
+            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+            zarr_format=2,
+        )
+
+    def resume(self, rows: int, state: dict[str, Any]) -> bool:
+        """Whether it is there."""
+        return (self.path / ".zarray").is_file()
+
+    def put(self, first: int, strip: np.ndarray) -> dict[str, Any]:
+        """Write a strip."""
+        array = zarr_library(self.path).open_array(self.path, mode="r+")
+        array[first : first + len(strip)] = strip
+        rows, columns, _ = array.chunks
+        for i in range(first // rows, -(-(first + len(strip)) // rows)):
+            for j in range(-(-self.shape[1] // columns)):
+                _fsync(self.path / f"{i}.{j}.0")
+        _fsync(self.path)
+        return {}
+
+    def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
+        """Return rows and columns (n, m, B); a step leaves some out."""
+        array = zarr_library(self.path).open_array(self.path, mode="r")
+        return np.asarray(array[rows, columns])
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        remove_tree(self.path)
 
 
 def check_zarr_output(output: _Output) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import copy
 import dataclasses
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import ConfigError, DataError
+from toolbox.inference.dask_cluster import check_address, dask_client, hand_out
 from toolbox.inference.read_ahead import ReadAhead, TurnedMemory
+from toolbox.inference.scattered_work import ScatteredWork
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
@@ -27,6 +32,7 @@ from toolbox.io.map_writers import (
     write_map,
 )
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
+from toolbox.io.zarr_store import is_zarr, state_of
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
 from toolbox.resample import fill_gaps
@@ -34,6 +40,7 @@ from toolbox.run import Run
 from toolbox.tasks.bathymetry.calibration import intervals_of
 from toolbox.tasks.bathymetry.inspector import quick_warnings
 from toolbox.tasks.bathymetry.intervals import REACH, Intervals
+from toolbox.tasks.bathymetry.predict_scattered import Order, enlarge_strip
 from toolbox.tasks.bathymetry.prediction_report import PredictionReport
 from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
 
@@ -132,10 +139,13 @@ class MapPredictor:
         weights = b"".join(path.read_bytes() for path in self.resolver.weights)
         self._doubts: list[str] = []
         self._checksum = zlib.crc32(weights)
+        self._workers: contextlib.ExitStack | None = None
 
     def check(self) -> None:
         """Refuse a mistake in the settings, once for all files."""
         self._enhancer((1.0, 1.0) if self.settings.range_mask else None, True)
+        if self.settings.dask is not None:
+            check_address(self.settings.dask)
 
     def suffix(self, path: Path) -> str:
         """Return the ending of the result: that of the input, if it can be written."""
@@ -153,7 +163,8 @@ class MapPredictor:
             bands = names if len(names) > reader.channels else ()
             scale = self.resolver.scale
             check_output(target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog)
-            work, figures = self._enlarge(reader, target, bands, locks)
+            enlarge = self._enlarge if s.dask is None else self._hand_out
+            work, figures = enlarge(reader, target, bands, locks)
             if work.grows:
                 work.finish()
             else:
@@ -305,6 +316,20 @@ class MapPredictor:
 
         return with_mask
 
+    def enhancer_of(
+        self, reader: MapReader, ends: bool = True
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what enlarges a window of a map to all bands of the result.
+
+        Parameters
+        ----------
+        reader : toolbox.io.maps.MapReader
+            The map.
+        ends : bool
+            Whether an interval is told by its ends rather than by half its width.
+        """
+        return self._enhancer(self._spacing(reader), ends)
+
     def _tiling(self, reader: MapReader) -> Tiling:
         s = self.settings
         project = s.lr_consistency == "project"
@@ -335,9 +360,9 @@ class MapPredictor:
         locks: contextlib.ExitStack,
     ) -> tuple[WorkFile, Figures]:
         """Fill the work file, or what is missing of it."""
-        s, resolver = self.settings, self.resolver
+        resolver = self.resolver
         tiling = self._tiling(reader)
-        enhance = self._enhancer(self._spacing(reader), target.suffix.lower() != ".bag")
+        enhance = self.enhancer_of(reader, target.suffix.lower() != ".bag")
         h, w = reader.shape
         work = self._work(reader, target, bands, tiling)
         locks.callback(work.release)
@@ -350,10 +375,7 @@ class MapPredictor:
         )  # fmt: skip
 
         def finish(strip: np.ndarray, lr: np.ndarray) -> None:
-            outside = None
-            if s.range_mask:
-                outside = strip[..., -1] = np.rint(strip[..., -1])  # blending has shares
-            figures.add(lr, strip[..., : resolver.channels], outside)
+            figures.join(self.measured(strip, lr))
             work.append(strip, dataclasses.asdict(figures))
 
         # A strip is measured and written while the network is at work on the next, and the one
@@ -373,12 +395,85 @@ class MapPredictor:
                 pending.result()
         return work, figures
 
+    def measured(self, strip: np.ndarray, lr: np.ndarray) -> Figures:
+        """Measure a strip of the result, whose mask is rounded, against its rows of the input."""
+        outside = None
+        if self.settings.range_mask:
+            outside = strip[..., -1] = np.rint(strip[..., -1])  # blending has shares
+        figures = Figures()
+        figures.add(lr, strip[..., : self.resolver.channels], outside)
+        return figures
+
+    def _hand_out(
+        self,
+        reader: MapReader,
+        target: Path,
+        bands: tuple[str, ...],
+        locks: contextlib.ExitStack,
+    ) -> tuple[ScatteredWork, Figures]:
+        """Have the strips that are missing enlarged by the workers of Dask."""
+        s, scale = self.settings, self.resolver.scale
+        tiling, (h, w) = self._tiling(reader), reader.shape
+        rows = tiling.tile * scale
+        growing = growing_map(
+            target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog, strip_rows=rows
+        )
+        shape = (h * scale, w * scale, len(self._bands(target)))
+        form = {"dtype": s.dtype} if target.suffix.lower() == ".zarr" else {}
+        work = ScatteredWork(target, shape, rows, self._job(reader, tiling) | form, growing)
+        locks.callback(work.release)
+        parts = tiling.rows()
+        sizes = [(part.core.stop - part.core.start) * w for part in parts]
+        missing = work.missing()
+        if work.done:
+            print(f"going on after {100 * (1 - len(missing) / work.count):.0f} % of the strips")
+        path = growing.path if work.direct and growing is not None else work.path
+        order = Order(
+            self._sent(), reader.path.resolve(), target.resolve(), path.resolve(), bands, tiling,
+            token=uuid.uuid4().hex,
+        )  # fmt: skip
+        bar = progress(
+            None, "enlarging", total=h * w, initial=sum(sizes[i] for i in work.done), unit="px",
+            unit_scale=True,
+        )  # fmt: skip
+
+        def take(number: int, known: dict[str, Any]) -> None:
+            work.record(number, known)
+            bar.update(sizes[number])
+
+        with _removed_on(DataError, work), bar:
+            if missing:
+                hand_out(self._client(), enlarge_strip, order, missing, take)
+        figures = Figures()
+        for number in range(work.count):
+            figures.join(Figures(**work.done[number]["figures"]))
+        return work, figures
+
+    def _sent(self) -> Run:
+        """Return the run as workers get it: paths that do not depend on a working directory."""
+        run: Run = copy.copy(self.run)
+        run.weights = [path.resolve() for path in run.weights]
+        run.folder = run.folder.resolve()
+        run.predict = run.predict.model_copy(update={"dask": None})
+        return run
+
+    def _client(self) -> Any:
+        """Return the client, started with the first file and kept for the others."""
+        if self._workers is None:
+            self._workers = contextlib.ExitStack()
+            atexit.register(self._workers.close)
+            self._opened = self._workers.enter_context(dask_client(self.settings.dask))
+        return self._opened
+
     def _job(self, reader: MapReader, tiling: Tiling) -> dict[str, Any]:
         """Describe the work; a result of other files or settings is not gone on with."""
         state = reader.path.stat()
-        shaping = options_of(self.run.task) - {"report", "hillshade", "cog", "dtype"}
+        size, changed = state.st_size, state.st_mtime_ns
+        if is_zarr(reader.path):
+            size, changed = state_of(reader.path)
+        shaping = options_of(self.run.task) - {"report", "hillshade", "cog", "dtype", "dask"}
         return {
-            "input": [str(reader.path.resolve()), state.st_size, state.st_mtime_ns],
+            "input": [str(reader.path.resolve()), size, changed],
             "weights": self._checksum,
             "normalizer": self.resolver.normalizer.state(),
             "settings": self.settings.model_dump(include=shaping),
