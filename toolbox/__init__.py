@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ToolboxError,
         WeightsError,
     )
+    from toolbox.inference.dask_array import predict_dask
     from toolbox.inference.super_resolver import SuperResolver
     from toolbox.model.base import SRModel
     from toolbox.normalizer import Normalizer
@@ -44,6 +45,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "load_model",
+    "predict_dask",
     "pretrained_names",
 ]
 _MODULES = {
@@ -62,6 +64,7 @@ _MODULES = {
     "UserParams": "settings",
     "WeightsError": "errors",
     "load_model": "run",
+    "predict_dask": "inference.dask_array",
     "pretrained_names": "pretrained",
 }
 

@@ -147,6 +147,8 @@ class Run:
         state = {"name": self.normalizer.name, **self.normalizer.state()}
         values, predict = self.settings.resolved(), self.predict.model_dump()
         kept = {"weights": self.weights, "folder": self.folder, "_config": self._config}
+        if "resolver" in self.__dict__:  # it knows the checksum of the weights
+            kept["resolver"] = self.resolver
         return _received, (self.settings.fname, values, predict, state, kept)
 
     @property

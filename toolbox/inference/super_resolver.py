@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +20,11 @@ import tensorflow as tf
 from toolbox.errors import ConfigError, DataError
 from toolbox.inference.tiling import Tiling
 from toolbox.io.plausible import exact
+from toolbox.io.weights import load_weights
+from toolbox.model.build import build_network
 from toolbox.model.physical import physical_model
 from toolbox.model.reach import aligned_halo, footprint
-from toolbox.normalizer import Normalizer
+from toolbox.normalizer import Normalizer, normalizer_from
 from toolbox.pretrained import FOLDER
 from toolbox.progress import progress
 from toolbox.resample import back_project, block_mean, fill_gaps
@@ -83,6 +88,22 @@ class SuperResolver:
         self._footprint = footprint(networks[0])
         self._multiple = int(networks[0].multiple)
         self._aligned_halo = aligned_halo(networks[0]) if self._footprint.halo is None else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the networks out: another process reads them, once, from the files of weights."""
+        if not self.weights:
+            raise TypeError("a network without a file of weights cannot be sent elsewhere")
+        state = {"name": self.normalizer.name, **self.normalizer.state()}
+        weights = tuple(path.resolve() for path in self.weights)
+        return _received, (self.config, state, self.folder.resolve(), weights, self.checksum)
+
+    def __dask_tokenize__(self) -> Any:
+        return type(self).__name__, self.checksum, repr(self.config)
+
+    @functools.cached_property
+    def checksum(self) -> int:
+        """CRC-32 of the files of the weights."""
+        return zlib.crc32(b"".join(path.read_bytes() for path in self.weights))
 
     @property
     def is_pretrained(self) -> bool:
@@ -365,6 +386,35 @@ def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
             return copied
 
     return forward
+
+
+#: Networks that other processes sent here, by the checksum and the settings.
+_RECEIVED: dict[tuple[Any, ...], SuperResolver] = {}
+_RECEIVED_LOCK = threading.Lock()
+
+
+def _received(
+    config: dict[str, Any],
+    normalizer: dict[str, Any],
+    folder: Path,
+    weights: tuple[Path, ...],
+    checksum: int,
+) -> SuperResolver:
+    """Return a network that came from another process; it is built once in each."""
+    key = (checksum, repr(config), repr(normalizer), folder)
+    with _RECEIVED_LOCK:
+        if key not in _RECEIVED:
+            networks = [build_network(config) for _ in weights]
+            for network, path in zip(networks, weights, strict=True):
+                load_weights(network, path)
+            made = SuperResolver(networks, normalizer_from(normalizer), config, folder, weights)
+            if made.checksum != checksum:
+                raise DataError(
+                    f"{weights[0]}: holds other weights here than where the work was begun. Give "
+                    f"every worker the same files."
+                )
+            _RECEIVED[key] = made
+        return _RECEIVED[key]
 
 
 def _consistent(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:

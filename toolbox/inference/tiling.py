@@ -86,6 +86,13 @@ class Tiling:
         """Return the horizontal sides of the tiles, left to right."""
         return self._parts(self.shape[1])
 
+    def rows_read(self, number: int) -> slice:
+        """Return the rows of the map that the strip of a row of tiles is made of."""
+        rows = self.rows()
+        core = rows[number].core
+        used = [row for row in rows if self.blend and _overlap(core, row.window)] or [rows[number]]
+        return slice(min(r.window.start for r in used), max(r.window.stop for r in used))
+
     def _parts(self, size: int) -> list[Part]:
         reach = self.tile + 2 * self.halo
         reach = min(size, reach + (size - reach) % self.multiple)

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,9 +135,7 @@ class MapPredictor:
     def __init__(self, run: Run) -> None:
         self.run, self.settings, self.resolver = run, run.predict, run.resolver
         self.validity = load_validity(self.resolver.folder)
-        weights = b"".join(path.read_bytes() for path in self.resolver.weights)
         self._doubts: list[str] = []
-        self._checksum = zlib.crc32(weights)
         self._workers: contextlib.ExitStack | None = None
 
     def check(self) -> None:
@@ -474,7 +471,7 @@ class MapPredictor:
         shaping = options_of(self.run.task) - {"report", "hillshade", "cog", "dtype", "dask"}
         return {
             "input": [str(reader.path.resolve()), size, changed],
-            "weights": self._checksum,
+            "weights": self.resolver.checksum,
             "normalizer": self.resolver.normalizer.state(),
             "settings": self.settings.model_dump(include=shaping),
             "tiling": dataclasses.asdict(tiling),
