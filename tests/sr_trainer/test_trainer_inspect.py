@@ -83,7 +83,7 @@ def test_pages_of_a_folder(workshop, maps, inspect):
     assert pages == ["good.npy.html", "large.npy.html", "more.npy.html"]
     result = workshop.run("inspect", maps, "-o", workshop.folder / "pages")
     assert result.code == 2
-    assert "is there already. Replace it with --overwrite" in result.out
+    assert "already exists. Replace it with --overwrite" in result.out
     inspect(maps, "-o", workshop.folder / "pages", "--overwrite")
 
 
@@ -142,7 +142,7 @@ def test_a_folder_without_maps_or_with_a_bad_one(workshop, maps):
     (workshop.folder / "empty").mkdir()
     result = workshop.run("inspect", workshop.folder / "empty")
     assert result.code == 2
-    assert "empty: holds no map. Expected files of the kinds .tif" in result.err
+    assert "empty: holds no map. Expected files that end in .tif" in result.err
     (maps / "bad.npy").write_bytes(b"no array")
     result = workshop.run("inspect", maps)
     assert result.code == 2

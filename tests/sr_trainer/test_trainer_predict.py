@@ -915,7 +915,7 @@ def test_a_folder_of_cells_and_weights(workshop, finished, predict):
     for number in range(4):
         shutil.copy(finished / "weights_best.h5", folder / "run" / f"{number}.h5")
     result = predict(folder)
-    said = "not taken, as they are HDF5 but no S-102: run/0.h5, run/1.h5, run/2.h5 and 1 more"
+    said = "skipped, because they are HDF5 but not S-102: run/0.h5, run/1.h5, run/2.h5 and 1 more"
     assert said in result.out
     names = sorted(path.name for path in (workshop.folder / "maps_x4").rglob("*.*"))
     assert names == ["cell.tif"]
@@ -1040,7 +1040,7 @@ def test_a_former_result_is_not_replaced_unasked(workshop, predict, check_refuse
     """A result that is there is refused before any work; --overwrite replaces it."""
     target = workshop.folder / "map_x4.npy"
     target.write_bytes(b"precious")
-    check_refused(("map_x4.npy: is there already", "--overwrite"), npy)
+    check_refused(("map_x4.npy: already exists", "--overwrite"), npy)
     predict(npy, "--overwrite")
     assert np.load(target).shape == (4 * H, 4 * W)
 
@@ -1050,8 +1050,9 @@ def test_the_input_is_never_the_output(workshop, check_refused, npy, overwrite):
     """-o of the input itself is refused, under another spelling and with --overwrite too."""
     odd = workshop.folder / "." / "sub" / ".." / "map.npy"
     (workshop.folder / "sub").mkdir()
-    check_refused(("map.npy: is",), npy, "-o", npy, *overwrite)
-    check_refused(("map.npy: is",), npy, "-o", odd, *overwrite)
+    said = "map.npy: is the input itself" if overwrite else "map.npy: already exists"
+    check_refused((said,), npy, "-o", npy, *overwrite)
+    check_refused((said,), npy, "-o", odd, *overwrite)
 
 
 def test_a_folder_is_never_its_own_output(workshop, finished, maps):
@@ -1309,17 +1310,17 @@ def test_options_may_stand_before_the_mode(workshop, finished, npy, monkeypatch,
         (("predict", "--pretrained", "x"), "predict needs a map or image"),
         (("run.yml", "predict", "m.tif", "--pretrained", "x"), "without a settings file"),
         (("run.yml", "train", "--pretrained", "x"), "--pretrained is for predict and export"),
-        (("run.yml", "train", "-o", "out"), "train takes no --output; set log_dir"),
-        (("run.yml", "test", "-o", "out"), "test takes no --output"),
+        (("run.yml", "train", "-o", "out"), "train accepts no --output; set log_dir"),
+        (("run.yml", "test", "-o", "out"), "test accepts no --output"),
         (("run.yml", "predict", "m.tif", "--resume"), "--resume is for train"),
         (("run.yml", "test", "--resume"), "--resume is for train"),
-        (("run.yml", "train", "m.tif"), "train takes no further file; received m.tif"),
+        (("run.yml", "train", "m.tif"), "train accepts no further file; received m.tif"),
         (("run.yml", "train", "--cog"), "--cog is for predict"),
         (("run.yml", "test", "--self-ensemble"), "--self-ensemble is for predict"),
         (("run.yml", "train", "--tile", "16"), "--tile is for predict"),
         (("run.yml", "export", "--format", "onnx", "--dtype", "int16"), "--dtype is for predict"),
         (("run.yml", "export"), "export needs --format, one of saved_model"),
-        (("run.yml", "export", "m.tif", "--format", "onnx"), "export takes no further file"),
+        (("run.yml", "export", "m.tif", "--format", "onnx"), "export accepts no further file"),
         (("run.yml", "export", "--format", "pth"), "invalid choice: 'pth'"),
         (("run.yml", "train", "--overwrite", "--resume"), "not allowed with"),
         (("run.yml", "predict", "m.tif", "--ensemble"), "unrecognized arguments: --ensemble"),
