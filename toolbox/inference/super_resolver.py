@@ -374,8 +374,13 @@ _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in ran
 
 
 def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function of stacks (N, h, w, C) that runs a network as one graph."""
-    function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    """Return the function of stacks (N, h, w, C) that runs a network as one graph.
+
+    It is one graph for all sizes: of graphs for a fixed size each rounds in its own way, so that
+    the bytes of a map would depend on the maps before.
+    """
+    spec = tf.TensorSpec((None, None, None, model.inputs[0].shape[-1]), tf.float32)
+    function = tf.function(lambda x: model(x, training=False), input_signature=[spec])
 
     def forward(lr: np.ndarray) -> np.ndarray:
         result = function(tf.constant(lr, tf.float32))
