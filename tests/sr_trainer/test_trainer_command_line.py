@@ -199,7 +199,7 @@ def test_ctrl_c_saves_the_state(environment, workshop, number, word, code):
     assert len(result.messages) == 2, err
     assert result.messages[0] == "finishing the step, then saving ..."
     assert result.messages[1].startswith(f"stopped: by {word} after epoch ")
-    ending = f"the state is saved. Go on with: python main.py {config} train --resume"
+    ending = f"the state is saved. Resume with: python main.py {config} train --resume"
     assert result.messages[1].endswith(ending)
     assert [path for path in folder.rglob("*") if ".tmp" in path.name] == []
     history = pd.read_csv(folder / "history.csv")

@@ -110,7 +110,7 @@ def test_predict_warns_of_what_inspect_finds(workshop, finished, maps):
     """The short form: a warning before a map is enlarged, none for a good one."""
     result = workshop.run(finished, "predict", maps / "large.npy")
     assert result.code == 0, result.err
-    assert "WARNING: interpolated before: 100 % has no relief finer than" in result.out
+    assert "WARNING: interpolated before: 100 % of the map has no relief finer than" in result.out
     result = workshop.run(finished, "predict", maps / "good.npy", "--range-mask", "--report")
     assert "interpolated" not in result.out
 

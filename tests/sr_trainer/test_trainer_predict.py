@@ -170,7 +170,7 @@ def reported(result):
     """Return (RMS, greatest) of the difference that the program reports."""
     [line] = [line for line in result.out.splitlines() if line.startswith(DONE)]
     words = line.removeprefix(DONE).replace(",", "").split()
-    return float(words[1]), float(words[4])
+    return float(words[1]), float(words[words.index("most") + 1])
 
 
 def test_nothing_is_left_of_a_map_whose_middle_is_damaged(workshop, check_refused, xarray):
@@ -319,6 +319,24 @@ def test_sixteen_bit_image(workshop, finished):
     large = cv2.imdecode(np.fromfile(workshop.folder / "grey_x4.png", np.uint8), -1)
     assert (large.shape, large.dtype) == ((4 * H, 4 * W), np.uint16)
     np.testing.assert_allclose(averaged(large.astype(float)), grey, atol=0.5)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_a_grey_picture_is_warned_about(rasterio, workshop, finished, kind):
+    """One warning for an 8-bit picture without a georeference; none if it has one."""
+    path = workshop.folder / f"line_0001.{kind}"
+    grey = np.full((H, W), 90, np.uint8)
+    cv2.imwrite(str(path), grey)
+    result = workshop.run(finished, "predict", path, "--report")
+    assert result.code == 0, result.err
+    [line] = [line for line in result.out.splitlines() if "WARNING" in line]
+    assert line.startswith(f"WARNING: {path}: is an 8-bit grey picture without a georeference")
+    assert "trained on depths in metres" in line and "--pretrained sem_lines" in line
+    page = (workshop.folder / f"line_0001_x4.{kind}.html").read_text(encoding="utf-8")
+    assert "is an 8-bit grey picture" in page
+    assert "grey values, at most" in result.out
+    map_of_bytes = write_tiff(rasterio, workshop.folder / "bytes.tif", grey[None])
+    assert "grey picture" not in workshop.run(finished, "predict", map_of_bytes).out
 
 
 def test_sign_of_a_geotiff_is_kept(rasterio, workshop, predict):
@@ -652,7 +670,7 @@ def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     assert (coarse[10:13, 10:13] == 1).all()
     assert np.argwhere(np.isnan(coarse)).tolist() == [[2, 3]]
     share = 100 * np.nansum(coarse) / np.isfinite(coarse).sum()
-    assert f"WARNING: {share:.1f} % of the input lies outside" in result.out
+    assert f"WARNING: {share:.1f} % of the input is outside" in result.out
 
 
 @pytest.mark.parametrize(("outside", "said"), [(0, ""), (4, ""), (5, "0.1 %"), (2000, "20.0 %")])
@@ -660,9 +678,9 @@ def test_a_tiny_share_outside_is_no_warning(capsys, outside, said):
     """Of 10,000 pixels four are 0.0 %, which is nothing to warn of."""
     predictor = MapPredictor.__new__(MapPredictor)
     predictor.settings, predictor.resolver = PredictParams(), SimpleNamespace(scale=4)
-    reader = SimpleNamespace(channels=1, delta_m=None)
+    reader = SimpleNamespace(channels=1, delta_m=None, is_image=False)
     predictor._report(reader, Path("map.tif"), None, Figures(count=10_000, outside=outside))
-    warnings = re.findall("WARNING: (.*) of the input lies outside", capsys.readouterr().out)
+    warnings = re.findall("WARNING: (.*) of the input is outside", capsys.readouterr().out)
     assert warnings == ([said] if said else [])
 
 
@@ -717,7 +735,7 @@ def test_report_and_hillshade(workshop, predict, tif):
     """The page names input, sign and figures and needs no other file; the picture is a PNG."""
     result = predict(tif, "--report", "--hillshade", "--range-mask")
     page = (workshop.folder / "map_x4.tif.html").read_text(encoding="utf-8")
-    for word in ("map.tif", "espcn", "positive up", "range_mask", "lies outside", "minmax"):
+    for word in ("map.tif", "espcn", "positive up", "range_mask", "is outside", "minmax"):
         assert word in page, word
     assert "http://" not in page
     picture = workshop.folder / "map_x4.tif_hillshade.png"
@@ -1196,7 +1214,7 @@ def test_a_disk_that_fills_up_keeps_the_work(workshop, finished, predict, tall, 
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         workshop.run(finished, "predict", tall, *TILE).refused("No space left on device")
     assert not (workshop.folder / "tall_x4.npy").exists()
-    assert "going on after 40 %" in predict(tall, *TILE).out
+    assert "resuming after 40 %" in predict(tall, *TILE).out
 
 
 def test_mask_without_a_recorded_range(workshop, finished, npy):
@@ -1408,7 +1426,7 @@ def test_interrupted_work_goes_on(
     interrupted(*options)
     windows.clear()
     result = predict(tall, *TILE, *options)
-    assert "going on after 40 % of the rows" in result.out
+    assert "resuming after 40 % of the rows" in result.out
     assert len(windows) == whole * 3 // 5
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert [x for x in result.out.splitlines() if x.startswith((DONE, "WARNING"))] == lines
@@ -1427,7 +1445,7 @@ def test_interrupted_work_of_blended_tiles_goes_on(workshop, tall, windows, monk
     windows.clear()
     result = workshop.run(run, "predict", tall)
     assert result.code == 0, result.err
-    assert "going on after 45 %" in result.out
+    assert "resuming after 45 %" in result.out
     assert len(windows) < whole * 2 // 3
     assert (workshop.folder / "tall_x4.npy").read_bytes() == target.read_bytes()
 
@@ -1445,7 +1463,7 @@ def test_interrupted_while_writing(
         patch.setattr("toolbox.io.growing.GrowingMap.finish", never)
         assert workshop.run(finished, "predict", tall, *TILE).code == 130
     windows.clear()
-    assert "going on after 100 %" in predict(tall, *TILE).out
+    assert "resuming after 100 %" in predict(tall, *TILE).out
     assert windows == []
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
@@ -1470,7 +1488,7 @@ def test_interrupted_inside_a_strip(workshop, finished, predict, tall, uninterru
     monkeypatch.setattr(SuperResolver, "enhancer", enhancer)
     assert workshop.run(finished, "predict", tall, *TILE).code == 130
     calls[:] = [1] * 100
-    assert "going on after 60 %" in predict(tall, *TILE).out
+    assert "resuming after 60 %" in predict(tall, *TILE).out
     assert len(calls) == 100 + 8
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
@@ -1482,7 +1500,7 @@ def test_a_torn_strip_is_done_again(workshop, predict, tall, interrupted, uninte
     interrupted()
     with open(workshop.folder / ".tall_x4.npy.partial", "ab") as stream:
         stream.write(b"\x01" * 1001)
-    assert "going on after 40 %" in predict(tall, *TILE).out
+    assert "resuming after 40 %" in predict(tall, *TILE).out
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
 
 
@@ -1498,7 +1516,7 @@ def test_damaged_work_is_begun_anew(workshop, predict, tall, interrupted, uninte
         os.truncate(part, 1000)
     else:
         part.unlink()
-    assert "going on" not in predict(tall, *TILE).out
+    assert "resuming" not in predict(tall, *TILE).out
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
 
@@ -1519,7 +1537,7 @@ def test_other_work_begins_anew(workshop, finished, tall, interrupted, sibling, 
     windows.clear()
     result = workshop.run(source, "predict", tall, *options)
     assert result.code == 0, result.err
-    assert "going on" not in result.out
+    assert "resuming" not in result.out
     resumed, count = (workshop.folder / "tall_x4.npy").read_bytes(), len(windows)
     windows.clear()
     assert workshop.run(source, "predict", tall, *options, "--overwrite").code == 0
@@ -1531,7 +1549,7 @@ def test_other_work_begins_anew(workshop, finished, tall, interrupted, sibling, 
 def test_an_option_of_writing_alone_goes_on(workshop, predict, tall, interrupted):
     """--dtype says how the rows are written at the end, so finished rows stay good."""
     interrupted()
-    assert "going on after 40 %" in predict(tall, *TILE, "--dtype", "float64").out
+    assert "resuming after 40 %" in predict(tall, *TILE, "--dtype", "float64").out
     assert np.load(workshop.folder / "tall_x4.npy").dtype == np.float64
 
 
@@ -1601,7 +1619,7 @@ def test_killed_work_goes_on(workshop, finished, predict):
     assert 0 < done < 1600
     assert not (workshop.folder / "long_x4.npy").exists()
     result = predict(path, *TILE)
-    assert f"going on after {100 * done / 1600:.0f} % of the rows" in result.out
+    assert f"resuming after {100 * done / 1600:.0f} % of the rows" in result.out
     assert hidden(workshop.folder) == []
     predict(path, *TILE, "-o", workshop.folder / "whole.npy")
     whole = np.load(workshop.folder / "whole.npy")

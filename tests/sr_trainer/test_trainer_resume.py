@@ -441,7 +441,7 @@ def test_ctrl_c_says_how_to_go_on(workshop, stop_after):
     assert result.code == 130
     assert result.messages == [
         "stopped: by Ctrl-C after epoch 1 and 1 steps of the next; the state is saved. "
-        f"Go on with: python main.py '{config}' train --resume"
+        f"Resume with: python main.py '{config}' train --resume"
     ]
 
 
