@@ -1,6 +1,7 @@
 """Maps that grow strip by strip: what `write_map` writes, whatever interrupted them."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def enlarged(reader, bands):
     """Return the strips of a result: every pixel repeated, further bands a metre apart."""
     plane = reader.read(ALL, ALL)[..., 0].repeat(SCALE, 0).repeat(SCALE, 1)
     whole = np.stack([plane + i for i in range(bands)], 2).astype(np.float32)
-    return [whole[a:b].copy() for a, b in zip(EDGES, EDGES[1:], strict=False)], plane
+    return [whole[a:b].copy() for a, b in itertools.pairwise(EDGES)], plane
 
 
 def content(path):
@@ -194,7 +195,9 @@ def test_tile_tables(tmp_path, big):
         np.testing.assert_array_equal(file.read(), values)
 
 
-@pytest.mark.parametrize("raw", [b"", b"II*\0", b"\x89PNG" + bytes(40), b"II*\0\x08\0\0\0" + bytes(9)])
+@pytest.mark.parametrize(
+    "raw", [b"", b"II*\0", b"\x89PNG" + bytes(40), b"II*\0\x08\0\0\0" + bytes(9)]
+)
 def test_no_table(raw):
     """What is no tiled TIFF file is refused."""
     with pytest.raises(ValueError, match="TIFF"):

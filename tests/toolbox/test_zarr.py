@@ -164,8 +164,9 @@ def test_without_the_library(tmp_path, monkeypatch):
     """Without zarr one line says how it is installed."""
     np.save(tmp_path / "m.npy", VALUES)
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with open_map(tmp_path / "m.npy") as reader, pytest.raises(
-        MissingLibraryError, match=r"pip install 'sr-toolbox\[dask"
+    with (
+        open_map(tmp_path / "m.npy") as reader,
+        pytest.raises(MissingLibraryError, match=r"pip install 'sr-toolbox\[dask"),
     ):
         check_output(tmp_path / "o.zarr", reader, 2)
 
@@ -179,7 +180,16 @@ def test_images_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("strip", "chunk"),
-    [(64, 64), (1024, 1024), (1600, 800), (1868, 934), (2048, 1024), (1009, 1009), (4036, 1009), (4052, 4052)],
+    [
+        (64, 64),
+        (1024, 1024),
+        (1600, 800),
+        (1868, 934),
+        (2048, 1024),
+        (1009, 1009),
+        (4036, 1009),
+        (4052, 4052),
+    ],
 )
 def test_chunks_fit_strips(strip, chunk):
     """A strip is a whole number of rows of chunks of a fair size."""

@@ -267,7 +267,9 @@ class WorkFile(Claim):
         self._store.begin()
         count = max(1, _STRIP_BYTES // former.row_bytes)
         for start in range(0, rows, count):
-            state = self._store.put(start, former.former_rows(slice(start, min(start + count, rows))))
+            state = self._store.put(
+                start, former.former_rows(slice(start, min(start + count, rows)))
+            )
         former.remove()
         return state
 

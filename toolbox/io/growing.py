@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import itertools
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -65,7 +66,7 @@ def growing_map(
     """
     final = Path(path)
     suffix = final.suffix.lower()
-    if suffix not in _KINDS:
+    if suffix not in _KINDS and suffix != ".zarr":
         return None
     output, _ = _planned(final, like, scale, tuple(bands), dtype, cog)
     if suffix == ".zarr":
@@ -145,7 +146,7 @@ class GrowingMap(ABC):
         self._where = self._final
         self.output.tell()
 
-    def _complete(self) -> None:
+    def _complete(self) -> None:  # noqa: B027, most have nothing
         """Write what can be written at the end alone."""
 
     def _rename(self) -> None:
@@ -315,7 +316,7 @@ class GrowingTiff(GrowingMap):
         begin = first - len(self._held)
         stored = self.output.stored(strip)
         cuts = self._cuts(begin, first + len(stored), last)
-        groups = list(zip(cuts, cuts[1:], strict=False))
+        groups = list(itertools.pairwise(cuts))
         with ThreadPoolExecutor(_threads()) as pool, open(self.path, "r+b") as stream:
             table = TileTable(stream)
             packed = [pool.submit(self._pack, self._rows(stored, first, *g)) for g in groups]
@@ -460,7 +461,6 @@ def remove_tree(path: Path) -> None:
 
 _KINDS: dict[str, type[GrowingMap]] = {
     ".npy": GrowingNpy,
-    ".zarr": GrowingMap,
     ".tif": GrowingTiff,
     ".tiff": GrowingTiff,
 }

@@ -390,7 +390,8 @@ class _Output:
     def decode(self, stored: np.ndarray) -> np.ndarray:
         """Turn stored values of the map's own channels back into metres, NaN where missing."""
         marked = self.nodata is not None or self.reserved
-        values = stored.astype(np.float32 if self.plain and self.floating else np.float64)
+        wide = np.float32 if self.plain and self.floating else np.float64
+        values: np.ndarray = stored.astype(wide)
         gaps = ~np.isfinite(values)
         if marked and not np.isnan(self.fill):
             gaps |= stored == np.asarray(self.fill).astype(self.dtype)

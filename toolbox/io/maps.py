@@ -76,8 +76,8 @@ class MapReader(ABC):
         The file.
     kind : str
         ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
-        ``'netcdf'``, ``'zarr'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
-        ``'bmp'``.
+        ``'netcdf'``, ``'zarr'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``,
+        ``'jpg'`` or ``'bmp'``.
     shape : (int, int)
         Rows and columns.
     channels : int

@@ -50,9 +50,7 @@ class GrowingZarr(GrowingMap):
         """Write coordinates and the description of all arrays, without chunks."""
         zarr, output = zarr_library(self.output.path), self.output
         if output.like.channels != 1:
-            raise DataError(
-                f"{output.path}: a Zarr holds maps, not RGB images. Name a .tif file."
-            )
+            raise DataError(f"{output.path}: a Zarr holds maps, not RGB images. Name a .tif file.")
         self.remove()
         layout = self._layout
         skeleton = layout.skeleton.copy()

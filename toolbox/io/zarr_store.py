@@ -15,8 +15,12 @@ SUFFIX = ".zarr"
 _ARRAY, _GROUP, _NODE = ".zarray", ".zgroup", "zarr.json"
 #: Codecs that turn bytes into numbers and nothing else.
 _CODECS = frozenset(
-    "blosc bz2 gzip lz4 lzma zlib zstd adler32 bitround bytes crc32 crc32c delta fixedscaleoffset "
-    "fletcher32 jenkins_lookup3 packbits quantize sharding_indexed shuffle transpose".split()
+    (
+        *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
+        *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
+        *("bitround", "delta", "fixedscaleoffset", "packbits", "quantize"),
+        *("bytes", "sharding_indexed", "shuffle", "transpose"),
+    )
 )
 #: A larger description is none.
 _LARGEST_BYTES = 2**26

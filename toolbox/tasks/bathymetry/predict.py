@@ -108,7 +108,7 @@ def _quick_mean(sr: np.ndarray, scale: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _removed_on(error: type[Exception], work: WorkFile) -> Iterator[None]:
+def _removed_on(error: type[Exception], work: WorkFile | ScatteredWork) -> Iterator[None]:
     try:
         yield
     except error:
@@ -386,8 +386,9 @@ class MapPredictor:
             figures.join(self.measured(strip, lr))
             work.append(strip, dataclasses.asdict(figures))
 
-        # A strip is measured and written while the network is at work on the next, and the one
-        # after that is read. Nothing of a damaged file is kept: resuming would fail at the same place.
+        # A strip is measured and written while the network computes the next, and the input of
+        # the one after that is read. Nothing of a damaged file is kept: resuming would fail at
+        # the same place.
         ahead = ReadAhead(reader.read, tiling.rows(), w)
         with _removed_on(DataError, work), bar, ahead, ThreadPoolExecutor(1) as writer:
             pending = None
@@ -488,7 +489,9 @@ class MapPredictor:
             "tiling": dataclasses.asdict(tiling),
         }
 
-    def _report(self, reader: MapReader, target: Path, work: WorkFile, figures: Figures) -> None:
+    def _report(
+        self, reader: MapReader, target: Path, work: WorkFile | ScatteredWork, figures: Figures
+    ) -> None:
         """Print how good the result is, and draw it if requested."""
         if not figures.count:
             print("WARNING: every pixel of the input is missing, so every pixel of the result is")
