@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import copy
 import dataclasses
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -470,7 +470,7 @@ class MapPredictor:
         """Return the client, started with the first file and kept for the others."""
         if self._workers is None:
             self._workers = contextlib.ExitStack()
-            atexit.register(self._workers.close)
+            weakref.finalize(self, self._workers.close)
             self._opened = self._workers.enter_context(dask_client(self.settings.dask))
         return self._opened
 
