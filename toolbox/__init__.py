@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolbox.dask_array import predict_dask
     from toolbox.data_generator import Batches
     from toolbox.errors import (
         ConfigError,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         ToolboxError,
         WeightsError,
     )
-    from toolbox.inference.dask_array import predict_dask
     from toolbox.inference.super_resolver import SuperResolver
     from toolbox.model.base import SRModel
     from toolbox.normalizer import Normalizer
@@ -64,7 +64,7 @@ _MODULES = {
     "UserParams": "settings",
     "WeightsError": "errors",
     "load_model": "run",
-    "predict_dask": "inference.dask_array",
+    "predict_dask": "dask_array",
     "pretrained_names": "pretrained",
 }
 

@@ -175,6 +175,7 @@ def test_tile_tables(tmp_path, big):
     """Tiles moved from one file to another, in any order of bytes, are those that GDAL reads."""
     profile = {"driver": "GTiff", "height": 300, "width": 520, "count": 2, "dtype": "int16"}
     profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    profile |= {"interleave": "band"}
     values = np.arange(2 * 300 * 520).reshape(2, 300, 520).astype(np.int16)
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile, ENDIANNESS="BIG") as file:

@@ -230,7 +230,7 @@ def test_tags_that_cannot_be_read_are_said(tmp_path):
     content = bytearray(path.read_bytes())
     content[place + 2 : place + 4] = b"\x63\x00"  # no data type
     path.write_bytes(content)
-    assert "perhaps it is damaged" in open_sem_stack(path).notes["tags"]
+    assert "the file may be damaged" in open_sem_stack(path).notes["tags"]
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1)])

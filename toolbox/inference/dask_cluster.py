@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError
+from toolbox.io.extras import install_command
 
 #: Workers of this machine for so many cores; a network keeps more than one core busy.
 _CORES_PER_WORKER = 2
@@ -34,8 +35,7 @@ def dask_library() -> Any:
         import zarr  # noqa: F401
     except ImportError:
         raise MissingLibraryError(
-            "dask: needs Dask and zarr. Run: pip install 'sr-toolbox[dask,geo]' (Python 3.11 or "
-            "later)."
+            f"dask: needs Dask, and zarr 3 for Python 3.11 or later. Run: {install_command('dask')}"
         ) from None
     return distributed
 

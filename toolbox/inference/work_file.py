@@ -1,4 +1,4 @@
-"""Rows of an unfinished result on disk, so that interrupted work goes on where it was."""
+"""Rows of an unfinished result on disk, from which interrupted work resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STRIP_BYTES = 2**25
 
 
 class Growing(Protocol):
-    """What rows of a result are put into; `toolbox.io.growing` has results themselves."""
+    """Where rows of a result are written; `toolbox.io.growing` has the results themselves."""
 
     path: Path
 
@@ -29,10 +29,10 @@ class Growing(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether the rows that were put can be read back unchanged."""
+        """Whether rows can be read back unchanged before the result is finished."""
 
     def begin(self) -> None:
-        """Begin anew; what is there is removed."""
+        """Start again; remove what exists."""
 
     def resume(self, rows: int, state: dict[str, Any]) -> bool:
         """Return to the state after so many rows; False if that cannot be."""
@@ -44,10 +44,10 @@ class Growing(Protocol):
         """Return finished rows and columns, float32; a step leaves some out."""
 
     def former_rows(self, rows: slice) -> np.ndarray:
-        """Return rows as they were put, if it is `exact`."""
+        """Return rows as they were given to `put`; only if `exact`."""
 
     def set_aside(self) -> None:
-        """Take another name, so that another can begin; what comes before is still read."""
+        """Take another name, so that a new file can start; this one can still be read."""
 
     def finish(self) -> None:
         """Turn it into the result."""
@@ -57,12 +57,12 @@ class Growing(Protocol):
 
 
 class RowFile:
-    """Rows of float32 in a plain file, for a kind of result that cannot grow.
+    """Rows of float32 in a plain file, for a kind of result that is written as a whole.
 
     Parameters
     ----------
     final : pathlib.Path
-        The file that will be made of it.
+        The final file.
     shape : (int, int, int)
         Rows, columns and bands.
     """
@@ -75,7 +75,7 @@ class RowFile:
         self.row_bytes = shape[1] * shape[2] * 4
 
     def begin(self) -> None:
-        """Begin anew; what is there is removed."""
+        """Start again; remove what exists."""
         self.path.write_bytes(b"")
 
     def resume(self, rows: int, state: dict[str, Any]) -> bool:
@@ -92,7 +92,7 @@ class RowFile:
             stream.seek(first * self.row_bytes)
             stream.write(np.ascontiguousarray(strip, np.float32).data)
             stream.flush()
-            os.fsync(stream.fileno())  # the journal must not speak of rows that a power cut took
+            os.fsync(stream.fileno())  # the journal must not list rows that a power cut destroyed
         return {}
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
@@ -113,7 +113,7 @@ class RowFile:
         return np.array(chosen, np.float32).reshape(len(chosen), kept, bands)
 
     def former_rows(self, rows: slice) -> np.ndarray:
-        """Return rows as they were put."""
+        """Return rows as they were given to `put`."""
         return self.read(rows)
 
     def set_aside(self) -> None:
@@ -121,7 +121,7 @@ class RowFile:
         self.path = self.path.replace(self.path.with_name(f"{self.path.name}.former"))
 
     def finish(self) -> None:
-        """Do nothing: the result is made of the rows."""
+        """Do nothing: the result is written from the rows."""
 
     def remove(self) -> None:
         """Delete the file."""
@@ -129,12 +129,12 @@ class RowFile:
 
 
 class Claim:
-    """A result that only one process may write, and its journal.
+    """The lock of a result that only one process may write, and its journal.
 
     Parameters
     ----------
     final : pathlib.Path
-        The file that will be made; its folder is made if missing.
+        The final file; its folder is created if missing.
     """
 
     def __init__(self, final: Path) -> None:
@@ -143,7 +143,7 @@ class Claim:
         self._take_lock(final)
 
     def _take_lock(self, final: Path) -> None:
-        """Refuse a second process that writes the same result; a dead one's lock is taken over."""
+        """Refuse a second process that writes the same result; take over the lock of a dead one."""
         while True:
             try:
                 with open(self._lock, "x") as stream:
@@ -153,13 +153,13 @@ class Claim:
                 owner = self._lock.read_text().strip()
                 if owner.isdigit() and int(owner) != os.getpid() and _is_alive(int(owner)):
                     raise DataError(
-                        f"{final}: process {owner} is writing it. Wait for it, or name another "
-                        f"output."
+                        f"{final}: process {owner} is writing this file. Wait for it, or name "
+                        f"another output."
                     ) from None
                 self._lock.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let another process go on with the work."""
+        """Release the lock, so that another process can resume the work."""
         self._lock.unlink(missing_ok=True)
 
     def _write_journal(self, path: Path, content: dict[str, Any]) -> None:
@@ -168,39 +168,39 @@ class Claim:
 
 
 class WorkFile(Claim):
-    """An image (H, W, B) that grows from the top; beside it a journal of what is done.
+    """An image (H, W, B) that grows from the top, with a journal of its progress.
 
     Parameters
     ----------
     final : path-like
-        The file that will be made of it; the work lies beside it under a hidden name.
+        The final file. The work file is next to it, under a hidden name.
     shape : (int, int, int)
         Rows, columns and bands.
     job : dict
-        What the work is (JSON types). Work found there is gone on with if its job is the same,
-        else begun anew.
+        Description of the work (JSON types). Existing work is resumed if its job is the same;
+        otherwise it starts again.
     form : dict, optional
-        How the rows are stored (JSON types), the arguments of `grow`. Work in another form is
-        turned into this one, if nothing is lost by it, else begun anew.
+        How the rows are stored (JSON types): the arguments of `grow`. Existing work in another
+        form is converted if that loses nothing; otherwise it starts again.
     grow : callable, optional
-        Returns the result itself, to grow strip by strip, or None for a kind that cannot; then,
-        and by default, the rows are float32 in a file of their own.
+        Returns the result itself, to be written strip by strip, or None for a kind that cannot
+        be. Then, and by default, the rows are kept as float32 in a separate file.
 
     Attributes
     ----------
     pieces : int
-        Number of strips that are complete.
+        Number of finished strips.
     rows : int
-        Number of rows that are complete.
+        Number of finished rows.
     figures : dict
-        What the caller wants to remember beside the rows (JSON types).
+        What the caller stores alongside the rows (JSON types).
     grows : bool
-        Whether the rows are put into the result itself.
+        Whether the rows are written to the result itself.
 
     Raises
     ------
     OSError
-        If the disk has no room for the whole.
+        If the disk has no room for the complete image.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class WorkFile(Claim):
             self._find_former()
             if shutil.disk_usage(final.parent).free < (shape[0] - self.rows) * self._row_bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(final))
-            if not self.rows:  # a journal of other work must not speak for the new rows
+            if not self.rows:  # a journal of other work must not apply to the new rows
                 self._journal.unlink(missing_ok=True)
                 self._store.begin()
         except BaseException:
@@ -252,13 +252,13 @@ class WorkFile(Claim):
             elif not self._store.resume(rows, state):
                 return
         except (ValueError, KeyError, TypeError):
-            return  # a torn journal: the work begins anew
+            return  # a torn journal: the work starts again
         self.rows, self.pieces, self.figures, self._state = rows, pieces, figures, state
         if form != self._form:
             self._record()
 
     def _turn(self, form: dict[str, Any], rows: int, state: dict[str, Any]) -> dict[str, Any]:
-        """Put finished rows that are stored in another form into this one."""
+        """Convert finished rows from another form to this one."""
         former = self._make(form)
         if not (former.exact and former.resume(rows, state)):
             raise ValueError(form)
@@ -274,7 +274,7 @@ class WorkFile(Claim):
         return state
 
     def append(self, strip: np.ndarray, figures: dict[str, Any]) -> None:
-        """Write the next rows (n, W, B) and what is known after them; the strip may be changed."""
+        """Write the next rows (n, W, B) and the figures up to them; the strip may be changed."""
         self._state = self._store.put(self.rows, strip)
         self.rows += len(strip)
         self.pieces += 1
@@ -293,32 +293,32 @@ class WorkFile(Claim):
         self._write_journal(self._journal, content)
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
-        """Return finished rows and columns (n, m, B); a step leaves some out.
+        """Return finished rows and columns (n, m, B); slices may have a step.
 
-        Of a result that grows only after `finish`, and without its further bands.
+        If the result `grows`: only after `finish`, and the channels of the map alone.
         """
         start, stop, step = rows.indices(self.rows)
         return self._store.read(slice(start, max(start, stop), step), columns)
 
     def finish(self) -> None:
-        """Give the result its name, if the rows were put into it; all of them are there."""
+        """Complete the result and give it its name, if it `grows`."""
         self._store.finish()
 
     def strips(self) -> Iterator[np.ndarray]:
-        """Yield all finished rows from the top, a bounded number at a time."""
+        """Yield all finished rows from the top, in strips of bounded size."""
         count = max(1, _STRIP_BYTES // self._row_bytes)
         for start in range(0, self.rows, count):
             yield self.read(slice(start, min(start + count, self.rows)))
 
     def remove(self) -> None:
-        """Delete the work and its journal."""
+        """Delete the work file and its journal."""
         self._journal.unlink(missing_ok=True)
         self._store.remove()
         self.release()
 
 
 def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # there a signal of 0 would end the process
+    if os.name == "nt":  # on Windows, signal 0 would end the process
         return False
     try:
         os.kill(process, 0)

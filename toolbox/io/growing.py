@@ -37,6 +37,7 @@ from toolbox.io.map_writers import (
     _with_side_file,
 )
 from toolbox.io.maps import MapReader
+from toolbox.io.provenance import Provenance
 from toolbox.io.tiff_tiles import TileTable
 
 #: Bytes of a finished map that are read at a time.
@@ -54,12 +55,13 @@ def growing_map(
     dtype: Any = None,
     cog: bool = False,
     strip_rows: int = 512,
+    provenance: Provenance | None = None,
 ) -> GrowingMap | None:
     """Return an enlarged map to be written from the top, or None for a kind that cannot grow.
 
     Parameters
     ----------
-    path, like, scale, bands, dtype, cog
+    path, like, scale, bands, dtype, cog, provenance
         As for `toolbox.io.map_writers.write_map`.
     strip_rows : int
         Rows of every strip but the last.
@@ -69,6 +71,7 @@ def growing_map(
     if suffix not in _KINDS and suffix != ".zarr":
         return None
     output, _ = _planned(final, like, scale, tuple(bands), dtype, cog)
+    output.provenance = provenance
     if suffix == ".zarr":
         from toolbox.io.zarr_maps import GrowingZarr  # built on this module
 

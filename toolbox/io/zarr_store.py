@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from toolbox.errors import DataError, MissingLibraryError, not_found
+from toolbox.io.extras import install_command
 
 SUFFIX = ".zarr"
 #: Files that describe arrays and groups, in formats 2 and 3.
@@ -39,8 +40,8 @@ def zarr_library(path: str | os.PathLike[str]) -> Any:
         from zarr.codecs import BloscCodec  # noqa: F401, version 3
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: Zarr needs zarr 3 and xarray. Run: pip install 'sr-toolbox[dask,geo]' "
-            f"(Python 3.11 or later)."
+            f"{path}: Zarr needs zarr 3, for Python 3.11 or later, and xarray. Run: "
+            f"{install_command('dask')}"
         ) from None
     return zarr
 

@@ -31,6 +31,7 @@ from toolbox.io.map_writers import (
     write_map,
 )
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
+from toolbox.io.provenance import Provenance
 from toolbox.io.zarr_store import is_zarr, state_of
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
@@ -166,7 +167,10 @@ class MapPredictor:
                 work.finish()
             else:
                 strips = work.strips()
-                write_map(target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog)
+                write_map(
+                    target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog,
+                    provenance=self._provenance(reader),
+                )  # fmt: skip
             seconds = time.perf_counter() - start
             for note in reader.notes[said:]:
                 print(note)
@@ -354,7 +358,10 @@ class MapPredictor:
         rows = tiling.tile * scale
 
         def grow(**form: Any) -> GrowingMap | None:
-            return growing_map(target, reader, scale, bands=bands, strip_rows=rows, **form)
+            return growing_map(
+                target, reader, scale, bands=bands, strip_rows=rows,
+                provenance=self._provenance(reader), **form,
+            )  # fmt: skip
 
         shape = (h * scale, w * scale, len(self._bands(target)))
         form = {"dtype": s.dtype, "cog": s.cog}
@@ -425,8 +432,9 @@ class MapPredictor:
         tiling, (h, w) = self._tiling(reader), reader.shape
         rows = tiling.tile * scale
         growing = growing_map(
-            target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog, strip_rows=rows
-        )
+            target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog, strip_rows=rows,
+            provenance=self._provenance(reader),
+        )  # fmt: skip
         shape = (h * scale, w * scale, len(self._bands(target)))
         form = {"dtype": s.dtype} if target.suffix.lower() == ".zarr" else {}
         work = ScatteredWork(target, shape, rows, self._job(reader, tiling) | form, growing)
@@ -488,6 +496,18 @@ class MapPredictor:
             "settings": self.settings.model_dump(include=shaping),
             "tiling": dataclasses.asdict(tiling),
         }
+
+    def _provenance(self, reader: MapReader) -> Provenance:
+        """Return the provenance for the file of the result."""
+        resolver = self.resolver
+        network = resolver.folder.name if resolver.is_pretrained else resolver.config["model"]
+        if reader.is_image:
+            return Provenance(network)
+        return Provenance(
+            network,
+            {"NOT_FOR_NAVIGATION": "yes"},
+            "The detail is likely, not measured: not for navigation.",
+        )
 
     def _report(
         self, reader: MapReader, target: Path, work: WorkFile | ScatteredWork, figures: Figures
