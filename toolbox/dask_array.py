@@ -25,12 +25,11 @@ def predict_dask(
     self_ensemble: bool = False,
     lr_consistency: Consistency = "report",
 ) -> xarray.DataArray:
-    """Enlarge a DataArray without computing anything yet.
+    """Enlarge a DataArray lazily, row of tiles by row of tiles.
 
-    Nothing is read or computed until the result is, by whatever scheduler of Dask is in use. The
-    numbers are those of `SuperResolver.predict`, to rounding: tiles are placed as for a map with
-    gaps, as nobody has looked whether there are any. Every worker of a cluster must have this
-    package, and see the files of the weights.
+    Nothing is read or computed until the result is needed; then the active scheduler of Dask does
+    it. The numbers equal those of `SuperResolver.predict` to rounding: tiles are placed as for a
+    map with gaps. Every worker of a cluster must have this package and see the weights files.
 
     Parameters
     ----------
@@ -39,8 +38,12 @@ def predict_dask(
         `SuperResolver.predict`. With chunks of Dask only what a row of tiles needs is loaded.
     model : SuperResolver, str or path-like
         A loaded network, or what `toolbox.load_model` takes.
-    tile, self_ensemble, lr_consistency
-        See `SuperResolver.predict`.
+    tile : int, optional
+        Side of a tile in low-resolution pixels; chosen by memory if left out.
+    self_ensemble : bool
+        Mean over the eight mirrored and turned copies of the input.
+    lr_consistency : {'report', 'project'}
+        ``project`` corrects the result so that its block means are the input.
 
     Returns
     -------

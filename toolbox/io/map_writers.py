@@ -613,8 +613,9 @@ def _compression(output: _Output) -> dict[str, Any]:
         return {"compress": method}
     if predictor == "3" and not output.floating:
         predictor = "2"
-    # Level 6 takes 1.6 times as long for 1 % less.
-    level = {"zlevel": "1"} if method == "deflate" else {}
+    # For floats level 6 takes 1.7 times as long and saves 2 to 4 %; whole numbers it makes 20 %
+    # smaller.
+    level = {"zlevel": "1"} if method == "deflate" and output.floating else {}
     return {"compress": method, "predictor": predictor, **level}
 
 
