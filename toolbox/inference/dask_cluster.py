@@ -85,7 +85,8 @@ def _local(distributed: Any, where: str) -> Any:
         n_workers=count,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
         env={**threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
         silence_logs=logging.CRITICAL,
     )

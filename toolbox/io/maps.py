@@ -230,6 +230,8 @@ class MapReader(ABC):
             return
         census, huge, gaps, pixels = Census(self.unit_m), 0, 0, 0
         rows = max(1, _COUNTED_VALUES // self.shape[1])
+        if self._block_rows() * self.shape[1] <= 16 * _COUNTED_VALUES:  # read no block twice
+            rows = -(-rows // self._block_rows()) * self._block_rows()
         with contextlib.suppress(DataError):  # reading the damaged part reports it
             for first in range(0, self.shape[0], rows):
                 values = self._own_values(slice(first, first + rows), slice(None))
@@ -247,6 +249,10 @@ class MapReader(ABC):
                 f"WARNING: {self.path}: {huge} pixels are beyond ±{_LARGEST:g} and are taken as "
                 f"missing. Check whether the file is damaged."
             )
+
+    def _block_rows(self) -> int:
+        """Return the number of rows that the file stores together."""
+        return 1
 
     def close(self) -> None:  # noqa: B027, in-memory readers have nothing to close
         """Close the file; the reader cannot be used afterwards."""
@@ -326,6 +332,7 @@ def open_map(
     positive: str | None = None,
     time: str | None = None,
     group: str | None = None,
+    fills: tuple[float, ...] | None = None,
 ) -> MapReader:
     """Open a map or an image for reading in windows.
 
@@ -348,6 +355,8 @@ def open_map(
         counted from 1, or its date or value.
     group : str, optional
         Group of a NetCDF file, or coverage of S-102.
+    fills : tuple of float, optional
+        `MapReader.fills` of the same map, opened before: it is not searched for them again.
 
     Returns
     -------
@@ -397,7 +406,10 @@ def open_map(
             mark = "WARNING: " if reader.delta_m is None else ""
             reader.checks.append(f"{mark}{path}: {reader.spacing_remark}.")
         reader._settle_unit()
-        reader._settle_gaps()
+        if fills is None:
+            reader._settle_gaps()
+        else:
+            reader.fills = fills
         reader._settle_sign(positive, hints)
         reader.notes[:0] = reader.checks
     return reader
@@ -769,6 +781,10 @@ class NetcdfReader(MapReader):
     def close(self) -> None:
         """Close the file."""
         self.dataset.close()
+
+    def _block_rows(self) -> int:
+        sizes = self.array.encoding.get("preferred_chunks") or {}
+        return max(1, int(sizes.get(self.dims[0], 1)))
 
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
         # Index first and transpose last: a transposed lazy array would be read completely.

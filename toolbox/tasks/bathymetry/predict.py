@@ -447,7 +447,7 @@ class MapPredictor:
         path = growing.path if work.direct and growing is not None else work.path
         order = Order(
             self._sent(), reader.path.resolve(), target.resolve(), path.resolve(), bands, tiling,
-            token=uuid.uuid4().hex,
+            reader.fills, reader.positive, token=uuid.uuid4().hex,
         )  # fmt: skip
         bar = progress(
             None, "enlarging", total=h * w, initial=sum(sizes[i] for i in work.done), unit="px",

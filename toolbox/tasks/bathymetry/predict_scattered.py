@@ -33,6 +33,10 @@ class Order:
         Names of all bands, if there are more than the map has.
     tiling : toolbox.inference.tiling.Tiling
         How the map is cut.
+    fills : tuple of float
+        `toolbox.io.maps.MapReader.fills` of the map.
+    positive : str
+        Its sign.
     token : str
         Tells this work from any other.
     """
@@ -43,6 +47,8 @@ class Order:
     work: Path
     bands: tuple[str, ...]
     tiling: Tiling
+    fills: tuple[float, ...]
+    positive: str
     token: str
 
     @property
@@ -63,7 +69,7 @@ class _Bench:
         self._opened = contextlib.ExitStack()
         path = order.source
         self.reader = self._opened.enter_context(
-            open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
+            open_map(path, s.variable, s.nodata, order.positive, s.time, s.group, order.fills)
         )
         if not order.work.is_dir():
             raise DataError(
