@@ -304,12 +304,15 @@ class GrowingTiff(GrowingMap):
             return False
         os.truncate(self.path, size)
         self._size = size
-        with open(self.path, "r+b") as stream:
-            table = TileTable(stream)
-            offsets, sizes = table.read()
-            late = offsets >= size
-            offsets[late] = sizes[late] = 0
-            table.enter(0, offsets, sizes)
+        try:
+            with open(self.path, "r+b") as stream:
+                table = TileTable(stream)
+                offsets, sizes = table.read()
+                late = offsets >= size
+                offsets[late] = sizes[late] = 0
+                table.enter(0, offsets, sizes)
+        except ValueError:  # killed while the last tags were written
+            return False
         self._restore_figures(state)
         return True
 

@@ -54,7 +54,10 @@ class TileTable:
         if not self._order or version not in (42, 43):
             raise ValueError("no TIFF file")
         self._big = version == 43
-        entries = self._directory(head)
+        try:
+            entries = self._directory(head)
+        except struct.error:
+            raise ValueError("a TIFF file without its directory") from None
         if not {_OFFSETS, _COUNTS} <= set(entries):
             raise ValueError("a TIFF file without tiles")
         self._offsets, self._counts = entries[_OFFSETS], entries[_COUNTS]
