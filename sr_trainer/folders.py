@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolbox.errors import ToolboxError
 from toolbox.io.s102 import is_other_hdf5
+from toolbox.io.zarr_store import is_zarr
 
 
 def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) -> list[Path]:
@@ -26,7 +27,8 @@ def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) ->
         for p in path.rglob("*")
         if p.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in p.relative_to(path).parts)
-        and p.is_file()
+        and (p.is_file() or is_zarr(p))
+        and not any(is_zarr(parent) for parent in p.parents if parent.is_relative_to(path))
         and not (output is not None and output != path and p.is_relative_to(output))
     )
     hdf5 = [p for p in found if p.suffix.lower() in (".h5", ".hdf5")]

@@ -10,6 +10,7 @@ from sr_trainer.folders import apply_to_each, files_in
 from toolbox.config import check
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.atomic import check_writable
+from toolbox.io.zarr_store import is_zarr
 from toolbox.predict_settings import PredictParams
 from toolbox.task import FileInspector, inspecting_tasks
 
@@ -70,7 +71,7 @@ class Inspector:
             inspected first.
         """
         path = Path(source)
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             self._inspect_folder(path, None if output is None else Path(output))
             return
         page = None

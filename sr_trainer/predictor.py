@@ -7,6 +7,7 @@ from pathlib import Path
 from sr_trainer.folders import files_in
 from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.io.atomic import check_writable
+from toolbox.io.zarr_store import SUFFIX, is_zarr
 from toolbox.predict_settings import refuse_foreign_options
 from toolbox.run import Run
 
@@ -55,7 +56,7 @@ class Predictor:
         """
         path = Path(source)
         self.files.check()
-        if not path.is_dir():
+        if not path.is_dir() or is_zarr(path):
             return [self._predict_file(path, self._target(path, output))]
         path = path.resolve()
         folder = Path(output) if output else path.with_name(f"{path.name}_{self._mark}")
@@ -102,7 +103,8 @@ class Predictor:
         if output is None:
             return path.with_name(name)
         is_folder = Path(output).is_dir() or output.endswith(("/", "\\"))
-        return Path(output, name) if is_folder else Path(output)
+        inside = is_folder and Path(output).suffix.lower() != SUFFIX
+        return Path(output, name) if inside else Path(output)
 
     def _targets(self, root: Path, files: list[Path], folder: Path) -> dict[Path, Path]:
         """Return the source of every result file; a.npy and a.npz have different results."""

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolbox.dask_array import predict_dask
     from toolbox.data_generator import Batches
     from toolbox.errors import (
         ConfigError,
@@ -44,6 +45,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "load_model",
+    "predict_dask",
     "pretrained_names",
 ]
 _MODULES = {
@@ -62,6 +64,7 @@ _MODULES = {
     "UserParams": "settings",
     "WeightsError": "errors",
     "load_model": "run",
+    "predict_dask": "dask_array",
     "pretrained_names": "pretrained",
 }
 

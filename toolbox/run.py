@@ -13,7 +13,13 @@ from toolbox.config import check, read_yaml
 from toolbox.errors import ConfigError, DataError, WeightsError, not_found
 from toolbox.io.weights import load_weights
 from toolbox.model.build import build_network, policy
-from toolbox.normalizer import FILE_NAME, MinMaxNormalizer, Normalizer, load_normalizer
+from toolbox.normalizer import (
+    FILE_NAME,
+    MinMaxNormalizer,
+    Normalizer,
+    load_normalizer,
+    normalizer_from,
+)
 from toolbox.predict_settings import PredictParams
 from toolbox.pretrained import pretrained_folder
 from toolbox.registry import MODELS
@@ -136,6 +142,15 @@ class Run:
         files = list(weights) or [Path(name) for name in predict.weights] or [own]
         return cls(settings, files, predict, precision, own if own.is_file() else None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the networks out: who is sent a run reads them from the files of its weights."""
+        state = {"name": self.normalizer.name, **self.normalizer.state()}
+        values, predict = self.settings.resolved(), self.predict.model_dump()
+        kept = {"weights": self.weights, "folder": self.folder, "_config": self._config}
+        if "resolver" in self.__dict__:  # it knows the checksum of the weights
+            kept["resolver"] = self.resolver
+        return _received, (self.settings.fname, values, predict, state, kept)
+
     @property
     def scale(self) -> int:
         """Enlargement factor."""
@@ -252,6 +267,23 @@ class Run:
             "settings": self.settings.fname,
             "date": datetime.date.today().isoformat(),
         }
+
+
+def _received(
+    fname: str,
+    values: dict[str, Any],
+    predict: dict[str, Any],
+    normalizer: dict[str, Any],
+    kept: dict[str, Any],
+) -> Run:
+    """Return a run that came from another process."""
+    run = Run.__new__(Run)
+    run.settings = UserParams(fname, values=values)
+    run.predict = check(PredictParams, predict, fname, "predict")
+    run.task = open_task(run.settings.task)
+    run.normalizer = normalizer_from(normalizer)
+    run.__dict__.update(kept)
+    return run
 
 
 def load_model(

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +20,11 @@ import tensorflow as tf
 from toolbox.errors import ConfigError, DataError
 from toolbox.inference.tiling import Tiling
 from toolbox.io.plausible import exact
+from toolbox.io.weights import load_weights
+from toolbox.model.build import build_network
 from toolbox.model.physical import physical_model
 from toolbox.model.reach import aligned_halo, footprint
-from toolbox.normalizer import Normalizer
+from toolbox.normalizer import Normalizer, normalizer_from
 from toolbox.pretrained import FOLDER
 from toolbox.progress import progress
 from toolbox.resample import back_project, block_mean, fill_gaps
@@ -83,6 +88,22 @@ class SuperResolver:
         self._footprint = footprint(networks[0])
         self._multiple = int(networks[0].multiple)
         self._aligned_halo = aligned_halo(networks[0]) if self._footprint.halo is None else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the networks out: another process loads them once, from the weights files."""
+        if not self.weights:
+            raise TypeError("a network without a weights file cannot be sent to another process")
+        state = {"name": self.normalizer.name, **self.normalizer.state()}
+        weights = tuple(path.resolve() for path in self.weights)
+        return _received, (self.config, state, self.folder.resolve(), weights, self.checksum)
+
+    def __dask_tokenize__(self) -> Any:
+        return type(self).__name__, self.checksum, repr(self.config)
+
+    @functools.cached_property
+    def checksum(self) -> int:
+        """CRC-32 of the files of the weights."""
+        return zlib.crc32(b"".join(path.read_bytes() for path in self.weights))
 
     @property
     def is_pretrained(self) -> bool:
@@ -152,6 +173,8 @@ class SuperResolver:
                 tile = max(side - 2 * halo, halo)
             # A full row of tiles is kept in memory.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
+            if not blend:
+                tile = _evened(tile, shape, self._multiple)
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
         return Tiling(shape, self.scale, tile, halo, blend, self._multiple, trim)
 
@@ -176,7 +199,8 @@ class SuperResolver:
         Returns
         -------
         callable
-            From (h, w, C), physical units, NaN where missing, to (h * scale, w * scale, B).
+            From (h, w, C), physical units, NaN where missing, to (h * scale, w * scale, B), which
+            may be read-only.
 
         Raises
         ------
@@ -205,9 +229,10 @@ class SuperResolver:
             if lr_consistency == "project":
                 mean = _consistent(mean, filled, self.scale)
             result = mean
-            if standard_deviation or not mean.flags.writeable:
-                bands = [mean, deviation] if standard_deviation else [mean]
-                result = np.concatenate(bands, axis=2, dtype=np.float32)
+            if standard_deviation:
+                result = np.concatenate([mean, deviation], axis=2, dtype=np.float32)
+            elif missing.any() and not mean.flags.writeable:
+                result = mean.copy()
             if missing.any():
                 result[repeated(missing, self.scale)] = np.nan
             return result
@@ -336,19 +361,67 @@ class SuperResolver:
         return np.where(np.isinf(stack), np.float32(np.nan), stack)
 
 
+def _evened(tile: int, shape: tuple[int, int], multiple: int) -> int:
+    """Return the smallest tile that needs no more tiles along the longer side.
+
+    All windows have the same size, so a narrow last tile costs as much as a full one.
+    """
+    step = max(8, multiple)
+    even = -(-max(shape) // -(-max(shape) // tile))
+    return min(tile, -(-even // step) * step)
+
+
 #: Quarter turns, with or without mirroring first: the eight symmetries of the square.
 _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 
 def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of stacks (N, h, w, C) that runs a network as one graph."""
-    function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    """Return a function of stacks (N, h, w, C) that runs a network as one graph.
+
+    All sizes share one graph. Graphs for a fixed size round differently, so the bytes of a map
+    would depend on which sizes came before it.
+    """
+    spec = tf.TensorSpec((None, None, None, model.inputs[0].shape[-1]), tf.float32)
+    function = tf.function(lambda x: model(x, training=False), input_signature=[spec])
 
     def forward(lr: np.ndarray) -> np.ndarray:
-        result: np.ndarray = function(tf.constant(lr, tf.float32)).numpy()
-        return result
+        result = function(tf.constant(lr, tf.float32))
+        try:  # the tensor's own memory, read-only
+            return np.asarray(memoryview(result))
+        except (TypeError, ValueError, BufferError):  # on a GPU
+            copied: np.ndarray = result.numpy()
+            return copied
 
     return forward
+
+
+#: Networks received from other processes, by checksum and settings.
+_RECEIVED: dict[tuple[Any, ...], SuperResolver] = {}
+_RECEIVED_LOCK = threading.Lock()
+
+
+def _received(
+    config: dict[str, Any],
+    normalizer: dict[str, Any],
+    folder: Path,
+    weights: tuple[Path, ...],
+    checksum: int,
+) -> SuperResolver:
+    """Return a network received from another process; each process builds it once."""
+    key = (checksum, repr(config), repr(normalizer), folder)
+    with _RECEIVED_LOCK:
+        if key not in _RECEIVED:
+            networks = [build_network(config) for _ in weights]
+            for network, path in zip(networks, weights, strict=True):
+                load_weights(network, path)
+            made = SuperResolver(networks, normalizer_from(normalizer), config, folder, weights)
+            if made.checksum != checksum:
+                raise DataError(
+                    f"{weights[0]}: does not hold the weights that the work was started with. "
+                    f"Give every worker the same files."
+                )
+            _RECEIVED[key] = made
+        return _RECEIVED[key]
 
 
 def _consistent(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from toolbox.errors import ConfigError
 Read = Callable[[slice, slice], np.ndarray]
 #: ``enhance(window) -> (h * scale, w * scale, B)`` for a window (h, w, C).
 Enhance = Callable[[np.ndarray], np.ndarray]
+#: ``empty(shape, dtype)``: an array of any content.
+Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
 
 class Part(NamedTuple):
@@ -84,6 +86,13 @@ class Tiling:
         """Return the horizontal sides of the tiles, left to right."""
         return self._parts(self.shape[1])
 
+    def rows_read(self, number: int) -> slice:
+        """Return the rows of the map that the strip of a row of tiles is made of."""
+        rows = self.rows()
+        core = rows[number].core
+        used = [row for row in rows if self.blend and _overlap(core, row.window)] or [rows[number]]
+        return slice(min(r.window.start for r in used), max(r.window.stop for r in used))
+
     def _parts(self, size: int) -> list[Part]:
         reach = self.tile + 2 * self.halo
         reach = min(size, reach + (size - reach) % self.multiple)
@@ -100,6 +109,7 @@ class Tiling:
         enhance: Enhance,
         first: int = 0,
         done: Callable[[int], None] | None = None,
+        empty: Empty = np.empty,
     ) -> Iterator[np.ndarray]:
         """Enhance a map, one row of tiles after another.
 
@@ -113,6 +123,8 @@ class Tiling:
             Number of rows of tiles to skip, finished by an interrupted run.
         done : callable, optional
             Called with the number of low-resolution pixels after each tile.
+        empty : callable
+            Gives the memory of a strip, as ``numpy.empty`` does; unless tiles are blended.
 
         Yields
         ------
@@ -123,10 +135,15 @@ class Tiling:
             yield from self._blended(read, enhance, first, done)
             return
         for row in self.rows()[first:]:
-            yield self._joined(read, enhance, row, done)
+            yield self._joined(read, enhance, row, done, empty)
 
     def _joined(
-        self, read: Read, enhance: Enhance, row: Part, done: Callable[[int], None] | None
+        self,
+        read: Read,
+        enhance: Enhance,
+        row: Part,
+        done: Callable[[int], None] | None,
+        empty: Empty,
     ) -> np.ndarray:
         """Join the cores of a row of tiles."""
         strip: np.ndarray | None = None
@@ -134,7 +151,8 @@ class Tiling:
             large = enhance(read(row.window, column.window))
             if strip is None:
                 shape = _length(row.core), self.shape[1]
-                strip = np.empty((*np.multiply(shape, self.scale), large.shape[2]), large.dtype)
+                height, width = shape[0] * self.scale, shape[1] * self.scale
+                strip = empty((height, width, large.shape[2]), large.dtype)
             place = slice(column.core.start * self.scale, column.core.stop * self.scale)
             strip[:, place] = large[row.inner(self.scale), column.inner(self.scale)]
             if done is not None:

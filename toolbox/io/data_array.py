@@ -38,18 +38,33 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
     DataError
         If there are fewer than two axes.
     """
-    import xarray
+    factor = np.float32(metres_factor(data))
+    planes = np.asarray(data.values, np.float32).reshape(-1, *data.shape[-2:])
+    large = np.stack([predict(plane * factor) / factor for plane in planes])
+    return enlarged_like(data, large, scale)
 
+
+def metres_factor(data: Any) -> float:
+    """Return by what a DataArray is multiplied to have metres, heights positive up.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two axes.
+    """
     if data.ndim < 2 or not data.size or (data.ndim > 2 and data.shape[-1] == 1):
         raise DataError(
             f"expected a DataArray with rows and columns; received the axes {dict(data.sizes)}."
         )
     declared = declared_sign({key: str(value) for key, value in data.attrs.items()})
     factor = metres_per_unit(str(data.attrs.get("units", "m"))) or 1.0
-    if declared is not None and declared[0] == "down":
-        factor = -factor
-    planes = np.asarray(data.values, np.float32).reshape(-1, *data.shape[-2:])
-    large = np.stack([predict(plane * np.float32(factor)) / np.float32(factor) for plane in planes])
+    return -factor if declared is not None and declared[0] == "down" else factor
+
+
+def enlarged_like(data: Any, large: Any, scale: int) -> Any:
+    """Return enlarged planes (N, h * scale, w * scale) with the axes of a DataArray, refined."""
+    import xarray
+
     sides = data.dims[-2:]
     coordinates = {}
     for name, coordinate in data.coords.items():

@@ -38,7 +38,7 @@ JPEG_QUALITY = 95
 BAG_NODATA = 1_000_000.0
 _BLOCK = 512
 _LOSSLESS = ("deflate", "lzw", "zstd", "lzma", "packbits")
-_PACKED = (".tif", ".tiff", ".nc")  # these can hold scale, offset and nodata
+_PACKED = (".tif", ".tiff", ".nc", ".zarr")  # these can hold scale, offset and nodata
 _GDAL = (".tif", ".tiff", ".bag")
 _PICTURES = {".png": ("u1", "u2"), ".jpg": ("u1",), ".jpeg": ("u1",), ".bmp": ("u1",)}
 _FOREIGN_TAGS = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "GEOLOCATION", "RPC")
@@ -145,6 +145,9 @@ def write_map(
     final = Path(path)
     output, writer = _planned(final, like, scale, tuple(bands), dtype, cog)
     output.provenance = provenance
+    if writer is _write_zarr:  # a folder
+        writer(final, output, strips)
+        return
     with replacing(final) as beside, _with_side_file(beside, final):
         writer(beside, output, strips)
         _tell_system(beside, output)
@@ -223,6 +226,10 @@ def check_output(
         _place(output, _southern_first(like))
     if output.path.suffix.lower() == ".nc" and not isinstance(like, NetcdfReader):
         _check_upright(output)
+    if output.path.suffix.lower() == ".zarr":
+        from toolbox.io.zarr_maps import check_zarr_output  # built on this module
+
+        check_zarr_output(output)
     like.notes[:] = notes  # they are reported when the map is written
 
 
@@ -307,7 +314,7 @@ class _Output:
         if self.like.packing != (1.0, 0.0) and self.suffix not in _PACKED:
             return False
         # A rounded height may lie outside its own interval.
-        apart = self.suffix == ".nc" and not set(LIMITS) <= set(self.names)
+        apart = self.suffix in (".nc", ".zarr") and not set(LIMITS) <= set(self.names)
         if self.bands == self.like.channels or apart or self.suffix in _PICTURES:
             return True
         self.like.notes.append(
@@ -360,7 +367,7 @@ class _Output:
             rows += len(strip)
             if strip.ndim != 3 or strip.shape[1:] != self.shape[1:] or rows > self.shape[0]:
                 raise ValueError(f"expected strips of {self.shape}; received {strip.shape}")
-            yield self._in_own_terms(strip)
+            yield self.in_own_terms(strip)
         if rows != self.shape[0]:
             raise ValueError(f"strips must have {self.shape[0]} rows in total; received {rows}")
 
@@ -369,7 +376,7 @@ class _Output:
         own = band < self.like.channels or self.names[band] in LIMITS
         return own or self.names[band].endswith(("deviation", "width"))
 
-    def _in_own_terms(self, strip: np.ndarray) -> np.ndarray:
+    def in_own_terms(self, strip: np.ndarray) -> np.ndarray:
         """Convert metres to the unit of the file, and the ends of intervals to its sign."""
         if self.unit_m != 1.0:
             units = [self.unit_m if self.measures_depth(i) else 1.0 for i in range(self.bands)]
@@ -379,6 +386,30 @@ class _Output:
             strip = strip.copy()
             strip[..., [low, high]] = -strip[..., [high, low]]
         return strip
+
+    @property
+    def plain(self) -> bool:
+        """Whether stored values are metres, heights positive up."""
+        return self.packing == (1.0, 0.0) and self.unit_m == 1.0 and not self.turned
+
+    def stored(self, strip: np.ndarray) -> np.ndarray:
+        """Turn metres (rows, W, B), heights positive up, into stored values."""
+        return self.encode(self.in_own_terms(strip))
+
+    def decode(self, stored: np.ndarray) -> np.ndarray:
+        """Turn stored values of the map's own channels back into metres, NaN where missing."""
+        marked = self.nodata is not None or self.reserved
+        wide = np.float32 if self.plain and self.floating else np.float64
+        values: np.ndarray = stored.astype(wide)
+        gaps = ~np.isfinite(values)
+        if marked and not np.isnan(self.fill):
+            gaps |= stored == np.asarray(self.fill).astype(self.dtype)
+        if not self.plain:
+            scale, offset = self.packing
+            values = (values * scale + offset) * (-self.unit_m if self.turned else self.unit_m)
+        values = values.astype(np.float32, copy=False)
+        values[gaps] = np.nan
+        return values
 
     def encode(self, strip: np.ndarray) -> np.ndarray:
         """Convert physical values (rows, W, B or C) to stored ones."""
@@ -567,7 +598,8 @@ def _place(output: _Output, flip: bool) -> dict[str, Any]:
 
 def _compression(output: _Output) -> dict[str, Any]:
     """Choose the compression of the input; deflate if that is lossy, or for another kind."""
-    like, method, predictor = output.like, "deflate", "2"
+    best = "3" if output.floating else "2"
+    like, method, predictor = output.like, "deflate", best
     if isinstance(like, RasterioReader) and like.kind != "grid":
         tags = like.dataset.tags(ns="IMAGE_STRUCTURE")
         predictor = tags.get("PREDICTOR", "1" if like.kind != "bag" else "2")
@@ -576,12 +608,15 @@ def _compression(output: _Output) -> dict[str, Any]:
             return {}
         if method not in _LOSSLESS:
             like.notes.append(f"{output.path}: compressed with deflate instead of {method}.")
-            method, predictor = "deflate", "2"
+            method, predictor = "deflate", best
     if method not in ("deflate", "lzw", "zstd"):
         return {"compress": method}
     if predictor == "3" and not output.floating:
         predictor = "2"
-    return {"compress": method, "predictor": predictor}
+    # For floats level 6 takes 1.7 times as long and saves 2 to 4 %; whole numbers it makes 20 %
+    # smaller.
+    level = {"zlevel": "1"} if method == "deflate" and output.floating else {}
+    return {"compress": method, "predictor": predictor, **level}
 
 
 def _describe(file: Any, output: _Output) -> None:
@@ -641,18 +676,25 @@ def _still_true(tags: dict[str, str], scale: int) -> dict[str, str]:
 
 
 def _write_cog(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
+        whole = Path(folder) / "strips.tif"
+        # GDAL makes no overviews of a source that is neither packed nor interleaved by pixel.
+        _write_tiff(whole, output, strips, interleave="pixel")
+        _copy_cog(whole, path, output)
+
+
+def _copy_cog(whole: Path, path: Path, output: _Output) -> None:
+    """Make a cloud-optimised GeoTIFF of a plain one."""
     options = {key.upper(): value for key, value in _compression(output).items()}
     if "PREDICTOR" in options:
         options["PREDICTOR"] = {"1": "NO", "2": "STANDARD", "3": "FLOATING_POINT"}[
             options["PREDICTOR"]
         ]
+    if "ZLEVEL" in options:
+        options["LEVEL"] = options.pop("ZLEVEL")
     options |= {"COMPRESS": options.get("COMPRESS", "NONE"), "BLOCKSIZE": str(_BLOCK)}
-    options |= {"OVERVIEW_RESAMPLING": "AVERAGE", "BIGTIFF": "IF_SAFER"}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
-        whole = Path(folder) / "strips.tif"
-        # GDAL builds no overviews from a source that is neither packed nor interleaved by pixel.
-        _write_tiff(whole, output, strips, interleave="pixel")
-        _copy(whole, path, output, driver="COG", **options)
+    options |= {"OVERVIEW_RESAMPLING": "AVERAGE", "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS"}
+    _copy(whole, path, output, driver="COG", **options)
 
 
 def _copy(source: Path, path: Path, output: _Output, **options: str) -> None:
@@ -1072,6 +1114,21 @@ def _identifier(name: str) -> str:
     return f"v_{word}" if word[0].isdigit() else word
 
 
+def _write_zarr(path: Path, output: _Output, strips: Iterable[np.ndarray]) -> None:
+    from toolbox.io.zarr_maps import GrowingZarr  # built on this module
+
+    growing = GrowingZarr(output, _BLOCK)
+    growing.begin()
+    try:
+        first = 0
+        for strip in _regroup(strips, _BLOCK):
+            growing.put(first, strip)
+            first += len(strip)
+        growing.finish()
+    finally:
+        growing.remove()
+
+
 # -- Arrays and images ---------------------------------------------------------------------------
 
 
@@ -1118,6 +1175,7 @@ _WRITERS: dict[str, Callable[[Path, _Output, Iterable[np.ndarray]], None]] = {
     ".tif": _write_tiff,
     ".tiff": _write_tiff,
     ".nc": _write_netcdf,
+    ".zarr": _write_zarr,
     ".bag": _write_bag,
     ".npy": _write_npy,
     ".pkl": _write_pickle,

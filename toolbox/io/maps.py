@@ -46,6 +46,7 @@ from toolbox.io.spacing import (
     unrolled,
 )
 from toolbox.io.units import UNSAID, metres_per_unit
+from toolbox.io.zarr_store import is_zarr
 from toolbox.progress import progress
 
 #: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``; outer edges.
@@ -77,8 +78,8 @@ class MapReader(ABC):
         The file.
     kind : str
         ``'geotiff'``, ``'tiff'`` (no georeference), ``'bag'``, ``'grid'`` (ESRI, Surfer),
-        ``'netcdf'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``, ``'jpg'`` or
-        ``'bmp'``.
+        ``'netcdf'``, ``'zarr'``, ``'s102'``, ``'npy'``, ``'npz'``, ``'pkl'``, ``'png'``,
+        ``'jpg'`` or ``'bmp'``.
     shape : (int, int)
         Rows and columns.
     channels : int
@@ -97,6 +98,8 @@ class MapReader(ABC):
         Unit of the unpacked values in metres; `read` always returns metres.
     masked : bool
         Whether the file has a mask in addition to its bands.
+    complete : bool
+        Whether the whole map was read and no pixel is missing.
     positive : {'up', 'down'}
         Whether the file counts heights or depths from zero; `read` always returns heights.
     positive_reason : str
@@ -132,6 +135,7 @@ class MapReader(ABC):
     fills: tuple[float, ...] = ()
     unit_m: float = 1.0
     masked: bool = False
+    complete: bool = False
     positive: str = "up"
     positive_reason: str = "an image"
     declared_sign: tuple[str, str] | None = None
@@ -230,16 +234,20 @@ class MapReader(ABC):
         """Search the complete map for undeclared values that mean "missing"."""
         if self.is_image:
             return
-        census, huge = Census(self.unit_m), 0
+        census, huge, gaps, pixels = Census(self.unit_m), 0, 0, 0
         rows = rows_at_once(self, _COUNTED_VALUES)
         with contextlib.suppress(DataError):  # reading the damaged part reports it
             starts = range(0, self.shape[0], rows)
             for first in progress(starts, f"checking {self.path.name}", delay=2, leave=False):
                 values = self._own_values(slice(first, first + rows), slice(None))
                 census.add(values)
+                gaps += int(np.count_nonzero(np.isnan(values)))
+                pixels += values[..., 0].size
                 huge += int(np.count_nonzero(np.abs(values) > _LARGEST))
         self.fills, notes = judge(census, str(self.path))
         self.checks += notes
+        whole = pixels == self.shape[0] * self.shape[1]
+        self.complete = whole and not (gaps or huge or self.fills)
         huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
         if huge > 0:
             self.checks.append(
@@ -342,13 +350,14 @@ def open_map(
     positive: str | None = None,
     time: str | None = None,
     group: str | None = None,
+    fills: tuple[float, ...] | None = None,
 ) -> MapReader:
     """Open a map or an image for reading in windows.
 
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
+        ``.tif .tiff .bag .asc`` (rasterio), ``.nc .zarr`` (xarray), ``.grd`` (either), ``.h5 .hdf5
         .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or
         ``sample:NAME.npz`` inside Matplotlib.
     variable : str or int, optional
@@ -364,6 +373,8 @@ def open_map(
         counted from 1, or its date or value.
     group : str, optional
         Group of a NetCDF file, or coverage of S-102.
+    fills : tuple of float, optional
+        `MapReader.fills` of the same map, opened before: it is not searched for them again.
 
     Returns
     -------
@@ -413,7 +424,10 @@ def open_map(
             mark = "WARNING: " if reader.delta_m is None else ""
             reader.checks.append(f"{mark}{path}: {reader.spacing_remark}.")
         reader._settle_unit()
-        reader._settle_gaps()
+        if fills is None:
+            reader._settle_gaps()
+        else:
+            reader.fills = fills
         reader._settle_sign(positive, hints)
         reader.notes[:0] = reader.checks
     return reader
@@ -423,7 +437,7 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
     """Return the path of a raster file, or of an elevation model inside Matplotlib."""
     name = os.fspath(fname)
     if not name.startswith(SAMPLE_PREFIX):
-        if not Path(name).is_file():
+        if not Path(name).is_file() and not is_zarr(name):
             raise DataError(f"{not_found(name, 'file')}. Name an existing raster.")
         return Path(name)
     import matplotlib
@@ -785,8 +799,8 @@ class NetcdfReader(MapReader):
     @property
     def stored_rows(self) -> int:
         """Rows of a chunk."""
-        chunks = self.array.encoding.get("chunksizes")
-        return int(chunks[self.array.dims.index(self.dims[0])]) if chunks else 1
+        chunks = self.array.encoding.get("preferred_chunks") or {}
+        return max(1, int(chunks.get(self.dims[0], 1)))
 
     @property
     def gappy(self) -> bool:
@@ -846,6 +860,7 @@ def _open_netcdf(
         name = choose_variable(path, names, variable)
         dataset, step = one_step(path, dataset, name, time)
         reader = _netcdf_reader(path, dataset, name)
+        reader.kind = "zarr" if is_zarr(path) else reader.kind
         reader.notes += notes + step + _netcdf_notes(reader)
         return reader, _netcdf_hints(reader)
 
@@ -1145,6 +1160,7 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".asc": _open_rasterio,
     ".grd": _open_grid,
     ".nc": _open_netcdf,
+    ".zarr": _open_netcdf,
     **dict.fromkeys(S102_SUFFIXES, _open_s102),
     ".npy": _open_npy,
     ".npz": _open_npz,

@@ -11,6 +11,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import content_of, unreadable
 from toolbox.io.extras import install_command
+from toolbox.io.zarr_store import check_zarr, is_zarr, zarr_library
 
 #: Names of axes of the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
@@ -134,16 +135,21 @@ def _opened(path: Path, group: str | None = None) -> Any:
         raise MissingLibraryError(
             f"{path}: reading NetCDF needs xarray and h5netcdf. Run: {install_command('geo')}"
         ) from None
-    options = {"decode_times": False, "decode_timedelta": False}
+    options: dict[str, Any] = {"decode_times": False, "decode_timedelta": False}
+    if is_zarr(path):
+        zarr_library(path)
+        check_zarr(path)
+        options |= {"engine": "zarr", "consolidated": False, "chunks": None}
     try:
-        _visit(path)
+        if not is_zarr(path):
+            _visit(path)
         dataset = xarray.open_dataset(path, **options, **({"group": group} if group else {}))
         _without_nul(dataset)
         return dataset
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # a damaged file may raise anything, such as KeyError
-        raise unreadable(path, "NetCDF", error) from None
+        raise unreadable(path, "Zarr" if is_zarr(path) else "NetCDF", error) from None
 
 
 def _without_nul(dataset: Any) -> None:
@@ -184,6 +190,8 @@ def _visit(path: Path) -> None:
 
 def _groups(path: Path) -> list[str]:
     """Return the names of all groups, such as ``a`` and ``a/b``."""
+    if is_zarr(path):
+        return check_zarr(path)
     content = content_of(path)
     if content is None or content.what != "HDF5":
         return []  # the classic format has none

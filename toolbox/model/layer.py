@@ -65,14 +65,19 @@ class Resize(keras.layers.Layer):
         shape = tf.shape(x)
         n, h, w = shape[0], shape[1], shape[2]
         channels = x.shape[3]
-        planes = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [n * channels, h, w, 1])
+        # One channel needs no turning round, which would copy the image.
+        turned = x if channels == 1 else tf.transpose(x, [0, 3, 1, 2])
+        planes = tf.reshape(turned, [n * channels, h, w, 1])
         taps, reach = self._taps, len(self._taps)
         kernel = np.einsum("ip,jq->ijpq", taps, taps).reshape(reach, reach, 1, -1)
         phases = tf.nn.conv2d(planes, kernel, 1, "SAME")
         large = tf.nn.depth_to_space(phases, self.scale) if self.scale > 1 else phases
         large = large / (self._weight(h)[:, None, None] * self._weight(w)[:, None])
         height, width = h * self.scale, w * self.scale
-        result = tf.transpose(tf.reshape(large, [n, channels, height, width]), [0, 2, 3, 1])
+        if channels == 1:
+            result = tf.reshape(large, [n, height, width, 1])
+        else:
+            result = tf.transpose(tf.reshape(large, [n, channels, height, width]), [0, 2, 3, 1])
         if self.margin:
             result = tf.gather(result, self._with_margin(height), axis=1)
             result = tf.gather(result, self._with_margin(width), axis=2)

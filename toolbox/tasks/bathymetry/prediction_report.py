@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolbox.inference.scattered_work import ScatteredWork
 from toolbox.inference.work_file import WorkFile
 from toolbox.io.maps import MapReader
 from toolbox.resample import enlarge, fill_gaps
@@ -27,13 +28,13 @@ class PredictionReport:
     ----------
     reader : toolbox.io.maps.MapReader
         The opened input.
-    work : toolbox.inference.work_file.WorkFile
+    work : toolbox.inference.work_file.WorkFile or ScatteredWork
         The result.
     scale : int
         Enlargement factor.
     """
 
-    def __init__(self, reader: MapReader, work: WorkFile, scale: int) -> None:
+    def __init__(self, reader: MapReader, work: WorkFile | ScatteredWork, scale: int) -> None:
         self.reader, self.work, self.scale = reader, work, scale
         self.channels = reader.channels
         delta = reader.delta_m

@@ -44,3 +44,8 @@ class MapOptions(Settings):
     positive: Literal["up", "down"] | None = Field(
         None, description="whether the file holds heights (up) or depths (down); default: detected"
     )
+    dask: str | None = Field(
+        None,
+        description="share the rows of tiles among workers: local, local:N, or the address of a "
+        "Dask scheduler such as tcp://host:8786",
+    )
