@@ -272,7 +272,7 @@ class Trainer:
         settings, start = self.u_params.resolved(), self._start
         for key in ("log_dir", "data_dir"):  # a folder may be mounted elsewhere
             settings.pop(key)
-        state = None if start is None else [start.facts, [zlib.crc32(a) for a in start.arrays]]
+        state = None if start is None else [start.facts, [zlib.crc32(a.data) for a in start.arrays]]
         told = {
             f"{self.u_params.fname}: the settings": settings,
             f"{self.u_params.data_dir}: the training and validation data": data,
