@@ -112,7 +112,8 @@ def test_two_workers_equal_one_device(folder):
 
 def test_killed_worker_and_resume(folder):
     """One line and an exit code at once; resumed with two workers it ends as one device does."""
-    path = distribution_runs.settings(folder, "srcnn", "multi_worker", checkpoint_minutes=1e-9)
+    often = {"checkpoint_minutes": 1e-9, "steps_per_execution": 1}  # a state after every step
+    path = distribution_runs.settings(folder, "srcnn", "multi_worker", **often)
     log = path.with_suffix("")
     process = launched(path)
     while not list(log.glob("checkpoint/state_00000?_000000[1-9].npz")):
