@@ -15,6 +15,8 @@ from toolbox.io.extras import install_command
 #: Workers of this machine for so many cores; a network keeps more than one core busy.
 _CORES_PER_WORKER = 2
 _TIMEOUT_S = 20
+#: How often it is looked whether a worker is left, and how long none may be, seconds.
+_LOOK_S, _PATIENCE_S = 10, 120
 
 
 def check_address(where: str) -> None:
@@ -123,10 +125,23 @@ def hand_out(
     """
     distributed = dask_library()
     futures = client.map(work, [order] * len(numbers), list(numbers), pure=False, retries=0)
-    known = {future.key: number for future, number in zip(futures, numbers, strict=True)}
+    known = dict(zip(futures, numbers, strict=True))
+    waiting, idle = set(futures), 0
     try:
-        for future in distributed.as_completed(futures):
-            take(known[future.key], _result(future))
+        while waiting:
+            try:
+                done = distributed.wait(waiting, _LOOK_S, return_when="FIRST_COMPLETED").done
+            except distributed.TimeoutError:
+                idle = 0 if client.scheduler_info()["workers"] else idle + 1
+                if idle * _LOOK_S >= _PATIENCE_S:
+                    raise DataError(
+                        f"dask: no worker is left, for {_PATIENCE_S} s. Start some, or give local "
+                        f"ones more memory; the same command resumes the work."
+                    ) from None
+                continue
+            waiting -= done
+            for future in done:
+                take(known[future], _result(future))
     finally:
         client.cancel(futures, force=True)
 

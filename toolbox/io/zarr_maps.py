@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from toolbox.errors import DataError
-from toolbox.io.growing import GrowingMap, remove_tree
+from toolbox.io.growing import GrowingMap, _threads, remove_tree
 from toolbox.io.map_writers import _check_upright, _identifier, _Layout, _layout, _Output
 from toolbox.io.maps import NetcdfReader
 from toolbox.io.zarr_store import zarr_library
@@ -36,7 +38,6 @@ class GrowingZarr(GrowingMap):
     def __init__(self, output: _Output, strip_rows: int) -> None:
         super().__init__(output)
         self._chunk_rows = _divisor(strip_rows)
-        self._planes: list[Any] = []
         self._arranged: _Layout | None = None
 
     @property
@@ -67,22 +68,16 @@ class GrowingZarr(GrowingMap):
         zarr.consolidate_metadata(self.path, zarr_format=2)
 
     def _create(self, group: Any, band: int) -> None:
-        from numcodecs import Blosc
-
         output, layout = self.output, self._layout
         attrs = {key: value for key, value in layout.attrs.items() if key not in _FOREIGN}
         if "spatial_ref" in layout.skeleton.variables:  # as rioxarray keeps it
             attrs.setdefault("coordinates", "spatial_ref")
-        fill: Any = np.float32(np.nan)
         if band:
             shared = ("units", "grid_mapping", "coordinates")
             attrs = {key: attrs[key] for key in shared if key in attrs}
             attrs["long_name"] = output.names[band].replace("_", " ")
-        else:
-            marks = output.nodata is not None or output.reserved or output.floating
-            fill = output.dtype.type(output.fill) if marks else None
-            if self.shape[2] > 1:
-                attrs["ancillary_variables"] = " ".join(map(_identifier, output.names[1:]))
+        elif self.shape[2] > 1:
+            attrs["ancillary_variables"] = " ".join(map(_identifier, output.names[1:]))
         lengths = {layout.rows: self.shape[0], layout.columns: self.shape[1]}
         chunks = {layout.rows: min(self._chunk_rows, self.shape[0]), layout.columns: self._width()}
         group.create_array(
@@ -90,8 +85,8 @@ class GrowingZarr(GrowingMap):
             shape=tuple(lengths.get(dim, 1) for dim in layout.dims),
             chunks=tuple(chunks.get(dim, 1) for dim in layout.dims),
             dtype=np.float32 if band else output.dtype,
-            fill_value=fill,
-            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+            fill_value=self._fill(band),
+            compressors=_codec(),
             attributes={"_ARRAY_DIMENSIONS": list(layout.dims), **_as_json(attrs)},
         )
 
@@ -114,18 +109,54 @@ class GrowingZarr(GrowingMap):
     def put(self, first: int, strip: np.ndarray) -> dict[str, Any]:
         """Write the chunks of a strip."""
         output, layout = self.output, self._layout
-        if not self._planes:
-            self._planes = self._opened(self.path, "r+")
         own = output.in_own_terms(strip)
         rows = slice(first, first + len(strip))
-        index = layout.index(rows)
-        for band, plane in enumerate(self._planes):
+        aligned = first % self._chunk_rows == 0
+        aligned &= rows.stop % self._chunk_rows == 0 or rows.stop == self.shape[0]
+        for band, name in enumerate(self._names()):
             values = own[..., band].astype(np.float32, copy=False)
             if band == 0:
                 values = output.encode(own[..., :1])[..., 0]
-            plane[index] = layout.arranged(values)
+            if aligned:
+                self._write_chunks(name, first, values, self._fill(band))
+            else:
+                plane = self._opened(self.path, "r+")[band]
+                plane[layout.index(rows)] = layout.arranged(values)
         self._sync(rows)
         return self._figures()
+
+    def _write_chunks(self, name: str, first: int, values: np.ndarray, fill: Any) -> None:
+        """Write whole chunks as zarr does, with half of its work: nothing is read or merged."""
+        layout, side, width = self._layout, min(self._chunk_rows, self.shape[0]), self._width()
+        turned = layout.dims.index(layout.rows) > layout.dims.index(layout.columns)
+
+        def write(place: tuple[int, int]) -> None:
+            top, left = place
+            block = values[top : top + side, left : left + width]
+            if block.shape != (side, width):
+                rest = ((0, side - block.shape[0]), (0, width - block.shape[1]))
+                block = np.pad(block, rest, constant_values=0 if fill is None else fill)
+            numbers = {layout.rows: (first + top) // side, layout.columns: left // width}
+            key = ".".join(str(numbers.get(dim, 0)) for dim in layout.dims)
+            path = self.path / name / key
+            if fill is not None and np.array_equal(block, np.full_like(block, fill), True):
+                path.unlink(missing_ok=True)  # zarr reads a chunk that is not there as gaps
+                return
+            beside = path.with_name(f"{key}.{os.getpid()}.partial")
+            beside.write_bytes(_codec().encode(np.ascontiguousarray(block.T if turned else block)))
+            os.replace(beside, path)
+
+        places = itertools.product(range(0, len(values), side), range(0, values.shape[1], width))
+        with ThreadPoolExecutor(_threads()) as pool:
+            list(pool.map(write, places))
+
+    def _fill(self, band: int) -> Any:
+        """Return what a missing pixel is stored as, None if nothing is missing."""
+        output = self.output
+        if band:
+            return np.float32(np.nan)
+        marks = output.nodata is not None or output.reserved or output.floating
+        return output.dtype.type(output.fill) if marks else None
 
     def _opened(self, folder: Path, mode: str) -> list[Any]:
         zarr = zarr_library(self.output.path)
@@ -156,11 +187,9 @@ class GrowingZarr(GrowingMap):
     def _rename(self) -> None:
         remove_tree(self._final)
         self.path.rename(self._final)
-        self._planes = []
 
     def remove(self) -> None:
         """Delete the unfinished folder."""
-        self._planes = []
         remove_tree(self.path)
 
     def _height(self) -> int:
@@ -196,8 +225,6 @@ class ZarrRows:
 
     def begin(self) -> None:
         """Describe the rows, without chunks; what is there is removed."""
-        from numcodecs import Blosc
-
         self.remove()
         height, width, bands = self.shape
         zarr_library(self.path).create_array(
@@ -206,7 +233,7 @@ class ZarrRows:
             chunks=(min(_divisor(self._strip_rows), height), min(_SIDE, width), bands),
             dtype=np.float32,
             fill_value=np.nan,
-            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+            compressors=_codec(),
             zarr_format=2,
         )
 
@@ -233,6 +260,12 @@ class ZarrRows:
     def remove(self) -> None:
         """Delete the folder."""
         remove_tree(self.path)
+
+
+def _codec() -> Any:
+    from numcodecs import Blosc
+
+    return Blosc("lz4", 5, Blosc.BITSHUFFLE)
 
 
 def check_zarr_output(output: _Output) -> None:
