@@ -12,3 +12,11 @@ def keras_home() -> Path:
         return Path(named).expanduser().absolute()
     home = Path.home()
     return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
+
+
+def user_cache() -> Path:
+    """Return the folder that this project keeps small files of its user in, there or not."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The convention has relative paths ignored.
+    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    return base / "sr-toolbox"
