@@ -96,7 +96,7 @@ def all_stated(target: Any) -> dict[str, Stated]:
 #: Largest number of docstrings searched for one table.
 _MOST_SPEAKERS = 60
 #: Matches explanations that are given elsewhere.
-_ELSEWHERE = re.compile(r"(As of|See) (`|there|theirs)")
+_ELSEWHERE = re.compile(r"(As of|As in|See) (`|there|theirs)")
 
 
 def _speakers(target: Any) -> list[Any]:

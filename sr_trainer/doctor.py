@@ -1,7 +1,7 @@
-"""What somebody who is to help must know of a machine: versions, devices, folders, variables.
+"""The report for a bug: versions, devices, folders and environment variables of a machine.
 
-Nothing but the standard library is imported here, so that the report is also made where a package
-is missing or broken; see `sr_trainer.installed`.
+Only the standard library is imported here, so that the report also works where a package is missing
+or broken; see `sr_trainer.installed`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _VARIABLES = re.compile(
     r"TF_|XLA_|KERAS_|CUDA_|NVIDIA_|OPENCV_|OPENBLAS_|OMP_|MKL_|MPL|GDAL_|PROJ_|PYTHON"
     r"|LD_LIBRARY_PATH$|DISPLAY$"
 )
-#: Terraform begins its variables with TF_ too, and some of them are secret.
+#: Variables of Terraform also start with TF_, and some of them are secret.
 _FOREIGN = re.compile(r"TF_(VAR|TOKEN|CLI|WORKSPACE|LOG|DATA_DIR|INPUT)")
 _UNSEEN = re.compile(r"^TF_CONFIG$|TOKEN|SECRET|PASSWORD|KEY|PROXY")
 
 
 def installation(root: Path = ROOT) -> str:
-    """Return how the toolbox came here."""
+    """Return how the toolbox was installed, and where."""
     own = list(metadata.distributions(name=NAME))
     origins = [json.loads(found.read_text("direct_url.json") or "{}") for found in own]
     if (root / "pyproject.toml").is_file():
@@ -57,7 +57,7 @@ def installation(root: Path = ROOT) -> str:
 
 
 def python_needed(root: Path = ROOT) -> str:
-    """Return the versions of Python that the project takes, such as ``>=3.10,<3.14``."""
+    """Return the supported versions of Python, such as ``>=3.10,<3.14``."""
     project = root / "pyproject.toml"
     if not project.is_file():
         return str(metadata.metadata(NAME)["Requires-Python"] or "")
@@ -66,7 +66,7 @@ def python_needed(root: Path = ROOT) -> str:
 
 
 def memory_bytes() -> tuple[int | None, int | None]:
-    """Return the memory of the machine and what a container may use of it; None: not known."""
+    """Return the memory of the machine and the limit of a container, bytes; None if unknown."""
     limit = None
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         path = Path("/sys/fs/cgroup", name)
@@ -92,7 +92,7 @@ def _windows_memory() -> int | None:
 
 
 def hidden(text: str) -> str:
-    """Return a text without the name of the user: home folders become ``~``."""
+    """Return a text without the user's name; home folders become ``~``."""
     homes = {os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~"))}  # noqa: PTH111
     for home in sorted(homes - {"", "~", os.sep}, key=len, reverse=True):
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
@@ -104,7 +104,7 @@ def hidden(text: str) -> str:
 
 
 def _machine_lines() -> tuple[list[str], bool]:
-    """Return lines about Python and the machine, and whether Python is one that will do."""
+    """Return lines about Python and the machine, and whether this Python is supported."""
     needed, version = python_needed(), platform.python_version()
     fits = Requirement("python", needed).admits(version)
     remark = "" if fits else f", OUTSIDE of {needed}"
@@ -168,7 +168,7 @@ def _extra_lines(found: Sequence[Found], tested: Mapping[str, str]) -> list[str]
 
 
 def _device_lines(core: Iterable[Found]) -> list[str]:
-    """Return what TensorFlow, OpenCV and Matplotlib tell of themselves."""
+    """Return what TensorFlow, OpenCV and Matplotlib report about themselves."""
     by_name = {f.requirement.name: f for f in core}
     facts = {name: by_name[name].facts for name in by_name}
     seen = facts.get("tensorflow", {}).get("devices")
@@ -178,7 +178,7 @@ def _device_lines(core: Iterable[Found]) -> list[str]:
         lines[0] += f"; built for CUDA {cuda}" if cuda else "; built without CUDA"
         if "GPU" not in seen and shutil.which("nvidia-smi"):
             lines.append(
-                "            nvidia-smi is there, but TensorFlow sees no GPU: "
+                "            nvidia-smi is installed, but TensorFlow sees no GPU: "
                 "pip install 'tensorflow[and-cuda]'"
             )
     opencv = by_name.get("opencv-python")
@@ -212,7 +212,7 @@ def _variable_lines() -> list[str]:
         for name, value in sorted(os.environ.items())
         if _VARIABLES.match(name) and not _FOREIGN.match(name)
     ]
-    return ["variables", *(lines or ["  none that matters is set"])]
+    return ["variables", *(lines or ["  none of interest is set"])]
 
 
 def examine(probe: Callable[..., Any] | None = None) -> tuple[str, bool]:
@@ -226,7 +226,7 @@ def examine(probe: Callable[..., Any] | None = None) -> tuple[str, bool]:
     Returns
     -------
     (str, bool)
-        The report, and whether everything that is always needed is there and works.
+        The report, and whether all required packages are installed and work.
     """
     tested = pinned_versions()
     wanted = [r for r in requirements() if r.name != NAME]
@@ -237,7 +237,7 @@ def examine(probe: Callable[..., Any] | None = None) -> tuple[str, bool]:
     extras = [f for f in found if f.requirement.extra]
     machine, works = _machine_lines()
     works = works and not any(f.complaint for f in core)
-    verdict = "everything that is always needed works" if works else "PROBLEM: see the lines above"
+    verdict = "everything that is required works" if works else "PROBLEM: see the lines above"
     lines = [
         *machine,
         *_device_lines(core),

@@ -1,4 +1,4 @@
-"""Export: a trained network for other programs, with its model card."""
+"""Export of a trained network for other programs, with its model card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Exporter:
     run : toolbox.run.Run
         The run, opened with precision float32.
     overwrite : bool
-        Replace what is there.
+        Replace an existing file or folder.
     """
 
     def __init__(self, run: Run, overwrite: bool = False) -> None:
@@ -39,12 +39,12 @@ class Exporter:
         self.overwrite = overwrite
 
     def export(self, format: str, output: str | None = None) -> Path:
-        """Write the network, verified against the original, and a model card beside it.
+        """Write the network, verify it against the original, and write a model card next to it.
 
         Parameters
         ----------
         format : {'saved_model', 'onnx', 'keras', 'tflite', 'safetensors'}
-            Kind of file; the last one holds the weights alone and has no model card.
+            File format; safetensors holds the weights alone and has no model card.
         output : str, optional
             File, or folder for SavedModel; default ``export/NAME.onnx`` in the log folder, or in
             the working folder for a model that ships with the project.
@@ -52,13 +52,13 @@ class Exporter:
         Returns
         -------
         pathlib.Path
-            What was written.
+            The file or folder written.
 
         Raises
         ------
         ConfigError, DataError, MissingLibraryError
-            If the output is there or does not suit the format, the two networks differ, or a
-            library is missing.
+            If the output already exists or does not suit the format, the exported network differs
+            from the original, or a library is missing.
         """
         name = self.resolver.folder.resolve().name.removesuffix("_log")
         home = Path() if self.resolver.is_pretrained else self.resolver.folder
@@ -66,7 +66,7 @@ class Exporter:
         path = Path(output) if output else home / "export" / f"{name}{ending}"
         if path.exists() and not self.overwrite:
             raise ConfigError(
-                f"{path}: is there already. Replace it with --overwrite, or name another with -o."
+                f"{path}: already exists. Replace it with --overwrite, or name another with -o."
             )
         check_writable(path, "Name another with -o.")
         if format in WEIGHTS_FORMATS:
@@ -83,19 +83,19 @@ class Exporter:
         return result.path
 
     def _export_weights(self, format: str, path: Path) -> Path:
-        """Write the weights alone; tell what the network wants to see."""
+        """Write the weights alone, and print the range of values that the network expects."""
         normalizer = self.resolver.normalizer
         result = export_weights(self.network, normalizer, path, format)
         low, high = value_range(normalizer)
         print(
             f"{result.path}: {result.size_bytes / 1e6:.2f} MB; read back by {result.runtime}, its "
-            f"weights are the original's bit for bit"
+            f"weights equal the original's bit for bit"
         )
-        print(f"the network takes values from {low:g} to {high:g} as 0 to 1, and gives them so")
+        print(f"for the network, values from {low:g} to {high:g} are 0 to 1, in and out")
         return result.path
 
     def _card(self, name: str, format: str, path: Path) -> dict[str, Any]:
-        """Describe the run and all that has been exported beside `path`."""
+        """Return the model card of the run, with all exports next to `path`."""
         card = card_of_run(self.resolver.folder) | {"name": name}
         near = {
             kind: path.with_name(f"{path.stem}{ending}") for kind, ending in FORMATS.items()
@@ -104,7 +104,7 @@ class Exporter:
         return card
 
     def _sample(self) -> np.ndarray:
-        """Return rough ground as the network was trained on: some ten units of relief."""
+        """Return rough ground like the training data: about ten units of relief."""
         normalizer = self.resolver.normalizer
         rng = np.random.default_rng(0)
         steps = rng.normal(0, 1, (2, 24, 20, self.resolver.channels)).cumsum(1).cumsum(2)

@@ -1,4 +1,4 @@
-"""Which files of a folder a program takes."""
+"""Which files of a folder a program uses."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from toolbox.io.s102 import is_other_hdf5
 
 
 def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) -> list[Path]:
-    """Return the files of a folder and of those in it, but none that is hidden or a former result.
+    """Return the files of a folder and its subfolders, without hidden files and earlier results.
 
     Parameters
     ----------
     path : pathlib.Path
         The folder.
     suffixes : sequence of str
-        Endings that are taken; HDF5 only if it is S-102.
+        Accepted endings; HDF5 only if it is S-102.
     output : pathlib.Path, optional
-        Folder of results, which may lie inside.
+        Folder of results, which may be inside `path`.
     """
     found = sorted(
         p
@@ -34,23 +34,23 @@ def files_in(path: Path, suffixes: Sequence[str], output: Path | None = None) ->
     if others:
         names = ", ".join(p.relative_to(path).as_posix() for p in others[:3])
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        print(f"not taken, as they are HDF5 but no S-102: {names}{more}")
+        print(f"skipped, because they are HDF5 but not S-102: {names}{more}")
     return [p for p in found if p not in others]
 
 
 def apply_to_each(
     root: Path, files: Sequence[Path], apply: Callable[[Path, str], None]
 ) -> list[str]:
-    """Apply a function to files, and go on after one that cannot be used.
+    """Apply a function to files, and continue after one that cannot be used.
 
     Parameters
     ----------
     root : pathlib.Path
-        The folder in which they lie.
+        The folder that contains the files.
     files : sequence of pathlib.Path
         The files.
     apply : callable
-        Takes a file and its name within the folder.
+        Called with a file and its name within the folder.
 
     Returns
     -------

@@ -2,8 +2,8 @@
 
 Reads the weights of ESRGAN (RRDBNet, also of Real-ESRGAN at ×4) and of SRGAN (SRResNet) that
 PyTorch programs save as ``.pth`` or ``.safetensors``, and writes a log folder. PyTorch is not
-needed, and nothing in the file is run. Then ``python main.py log/ predict image.png`` enlarges
-images, and ``log/weights_best.h5`` serves a further training as ``fname_model_weights``.
+needed, and nothing in the file is executed. ``python main.py log/ predict image.png`` then enlarges
+images. To continue training, give ``log/weights_best.h5`` as ``fname_model_weights``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from toolbox.model.interchange import Published
     from toolbox.settings import UserParams
 
-#: What published networks count in.
+#: Range of pixel values in published networks.
 NORM_RANGE = (0.0, 255.0)
 
 
@@ -39,18 +39,18 @@ class Importer:
     path : path-like
         ``.pth``, ``.pt`` or ``.safetensors``.
     channels : {1, 3}, optional
-        Of the images; 1 makes a grey network of one for colours, see
-        `toolbox.model.interchange.as_grey`. Default as in the file.
+        Channels of the images; 1 turns a colour network into a grey one, see
+        `toolbox.model.interchange.as_grey`. Default: as in the file.
     task : str, optional
-        Row of `toolbox.registry.TASKS`; default the first that knows colours, or for one
-        channel the first of all.
+        Row of `toolbox.registry.TASKS`; default: the first task that supports colours, or for one
+        channel the first task.
     norm_range : (float, float)
         Physical values that are 0 and 1 for the network.
 
     Raises
     ------
     ConfigError, DataError
-        If the file is not that of a network that is known, or does not fit the options.
+        If the file is not a known network, or does not fit the options.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Importer:
         folder : pathlib.Path
             Log folder.
         overwrite : bool
-            Replace the run that it holds.
+            Replace an existing run in it.
         """
         from toolbox.io.weights import save_weights
         from toolbox.model.build import build_network
@@ -83,7 +83,7 @@ class Importer:
         from toolbox.training.run_folder import RunFolder
 
         if folder.is_file():
-            raise ConfigError(f"{folder}: is a file; -o must name the log folder to write.")
+            raise ConfigError(f"{folder}: is a file; -o must name a log folder to write.")
         check_writable(folder / "config.yml", "Name another with -o.")
         settings = self._settings(folder)
         run_folder = RunFolder(settings)
@@ -142,13 +142,13 @@ def _with_channels(network: Published, channels: int | None, path: Path) -> Publ
     if channels == 1:
         return as_grey(network)
     raise ConfigError(
-        f"{path}: --channels must be 1 or {network.channels}, which the network has; received "
-        f"{channels}. Leave it out."
+        f"{path}: --channels must be 1 or {network.channels}, as the network has; received "
+        f"{channels}. Leave out --channels."
     )
 
 
 def _default_task(channels: int) -> str:
-    """Return the first task that knows colours, for a network of them; else the first of all."""
+    """Return the first task that supports colours for three channels, else the first task."""
     from toolbox.task import open_task, source_class
 
     known = {name: source_class(next(iter(open_task(name).sources))).parameters() for name in TASKS}
@@ -168,10 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--task",
         choices=list(TASKS),
-        help="kind of work; default photographs; for a grey network, maps",
+        help="task of the network; default photo, for a grey network bathymetry",
     )
     parser.add_argument(
-        "--channels", type=int, help="1 makes a grey network of one for colours; default as it is"
+        "--channels", type=int, help="1 turns a colour network into a grey one; default: unchanged"
     )
     parser.add_argument(
         "--norm-range",
@@ -179,9 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs=2,
         metavar=("LOW", "HIGH"),
         default=NORM_RANGE,
-        help="values that are 0 and 1 for the network; default 0 255",
+        help="physical values that are 0 and 1 for the network; default 0 255",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
     args = parser.parse_args(arguments)
     Initializer.tf_init()
     importer = Importer(args.file, args.channels, args.task, args.norm_range)

@@ -1,4 +1,4 @@
-"""TensorFlow's surroundings: messages, memory, seeds."""
+"""Preparation of TensorFlow: messages, GPU memory, seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Initializer:
         Parameters
         ----------
         log_level : {'0', '1', '2', '3'}
-            Least severity that TensorFlow's C++ core prints: all, warnings, errors, nothing.
+            What TensorFlow's C++ core prints: everything, warnings and errors, errors, nothing.
         seed : int, optional
             Seed of Python, NumPy and Keras; None leaves them random.
         """
@@ -36,7 +36,7 @@ class Initializer:
 
 
 def _import_quietly() -> None:
-    """Import TensorFlow without the notes its core prints before it reads the log level."""
+    """Import TensorFlow without the notes that its core prints before it reads the log level."""
     if "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
@@ -50,8 +50,8 @@ def _import_quietly() -> None:
                 raise
             raise MissingLibraryError(
                 f"TensorFlow is not installed in this Python, {sys.executable}. Activate the "
-                f"environment of the toolbox (source .venv/bin/activate), or install what it "
-                f"needs: python -m pip install -r requirements.txt"
+                f"environment of the toolbox (source .venv/bin/activate), or install its "
+                f"dependencies: python -m pip install -r requirements.txt"
             ) from None
         except BaseException:
             notes.seek(0)

@@ -1,4 +1,4 @@
-"""Inspection: a file, or every file of a folder, before it is given to a network."""
+"""Inspection: check a file, or every file of a folder, before a network uses it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WORDS = {"fine": "fit", "note": "usable with care", "warning": "doubtful"}
 
 
 def open_inspector(source: str | None, options: dict[str, Any]) -> FileInspector:
-    """Return what inspects files, with a run to compare them with or without one.
+    """Return the inspector of files; with a `source`, it also compares them with that run.
 
     Parameters
     ----------
     source : str or None
-        Settings file, log folder or name of a model that ships; only this needs TensorFlow.
+        Settings file, log folder or name of a model that ships; needs TensorFlow unless None.
     options : dict
         Settings of ``predict`` from the command line.
     """
@@ -40,33 +40,34 @@ def open_inspector(source: str | None, options: dict[str, Any]) -> FileInspector
 
 
 class Inspector:
-    """Inspects files; what is looked at is the task's.
+    """Inspects files; the task defines what is checked.
 
     Parameters
     ----------
     files : toolbox.task.FileInspector
-        Inspects one.
+        Inspects one file at a time.
     overwrite : bool
-        Replace a page that is there.
+        Replace an existing page.
     """
 
     def __init__(self, files: FileInspector, overwrite: bool = False) -> None:
         self.files, self.overwrite = files, overwrite
 
     def inspect(self, source: str, output: str | None = None) -> None:
-        """Inspect a file, or every file of a folder that the task knows.
+        """Inspect a file, or every file in a folder that the task can read.
 
         Parameters
         ----------
         source : str
             File or folder.
         output : str, optional
-            Page to write, or folder of pages; without it findings are only printed.
+            Page to write, or folder of pages; without it, findings are only printed.
 
         Raises
         ------
         ConfigError, DataError
-            If a file cannot be read or a page is there. In a folder the others are done first.
+            If a file cannot be read or a page already exists. In a folder, all other files are
+            inspected first.
         """
         path = Path(source)
         if path.is_dir():
@@ -86,17 +87,17 @@ class Inspector:
             raise ConfigError(f"{page}: the page must end in .html. {_ELSEWHERE}")
         if page.exists() and not self.overwrite:
             raise ConfigError(
-                f"{page}: is there already. Replace it with --overwrite, or name another with -o."
+                f"{page}: already exists. Replace it with --overwrite, or name another with -o."
             )
         check_writable(page, _ELSEWHERE)
 
     def _inspect_folder(self, root: Path, folder: Path | None) -> None:
         if folder is not None and folder.is_file():
-            raise ConfigError(f"{folder}: is a file; a folder of maps needs a folder of pages.")
+            raise ConfigError(f"{folder}: is a file; with a folder of maps, -o must be a folder.")
         files = files_in(root, self.files.suffixes)
         if not files:
             raise DataError(
-                f"{root}: holds {self.files.what}. Expected files of the kinds "
+                f"{root}: holds {self.files.what}. Expected files that end in "
                 f"{', '.join(self.files.suffixes)}."
             )
         grades: Counter[str] = Counter()
@@ -112,5 +113,5 @@ class Inspector:
         if failed:
             raise DataError(
                 f"{len(failed)} of {len(files)} files could not be inspected: "
-                f"{', '.join(failed)}; the reasons are above."
+                f"{', '.join(failed)}. The reasons are above."
             )

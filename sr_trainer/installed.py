@@ -1,8 +1,8 @@
-"""The packages that the project needs: which versions, what is installed, and whether it works.
+"""The packages that the project needs: required and installed versions, and whether they work.
 
-Nothing but the standard library is imported here, so that it also works where a package is missing
-or broken. Packages are imported in a process of their own: one that kills Python (an instruction
-that the processor lacks) is an answer too.
+Only the standard library is imported here, so that this also works where a package is missing or
+broken. Packages are imported in a separate process: one that kills Python (with an instruction that
+the processor lacks) is reported too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import toolbox
 from toolbox.errors import MissingLibraryError
 
 NAME = "sr-toolbox"
-#: Folder that holds the packages: of the project's files, or of an installation.
+#: Folder that holds the packages: the root of the repository, or that of an installation.
 ROOT = Path(toolbox.__file__).resolve().parents[1]
-#: Modules that are not called as what is installed.
+#: Modules whose name differs from that of their package.
 _MODULES = {
     "opencv-python": "toolbox.opencv",
     "pyyaml": "yaml",
@@ -43,7 +43,7 @@ _OTHER_BUILDS = {
         "opencv-contrib-python-headless",
     ),
 }
-#: Extras that the programs do not import: their versions are told, no more.
+#: Extras that the programs do not import; only their versions are reported.
 _TOOLS = ("dev", "docs", "bench")
 _LIMIT_S = 300
 _CHILD = (
@@ -54,16 +54,16 @@ _CHILD = (
 
 @dataclasses.dataclass(frozen=True)
 class Requirement:
-    """A package with the versions that will do.
+    """A package with the accepted versions.
 
     Parameters
     ----------
     name : str
-        As on the package index, in lower case with hyphens.
+        Name on the package index, in lower case with hyphens.
     wanted : str
-        Such as ``>=2.18,<3``; empty: any.
+        Accepted versions, such as ``>=2.18,<3``; empty for any.
     extra : str
-        Extra that asks for it; empty: always needed.
+        Extra that requires the package; empty if it is always required.
     """
 
     name: str
@@ -72,18 +72,18 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str, extra: str = "") -> Requirement:
-        """Read a line of requirements.txt, pyproject.toml or of an installed package."""
+        """Parse a line of requirements.txt, pyproject.toml or of an installed package."""
         text, _, marker = text.partition("#")[0].partition(";")
         found = re.match(r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*\(?([^)]*)\)?", text)
         if found is None:
-            raise ValueError(f"{text!r} names no package")
+            raise ValueError(f"{text!r} does not name a package")
         in_marker = re.search(r"extra\s*==\s*['\"]([\w.-]+)", marker)
         name = re.sub(r"[-_.]+", "-", found[1]).lower()
         wanted = re.sub(r"\s", "", found[2])
         return cls(name, wanted, in_marker[1] if in_marker else extra)
 
     def admits(self, version: str) -> bool:
-        """Tell whether a version will do."""
+        """Return whether a version is accepted."""
         compare: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
             ">=": lambda a, b: a >= b,
             "<=": lambda a, b: a <= b,
@@ -101,19 +101,19 @@ class Requirement:
 
 
 def _aligned(*versions: str) -> list[tuple[int, ...]]:
-    """Return the numbers of versions, the shorter one filled with zeros: 3.1 is 3.1.0."""
+    """Return the numbers of versions, shorter ones filled up with zeros: 3.1 is 3.1.0."""
     parts = [[int(n) for n in re.findall(r"\d+", v.partition("+")[0])] for v in versions]
     length = max(map(len, parts))
     return [tuple(p + [0] * (length - len(p))) for p in parts]
 
 
 def requirements(root: Path = ROOT) -> list[Requirement]:
-    """Return what the project needs: of its own files, or of the installed package.
+    """Return the requirements of the project, from its files or from the installed package.
 
     Parameters
     ----------
     root : pathlib.Path
-        Folder of the project's files.
+        Root of the repository.
     """
     core, project = root / "requirements.txt", root / "pyproject.toml"
     if not project.is_file():
@@ -137,7 +137,7 @@ def _installed_requirements() -> list[Requirement]:
 
 
 def pinned_versions(root: Path = ROOT) -> dict[str, str]:
-    """Return the versions of constraints.txt by package; empty where the file is missing."""
+    """Return the versions of constraints.txt by package; empty if the file is missing."""
     for path in (root / "constraints.txt", Path(__file__).with_name("constraints.txt")):
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -148,20 +148,20 @@ def pinned_versions(root: Path = ROOT) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is installed of a requirement.
+    """What is installed for a requirement.
 
     Parameters
     ----------
     requirement : Requirement
-        What is asked for.
+        The requirement.
     version : str or None
-        None: nothing.
+        Installed version; None if missing.
     build : str
-        Name of what is installed: the requirement's, or that of another build.
+        Name of the installed package: that of the requirement, or of another build.
     error : str
         Why it cannot be imported, in one line; empty if it can.
     facts : dict of str to str
-        What it told of itself when it was imported.
+        What it reported about itself when it was imported.
     """
 
     requirement: Requirement
@@ -172,7 +172,7 @@ class Found:
 
     @property
     def complaint(self) -> str:
-        """What is wrong, in a few words; empty if nothing is."""
+        """What is wrong, in a few words; empty if it works."""
         if self.version is None:
             return "missing"
         if self.error:
@@ -195,7 +195,7 @@ def look_up(wanted: Iterable[Requirement], probe: Callable[..., Any] | None = No
     Parameters
     ----------
     wanted : iterable of Requirement
-        What is asked for.
+        The requirements.
     probe : callable, optional
         Imports modules by name and returns an answer for each; default `probe_modules`.
     """
@@ -221,14 +221,14 @@ def look_up(wanted: Iterable[Requirement], probe: Callable[..., Any] | None = No
 
 
 def probe_modules(modules: Sequence[str], limit_s: float = _LIMIT_S) -> dict[str, dict[str, Any]]:
-    """Import modules in another process and return what they say of themselves.
+    """Import modules in another process, and return what they report about themselves.
 
     Parameters
     ----------
     modules : sequence of str
         Names of modules.
     limit_s : float
-        Seconds after which a module that is still being imported counts as broken.
+        Seconds after which an import that has not finished counts as broken.
 
     Returns
     -------
@@ -274,7 +274,7 @@ def _signal(code: int) -> str:
 def answer(modules: Iterable[str]) -> None:
     """Import modules and print an answer for each, one line of JSON; see `probe_modules`."""
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # what packages print on the way is no answer
+        os.dup2(2, 1)  # keeps what packages print out of the answers
         for module in modules:
             print(json.dumps(_examined(module)), file=out, flush=True)
 
@@ -285,7 +285,7 @@ def _examined(module: str) -> dict[str, Any]:
         return {"facts": _FACTS.get(module, lambda _: {})(loaded)}
     except (Exception, SystemExit) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # The toolbox's own message says what to do, and names the reason.
+        # The toolbox's own messages give the reason and the fix.
         name = "" if isinstance(error, MissingLibraryError) else type(error).__name__
         return {"error": ": ".join(filter(None, [name, *lines[:1]]))}
 

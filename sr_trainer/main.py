@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 from toolbox import __version__
 from toolbox.errors import ConfigError, program
 
-# Nothing else comes before run(): --version and doctor answer where a package is missing.
+# Import nothing else here: --version and doctor must also work where a package is missing.
 if TYPE_CHECKING:
     from sr_trainer.arg_parser import ArgParser
     from toolbox.settings import UserParams
 
 
 class Main:
-    """Runs super-resolution: training, testing, prediction, export, inspection, measuring, help.
+    """The program: trains, tests, predicts, exports, inspects, measures, examines the installation.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Main:
         self.arguments = arguments
 
     def run(self) -> None:
-        """Read the command line and the settings, then do what the mode says."""
+        """Read the command line and the settings, then run the mode."""
         _, given = argparse.ArgumentParser(add_help=False).parse_known_args(self.arguments)
         if given == ["--version"]:
             print(f"sr-toolbox {__version__}")
@@ -41,7 +41,7 @@ class Main:
         from sr_trainer.initializer import Initializer
 
         parser = ArgParser(self.arguments)
-        if parser.get_mode() == "doctor":  # with an option that does not matter
+        if parser.get_mode() == "doctor":  # with an option that has no effect
             self._examine()
         if parser.get_mode() == "inspect":
             self._inspect(parser)
@@ -49,7 +49,7 @@ class Main:
         if parser.get_mode() == "measure":
             self._measure(parser)
             return
-        # The settings of a model are the arguments of its class, so TensorFlow comes first.
+        # The settings of a model are the arguments of its class, which needs TensorFlow.
         Initializer.tf_init()
         if parser.get_mode() in ("predict", "export"):
             self._use(parser)
@@ -95,15 +95,15 @@ class Main:
             self._train(run, parser.args.overwrite, parser.args.resume)
 
     def _runs(self, u_params: UserParams) -> list[UserParams]:
-        """Return the settings of the run and of the plain networks beside it."""
+        """Return the settings of the run and of its baselines."""
         from toolbox.task import BASELINES, open_task
 
         plain = open_task(u_params.task).baselines(u_params)
         if not plain:
             raise ConfigError(
-                f"{u_params.fname}: --baselines is for a network that its task compares with "
-                f"plain ones; there are none for task {u_params.task} with model "
-                f"{u_params.model}. Leave it out."
+                f"{u_params.fname}: --baselines needs a task that compares its network with plain "
+                f"ones; task {u_params.task} has none for model {u_params.model}. Leave out "
+                f"--baselines."
             )
         beside = Path(u_params.log_dir, BASELINES)
         option = " --baselines"
@@ -136,7 +136,7 @@ class Main:
         else:
             from sr_trainer.exporter import Exporter
 
-            # The weights are float32 whatever precision they were trained with.
+            # Weights are float32 whatever precision they were trained with.
             run = Run.open(source, {"weights": ()}, precision="float32")
             Exporter(run, args.overwrite).export(args.format, args.output)
 

@@ -1,4 +1,4 @@
-"""Measuring: what a file, or every file of a folder, shows, without a network."""
+"""Measurement of a file, or of every file of a folder, without a network."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ _ELSEWHERE = "Name another with -o."
 
 
 class Measurer:
-    """Measures files; what is measured is the task's.
+    """Measures files; the task defines what is measured.
 
     Parameters
     ----------
     files : toolbox.task.FileMeasurer
-        Measures one.
+        Measures one file at a time.
     overwrite : bool
-        Replace a former result.
+        Replace an existing result.
     """
 
     def __init__(self, files: FileMeasurer, overwrite: bool = False) -> None:
         self.files, self.overwrite = files, overwrite
 
     def measure(self, source: str, output: str | None = None) -> None:
-        """Measure a file, or every file of a folder that the task knows.
+        """Measure a file, or every file in a folder that the task can read.
 
         Parameters
         ----------
         source : str
             File or folder.
         output : str, optional
-            Folder for tables and a page; without it all is only printed.
+            Folder for tables and a page; without it, results are only printed.
 
         Raises
         ------
         ConfigError, DataError
-            If a file cannot be measured or the result is there. In a folder the others are done
-            first.
+            If a file cannot be measured or the result already exists. In a folder, all other
+            files are measured first.
         """
         path, folder = Path(source), None if output is None else Path(output)
         if folder is not None:
@@ -58,12 +58,12 @@ class Measurer:
             others = sorted({path.name for path in folder.iterdir()} - set(self.files.written))
             if others:
                 raise ConfigError(
-                    f"{folder}: holds {others[0]}, which is no result of measure and would be "
-                    f"lost. {_ELSEWHERE}"
+                    f"{folder}: holds {others[0]}, which measure did not write and would delete. "
+                    f"{_ELSEWHERE}"
                 )
             if not self.overwrite and any(folder.iterdir()):
                 raise ConfigError(
-                    f"{folder}: is there already. Replace it with --overwrite, or name another "
+                    f"{folder}: already exists. Replace it with --overwrite, or name another "
                     f"with -o."
                 )
         check_writable(folder, _ELSEWHERE)
@@ -72,7 +72,7 @@ class Measurer:
         files = files_in(root, self.files.suffixes)
         if not files:
             raise DataError(
-                f"{root}: holds {self.files.what}. Expected files of the kinds "
+                f"{root}: holds {self.files.what}. Expected files that end in "
                 f"{', '.join(self.files.suffixes)}."
             )
         failed = apply_to_each(
@@ -82,8 +82,8 @@ class Measurer:
             self._write(folder)
         if failed:
             raise DataError(
-                f"{len(failed)} of {len(files)} files could not be measured: {', '.join(failed)}; "
-                f"the reasons are above."
+                f"{len(failed)} of {len(files)} files could not be measured: {', '.join(failed)}. "
+                f"The reasons are above."
             )
 
     def _write(self, folder: Path | None) -> None:

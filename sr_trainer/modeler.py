@@ -29,12 +29,12 @@ class Modeler:
     steps_per_epoch : int
         Training steps in an epoch, for the learning-rate schedule.
     facts : dict of str to float
-        What the data tell losses and metrics, by the name of their argument, e.g. ``pixel_nm``.
+        Properties of the data for losses and metrics, by argument name, e.g. ``pixel_nm``.
 
     Attributes
     ----------
     models, loss_funcs, optimizers : dict
-        What the settings can name.
+        Everything that the settings can name.
     custom_layers : dict
         Layers of this project, for ``keras.models.load_model``.
     """
@@ -63,12 +63,12 @@ class Modeler:
         Parameters
         ----------
         verbose : {0, 1}
-            Print the layers.
+            1 prints the layers.
 
         Returns
         -------
         keras.Model
-            Ready for ``fit``.
+            Compiled, ready for ``fit``.
         """
         p = self.u_params
         model = build_network(p.resolved(), training=True)
@@ -86,7 +86,7 @@ class Modeler:
         return model
 
     def _optimizer(self, learning_rate: float, first_epoch: int = 0) -> keras.Optimizer:
-        """Build an optimizer that takes its first step in `first_epoch`."""
+        """Return an optimizer whose first step is in `first_epoch`."""
         p, schedule = self.u_params, self.u_params.lr_schedule
         rate: Any = learning_rate
         if schedule.name not in ("constant", "plateau") or schedule.warmup_epochs:
@@ -122,11 +122,11 @@ class Modeler:
         return weighted
 
     def _ranged(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        """Fix what a loss or metric takes of the data and of its section; name its column."""
+        """Bind the arguments that come from the data and from the section; name the column."""
         values = {"min_val": self.min_val, **self.facts}
         values |= self.u_params.loss_params.get(name, {})
         known = inspect.signature(function).parameters
-        # A loss and a metric of one name share a section, but need not have the same settings.
+        # A loss and a metric with the same name share a section, but may have different settings.
         fixed = {"max_val": self.max_val, **{k: v for k, v in values.items() if k in known}}
 
         def ranged(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:

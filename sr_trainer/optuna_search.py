@@ -1,8 +1,8 @@
 """Hyper-parameter search: ``python -m sr_trainer.optuna_search search.yml``.
 
-Every trial is an ordinary run in a folder of its own. The study lies in a file beside them, or with
-``--storage postgresql://USER@HOST/NAME`` in a data base that any number of machines share. The same
-command goes on with a study that was stopped.
+Every trial is an ordinary run in its own folder. The study is a file next to these folders, or with
+``--storage postgresql://USER@HOST/NAME`` a database that any number of machines share. The same
+command resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class OptunaSearch:
-    """Runs a study with worker processes and reports what it found.
+    """Runs a study with worker processes, and reports the results.
 
     Parameters
     ----------
@@ -45,19 +45,19 @@ class OptunaSearch:
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Check everything, run all trials that are left, write the report.
+        """Check all settings, run the remaining trials, write the report.
 
         Parameters
         ----------
         arguments : sequence of str
-            Command line of a worker.
+            Command-line arguments of a worker.
 
         Raises
         ------
         ConfigError
-            If a trial would be refused; before the first one starts.
+            If a trial would be refused; raised before the first one starts.
         DataError
-            If workers end again and again, or no trial came to an end.
+            If workers keep failing, or no trial is complete.
         """
         from sr_trainer.initializer import Initializer
 
@@ -69,7 +69,7 @@ class OptunaSearch:
         search = self.search
         check_search(search)
         if search.jobs > 1:
-            with contextlib.suppress(PermissionError):  # then every worker reads its own copy
+            with contextlib.suppress(PermissionError):  # every worker then reads its own copy
                 open_source(UserParams(search.base_fname)).share()
         self._arguments = list(arguments)
         with Queue(search) as queue:
@@ -83,7 +83,7 @@ class OptunaSearch:
             self.report(queue)
 
     def _supervise(self, queue: Queue, started: float) -> None:
-        """Keep the workers going until nothing is left or the time is over."""
+        """Keep the workers running until no trial is left or the time is up."""
         limit = self.search.settings.timeout_minutes
         deaths = 0
         self._workers = [self._start() for _ in range(min(self.search.jobs, queue.left()))]
@@ -96,7 +96,7 @@ class OptunaSearch:
                     if worker.returncode == 0:
                         continue
                     deaths += 1
-                    # A worker that was killed leaves a trial that another one repeats.
+                    # The trial of a killed worker is repeated by another one.
                     if worker.returncode > 0 or deaths > 3 * self.search.settings.trials:
                         raise DataError(
                             f"a worker ended with code {worker.returncode}; see its message above "
@@ -104,7 +104,7 @@ class OptunaSearch:
                         )
                     self._workers.append(self._start())
                 if limit is not None and time.monotonic() - started > 60 * limit:
-                    print(f"\n{limit:g} minutes are over; the same command goes on")
+                    print(f"\nstopped after {limit:g} minutes; the same command resumes")
                     return
             _show(queue, self.search, bar)
 
@@ -117,19 +117,19 @@ class OptunaSearch:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
     def _stop(self) -> None:
-        """Ask the workers to end, so that their trials wait for the next time."""
+        """Ask the workers to end; their trials wait for the next start."""
         for worker in self._workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self._workers:
             worker.wait()
 
     def report(self, queue: Queue) -> None:
-        """Write the report and print what is best.
+        """Write the report and print the best trial.
 
         Raises
         ------
         DataError
-            If no trial came to an end.
+            If no trial is complete.
         """
         search = self.search
         written = write_report(search, queue.study)
@@ -142,7 +142,7 @@ class OptunaSearch:
         for reason in sorted({reason_of(trial) for trial in trials} - {""}):
             print(f"failed: {reason}")
         if best is None:
-            raise DataError(f"no trial has ended yet; the table is in {written[0]}.")
+            raise DataError(f"no trial is complete yet; the table is in {written[0]}.")
         for objective, value in zip(search.objectives, best.values or [], strict=True):
             print(f"best: trial {original_number(best)}, {objective.name} {value:.6g}")
         for name, value in search.restored(best).items():
@@ -151,7 +151,7 @@ class OptunaSearch:
 
 
 def _show(queue: Queue, search: Search, bar: Any) -> None:
-    """Bring the progress bar up to date: what has ended, the best value so far."""
+    """Update the progress bar: number of ended trials, best value so far."""
     ended = sum(trial.state in _ENDED for trial in queue.latest())
     best = best_trial(search, queue.study)
     if best is not None and best.values:
@@ -162,13 +162,13 @@ def _show(queue: Queue, search: Search, bar: Any) -> None:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that everything is put in order."""
+    """Treat SIGTERM as Ctrl-C, so that the same clean-up runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt("asked to end; the same command goes on")
+        raise KeyboardInterrupt("by SIGTERM; the same command resumes")
 
     former = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -178,13 +178,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _worker(search: Search) -> None:
-    """Run trials until none is left; Ctrl-C and SIGTERM put the present one back."""
+    """Run trials until none is left; Ctrl-C and SIGTERM return the current one to the queue."""
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
     from sr_trainer.search_trial import run_trial
 
-    # Ctrl-C reaches the whole group; the parent tells the workers in its own time.
+    # Ctrl-C reaches the whole process group, but the parent is to stop the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with _terminated_as_interrupted():
         work(search, run_trial)
@@ -196,10 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m sr_trainer.optuna_search", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("yml_fname", help="what is searched (.yml)")
+    parser.add_argument("yml_fname", help="settings of the search (.yml)")
     parser.add_argument("--storage", help="postgresql://USER@HOST/NAME, shared by many machines")
     parser.add_argument("--jobs", type=int, help="worker processes on this machine")
-    parser.add_argument("--report", action="store_true", help="write the report and end")
+    parser.add_argument("--report", action="store_true", help="write the report and exit")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.jobs is not None and args.jobs < 1:

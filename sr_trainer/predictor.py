@@ -1,4 +1,4 @@
-"""Prediction: a file, or every file of a folder, through the network of an opened run."""
+"""Prediction: apply the network of an opened run to a file, or to every file of a folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ELSEWHERE = "Name another with -o."
 
 
 class Predictor:
-    """Applies an opened run to files; what a file is, and what comes out, is the task's.
+    """Applies an opened run to files; the task defines what a file is and what the result is.
 
     Parameters
     ----------
     run : toolbox.run.Run
         The run, with the settings of ``predict``.
     overwrite : bool
-        Replace a file that is there.
+        Replace an existing file.
     """
 
     def __init__(self, run: Run, overwrite: bool = False) -> None:
@@ -32,15 +32,15 @@ class Predictor:
         self._mark = run.task.mark.format(scale=run.scale)
 
     def predict(self, source: str, output: str | None = None) -> list[Path]:
-        """Enhance a file, or every file of a folder that the task knows.
+        """Enhance a file, or every file in a folder that the task can read.
 
         Parameters
         ----------
         source : str
             File or folder.
         output : str, optional
-            File or folder to write; default ``NAME_x4.tif`` beside the file, ``NAME_x4/`` beside
-            the folder.
+            File or folder to write; default ``NAME_x4.tif`` next to the file, ``NAME_x4/`` next
+            to the folder.
 
         Returns
         -------
@@ -50,8 +50,8 @@ class Predictor:
         Raises
         ------
         ConfigError, DataError
-            If the input cannot be used or the output is there. In a folder the other files are
-            done first.
+            If the input cannot be used or the output already exists. In a folder, all other files
+            are processed first.
         """
         path = Path(source)
         self.files.check()
@@ -62,12 +62,12 @@ class Predictor:
         files = files_in(path, self.files.suffixes, folder.resolve())
         if not files:
             raise DataError(
-                f"{path}: holds {self.files.what}. Expected files of the kinds "
+                f"{path}: holds {self.files.what}. Expected files that end in "
                 f"{', '.join(self.files.suffixes)}."
             )
         if folder.resolve() == path:
             raise ConfigError(
-                f"{folder}: is the folder of the input files, which must not be replaced. Name "
+                f"{folder}: is the folder of the input files, which must not be overwritten. Name "
                 f"another output with -o."
             )
         if folder.is_file():
@@ -82,7 +82,7 @@ class Predictor:
             name = path.relative_to(root).as_posix()
             print(f"[{number}/{len(files)}] {name}", flush=True)
             if target.exists() and not self.overwrite:
-                print(f"  {target} is there already; --overwrite makes it anew")
+                print(f"  {target} already exists; replace it with --overwrite")
                 done.append(target)
                 continue
             try:
@@ -92,8 +92,8 @@ class Predictor:
                 failed.append(name)
         if failed:
             raise DataError(
-                f"{len(failed)} of {len(files)} files could not be enlarged: {', '.join(failed)}; "
-                f"the reasons are above.{f' The others are in {folder}.' if done else ''}"
+                f"{len(failed)} of {len(files)} files could not be enlarged: {', '.join(failed)}. "
+                f"The reasons are above.{f' The others are in {folder}.' if done else ''}"
             )
         return done
 
@@ -105,7 +105,7 @@ class Predictor:
         return Path(output, name) if is_folder else Path(output)
 
     def _targets(self, root: Path, files: list[Path], folder: Path) -> dict[Path, Path]:
-        """Return the file of every result; a.npy and a.npz do not become the same."""
+        """Return the source of every result file; a.npy and a.npz have different results."""
         targets: dict[Path, Path] = {}
         for path in files:
             suffix, beside = self.files.suffix(path), folder / path.relative_to(root).parent
@@ -114,10 +114,10 @@ class Predictor:
         return targets
 
     def _predict_file(self, path: Path, target: Path) -> Path:
-        """Predict, but neither over a former result, unless asked to, nor over the input."""
+        """Predict, but never replace the input, and an earlier result only if asked to."""
         if target.exists() and not self.overwrite:
             raise ConfigError(
-                f"{target}: is there already. Replace it with --overwrite, or name another with -o."
+                f"{target}: already exists. Replace it with --overwrite, or name another with -o."
             )
         if path.exists() and target.exists() and path.samefile(target):
             raise ConfigError(f"{target}: is the input itself. Name another output with -o.")

@@ -1,4 +1,4 @@
-"""The trials of a study in a data base that workers share: none is lost, none is run twice."""
+"""The trials of a study in a database that workers share: none is lost, none runs twice."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from sqlalchemy.pool import NullPool
 from sr_trainer.search_settings import Search
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
 
-#: A trial that repeats one whose worker died names it under this key.
+#: Key under which a repeated trial names the one whose worker died.
 _ORIGINAL = "failed_trial"
 _REPEATS = "repeats"
 _TRIES = "tries"
 REASON = "reason"
-#: Seconds between two looks at trials that others run.
+#: Seconds between two checks of trials that other workers run.
 _PATIENCE = 1.0
 _STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
-#: Does the work of a trial: ``run(search, trial, chosen, folder)`` gives a value per objective.
+#: Runs a trial: ``run(search, trial, chosen, folder)`` returns a value for each objective.
 Run = Callable[[Search, Trial, dict[str, Any], Path], Sequence[float]]
 
 
 class Queue:
     """The trials of one study.
 
-    All that are to be made wait in the data base from the start, so that any number of workers,
-    on one machine or on many, finish exactly as many as were asked for. A worker that dies stops
-    its heartbeat; its trial is then marked as failed and waits once more, under the same folder,
-    so that the training goes on from its last state.
+    All requested trials wait in the database from the start, so that any number of workers, on one
+    machine or on many, run exactly that number. If a worker dies, its heartbeat stops. Its trial is
+    then marked as failed and waits again with the same folder, so that training resumes from the
+    last state.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ class Queue:
     Attributes
     ----------
     study : optuna.Study
-        The study; made if it does not exist.
+        The study; created if it does not exist.
 
     Raises
     ------
     ConfigError, DataError, MissingLibraryError
-        If the data base cannot be reached or holds another study of that name: other objectives,
-        or parameters of another kind.
+        If the database cannot be reached, or holds a different study with this name: other
+        objectives, or other kinds of parameters.
     """
 
     def __init__(self, search: Search) -> None:
@@ -74,9 +74,9 @@ class Queue:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         engine = {"connect_args": {"timeout": 60}} if search.embedded else {"pool_pre_ping": True}
         with _storage_errors(search):
-            # For the lock alone, which is its connection's.
+            # For the lock alone: PostgreSQL ties it to a connection.
             self._engine = sqlalchemy.create_engine(search.storage_url, poolclass=NullPool)
-        # Workers that start together must not make the tables twice.
+        # Workers that start at the same time must not create the tables twice.
         with self.alone(), _quiet():
             self._storage = optuna.storages.RDBStorage(
                 search.storage_url,
@@ -110,7 +110,7 @@ class Queue:
             )
 
     def _check_space(self) -> None:
-        """Refuse, before a trial is spent, what Optuna would refuse in every one of them."""
+        """Refuse, before the first trial, changes that Optuna would refuse in every trial."""
         search = self.search
         former: dict[str, BaseDistribution] = {}
         for trial in self.trials():
@@ -125,8 +125,8 @@ class Queue:
                 raise ConfigError(
                     f"{search.fname}: parameters.{name} must be as in study {search.study!r}, "
                     f"which has {_words(former[name])}; received "
-                    f"{_words(parameter.distribution())}. Of a study, low, high and step may "
-                    f"change, and parameters may come and go. {_cure(search)}"
+                    f"{_words(parameter.distribution())}. In an existing study, only low, high and "
+                    f"step may change, and parameters may be added or removed. {_cure(search)}"
                 ) from None
 
     def __enter__(self) -> Queue:
@@ -136,17 +136,17 @@ class Queue:
         self.close()
 
     def close(self) -> None:
-        """Close the connections to the data base."""
+        """Close the connections to the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials of the study, repetitions too."""
+        """Return all trials of the study, including repetitions."""
         with _storage_errors(self.search):
             return self.study.get_trials(deepcopy=False)
 
     def frozen(self, trial: Trial) -> FrozenTrial:
-        """Return what the data base holds of a trial."""
+        """Return the record of a trial in the database."""
         return self._storage.get_trial(trial._trial_id)
 
     def latest(self) -> list[FrozenTrial]:
@@ -156,30 +156,31 @@ class Queue:
         return [trial for trial in trials if trial.number not in repeated]
 
     def left(self) -> int:
-        """Return how many trials have not come to their end."""
+        """Return the number of trials that have not ended."""
         return sum(not t.state.is_finished() or self._is_lost(t) for t in self.latest())
 
     def fill(self) -> None:
-        """Let trials wait until as many are there as the settings ask for."""
+        """Add waiting trials until there are as many as the settings request."""
         with self.alone():
             originals = sum(_ORIGINAL not in t.system_attrs for t in self.trials())
             for number in range(originals, self.search.settings.trials):
-                # The first trial has the values of the base, so that the best is never worse.
+                # The first trial has the values of the base, so the best is never worse than it.
                 self.study.enqueue_trial({} if number else self.search.base_values())
 
     def ask(self) -> Trial | None:
-        """Take the next trial; None if none waits and none is running.
+        """Take the next trial; None if none is waiting and none is running.
 
-        While others run the last trials, it waits for them: one of theirs may have to be repeated.
+        While other workers run the last trials, wait for them: one of these trials may have to be
+        repeated.
         """
         while True:
             with self.alone():
                 self._repeat_lost()
                 first = next((t for t in self.trials() if t.state == TrialState.WAITING), None)
                 if first is not None:
-                    # A trial runs only once its heart beats: what dies before is never missed.
+                    # The heartbeat comes first, so that a worker that dies from here on is noticed.
                     self._storage.record_heartbeat(first._trial_id)
-                    # The same number draws the same, whoever asks and whenever.
+                    # The same number draws the same values, for any worker at any time.
                     self.study.sampler = _sampler(self.search, first.number)
                     with _quiet():
                         return self.study.ask()
@@ -188,7 +189,7 @@ class Queue:
             time.sleep(_PATIENCE)
 
     def _repeat_lost(self) -> None:
-        """Let trials wait again whose worker has died."""
+        """Queue trials again whose worker has died."""
         with _quiet():
             optuna.storages.fail_stale_trials(self.study)
         for trial in self.latest():
@@ -216,7 +217,7 @@ class Queue:
 
     @contextlib.contextmanager
     def beating(self, trial: Trial) -> Iterator[None]:
-        """Let the data base know that the trial's worker is alive, until the block ends."""
+        """Keep up the heartbeat of the trial's worker until the block ends."""
         ended = threading.Event()
         every = self.search.settings.heartbeat_seconds
 
@@ -234,21 +235,21 @@ class Queue:
             thread.join()
 
     def give_back(self, trial: Trial) -> None:
-        """Let an interrupted trial wait again; what it has chosen stays."""
+        """Queue an interrupted trial again; it keeps its parameters."""
         self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def fail(self, trial: Trial, reason: str) -> None:
-        """Record a trial that gave no value, with its reason."""
+        """Record a trial that returned no value, with the reason."""
         trial.set_user_attr(REASON, reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
     def lost(self, trial: Trial) -> bool:
-        """Whether the trial was given to another worker, as if this one were dead."""
+        """Return whether the trial was given to another worker because this one seemed dead."""
         return self.frozen(trial).state != TrialState.RUNNING
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all other workers of the study from taking trials meanwhile."""
+        """Prevent all other workers of the study from taking trials until the block ends."""
         with _storage_errors(self.search):
             lock = self._file_lock() if self.search.embedded else self._database_lock()
             with lock:
@@ -256,7 +257,7 @@ class Queue:
 
     @contextlib.contextmanager
     def _file_lock(self) -> Iterator[None]:
-        # SQLite's own lock works on every system and goes with a process that dies.
+        # SQLite's own lock works on every system, and ends with its process.
         path = self.search.folder / "study.lock"
         with contextlib.closing(sqlite3.connect(path, 3600, isolation_level=None)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
@@ -274,14 +275,14 @@ class Queue:
 
 
 def original_number(trial: FrozenTrial) -> int:
-    """Return the number under which a trial first ran: that of its folder."""
+    """Return the number of a trial's first run, which is that of its folder."""
     return int(trial.system_attrs.get(_ORIGINAL, trial.number))
 
 
 def _cure(search: Search) -> str:
-    """Say how to begin anew; a study needs a folder of its own for its trials."""
+    """Return how to fix a changed study; a new study needs its own folder for its trials."""
     another = "another search_dir" if search.embedded else "another study and search_dir"
-    return f"Put it back, or begin anew with {another}."
+    return f"Change it back, or start again with {another}."
 
 
 def _words(space: BaseDistribution) -> str:
@@ -292,12 +293,12 @@ def _words(space: BaseDistribution) -> str:
 
 
 def _deaths(trial: FrozenTrial) -> int:
-    """Return how many workers a trial has cost that was marked as failed for want of one."""
+    """Return how many workers have died during a failed trial."""
     return int(trial.system_attrs.get(_TRIES, 0)) + 1
 
 
 def reason_of(trial: FrozenTrial) -> str:
-    """Return why a trial failed; nothing for one that did not."""
+    """Return why a trial failed; an empty text if it did not."""
     if trial.state != TrialState.FAIL:
         return ""
     deaths = _deaths(trial)
@@ -321,7 +322,7 @@ def work(search: Search, run: Run, stop: Callable[[], bool] = lambda: False) -> 
         ``run(search, trial, chosen, folder)`` returns a value for each objective, raises
         ``optuna.TrialPruned``, or another exception, which becomes the reason of a failed trial.
     stop : callable
-        Asked before every trial whether to end.
+        Called before every trial; True ends the work.
     """
     with _storage_errors(search), Queue(search) as queue:
         while not stop():
@@ -348,11 +349,11 @@ def _run_one(queue: Queue, trial: Trial, run: Run) -> None:
         raise
     except _STORAGE_ERRORS:
         raise
-    except Exception as error:  # whatever a training dies of must not end the study
+    except Exception as error:  # no failed training run may end the study
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         memory = type(error).__name__ in ("MemoryError", "ResourceExhaustedError")
         reason = "out of memory" if memory else first
-    if queue.lost(trial):  # this machine slept; what it found comes too late
+    if queue.lost(trial):  # this machine was suspended; its result comes too late
         return
     if reason:
         queue.fail(trial, reason)
@@ -367,7 +368,7 @@ def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     if search.settings.sampler == "nsgaii":
         return optuna.samplers.NSGAIISampler(seed=seed)
     with _quiet():
-        # Trials that others are running count as poor ones, so that workers do not all try alike.
+        # Running trials count as poor ones, so that workers do not all try the same values.
         return optuna.samplers.TPESampler(
             seed=seed, constant_liar=search.jobs > 1 or not search.embedded
         )
@@ -385,7 +386,7 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna marks heartbeats as experimental and as its own affair; the user need not hear it."""
+    """Silence Optuna's warnings that heartbeats are experimental, which do not concern the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
@@ -394,7 +395,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _storage_errors(search: Search) -> Iterator[None]:
-    """Turn what SQLAlchemy says of the data base into one line without the password."""
+    """Turn errors of SQLAlchemy into one line without the password."""
     where = sqlalchemy.make_url(search.storage_url).render_as_string(hide_password=True)
     try:
         yield
@@ -406,6 +407,6 @@ def _storage_errors(search: Search) -> Iterator[None]:
         cause = error.__cause__ or error
         first = str(cause).strip().splitlines()[0]
         raise DataError(
-            f"{where}: the data base cannot be used ({first}). Mend storage, or leave it out for a "
-            f"file."
+            f"{where}: the database cannot be used ({first}). Fix storage, or leave it out to use "
+            f"a file."
         ) from None

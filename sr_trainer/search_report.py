@@ -1,4 +1,4 @@
-"""What a search found: ``best.yml``, a table, and a page that opens offline."""
+"""Results of a search: ``best.yml``, a table, and a page that works offline."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A trial that was repeated has a row for every try.
+        One row per trial; a repeated trial has one for every attempt.
     """
     rows = []
     former = (name for trial in trials for name in trial.params)
@@ -44,7 +44,7 @@ def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
     for trial in trials:
         values = trial.values or []
         row: dict[str, Any] = {"trial": trial.number, "state": trial.state.name.lower()}
-        if trial.state != TrialState.COMPLETE:  # a pruned one has its last report, another figure
+        if trial.state != TrialState.COMPLETE:  # of a pruned trial, Optuna has the last report
             values = [math.nan] * len(search.objectives)
         row |= {o.name: value for o, value in zip(search.objectives, values, strict=True)}
         row |= {name: trial.params.get(name) for name in names}
@@ -56,7 +56,7 @@ def table_of(search: Search, trials: list[FrozenTrial]) -> pd.DataFrame:
 
 
 def best_trial(search: Search, study: optuna.Study) -> FrozenTrial | None:
-    """Return the best trial; of several objectives, the best by the first one."""
+    """Return the best complete trial by the first objective; None if there is none."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return None
@@ -77,7 +77,7 @@ def write_report(search: Search, study: optuna.Study) -> list[Path]:
     Returns
     -------
     list of pathlib.Path
-        What was written; without a finished trial there is no ``best.yml``.
+        The files written; without a complete trial, there is no ``best.yml``.
     """
     trials = study.get_trials(deepcopy=False)
     search.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_report(search: Search, study: optuna.Study) -> list[Path]:
             for objective, value in zip(search.objectives, best.values, strict=True)
         )
         folder = trial_folder(search, best)
-        write_yaml(values, path, f"Best of {search.fname}: {names}; its run is in {folder}")
+        write_yaml(values, path, f"Best of {search.fname}: {names}; run in {folder}")
         written.insert(0, path)
     _page(search, study, table, best).write(written[-1])
     return written
@@ -129,7 +129,7 @@ def _text(value: Any) -> str:
 
 
 def _pictures(search: Search, study: optuna.Study) -> list[tuple[str, Callable[[], Any]]]:
-    """Return heading and drawing of all pictures that the finished trials allow."""
+    """Return heading and drawing function of all pictures that the complete trials allow."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return []
@@ -141,7 +141,7 @@ def _pictures(search: Search, study: optuna.Study) -> list[tuple[str, Callable[[
             ("Pareto front", lambda: drawing.plot_pareto_front(study, target_names=names))
         )
     for i, objective in enumerate(search.objectives):
-        # Optuna wants a target only where there are several.
+        # Optuna accepts a target only with several objectives.
         chosen: dict[str, Any] = {"target_name": objective.name}
         if not single:
             chosen["target"] = lambda trial, i=i: trial.values[i]
@@ -172,9 +172,9 @@ def _of_objective(
 
 
 def _drawn(title: str, draw: Callable[[], Any]) -> Chart | Text:
-    """Draw a picture; say so where the trials do not allow it."""
+    """Draw a picture, or return the reason why the trials do not allow it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Optuna's drawings: experimental, and log axes
+        warnings.simplefilter("ignore")  # Optuna's plots are experimental, and warn about log axes
         try:
             axes = draw()
         except (ValueError, RuntimeError) as error:

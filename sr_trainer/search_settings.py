@@ -1,4 +1,4 @@
-"""What ``search.yml`` says: base file, parameters, objectives, storage."""
+"""The settings of a search, ``search.yml``: base file, parameters, objectives, storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.errors import ConfigError
 from toolbox.registry import LARGER_IS_BETTER, MODELS
 
-#: Where an objective that is no column of the history comes from.
+#: Splits whose summary can supply an objective that is not a column of the history.
 _SPLITS = ("validation", "test")
 Scalar = bool | int | float | str | None
 
@@ -55,8 +55,8 @@ class Parameter(Settings):
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log or self.step is not None:
                 raise ValueError(
-                    f"given choices or low and high, not both; received {self._given()}. Leave "
-                    f"one out."
+                    f"given choices, or low and high, not both; received {self._given()}. Leave "
+                    f"one of them out."
                 )
             return self
         if not all(_is_number(value) for value in (self.low, self.high)):
@@ -77,17 +77,17 @@ class Parameter(Settings):
 
     @property
     def is_int(self) -> bool:
-        """Whether whole numbers are meant: as declared, else if low, high and step are whole."""
+        """Whether values are whole numbers: as declared, else if low, high and step are whole."""
         if self.type is not None:
             return self.type == "int"
         return all(isinstance(v, int) for v in (self.low, self.high, self.step or 1))
 
     def extremes(self) -> list[Any]:
-        """Return the values that must be valid settings: both ends, or every choice."""
+        """Return the values that must be valid settings: both ends of the range, or all choices."""
         return [self.low, self.high] if self.choices is None else list(self.choices)
 
     def distribution(self) -> BaseDistribution:
-        """Return what a data base records of the parameter."""
+        """Return the distribution that the database records for the parameter."""
         if self.choices is not None:
             return CategoricalDistribution(self._options())
         if self.is_int:
@@ -104,12 +104,12 @@ class Parameter(Settings):
         return suggest(name, space.low, space.high, step=space.step, log=space.log)
 
     def _options(self) -> list[Any]:
-        """Return the choices as a data base can hold them: a list as its text."""
+        """Return the choices as a database can hold them: a list as text."""
         plain = all(isinstance(choice, Scalar) for choice in self.choices or ())
         return [choice if plain else repr(choice) for choice in self.choices or ()]
 
     def stored(self, value: Any) -> Any:
-        """Return a value as a data base holds it; None if it is none of this parameter's."""
+        """Return a value as a database holds it; None if the parameter does not allow it."""
         if self.choices is not None:
             return self._options()[self.choices.index(value)] if value in self.choices else None
         try:
@@ -128,7 +128,7 @@ class Parameter(Settings):
 
 
 class Objective(Settings):
-    """What to make small or large."""
+    """A figure to minimise or maximise."""
 
     name: Annotated[str, Field(min_length=1)]
     direction: Literal["minimize", "maximize"] = "minimize"
@@ -144,14 +144,14 @@ class Objective(Settings):
 
     @property
     def split(self) -> str | None:
-        """'validation' or 'test' if the value is one of a summary, None if it is in the history."""
+        """'validation' or 'test' for a figure of a summary, None for one of the history."""
         first = self.name.split(".", 1)[0]
         if first in _SPLITS:
             return first
         return "test" if "." in self.name else None
 
     def place(self, known: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
-        """Return which of the places in a summary is meant, None if it is none of them.
+        """Return the place in a summary that the name refers to, None if there is none.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class Objective(Settings):
 
 
 def _former_value(value: Any, space: BaseDistribution) -> Any:
-    """Return what a stored value stood for whose parameter is no longer in the file."""
+    """Return the meaning of a stored value whose parameter is no longer in the file."""
     try:
         choices = [ast.literal_eval(choice) for choice in getattr(space, "choices", ())]
     except (ValueError, SyntaxError):
@@ -184,34 +184,34 @@ class SearchSettings(Settings):
     Attributes
     ----------
     base
-        Settings file of a training run; relative to this file, or to where you are.
+        Settings file of a training run; relative to this file, or to the current folder.
     parameters : names with ranges or choices
-        What is searched, see below.
+        The settings to search, see below.
     objective : name, or list of names, default ``val_loss``
-        What is made small or large, see below.
+        What to minimise or maximise, see below.
     trials
-        Trials to be made in all; raise it and run again for more.
+        Number of trials in all; for more, raise it and run the command again.
     timeout_minutes
         Stop after that time; the same command resumes.
     sampler
         How the next trial is chosen; ``nsgaii`` for several objectives.
     pruner
-        How a trial without hope is ended early; with several objectives none is.
+        How hopeless trials are ended early; with several objectives, none is.
     seed
-        With one worker the same seed makes the same trials.
+        With one worker, the same seed gives the same trials.
     jobs
         Worker processes on this machine, which share its cores; also ``--jobs``. With several,
         pickled patches are copied once to ``.npy`` files, which all workers map.
     search_dir : default ``NAME_search``
-        Folder of trials, data base and report.
+        Folder of trials, database and report.
     study : default name of the file
-        Name of the study in the data base.
+        Name of the study in the database.
     storage : default a file in ``search_dir``
-        URL of a data base that machines share; also ``--storage``.
+        URL of a database that machines share; also ``--storage``.
     heartbeat_seconds
-        A worker silent for three times as long is taken for dead.
+        A worker that is silent for three times as long counts as dead.
     retries
-        How often the trial of a dead worker is tried again.
+        How often the trial of a dead worker is repeated.
     """
 
     base: Annotated[str, Field(min_length=1)]
@@ -246,27 +246,27 @@ class Search:
     fname : path-like
         The file.
     storage, jobs
-        From the command line; they go before what the file says.
+        From the command line; they override the file.
 
     Attributes
     ----------
     fname : str
         The file.
     settings : SearchSettings
-        What it says.
+        Its content.
     base : dict
-        What the base file says.
+        Content of the base file.
     folder : pathlib.Path
-        Where trials, data base and report are.
+        Folder of trials, database and report.
     storage_url : str
-        Data base, as SQLAlchemy names it.
+        URL of the database, in the form of SQLAlchemy.
     embedded : bool
-        Whether that is a file of this search alone.
+        Whether the database is a file of this search alone.
 
     Raises
     ------
     ConfigError
-        One line about the first thing that is wrong in one of the two files.
+        One line about the first mistake in one of the two files.
     """
 
     def __init__(
@@ -281,7 +281,7 @@ class Search:
         self.base_fname = os.fspath(beside if beside.is_file() else Path(self.settings.base))
         self.base = read_yaml(self.base_fname)
         if "model" not in self.base and "model" not in self.settings.parameters:
-            from toolbox.settings import UserParams  # only here, as it loads every network
+            from toolbox.settings import UserParams  # not at the top, as it loads every network
 
             self.base["model"] = UserParams(self.base_fname, dict(self.base)).model
         self.folder = Path(self.settings.search_dir or f"{Path(fname).with_suffix('')}_search")
@@ -295,16 +295,16 @@ class Search:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What to make small or large."""
+        """What to minimise or maximise."""
         return self.settings.objective
 
     def models(self) -> list[str]:
-        """Return the models that a trial may have."""
+        """Return the models that trials may use."""
         choice = self.settings.parameters.get("model")
         return list(choice.choices or []) if choice is not None else [self.base.get("model", "")]
 
     def _with_driver(self, url: str) -> str:
-        """Let a plain ``postgresql://`` mean the driver that the extra installs."""
+        """Select the driver that the extra installs for a plain ``postgresql://``."""
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         try:
             name = sqlalchemy.make_url(url).drivername
@@ -313,25 +313,27 @@ class Search:
         if not name.startswith("postgresql"):
             raise ConfigError(
                 f"{self.fname}: storage must be postgresql://USER@HOST/NAME, or left out for a "
-                f"file in search_dir; received {name}."
+                f"file in search_dir; received {name}. Change that line."
             )
         return url
 
     def _check_names(self) -> None:
-        """Refuse a parameter of a model that no trial has; the rest is for `UserParams`."""
+        """Refuse a parameter of a model that no trial uses; `UserParams` checks the rest."""
         for name in self.settings.parameters:
             section, _, key = name.partition(".")
             if section in MODELS and key and section not in self.models():
                 raise ConfigError(
-                    f"{self.fname}: parameters.{name} belongs to a model that no trial has; the "
-                    f"models are {', '.join(self.models())}. Leave it out, or add {section} to "
-                    f"the choices of model."
+                    f"{self.fname}: parameters.{name} belongs to a model that no trial uses; the "
+                    f"models are {', '.join(self.models())}. Leave out parameters.{name}, or add "
+                    f"{section} to the choices of model."
                 )
         if "log_dir" in self.settings.parameters:
-            raise ConfigError(f"{self.fname}: every trial has a log_dir of its own; leave it out.")
+            raise ConfigError(
+                f"{self.fname}: every trial has its own log_dir. Leave out parameters.log_dir."
+            )
 
     def suggest(self, trial: Any) -> dict[str, Any]:
-        """Let `trial` choose every parameter that its model has."""
+        """Let `trial` choose the parameters that apply to its model."""
         chosen: dict[str, Any] = {}
         for name in sorted(self.settings.parameters, key=lambda name: name != "model"):
             if self._applies(name, chosen.get("model", self.base.get("model"))):
@@ -344,9 +346,9 @@ class Search:
         return not (section in MODELS and key) or section == model
 
     def base_values(self) -> dict[str, Any]:
-        """Return what the base says of the parameters, as a data base holds it.
+        """Return the values of the parameters in the base, as a database holds them.
 
-        Values that it leaves to their defaults, or that lie outside their range, are left out.
+        Values that the base does not set, or that are outside their range, are left out.
         """
         found = {}
         for name, parameter in self.settings.parameters.items():
@@ -359,7 +361,7 @@ class Search:
         return found
 
     def restored(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Return the values that the parameters of a trial stand for, former parameters too."""
+        """Return the values of a trial's parameters, including parameters no longer in the file."""
         return {
             name: self.settings.parameters[name].restore(value)
             if name in self.settings.parameters
@@ -368,7 +370,7 @@ class Search:
         }
 
     def extremes(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield a parameter and settings in which it has one end of its range, for every end."""
+        """Yield, for every end of every range, the parameter's name and settings with that end."""
         for model in self.models():
             chosen = {"model": model}
             yield "model", chosen
@@ -377,7 +379,7 @@ class Search:
                     yield from ((name, {**chosen, name: value}) for value in parameter.extremes())
 
     def values(self, chosen: dict[str, Any], log_dir: str | os.PathLike[str]) -> dict[str, Any]:
-        """Return the base with the chosen values in place, as a settings file holds them."""
+        """Return the base with the chosen values, in the form of a settings file."""
         content = copy.deepcopy(self.base)
         for name, value in chosen.items():
             place = content
@@ -387,7 +389,7 @@ class Search:
                 place[parent] = dict(inner) if isinstance(inner, dict) else {"name": inner}
                 place = place[parent]
             place[last] = value
-        # The section of a model that this trial does not have would only confuse.
+        # Sections of models that this trial does not use would only confuse.
         unused = set(MODELS) - {content.get("model")}
         content = {key: value for key, value in content.items() if key not in unused}
         return {**content, "log_dir": os.fspath(log_dir)}

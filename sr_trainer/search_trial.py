@@ -1,4 +1,4 @@
-"""One trial of a search: an ordinary run in its own folder, and the figure that it is judged by."""
+"""One trial of a search: an ordinary run in its own folder, and the figures that judge it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRIAL_FILE = "trial.yml"
 
 
 class Pruner(keras.callbacks.Callback):
-    """Reports the objective after every epoch and ends a trial that Optuna gives up.
+    """Reports the objective after every epoch, and ends a trial that Optuna prunes.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class Pruner(keras.callbacks.Callback):
     column : str
         Column of the history.
     sign : {1, -1}
-        Multiplies it, where the study makes the opposite small.
+        Factor of the value; -1 if the study optimises in the opposite direction.
 
     Attributes
     ----------
     pruned : bool
-        Whether the trial was given up.
+        Whether the trial was pruned.
     """
 
     def __init__(self, trial: optuna.Trial, column: str, sign: int = 1) -> None:
@@ -51,7 +51,7 @@ class Pruner(keras.callbacks.Callback):
         self.pruned = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Report the value; an epoch in which the column has none does not count."""
+        """Report the value; epochs without one do not count."""
         value = (logs or {}).get(self.column)
         if value is None or not math.isfinite(value):
             return
@@ -64,17 +64,17 @@ class Pruner(keras.callbacks.Callback):
 def run_trial(
     search: Search, trial: optuna.Trial, chosen: dict[str, Any], folder: Path
 ) -> Sequence[float]:
-    """Train with the chosen values, or go on with the training; return the objectives.
+    """Train with the chosen values, or resume that training run; return the objectives.
 
-    ``trial.yml``, ``log/`` (as any log folder) and ``log.txt`` (what the training printed) are
-    written into `folder`.
+    Writes ``trial.yml``, ``log/`` (an ordinary log folder) and ``log.txt`` (the printed output)
+    into `folder`.
 
     Raises
     ------
     optuna.TrialPruned
-        If the trial was given up.
+        If the trial was pruned.
     ToolboxError
-        If the training failed.
+        If training failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_yaml(
@@ -105,7 +105,7 @@ def _train(search: Search, trial: optuna.Trial, u_params: UserParams) -> list[fl
 
 
 def _pruner(objective: Objective, trial: optuna.Trial, u_params: UserParams) -> Pruner:
-    """Prune by the objective, or by PSNR, which means the same whatever loss a trial has."""
+    """Prune by the objective, or by PSNR, which is comparable between trials with any loss."""
     if objective.split is None:
         return Pruner(trial, objective.name)
     column, upwards = "val_psnr", True
@@ -122,7 +122,7 @@ def _value(objective: Objective, history: dict[str, list[Any]], u_params: UserPa
         return float(best(column)) if column else math.nan
     place = objective.place(open_task(u_params.task).objectives())
     if place is None:
-        raise DataError(f"{objective.name} is no figure of the summary.")
+        raise DataError(f"{objective.name} is not a figure of the summary.")
     value = _at(Tester(u_params, objective.split).measure(), place)
     return math.nan if value is None else float(value)
 
@@ -131,13 +131,13 @@ def _at(content: Any, place: Sequence[str]) -> Any:
     for key in place:
         content = content[key]
     if not isinstance(content, (int, float)):
-        raise DataError(f"{'.'.join(place)} of the summary is no number; received {content!r}.")
+        raise DataError(f"{'.'.join(place)} of the summary is not a number; received {content!r}.")
     return content
 
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Write what is printed into a file of the trial, after what is there."""
+    """Append what is printed to a file of the trial."""
     with (
         open(path, "a", encoding="utf-8", buffering=1) as stream,
         contextlib.redirect_stdout(stream),
@@ -152,12 +152,12 @@ def check_search(search: Search) -> None:
     Parameters
     ----------
     search : Search
-        Settings; the base file and every end of every range are tried.
+        Settings; the base file and both ends of every range are checked.
 
     Raises
     ------
     ConfigError
-        One line about the first thing that is wrong.
+        One line about the first mistake.
     """
     UserParams(search.base_fname)
     for name, chosen in search.extremes():
@@ -185,19 +185,19 @@ def _check_objective(search: Search, objective: Objective, model: str) -> None:
         return
     if objective.place(known) is None:
         raise ConfigError(
-            f"{search.fname}: objective {objective.name} is no figure of the summary. Use for "
+            f"{search.fname}: objective {objective.name} is not a figure of the summary. Use for "
             f"instance validation.{'.'.join(known[0])} or test.{'.'.join(known[0])}."
         )
 
 
 def _refuse_other_units(search: Search, objective: Objective) -> None:
-    """Refuse to compare losses that are not of one kind."""
+    """Refuse to compare losses that differ in kind or unit."""
     if objective.name.removeprefix("val_") not in ("loss", "g_loss", "d_loss"):
         return
     differing = ("loss", "loss_weights", "pretrain_loss", "normalizer", "norm_range")
     for name in search.settings.parameters:
         if name.split(".")[0] in differing:
             raise ConfigError(
-                f"{search.fname}: objective {objective.name} means something else for every "
+                f"{search.fname}: objective {objective.name} is not comparable between values of "
                 f"{name}. Use val_psnr or a figure of the test."
             )

@@ -1,4 +1,4 @@
-"""Testing: what a run is worth on data it has not seen, as tables, pictures and a page."""
+"""Testing: how good a run is on data that it has not seen, as tables, pictures and a page."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from toolbox.settings import UserParams
 from toolbox.task import TestResult
 
 RESULT_DIR, SUMMARY_NAME, REPORT_NAME = "test_result", "summary.json", "report.html"
-#: Files of a kind that are named before the rest is only counted.
+#: How many files of a kind are named; the others are only counted.
 _NAMED = 3
 
 
 class Tester:
-    """Tests a trained network; what is measured and shown is the task's.
+    """Tests a trained network; the task defines what is measured and shown.
 
     Parameters
     ----------
     u_params : UserParams
         Settings.
     split : {'test', 'validation', 'train'}
-        The data that are meant.
+        The data to test on.
 
     Attributes
     ----------
     run : toolbox.run.Run
-        The opened run; the network that is tested is the one that predictions use.
+        The opened run; the test uses the same network as predictions do.
     normalizer : toolbox.normalizer.Normalizer
-        As saved by the training.
+        As saved by the training run.
     source : toolbox.task.Source
         The data.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the manual's name
+    __test__ = False  # pytest would take the manual's name for a test
 
     def __init__(self, u_params: UserParams, split: str = "test") -> None:
         self.u_params = u_params
@@ -54,14 +54,14 @@ class Tester:
 
     @functools.cached_property
     def test_data_generator(self) -> DataGenerator:
-        """The images of the split, made when asked for."""
+        """The images of the split, made on first use."""
         pairs = self.source.split(self.split)
         p = self.u_params
         return DataGenerator(*pairs, self.normalizer.normalize_pair, p.batch_size, seed=p.seed)
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:
-        """Measures and draws images of that shape."""
+        """The evaluator for images of the split's shape."""
         shape = self.test_data_generator.raw_hr_imgs.shape[1:]
         low, span = self.normalizer.data_min, self.normalizer.data_range
         return Evaluator(shape, span, data_min=low, style=self.run.task.style)
@@ -72,20 +72,20 @@ class Tester:
         Parameters
         ----------
         model : SRModel, optional
-            A network to test instead of the one that the settings describe; the weights that the
-            settings name are read into it.
+            Network to test instead of the one that the settings describe; the weights that the
+            settings name are loaded into it.
         num_samples : int
-            Images in one picture.
+            Images per picture.
 
         Returns
         -------
         dict
-            What ``summary.json`` holds.
+            The content of ``summary.json``.
         """
         self._adopt(model)
         self.run.num_samples = num_samples
         folder = Path(self.u_params.log_dir, RESULT_DIR)
-        # Results of an earlier test are replaced as a whole, once the new ones are complete.
+        # Results of an earlier test are replaced only when the new ones are complete.
         with replacing_folder(folder) as beside:
             result = self._write(beside)
         for note in self.source.notes:
@@ -109,7 +109,7 @@ class Tester:
         return result
 
     def measure(self, model: keras.Model | None = None) -> dict[str, Any]:
-        """Test the run without writing anything, and without baselines.
+        """Test the run without baselines, and write nothing.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Tester:
         Returns
         -------
         dict
-            ``summary.json``, of the network alone.
+            As in ``summary.json``, for the network alone.
         """
         self._adopt(model)
         return self.run.task.evaluate(self.run, self.source, self.split, compare=False).summary
@@ -131,7 +131,7 @@ class Tester:
 
 
 def _files(folder: Path, pattern: str) -> str:
-    """List the files of a kind, the first few by name."""
+    """List the files that match a pattern, the first few by name."""
     names = sorted(path.name for path in folder.glob(pattern))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -1,4 +1,4 @@
-"""Training: data in, weights and history out."""
+"""Training: from data to weights and history."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ class Trainer:
     u_params : UserParams
         Settings.
     overwrite : bool
-        Replace a run that the log folder already holds.
+        Replace an existing run in the log folder.
     resume : bool
-        Go on with it from its last saved state; without one, start.
+        Resume that run from its last saved state; start from scratch if there is none.
 
     Attributes
     ----------
     steps_per_epoch : int
-        Training steps in an epoch.
+        Training steps per epoch.
     normalizer : toolbox.normalizer.Normalizer
         Fitted on the training data only.
     task : toolbox.task.Task
-        What kind of work it is.
+        Task of the run.
     source : toolbox.task.Source
         The data.
     train_data_generator, validation_data_generator : toolbox.data_generator.Batches
-        What serves the batches.
+        Training and validation batches.
     facts : dict
-        What the data tell losses and metrics.
+        Properties of the data for losses and metrics.
 
     Raises
     ------
@@ -96,16 +96,16 @@ class Trainer:
         self.task = open_task(u_params.task)
         self._start = self._saved_state() if resume else None
         if self._start is None:
-            # Without a state, a run that was killed before its first step may be resumed as well.
+            # A run that was killed before its first saved state may be resumed too.
             started = (CONFIG_NAME, FILE_NAME, FOLDER, *self.task.run_files) if resume else ()
             self.folder.refuse_other_run(started, overwrite)
             if resume:
-                print(f"no saved state in {u_params.log_dir}; the training starts at epoch 1")
+                print(f"no saved state in {u_params.log_dir}; training starts at epoch 1")
         self.source = open_source(u_params)
         self.normalizer = self._fit_normalizer()
         self.train_data_generator = self._batches("train")
         self.validation_data_generator = self._batches("validation")
-        # Now that all data are open: what the first file says need not be true of the others.
+        # Only now are all data open; properties of the first file need not hold for the others.
         self.facts = self.source.facts()
         self._records = self.source.records()
         for note in self.source.notes:
@@ -130,12 +130,12 @@ class Trainer:
             p.seed,
         )
         shape = batches.input_spec.shape if isinstance(batches.input_spec, Spec) else None
-        if shape is not None:  # what holds several parts, a task compares itself
+        if shape is not None:  # tasks check nested inputs themselves
             check_shape(p, shape)
         return batches
 
     def _fit_normalizer(self) -> Normalizer:
-        """Measure the constants; weights to start from keep the unit they were trained with."""
+        """Fit the constants; initial weights keep the unit that they were trained with."""
         p = self.u_params
         if self._start is not None and self.folder.path.joinpath(FILE_NAME).is_file():
             return load_normalizer(p.log_dir)
@@ -149,7 +149,7 @@ class Trainer:
         return fitted.with_unit_of(load_normalizer(beside))
 
     def _saved_state(self) -> Checkpoint | None:
-        """Return the state to go on from, checked against the settings."""
+        """Return the state to resume from, checked against the settings."""
         p = self.u_params
         start = load_checkpoint(Path(p.log_dir, FOLDER))
         if start is None:
@@ -157,7 +157,7 @@ class Trainer:
         p.fname_model_weights = start.facts.get("started_from")
         if p._free_seed:
             p.seed = start.facts["settings"]["seed"]
-        # Read again, settings that are younger than the state have the defaults it was made with.
+        # Parsed again, so that settings newer than the state get their defaults.
         former = UserParams(p.fname, start.facts["settings"], where=str(start.path))
         for key in ("jit_compile", "steps_per_execution"):  # auto is what the run began with
             if getattr(p, key) is None:
@@ -172,7 +172,7 @@ class Trainer:
         return start
 
     def reset_weights(self, model: keras.Model) -> None:
-        """Draw new initial weights (kernels and biases) for `model`."""
+        """Draw new initial weights (kernels and biases) for `model`, in place."""
         model.set_weights(model.fresh_weights())
 
     def train(
@@ -185,7 +185,7 @@ class Trainer:
         model : keras.Model
             A compiled model.
         callbacks : sequence of keras.callbacks.Callback
-            Further callbacks, called before a state is saved.
+            Additional callbacks, called before a state is saved.
 
         Returns
         -------
@@ -195,7 +195,7 @@ class Trainer:
         Raises
         ------
         DataError
-            If the loss is no longer a number, or the discriminator has won.
+            If the loss is not finite, or the discriminator has won.
         """
         p = self.u_params
         generators = self.train_data_generator, self.validation_data_generator
@@ -211,24 +211,25 @@ class Trainer:
         self._report_trouble(own, model)
         history = _history(own, model)
         best = _best(history, p)
-        which = f"the best was {best}" if best else f"{p.monitor_metric} was never a number"
-        print(f"trained {len(history.epoch)} epochs, {which}; written to {self.folder.path}")
+        which = f"best epoch {best}" if best else f"{p.monitor_metric} was never a number"
+        count = _counted(len(history.epoch), "epoch")
+        print(f"trained {count}, {which}; written to {self.folder.path}")
         if p.final_evaluation and best:
             self.evaluate_final_model(model)
         return history
 
     def evaluate_final_model(self, model: keras.Model) -> dict[str, float]:
-        """Evaluate the best weights, as read from their file, on the validation data; print it.
+        """Evaluate the saved best weights on the validation data, and print the figures.
 
         Parameters
         ----------
         model : keras.Model
-            A compiled model; afterwards it has the weights that it had before.
+            A compiled model; its own weights are restored afterwards.
 
         Returns
         -------
         dict of str to float
-            Every figure of the validation, by the name of its column (``val_loss``, ...).
+            Validation figures by column name (``val_loss``, ...).
 
         Raises
         ------
@@ -254,20 +255,20 @@ class Trainer:
         return figures
 
     def _set_up(self, model: Any, data: list[int]) -> None:
-        """Make everything that a state holds, and refuse what cannot be trained."""
+        """Prepare everything that a state holds, and refuse what cannot be trained."""
         p, steps, start = self.u_params, self.steps_per_epoch, self._start
         if start is not None and start.facts["data"] != data:
             raise DataError(
                 f"{p.data_dir}: the training or validation pairs are not those of the saved state "
-                f"in {p.log_dir}. Mend data_dir, or train anew with --overwrite."
+                f"in {p.log_dir}. Fix data_dir, or start again with --overwrite."
             )
         for name, value in self.facts.items():
-            # States of former versions may not know it.
+            # States of earlier versions may lack it.
             former = value if start is None else start.facts.get(name, value)
             if np.shape(former) != np.shape(value) or not np.allclose(former, value, rtol=1e-6):
                 raise DataError(
                     f"{p.data_dir}: {name} must be {_told(former)} as in the run to be resumed; "
-                    f"received {_told(value)}. Mend dataset.json or the files, or train anew with "
+                    f"received {_told(value)}. Fix dataset.json or the files, or start again with "
                     f"--overwrite."
                 )
         if start is None and p.fname_model_weights is not None:
@@ -276,7 +277,7 @@ class Trainer:
         self.task.check_data(p, self.source, self.validation_data_generator, self.normalizer)
         for name in sorted(p.figure_names() & set(CHECKS)):
             CHECKS.resolve(name)(p, self.validation_data_generator, self.normalizer)
-        # What a loss or metric refuses, it refuses before the run.
+        # A loss or metric that refuses the data does so here, before the run.
         blank = example_of(self.train_data_generator.target_spec)
         blank = tf.nest.map_structure(tf.constant, blank)
         if p.pretrain_epochs:
@@ -288,7 +289,7 @@ class Trainer:
             model.optimizer.build(model.trainable_variables)
         if p.ema is not None:
             model.keep_average(p.ema)
-        # Keras runs whole executions, so an epoch and what is left of it must hold a whole number.
+        # Keras runs whole executions: their steps must divide the epoch and the rest of it.
         left = steps - (start.step if start is not None else 0)
         fitting = functools.partial(_largest_divisor, math.gcd(steps, left))
         self._choose_way(model, fitting)
@@ -320,7 +321,7 @@ class Trainer:
             p.steps_per_execution = way.steps
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
-        """Call ``fit`` for every part of the training that is left."""
+        """Call ``fit`` for every remaining part of the training run."""
         p, steps = self.u_params, self.steps_per_epoch
         shared = keras.callbacks.CallbackList(
             list(callbacks.values()), True, model=model, epochs=p.epochs, steps=steps
@@ -346,14 +347,14 @@ class Trainer:
             for batches in (self.train_data_generator, self.validation_data_generator):
                 if batches.failure is not None:
                     raise DataError(
-                        f"{batches.failure} The run stopped there; go on with --resume."
+                        f"{batches.failure} The run stopped there; continue it with --resume."
                     ) from None
             raise
         finally:
             callbacks["progress"].close()
 
     def _parts(self) -> list[tuple[int, int, int]]:
-        """Return (first epoch, last epoch, steps already done of the first) of every ``fit``."""
+        """Return (first epoch, last epoch, completed steps of the first) of every ``fit``."""
         p, start = self.u_params, self._start
         epoch, done = (start.epoch, start.step) if start is not None else (0, 0)
         parts = []
@@ -367,28 +368,29 @@ class Trainer:
         return parts
 
     def _is_complete(self, start: Checkpoint, callbacks: dict[str, Any]) -> bool:
-        """Tell whether nothing is left to do, and say so."""
+        """Return whether the run is complete, and print what happens."""
         p = self.u_params
         memories = start.facts["callbacks"]
         reason = ""
         if start.epoch >= p.epochs:
-            reason = f"all {p.epochs} epochs are done. Raise epochs to go on"
+            reason = f"all {p.epochs} epochs are done. Raise epochs to continue"
         elif p.patience is not None and memories.get("patience", {}).get("wait", 0) >= p.patience:
             verb = "risen" if p.monitor_mode == "max" else "fallen"
             reason = (
-                f"{p.monitor_metric} has not {verb} for {p.patience} epochs. Raise patience to go "
-                f"on"
+                f"{p.monitor_metric} has not {verb} for {p.patience} epochs. Raise patience to "
+                f"continue"
             )
         elif p.collapse_patience is not None:
             wait = memories.get("collapse", {}).get("wait", 0)
             if wait >= p.collapse_patience:
                 raise DataError(
                     f"{p.log_dir}: cannot be resumed, the discriminator has won for {wait} epochs "
-                    f"in a row. Train anew with --overwrite, raise collapse_patience or set it to "
+                    f"in a row. Start again with --overwrite, raise collapse_patience or set it to "
                     f"null."
                 )
         if not reason:
-            print(f"going on after {start.epoch} epochs and {start.step} steps")
+            done = f"{_counted(start.epoch, 'epoch')} and {_counted(start.step, 'step')}"
+            print(f"resuming after {done}")
             return False
         callbacks["history"].restore(memories["history"])
         print(f"nothing to resume in {p.log_dir}: {reason}")
@@ -406,7 +408,7 @@ class Trainer:
             raise DataError(
                 f"the discriminator has won: d_loss stayed below {collapse.threshold:g} for "
                 f"{collapse.patience} epochs up to epoch {collapse.stopped_epoch}, so the "
-                f"generator learns nothing from it. Raise pretrain_epochs, "
+                f"generator learns nothing more from it. Raise pretrain_epochs, "
                 f"{model.calming}, lower d_learning_rate or d_filters, or set "
                 f"collapse_patience: null; {self.folder.kept('last')}."
             )
@@ -415,8 +417,8 @@ class Trainer:
         self, facts: dict[str, Any], further: Sequence[keras.callbacks.Callback]
     ) -> dict[str, Any]:
         p, start = self.u_params, self._start
-        # Those that stop the training come first, so that the others know the last epoch; the
-        # state is saved when all the others are done.
+        # Callbacks that stop training come first, so that the others know the last epoch. The
+        # state is saved last.
         callbacks: dict[str, Any] = {"nan": StopOnNaN()}
         monitored = p.monitor_metric, p.monitor_mode
         if p.lr_schedule.name == "plateau":
@@ -460,7 +462,7 @@ class Trainer:
 
 
 def _algo(u_params: UserParams) -> str:
-    """Return the options of the command line that lead to other settings than the file's."""
+    """Return the command-line options that change the settings of the file."""
     asked = u_params.asked_model
     algo = "" if asked is None else f" --algo {shlex.quote(asked)}"
     return algo + u_params.further_options
@@ -476,12 +478,12 @@ def _refuse_change(
         former, now = ("left out" if value is None else value for value in (trained, asked))
         raise ConfigError(
             f"{fname}: {key} must be {former} as in the run to be resumed; received {now}. "
-            f"Change it back, or train anew with --overwrite."
+            f"Change it back, or start again with --overwrite."
         )
 
 
 def _warn_of_other_settings(u_params: UserParams) -> None:
-    """Say it if the weights to start from were trained to see or to give something else."""
+    """Warn if the initial weights were trained for other inputs or outputs."""
     beside = Path(str(u_params.fname_model_weights)).parent / CONFIG_NAME
     if not beside.is_file():
         return
@@ -490,12 +492,12 @@ def _warn_of_other_settings(u_params: UserParams) -> None:
         if trained.get(key) != asked.get(key):
             print(
                 f"WARNING: {u_params.fname_model_weights} was trained with {key} "
-                f"{trained.get(key)}, this run has {asked.get(key)}; it starts far from its aim."
+                f"{trained.get(key)}, this run has {asked.get(key)}; the weights are a poor start."
             )
 
 
 def _history(callbacks: dict[str, Any], model: keras.Model) -> keras.callbacks.History:
-    """Return all epochs of the run, also those before it was resumed."""
+    """Return all epochs of the run, including those before it was resumed."""
     history, logger = keras.callbacks.History(), callbacks["history"]
     history.epoch = [epoch - 1 for epoch in logger.epochs]
     history.history = dict(logger.logs)
@@ -504,9 +506,10 @@ def _history(callbacks: dict[str, Any], model: keras.Model) -> keras.callbacks.H
 
 
 def _best(history: keras.callbacks.History, u_params: UserParams) -> int | None:
-    """Return the number of the best epoch, after the pixel stage if there was more; None if none.
+    """Return the number of the best epoch, counted from 1; None if no figure is a number.
 
-    That is the first of those with the best figure, as for the weights.
+    If the run went beyond the pixel stage, its epochs do not count. Of several equal epochs, the
+    first is the best, as for the weights.
     """
     first = u_params.pretrain_epochs if len(history.epoch) > u_params.pretrain_epochs else 0
     column = np.asarray(history.history.get(u_params.monitor_metric, [])[first:], float)
@@ -521,6 +524,10 @@ def _largest_divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
 
 
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def _told(fact: Any) -> str:
     return ", ".join(f"{value:g}" for value in np.ravel(fact))
 
@@ -529,7 +536,7 @@ def _range_of(hr: np.ndarray) -> tuple[float, float]:
     low, high = float(hr.min()), float(hr.max())
     if not high > low:
         raise DataError(
-            f"the training images are flat ({low} everywhere); there is nothing to "
+            f"the training images are flat ({low} everywhere), so there is nothing to "
             f"learn. Build the data set from another region."
         )
     return low, high

@@ -1,7 +1,7 @@
 """Building blocks for super-resolution of scientific images (networks, losses, data, reports).
 
-The names of `__all__` are the public ones, listed in ``docs/support.md``. Each is imported when it
-is asked for: TensorFlow comes with the first that needs it, not with ``import toolbox``.
+The names in `__all__` are public; ``docs/support.md`` lists them. Each is imported on first use, so
+that ``import toolbox`` does not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name; TensorFlow is imported when it is needed, not before."""
+    """Import a public name on first use, and TensorFlow only with a name that needs it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """Return what ``dir(toolbox)`` shows: also names that were not asked for yet."""
+    """Return the names for ``dir(toolbox)``, including those not imported yet."""
     return sorted({*globals(), *__all__})

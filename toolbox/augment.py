@@ -1,8 +1,8 @@
 """Augmentation of LR / HR pairs: one implementation, used offline and online.
 
-The kinds themselves (`flipped`, `rotated`, `zoomed`) change every image of a stack in the same way.
-The registry's functions draw a change for each pair, ``f(lr, hr, rng, **params) -> (lr, hr)``, and
-move both images about the same physical centre.
+The basic functions (`flipped`, `rotated`, `zoomed`) change every image of a stack in the same way.
+The functions in the registry, ``f(lr, hr, rng, **params) -> (lr, hr)``, draw a random change for
+each pair and apply it to both images about the same physical centre.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from toolbox.warp import (
 
 Pair = tuple[np.ndarray, np.ndarray]
 
-#: Angles that online rotation chooses from; each has a matrix that is kept.
+#: Number of angles that online rotation chooses from; the matrix of each is cached.
 ONLINE_ANGLES = 65
-_CHUNK = 256  # patches at a time: what stays in the cache of a core
+_CHUNK = 256  # patches at a time, which fit into the cache of a core
 
 
 def flipped(imgs: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -37,15 +37,15 @@ def flipped(imgs: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def rotated(imgs: np.ndarray, degrees: float, fill_mode: FillMode = "reflect") -> np.ndarray:
-    """Turn images counter-clockwise about their centre.
+    """Rotate images counter-clockwise about their centre.
 
     Parameters
     ----------
     imgs : numpy.ndarray, shape (N, H, W, C)
         Images; a NaN spreads to its neighbours.
     degrees : float
-        Angle. Whole quarter turns of square images, and half turns of any, move pixels without
-        changing them.
+        Angle. Quarter turns of square images, and half turns of any image, move pixels without
+        changing their values.
     fill_mode : {'nearest', 'reflect', 'wrap'}
         What fills the corners.
 
@@ -59,7 +59,7 @@ def rotated(imgs: np.ndarray, degrees: float, fill_mode: FillMode = "reflect") -
 def turned(
     imgs: np.ndarray, angles: Sequence[float], fill_mode: FillMode = "reflect"
 ) -> Iterator[np.ndarray]:
-    """Turn images by several angles; those a quarter turn apart share one interpolation.
+    """Rotate images by several angles; angles a quarter turn apart share one interpolation.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def turned(
     Yields
     ------
     numpy.ndarray, shape (N, H, W, C), float32
-        One stack for each angle, as `rotated` gives it.
+        One stack for each angle, as returned by `rotated`.
     """
     imgs = np.asarray(imgs, np.float32)
     step = 90 if imgs.shape[1] == imgs.shape[2] else 180
@@ -86,7 +86,7 @@ def turned(
 
 
 def _interpolated(imgs: np.ndarray, degrees: float, fill_mode: FillMode) -> np.ndarray:
-    """Turn by an angle that moves pixels off the grid, a chunk on each core."""
+    """Rotate by an angle that moves pixels off the grid, one chunk per core."""
     n, h, w, _ = imgs.shape
     operator = rotation_operator(h, w, degrees, fill_mode)
     if n <= _CHUNK:
@@ -97,7 +97,7 @@ def _interpolated(imgs: np.ndarray, degrees: float, fill_mode: FillMode) -> np.n
         part = slice(start, start + _CHUNK)
         result[part] = apply_operator(operator, imgs[part])
 
-    # SciPy's sparse products let other threads run.
+    # SciPy's sparse products release the GIL.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(turn, range(0, n, _CHUNK)))
     return result
@@ -115,8 +115,8 @@ def zoomed(
     imgs : numpy.ndarray, shape (N, H, W, C)
         Images.
     factors : array-like, shape (N, 2) or (2,)
-        Magnification of rows and columns; 0.5 shrinks the terrain to half its width, so that
-        slopes double.
+        Magnification of rows and columns; 0.5 shrinks the terrain to half its width, which doubles
+        its slopes.
     fill_mode : {'nearest', 'reflect', 'wrap'}
         What fills the surroundings.
 
@@ -164,7 +164,7 @@ def flip(
 
 
 def quarter_turn(lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
-    """Turn each pair by none, one, two or three quarters, which moves pixels without changing them.
+    """Rotate each pair by zero to three quarter turns, without changing pixel values.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def quarter_turn(lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pa
     if lr.shape[1] != lr.shape[2]:
         raise ConfigError(
             f"quarter_turn needs square images; received {lr.shape[1]} × {lr.shape[2]} pixels. "
-            f"Leave it out."
+            f"Leave out quarter_turn."
         )
     lr, hr = lr.copy(), hr.copy()
     turns = rng.integers(4, size=len(lr))
@@ -202,7 +202,7 @@ def rotate(
     degrees: float = 180.0,
     fill_mode: FillMode = "reflect",
 ) -> Pair:
-    """Turn each pair by one of 65 evenly spaced angles in [-degrees, degrees].
+    """Rotate each pair by one of 65 evenly spaced angles in [-degrees, degrees].
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def zoom(
     zoom_range : (float, float)
         Smallest and largest magnification; see `zoomed`.
     iso : bool
-        The same factor for rows and columns.
+        Use the same factor for rows and columns.
     fill_mode : {'nearest', 'reflect', 'wrap'}
         What fills the surroundings.
 
@@ -288,7 +288,7 @@ def depth_scale(
 
 
 class Augmenter:
-    """Applies a list of augmentations in turn.
+    """Applies a list of augmentations one after the other.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: weights, history, test pictures, progress."""
+"""Callbacks of a training run: weights, history, test pictures, progress, early stops."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ PIXEL_WEIGHTS = "weights_pixel.h5"
 
 
 def is_due(callback: Any, epoch: int) -> bool:
-    """Whether epoch (counted from 1) is one whose files are written: by period, and the last."""
+    """Return whether the files of `epoch` (counted from 1) are due: by period, and for the last."""
     last = epoch == callback.params.get("epochs") or callback.model.stop_training
     return last or epoch % callback.log_period == 0
 
 
 def figure(logs: Logs, name: str) -> float:
-    """Return a figure of an epoch, NaN if it has none or one that is not finite."""
+    """Return a figure of an epoch; NaN if it is missing or not finite."""
     value = float((logs or {}).get(name, math.nan))
     return value if math.isfinite(value) else math.nan
 
 
 class ModelLogger(keras.callbacks.ModelCheckpoint):
-    """Writes ``weights_best.h5``, ``weights_last.h5`` and now and then ``weights_*.h5``.
+    """Writes ``weights_best.h5``, ``weights_last.h5`` and periodically ``weights_*.h5``.
 
-    If the best is not that of the validation loss, the same weights are written as
-    ``best_model_on_NAME.h5``, too.
+    If the monitored figure is not the validation loss, the best weights are also written as
+    ``best_model_on_NAME.h5``.
 
     Parameters
     ----------
@@ -53,17 +53,17 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
     log_period : int
         Epochs between numbered files.
     pixel_epochs : int
-        Epochs before the adversarial stage. Their best weights are kept as ``weights_pixel.h5``,
-        and the search for the best one starts anew.
+        Epochs before the adversarial stage. Their best weights are kept as ``weights_pixel.h5``;
+        after them, the search for the best weights restarts.
     monitor : str
-        Column of the history that tells which weights are the best.
+        Column of the history that decides which weights are the best.
     mode : {'min', 'max'}
         Whether a small or a large value is good.
 
     Attributes
     ----------
     lowest : float
-        Best value so far; where a large value is good, its negative.
+        Best value so far; negated if a large value is good.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the weights of `epoch` (counted from 0), as ``weights_{epoch + 1}.h5``."""
         if not losses_are_finite(logs):
-            return  # weights that are no longer numbers replace nothing
+            return  # never replace good weights by NaN
         value = figure(logs, self.monitor) * (-1 if self.mode == "max" else 1)
         if value < self.lowest:
             self.lowest = value
@@ -115,7 +115,7 @@ class ModelLogger(keras.callbacks.ModelCheckpoint):
         return {"lowest": self.lowest}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.lowest = float(state["lowest"])
 
 
@@ -134,7 +134,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
     epochs : list of int
         Epoch numbers, counted from 1.
     logs : dict of str to list of float
-        Losses and metrics of all epochs; None where an epoch had no such figure.
+        Losses and metrics of all epochs; None for epochs without the figure.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str], log_period: int = 10) -> None:
@@ -146,10 +146,10 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         super().__init__(str(self.log_dir / "history.csv"), append=True)
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Open nothing: each line is appended and closed, so no crash can lose it."""
+        """Do nothing: the file is closed after each line, so that a crash loses none."""
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Close nothing."""
+        """Do nothing: no file is open."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Add a line for `epoch` (counted from 0; the file counts from 1)."""
@@ -186,7 +186,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
         return {"epochs": self.epochs, "logs": self.logs}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Write the history of `state`, without the lines of epochs to be done again."""
+        """Write the history of `state`, without the lines of epochs that will be repeated."""
         self.epochs = list(state["epochs"])
         self.logs = {name: list(column) for name, column in state["logs"].items()}
         if self.epochs:
@@ -194,7 +194,7 @@ class HistoryLogger(keras.callbacks.CSVLogger):
 
 
 class TestLogger(keras.callbacks.Callback):
-    """Draws some validation images as the network now sees them, ``test_*.png``.
+    """Draws some validation images with the current results of the network, ``test_*.png``.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ class TestLogger(keras.callbacks.Callback):
     data_generator : toolbox.data_generator.DataGenerator
         Validation data.
     denorm_func : callable or toolbox.normalizer.Normalizer
-        Inverse transform of normalised data, for inputs and outputs alike; a normaliser gives
-        its own two.
+        Inverse transform of normalised inputs and outputs, or a normaliser, which has one for
+        each.
     num_samples : int
         Number of images.
     data_range, data_min : float
@@ -215,7 +215,7 @@ class TestLogger(keras.callbacks.Callback):
         Unit and colours of the pictures.
     """
 
-    __test__ = False  # not a test, whatever pytest makes of the manual's name
+    __test__ = False  # pytest would take the manual's name for a test
 
     def __init__(
         self,
@@ -255,14 +255,14 @@ class TestLogger(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    """Stops when a validation figure has not become better for some epochs; can be resumed.
+    """Stops when a validation figure has not improved for some epochs; can be resumed.
 
     Parameters
     ----------
     patience : int
-        Epochs without a new best figure; one that is not a number is none.
+        Epochs without a new best figure; NaN is never one.
     start_from_epoch : int
-        Epochs that do not count, at the beginning.
+        Epochs at the start that do not count.
     monitor : str
         Column of the history; epochs without it do not count.
     mode : {'min', 'max'}
@@ -282,10 +282,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         super().on_train_begin()
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget nothing: one training may consist of several calls of ``fit``."""
+        """Keep the state: a training run may consist of several calls of ``fit``."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Count `epoch` (counted from 0), and stop the training if it is time."""
+        """Count `epoch` (counted from 0), and stop training if patience is exhausted."""
         if self.monitor in (logs or {}):
             super().on_epoch_end(epoch, logs)
 
@@ -294,43 +294,43 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return better and bool(super()._is_improvement(monitor_value, reference_value))
 
     def state(self) -> dict[str, Any]:
-        """Return the best figure and the epochs since."""
+        """Return the best figure and the epochs since then."""
         return {"best": self.best, "wait": self.wait, "best_epoch": self.best_epoch}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.best = None if state["best"] is None else float(state["best"])
         self.wait, self.best_epoch = int(state["wait"]), int(state["best_epoch"])
 
 
 class PlateauSchedule(keras.callbacks.ReduceLROnPlateau):
-    """Lowers the learning rates when a validation figure gets no better; can be resumed.
+    """Lowers the learning rates when a validation figure stops improving; can be resumed.
 
-    After every `patience` epochs without a new best figure the rates are multiplied by `gamma`.
-    The rate of an epoch is its column ``learning_rate`` of the history, so this callback comes
-    before the one that writes it.
+    After every `patience` epochs without a new best figure, the rates are multiplied by `gamma`.
+    The history records the rate of each epoch in its column ``learning_rate``, so this callback
+    must come before the one that writes the history.
 
     Parameters
     ----------
     learning_rates : dict of str to float
-        Rates at the start, by attribute of the model: ``{'optimizer': 1e-4}``.
+        Initial rates, by attribute of the model: ``{'optimizer': 1e-4}``.
     gamma : float
-        Factor of a fall, 0 < gamma < 1.
+        Factor of a reduction, 0 < gamma < 1.
     patience : int
-        Epochs before a fall.
+        Epochs before a reduction.
     final : float
-        Share of its start value below which no rate falls.
+        Lower limit of a rate, as a share of its initial value.
     monitor : str
         Column of the history; epochs without it do not count.
     mode : {'min', 'max'}
         Whether a small or a large value is good.
     pixel_epochs : int
-        Epochs before the adversarial stage, in which the figures begin anew.
+        Epochs before the adversarial stage; after them, counting restarts.
 
     Attributes
     ----------
     falls : int
-        How often the rates have fallen.
+        Number of reductions so far.
     """
 
     def __init__(
@@ -350,10 +350,10 @@ class PlateauSchedule(keras.callbacks.ReduceLROnPlateau):
         self.falls = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget nothing: one training may consist of several calls of ``fit``."""
+        """Keep the state: a training run may consist of several calls of ``fit``."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Write the rate of `epoch` (counted from 0) into `logs`, then lower it if it is time."""
+        """Write the rate of `epoch` (counted from 0) into `logs`, then lower it if it is due."""
         logs = {} if logs is None else logs
         if self.monitor in logs:
             super().on_epoch_end(epoch, logs)
@@ -377,51 +377,51 @@ class PlateauSchedule(keras.callbacks.ReduceLROnPlateau):
         return max(float(self.factor**self.falls), self.final)
 
     def _set_rates(self) -> None:
-        # Counted from the start rate, not from the one before: a resumed training, which may have
-        # been given another start rate, sets the very numbers of an uninterrupted one.
+        # Computed from the initial rate, not from the previous one: a resumed run, perhaps with
+        # another initial rate, then has exactly the rates of an uninterrupted one.
         for name, rate in self.learning_rates.items():
             getattr(self.model, name).learning_rate = rate * self._share()
 
     def state(self) -> dict[str, Any]:
-        """Return the best figure, the epochs since and the number of falls."""
+        """Return the best figure, the epochs since then and the number of reductions."""
         return {"best": self.best, "wait": self.wait, "falls": self.falls}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, with the rates that it means."""
+        """Continue from `state`, and set the rates that belong to it."""
         self.best = None if state["best"] is None else float(state["best"])
         self.wait, self.falls = int(state["wait"]), int(state["falls"])
         self._set_rates()
 
 
 class AverageSwapper(keras.callbacks.Callback):
-    """Puts the averaged weights in place for validation and for the callbacks before this one."""
+    """Swaps in the averaged weights for validation and for the callbacks before this one."""
 
     def __init__(self) -> None:
         super().__init__()
         self._averaged = False
 
     def on_test_begin(self, logs: Logs = None) -> None:
-        """Take the averaged weights."""
+        """Swap in the averaged weights."""
         if not self._averaged:
             self.model.average.swap()
             self._averaged = True
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Take the weights that are trained."""
+        """Swap back the trained weights."""
         if self._averaged:
             self.model.average.swap()
             self._averaged = False
 
 
 class ProgressLogger(keras.callbacks.Callback):
-    """One progress bar over the whole training, with the time to its end.
+    """One progress bar for the whole training run, with the remaining time.
 
     Parameters
     ----------
     steps_per_epoch : int
-        Training steps in an epoch.
+        Training steps per epoch.
     done : int
-        Steps that a resumed training did before.
+        Steps that a resumed run has already done.
     """
 
     def __init__(self, steps_per_epoch: int, done: int = 0) -> None:
@@ -437,7 +437,7 @@ class ProgressLogger(keras.callbacks.Callback):
             self._bar = progress(total=total, initial=self._done, label="training", unit="step")
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note where the epoch starts, unless it is one that was begun before."""
+        """Note the first step of the epoch, unless a resumed run is already beyond it."""
         self._done = max(self._done, epoch * self.steps_per_epoch)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -453,13 +453,13 @@ class ProgressLogger(keras.callbacks.Callback):
         self._bar.set_postfix(shown, refresh=False)
 
     def close(self) -> None:
-        """End the bar's line, also when the training was cut short."""
+        """End the bar's line, even if training was interrupted."""
         if self._bar is not None:
             self._bar.close()
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Remembers and stops a training whose loss is no longer a number."""
+    """Stops a training run whose loss is no longer finite, and records the epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -473,20 +473,20 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class StopOnCollapse(keras.callbacks.Callback):
-    """Stops an adversarial training whose discriminator has won.
+    """Stops an adversarial training run whose discriminator has won.
 
-    A discriminator that tells every image apart without doubt gives the generator no direction.
-    Where its weight is so small that the generator hardly feels it, that does no harm.
+    A discriminator that is always certain gives the generator nothing to learn from. This does no
+    harm if the adversarial loss has so small a weight that the generator hardly responds to it.
 
     Parameters
     ----------
     patience : int
-        Epochs in a row with a training ``d_loss`` below `threshold`.
+        Consecutive epochs with a training ``d_loss`` below `threshold`.
     threshold : float
-        0.01 is a mean probability of 99 % (ESRGAN, whose loss is a sum: 99.5 %) for the right
-        verdict.
+        0.01 means that the correct verdict has a mean probability of 99 % (99.5 % for ESRGAN, whose
+        loss is a sum).
     least_share : float
-        Share of ``g_loss`` that the adversarial loss must have to count.
+        Share of ``g_loss`` above which the adversarial loss counts.
     """
 
     def __init__(self, patience: int, threshold: float = 0.01, least_share: float = 0.01) -> None:
@@ -498,7 +498,7 @@ class StopOnCollapse(keras.callbacks.Callback):
         self.stopped_epoch: int | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Count the epochs without doubt."""
+        """Count the epochs in which the discriminator is certain."""
         if "d_loss" not in (logs or {}):
             return
         figures: dict[str, float] = logs or {}
@@ -510,9 +510,9 @@ class StopOnCollapse(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def state(self) -> dict[str, Any]:
-        """Return the number of epochs in a row."""
+        """Return the number of consecutive epochs."""
         return {"wait": self.wait}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.wait = int(state["wait"])

@@ -1,4 +1,4 @@
-"""YAML files, read safely and checked once: unknown keys, types and ranges."""
+"""YAML files, read safely and checked for unknown keys, types and ranges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            # What PyYAML's constructors of plain values raise: 2021-13-45, or !!bool maybe.
+            # PyYAML raises these for plain values such as 2021-13-45 or !!bool maybe.
             raise yaml.MarkedYAMLError(
                 problem=f"{node.value!r} cannot be read ({error})", problem_mark=node.start_mark
             ) from None
@@ -65,7 +65,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _codes_in(node: yaml.ScalarNode) -> list[str]:
-    """Return what stands for control characters in a value, such as a tab; no setting needs any."""
+    """Return the codes of control characters in a value, such as a tab; no setting needs any."""
     source = str(node.start_mark.buffer)[node.start_mark.pointer : node.end_mark.pointer]
     codes = re.findall(r"\\x[0189]|\\.", source, re.DOTALL)
     return [code for code in codes if code[1] in "0abtnvferNLP_" or len(code) == 3]
@@ -85,7 +85,7 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The word ``None`` counts as null, as older files write it.
+        The content; the word ``None``, which older files use, counts as null.
 
     Raises
     ------
@@ -105,12 +105,14 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         hint = f" {_PLAIN_PATH}." if _has_backslash(error, text) else ""
-        raise ConfigError(f"{fname}:{line} {error.problem}.{hint} Mend that line.") from None
+        raise ConfigError(f"{fname}:{line} {error.problem}.{hint} Fix that line.") from None
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{fname}: not readable as YAML ({line}).") from None
     except RecursionError:
-        raise ConfigError(f"{fname}: is nested too deeply, or in itself. Mend it.") from None
+        raise ConfigError(
+            f"{fname}: is nested too deeply, or contains itself. Remove the nesting."
+        ) from None
     if not isinstance(content, dict):
         raise ConfigError(
             f"{fname}: expected lines of the form 'key: value'; received {type(content).__name__}."
@@ -120,17 +122,17 @@ def read_yaml(fname: str | os.PathLike[str]) -> dict[str, Any]:
     except RecursionError:
         size = math.inf
     if size == math.inf:
-        raise ConfigError(f"{fname}: an anchor refers to itself. Mend that line.")
+        raise ConfigError(f"{fname}: an anchor refers to itself. Remove that reference.")
     if size > _MOST_VALUES:
         raise ConfigError(
-            f"{fname}: its anchors make {size:.3g} values of it; expected at most {_MOST_VALUES}. "
-            f"Name an anchor less often."
+            f"{fname}: its anchors expand to {size:.3g} values; expected at most {_MOST_VALUES}. "
+            f"Use the anchors less often."
         )
     return {key: _none(value) for key, value in content.items()}
 
 
 def _has_backslash(error: yaml.MarkedYAMLError, text: str) -> bool:
-    """Whether what cannot be read is, or follows, a path with backslashes in double quotes."""
+    """Return whether the cause of an error is a path with backslashes in double quotes."""
     first, last = (mark.line if mark else 0 for mark in (error.context_mark, error.problem_mark))
     lines = "\n".join(text.splitlines()[first : last + 1])
     if "scanning a double-quoted" in str(error.context):
@@ -160,7 +162,7 @@ def _refuse_bool(value: Any) -> Any:
 
 
 def number_as_text(value: Any) -> Any:
-    """Take a band number, a step or a date written without quotes."""
+    """Return the text of a band number, a step or a date written without quotes."""
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     known = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
@@ -179,7 +181,7 @@ Share = Annotated[Float, Field(ge=0, lt=1)]
 
 
 class Settings(BaseModel):
-    """Base of every configuration: unknown keys are refused and defaults are checked too."""
+    """Base class of all settings: unknown keys are refused, and defaults are checked too."""
 
     model_config = ConfigDict(
         extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
@@ -197,11 +199,11 @@ def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "
     settings : type
         A `Settings` class.
     values : dict
-        What the file says.
+        Content of the file.
     where : str
         File name, for messages.
     prefix : str
-        Dotted place of `values` in the file.
+        Dotted path of `values` in the file.
 
     Returns
     -------
@@ -211,7 +213,7 @@ def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "
     Raises
     ------
     ConfigError
-        One line about the first thing that is wrong (and how many more there are).
+        One line about the first mistake, with the number of further ones.
     """
     try:
         return settings.model_validate(values)
@@ -224,7 +226,7 @@ def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "
 
 def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) -> str:
     place = [prefix] if prefix else []
-    # A part with a bracket names one branch of a union, which no reader of the file knows.
+    # A part with a bracket names a branch of a union, which means nothing to the user.
     path = [str(part) for part in error["loc"] if "[" not in str(part)]
     key = ".".join(place + path)
     if error["type"] == "extra_forbidden":
@@ -234,7 +236,7 @@ def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) ->
     if error["type"] == "too_long":
         return f"{where}: {key} has too many entries; received {error['input']!r}."
     if error["type"] in ("invalid_key", "string_type") and not isinstance(error["loc"][-1], str):
-        return f"{where}: keys must be words; received {error['loc'][-1]!r}. Mend that line."
+        return f"{where}: keys must be words; received {error['loc'][-1]!r}. Fix that line."
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         key = ".".join(place + path[:-1])
         return f"{where}: {key} has too few entries; received {error['input']!r}."

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: every batch is a pure function of (seed, number)."""
+"""Batches for training and evaluation; each batch is a pure function of seed and number."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from toolbox.augment import Augmenter
 
 Pair = tuple[np.ndarray, np.ndarray]
-#: Squares of larger values are infinite in float32.
+#: The squares of larger values overflow float32.
 _LARGEST = 1e18
 
 
 def complete_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Tell which pairs hold neither NaN nor infinity: (N,) of bool, for stacks (N, H, W, C)."""
-    # A sum is finite exactly if all that is summed is, and it needs no mask in memory.
+    """Return which pairs hold neither NaN nor infinity: (N,) of bool, for stacks (N, H, W, C)."""
+    # A sum is finite only if all its terms are, and needs no mask in memory.
     axes = (1, 2, 3)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.isfinite(x.sum(axes, np.float64)) & np.isfinite(y.sum(axes, np.float64))
 
 
 def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> Pair:
-    """Leave out pairs with a missing pixel, from which no constant may be taken.
+    """Return the pairs without missing pixels (NaN or infinity); `what` names them in messages.
 
     Raises
     ------
     DataError
-        If none is left, or a value is too large to be squared; `what` names them.
+        If no pair is left, or a value is too large to be squared.
     """
     whole = complete_pairs(x, y)
     if not whole.any():
@@ -45,30 +45,30 @@ def without_gaps(x: np.ndarray, y: np.ndarray, what: str = "training pairs") -> 
     largest = max(max(float(part.max()), -float(part.min())) for part in kept)
     if largest > _LARGEST:
         raise DataError(
-            f"the {what} hold a value as large as {largest:.6g}, of which no network can learn. If "
-            f"it means missing, replace it by NaN; else the file is damaged: build it again."
+            f"the {what} hold a value as large as {largest:.6g}, which no network can learn from. "
+            f"If it marks missing data, replace it by NaN; otherwise build the damaged file again."
         )
     return kept
 
 
 class Spec(NamedTuple):
-    """Shape of one example, without the batch axis, and type of its values."""
+    """Shape of one example, without the batch axis, and data type."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
 
 
 class Batches(Protocol):
-    """What serves the batches of a training run: all that `Trainer` asks of the data.
+    """The batches of a training run: everything that `Trainer` needs from the data.
 
     Attributes
     ----------
     num_imgs : int
-        Examples in an epoch.
+        Examples per epoch.
     batch_size : int
-        Examples in a batch.
+        Examples per batch.
     input_spec, target_spec : Spec, or tuple or dict of Spec
-        What a batch holds: images and images, or image and mask windows and labels.
+        Content of a batch: images and images, or image and mask windows and labels.
     failure : ToolboxError or None
         Why the last batch could not be made.
     """
@@ -86,20 +86,20 @@ class Batches(Protocol):
         """Specification of the targets."""
 
     def steps_per_epoch(self) -> int:
-        """Return the number of batches in an epoch."""
+        """Return the number of batches per epoch."""
 
     def fingerprint(self) -> int:
-        """Return a checksum of all data, by which a resumed run knows them."""
+        """Return a checksum of all data, by which a resumed run recognises them."""
 
     def training_dataset(self, start: int = 0) -> Any:
-        """Return the endless ``tf.data.Dataset`` of training batches from number `start`."""
+        """Return an endless ``tf.data.Dataset`` of training batches, starting at number `start`."""
 
     def evaluation_dataset(self) -> Any:
         """Return a ``tf.data.Dataset`` of every example once."""
 
 
 def example_of(spec: Any, count: int = 1) -> Any:
-    """Return zeros of a specification, `count` examples."""
+    """Return `count` examples of a specification, filled with zeros."""
     if isinstance(spec, Spec):
         return np.zeros((count, *spec.shape), spec.dtype)
     if isinstance(spec, dict):
@@ -108,23 +108,23 @@ def example_of(spec: Any, count: int = 1) -> Any:
 
 
 class BatchStream(ABC):
-    """The way of batches into ``tf.data``, whatever they hold.
+    """Base class that turns batches of any content into ``tf.data``.
 
-    A subclass sets the attributes of `Batches` and `seed`, and writes `batch` and
-    `evaluation_batch`, pure functions that return (inputs, targets), nested as the
-    specifications are.
+    A subclass sets the attributes of `Batches` and `seed`. It implements `batch` and
+    `evaluation_batch` as pure functions that return (inputs, targets), nested like the
+    specifications.
     """
 
     num_imgs: int
     batch_size: int
-    #: Seed of everything that is drawn.
+    #: Seed of all random choices.
     seed: int
     input_spec: Any
     target_spec: Any
     _order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
     #: Whether every training batch holds `batch_size` examples.
     _full_batches: bool = True
-    #: Why a batch could not be made; TensorFlow would hide it in an error of its own.
+    #: Why a batch could not be made; TensorFlow would hide it in its own error.
     failure: ToolboxError | None = None
 
     @abstractmethod
@@ -133,7 +133,7 @@ class BatchStream(ABC):
 
     @abstractmethod
     def evaluation_batch(self, start: int) -> Any:
-        """Return the examples from number `start` on, at most `batch_size`."""
+        """Return at most `batch_size` examples, starting at number `start`."""
 
     @abstractmethod
     def fingerprint(self) -> int:
@@ -155,7 +155,7 @@ class BatchStream(ABC):
         return order
 
     def generator(self, start: int = 0) -> Iterator[Any]:
-        """Yield training batches for ever, from number `start`.
+        """Yield training batches without end, starting at number `start`.
 
         Yields
         ------
@@ -168,7 +168,7 @@ class BatchStream(ABC):
             number += 1
 
     def training_dataset(self, start: int = 0) -> Any:
-        """Return the endless ``tf.data.Dataset`` of `generator`, prepared ahead in parallel."""
+        """Return an endless ``tf.data.Dataset`` of `generator`, prefetched in parallel."""
         import tensorflow as tf
 
         numbers = tf.data.Dataset.counter(start)
@@ -213,7 +213,7 @@ class BatchStream(ABC):
 
 
 def _tensor_specs(spec: Any, batch: int | None) -> Any:
-    """Return TensorFlow's specifications of a batch."""
+    """Return the specification of a batch as ``tf.TensorSpec``."""
     import tensorflow as tf
 
     if isinstance(spec, Spec):
@@ -224,7 +224,7 @@ def _tensor_specs(spec: Any, batch: int | None) -> Any:
 
 
 class PairStream(BatchStream):
-    """What suppliers of pairs of images share: samples, and evaluation batches.
+    """Base class for pairs of images: samples and evaluation batches.
 
     Attributes
     ----------
@@ -247,11 +247,11 @@ class PairStream(BatchStream):
         return Spec(self.raw_hr_imgs.shape[1:])
 
     def num_evaluated(self) -> int:
-        """Return the number of images at hand."""
+        """Return the number of pairs in memory."""
         return len(self.raw_lr_imgs)
 
     def sample_indices(self, num_samples: int, replace: bool = False) -> np.ndarray:
-        """Choose pairs at random, always the same ones for one seed."""
+        """Choose pairs at random; the same seed gives the same pairs."""
         if not replace:
             num_samples = min(num_samples, len(self.raw_lr_imgs))
         rng = np.random.default_rng([self.seed, 0])
@@ -265,9 +265,9 @@ class PairStream(BatchStream):
         num_samples : int
             Number of pairs.
         replace : bool
-            Whether a pair may come twice.
+            Whether a pair may occur twice.
         indices : sequence of int
-            The pairs by number, instead of a random choice.
+            Numbers of the pairs, instead of a random choice.
 
         Returns
         -------
@@ -280,22 +280,22 @@ class PairStream(BatchStream):
         return self._norm_func(self.raw_lr_imgs[chosen], self.raw_hr_imgs[chosen])
 
     def evaluation_batch(self, start: int) -> Pair:
-        """Return the normalised pairs from number `start` on, at most `batch_size`."""
+        """Return at most `batch_size` normalised pairs, starting at number `start`."""
         part = slice(start, start + self.batch_size)
         return self._norm_func(self.raw_lr_imgs[part], self.raw_hr_imgs[part])
 
 
 class CropStream(PairStream):
-    """Training patches at random places of larger images, for tasks that keep those whole.
+    """Training patches at random places of larger images, for tasks that keep complete images.
 
-    A subclass sets the attributes and writes `crops`.
+    A subclass sets the attributes and implements `rooms` and `crops`.
 
     Attributes
     ----------
     patch_size : int
         Side of an LR patch in pixels.
     repeats : int
-        Patches of each image in an epoch.
+        Patches per image and epoch.
     """
 
     patch_size: int
@@ -308,10 +308,10 @@ class CropStream(PairStream):
 
     @abstractmethod
     def crops(self, places: Sequence[tuple[int, int, int]]) -> Pair:
-        """Return the patches at (image, row, column) of LR, physical units, float32."""
+        """Return the patches at LR positions (image, row, column), physical units, float32."""
 
     def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
-        """Change a training batch, physical units, as the settings say."""
+        """Augment a training batch, in physical units, as the settings request."""
         return (lr, hr) if self._augmenter is None else self._augmenter(lr, hr, rng)
 
     def batch(self, number: int) -> Pair:
@@ -330,7 +330,7 @@ class CropStream(PairStream):
         return self._norm_func(*self.augmented(*self.crops(self._places(items, rng)), rng))
 
     def _places(self, items: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-        """Draw where in its image each patch of an epoch lies."""
+        """Draw the position of each patch of an epoch in its image."""
         rooms = self.rooms()
         numbers = items % len(rooms)
         corners = rng.integers(0, rooms[numbers] - self.patch_size, endpoint=True)
@@ -338,7 +338,7 @@ class CropStream(PairStream):
 
 
 def even_places(room: Sequence[int], size: int, limit: int | None = None) -> list[tuple[int, int]]:
-    """Return corners of a regular grid of squares that do not overlap, spread evenly.
+    """Return the corners of evenly spaced squares that do not overlap.
 
     Parameters
     ----------
@@ -347,7 +347,12 @@ def even_places(room: Sequence[int], size: int, limit: int | None = None) -> lis
     size : int
         Side of a square.
     limit : int, optional
-        Return at most so many of them, spread over the image.
+        Maximum number of squares, spread over the image.
+
+    Returns
+    -------
+    list of (int, int)
+        Row and column of the upper left corner of each square.
     """
     rows, columns = (_even(length, size) for length in room)
     places = [(row, column) for row in rows for column in columns]
@@ -364,8 +369,8 @@ def _even(length: int, size: int) -> list[int]:
 class DataGenerator(PairStream):
     """Normalises LR / HR images and serves them in batches.
 
-    Batch number i holds the same bytes whenever and in whatever order it is asked for, so a
-    resumed training sees what an uninterrupted one would have seen.
+    Batch number i holds the same bytes whenever and in whatever order it is requested, so a
+    resumed run sees the same batches as an uninterrupted one.
 
     Parameters
     ----------
@@ -374,7 +379,7 @@ class DataGenerator(PairStream):
     norm_func : callable
         ``norm_func(x, y) -> (x, y)``, e.g. ``normalizer.normalize_pair``.
     batch_size : int
-        Pairs in a batch.
+        Pairs per batch.
     augmenter : toolbox.augment.Augmenter, optional
         Applied to physical images before they are normalised.
     seed : int
@@ -383,12 +388,12 @@ class DataGenerator(PairStream):
     Attributes
     ----------
     raw_lr_imgs, raw_hr_imgs : numpy.ndarray
-        Physical images: the only copy, `x` and `y` themselves if no pair was left out. They are
+        Physical images: `x` and `y` themselves, not a copy, unless pairs were left out. They are
         normalised batch by batch.
     num_imgs : int
         Number of pairs.
     batch_size : int
-        Pairs in a batch.
+        Pairs per batch.
 
     Raises
     ------
@@ -414,12 +419,12 @@ class DataGenerator(PairStream):
 
     @property
     def lr_imgs(self) -> np.ndarray:
-        """All LR images, normalised; made when asked for."""
+        """All LR images, normalised on each access."""
         return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[0]
 
     @property
     def hr_imgs(self) -> np.ndarray:
-        """All HR images, normalised; made when asked for."""
+        """All HR images, normalised on each access."""
         return self._norm_func(self.raw_lr_imgs, self.raw_hr_imgs)[1]
 
     def fingerprint(self) -> int:

@@ -20,7 +20,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def image_file(folder: str | os.PathLike[str], kind: str) -> Path:
-    """Return the file of the LR or HR images in a folder: ``.npy`` if there is one."""
+    """Return the file of the LR or HR images in a folder: ``.npy`` if it exists, else ``.pkl``."""
     mapped = Path(folder, f"data_{kind}.npy")
     return mapped if mapped.is_file() else mapped.with_suffix(".pkl")
 
@@ -41,7 +41,7 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, not a stack of images, empty, or holds nothing but NaN.
+        If the file is missing, is not a stack of images, is empty, or holds only NaN.
     """
     if Path(path).suffix == ".npy" and Path(path).is_file():
         imgs = mapped_array(path)
@@ -58,17 +58,17 @@ def load_images(path: str | os.PathLike[str]) -> np.ndarray:
     if len(imgs) and np.isnan(imgs[0]).all() and np.isnan(imgs).all():
         raise DataError(f"{path}: every pixel is missing (NaN); there is nothing to use.")
     if len(imgs) == 0:
-        raise DataError(f"{path}: holds no image. Build the data set again with more blocks.")
+        raise DataError(f"{path}: holds no images. Build the data set again with more blocks.")
     return imgs
 
 
 def map_images(data_dir: str | os.PathLike[str]) -> None:
-    """Write pickled images as ``.npy`` beside, so that several processes share one copy in memory.
+    """Copy pickled images to ``.npy`` files, so that several processes share one copy in memory.
 
     Parameters
     ----------
     data_dir : path-like
-        Patch folder; what is there as ``.npy`` stays.
+        Patch folder; existing ``.npy`` files are kept.
     """
     for path in sorted(Path(data_dir).glob("*/data_[LH]R.pkl")):
         if not path.with_suffix(".npy").exists():
@@ -78,7 +78,7 @@ def map_images(data_dir: str | os.PathLike[str]) -> None:
 
 
 class _LazySplits(dict[str, Pair]):
-    """Reads a split when it is first asked for: testing does not read the training data."""
+    """Reads a split on first access: testing does not read the training data."""
 
     def __init__(self, loader: DataLoader) -> None:
         super().__init__()
@@ -95,13 +95,13 @@ class DataLoader:
     Parameters
     ----------
     data_dir : str
-        Folder that holds the sub-folders.
+        Folder with the sub-folders.
     sub_dirs : sequence of three str
         Folders of the training, validation and test data.
     sr_scale : int, optional
-        HR images must be this many times larger than the LR ones.
+        Required enlargement factor between LR and HR images.
     normalize : bool
-        Scale both to 0..1 by the range of the HR training images (never by the test data's).
+        Scale both to 0..1 by the range of the HR training images, never by that of the test data.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class DataLoader:
         if not Path(data_dir).is_dir():
             raise DataError(
                 f"data_dir {not_found(data_dir, 'folder')}. Build it with "
-                f"'python -m sr_dataset_builder.dataset build.yml', or mend data_dir."
+                f"'python -m sr_dataset_builder.dataset build.yml', or fix data_dir."
             )
         self.data_dir = Path(data_dir)
         self.sub_dirs = dict(zip(SPLITS, sub_dirs, strict=True))
@@ -145,7 +145,7 @@ class DataLoader:
         return self.dataset["test"]
 
     def file(self, split: str, kind: str) -> Path:
-        """Return the path of the LR or HR images of a split (``.npy`` if there is one)."""
+        """Return the path of the LR or HR images of a split (``.npy`` if it exists)."""
         return image_file(self.data_dir / self.sub_dirs[split], kind)
 
     def _read(self, split: str) -> Pair:
@@ -166,13 +166,14 @@ class DataLoader:
             )
         if lr.shape[3] != hr.shape[3]:
             raise DataError(
-                f"{lr_file} has {lr.shape[3]} channels but {hr_file} has {hr.shape[3]}."
+                f"{lr_file} has {lr.shape[3]} channels but {hr_file} has {hr.shape[3]}. Build the "
+                f"data set again."
             )
         if self.sr_scale is None:
             return
         wanted = (lr.shape[1] * self.sr_scale, lr.shape[2] * self.sr_scale)
         if hr.shape[1:3] != wanted:
             raise DataError(
-                f"{hr_file}: at scale {self.sr_scale} LR images of {lr.shape[1:3]} need HR images "
-                f"of {wanted}; received {hr.shape[1:3]}. Mend scale or build the data set again."
+                f"{hr_file}: at scale {self.sr_scale}, LR images of {lr.shape[1:3]} need HR images "
+                f"of {wanted}; received {hr.shape[1:3]}. Fix scale, or build the data set again."
             )

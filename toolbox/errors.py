@@ -1,4 +1,4 @@
-"""Errors that tell a user what was received, what was expected and how to mend it."""
+"""Errors that state what was received, what was expected and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class ToolboxError(Exception):
-    """A mistake of the user or of the surroundings, told in one line."""
+    """A user's mistake or a problem of the environment, described in one line."""
 
 
 class ConfigError(ToolboxError):
@@ -20,7 +20,7 @@ class ConfigError(ToolboxError):
 
 
 class DataError(ToolboxError):
-    """A file or an array does not hold what it should."""
+    """A file or an array does not have the expected content."""
 
 
 class WeightsError(ToolboxError):
@@ -32,14 +32,14 @@ class MissingLibraryError(ToolboxError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the nearest known word, else all of them.
+    """Return a hint that suggests the nearest known word, or lists all of them.
 
     Parameters
     ----------
     name : str
-        What was received.
+        The received word.
     known : iterable of str
-        What could have been meant.
+        The known words.
 
     Returns
     -------
@@ -50,25 +50,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return a space and a hint that names the nearest known word, or nothing."""
+    """Return a space and a hint that suggests the nearest known word; empty if none is near."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def not_found(path: str | os.PathLike[str], what: str) -> str:
-    """Return the beginning of a message about a missing file; of a relative path, from where.
+    """Return the start of a message about a missing file; for a relative path, with its origin.
 
     Parameters
     ----------
     path : path-like
-        What was named.
+        The path as the user wrote it.
     what : str
-        What it should be: a file, a folder.
+        What it should be, ``file`` or ``folder``.
 
     Returns
     -------
     str
-        Such as ``output: no such folder in /home/me, where the program was started``.
+        For example ``output: no such folder in /home/me, where the program was started``.
     """
     start = "" if Path(path).is_absolute() else f" in {Path.cwd()}, where the program was started"
     return f"{path}: no such {what}{start}"
@@ -109,13 +109,13 @@ def program(main: Callable[..., Any]) -> Callable[..., int]:
 
 
 def mistake(error: Exception) -> str:
-    """Return the line that tells a user of an error; nothing if it is a bug."""
+    """Return the message for a user's mistake; an empty text if the error is a bug."""
     if isinstance(error, ToolboxError):
         return str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"
-    # TensorFlow is not imported here, so its own error is known by name.
+    # TensorFlow is not imported here, so its error is recognised by name.
     if type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):
         return "out of memory. Use a smaller network, images or batch_size."
     return ""

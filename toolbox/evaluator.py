@@ -1,4 +1,4 @@
-"""Errors of enlarged images beside bicubic: per image and pooled, as tables and pictures."""
+"""Errors of enlarged images compared with bicubic: per image and pooled, tables and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toolbox.resample import back_project, enlarge
 from toolbox.style import Style
 
 Denormalize = Callable[[np.ndarray], np.ndarray]
-#: What is measured: the first four in the unit of the images, PSNR in dB.
+#: The measures: the first four in the unit of the images, PSNR in dB.
 MEASURES = ("rmse", "mae", "bias", "p95_abs", "psnr", "dssim")
 
 
@@ -35,7 +35,7 @@ class Evaluator:
     img_shape : (int, int, int)
         Shape of an HR image (H, W, C).
     data_range : float
-        Range of the data, which PSNR and SSIM refer to.
+        Range of the data, for PSNR and SSIM.
     model : keras.Model, optional
         The network; can be set later.
     data_min : float
@@ -195,7 +195,7 @@ def baselines(lr: np.ndarray, scale: int) -> dict[str, np.ndarray]:
 
 
 def pooled(error: np.ndarray, table: pd.DataFrame) -> dict[str, float | None]:
-    """Pool the errors of one method over some images.
+    """Pool the errors of one method over several images.
 
     Parameters
     ----------

@@ -18,9 +18,8 @@ class Loss:
     """Loss functions ``f(y_true, y_pred, max_val=...)``; their names are in the registry.
 
     `max_val` is the data range in the unit of the images, `min_val` its lower end; MAE and MSE do
-    not need them. Further
-    arguments are the settings of the YAML section that has the name of the loss, except for
-    `min_val` (lower end of that range) and `pixel_nm` (size of a pixel), which follow the data.
+    not need them. Further arguments are the settings of the YAML section with the name of the loss,
+    except `min_val` and `pixel_nm` (size of a pixel), which come from the data.
     """
 
     @staticmethod
@@ -35,7 +34,7 @@ class Loss:
 
     @staticmethod
     def masked_mse(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
-        """Mean square error over the pixels whose truth is a number, not NaN, shape (N,)."""
+        """Mean square error over the pixels whose truth is not NaN, shape (N,)."""
         known = tf.logical_not(tf.math.is_nan(tf.cast(y_true, tf.float32)))
         squares = tf.square(tf.where(known, _difference(y_true, y_pred), 0.0))
         count = tf.reduce_sum(tf.cast(known, tf.float32), axis=[1, 2, 3])
@@ -45,8 +44,8 @@ class Loss:
     def psnr(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
         """Reciprocal of the PSNR, ``1 / PSNR``.
 
-        Below 1 dB, where the reciprocal would jump to the other sign, it goes on along its
-        tangent ``2 - PSNR``: an untrained network finds the way down.
+        Below 1 dB, the loss continues along its tangent ``2 - PSNR``. The reciprocal would change
+        its sign at 0 dB, and an untrained network could not descend.
 
         Returns
         -------

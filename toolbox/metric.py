@@ -1,11 +1,11 @@
-"""Image quality: PSNR and DSSIM, in float32, one value per image."""
+"""Image quality: PSNR, SSIM and DSSIM, in float32, one value per image."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
-#: Largest PSNR reported, dB: the mean square error is not taken below 1e-12 of the range squared.
+#: Largest PSNR, dB: the mean square error counts as at least 1e-12 of the range squared.
 MAX_PSNR = 120.0
 #: Side of the Gaussian window of SSIM; smaller images have no SSIM.
 SSIM_WINDOW = 11
@@ -17,8 +17,8 @@ _WINDOW /= _WINDOW.sum()
 class Metric:
     """Quality measures of a batch against the truth.
 
-    A PSNR without its data range says nothing: `max_val` is the range of the data in the unit of
-    the images, 1 for data scaled to 0..1. All channels count and no border is cropped.
+    A PSNR is meaningless without its data range: `max_val` is the range of the data in the unit of
+    the images, 1 for data scaled to 0..1. All channels count, and no border is cropped.
     """
 
     @staticmethod
@@ -48,9 +48,9 @@ class Metric:
     ) -> tf.Tensor:
         """Structural similarity, with the 11 × 11 Gaussian window of sigma 1.5.
 
-        The numbers of ``tf.image.ssim`` (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13).
-        The window is applied as two banded matrices, which on two CPU cores takes a third of the
-        time of its depthwise convolutions, a quarter with the gradient, and much less under XLA.
+        Equal to ``tf.image.ssim`` (Wang et al. 2004, doi:10.1109/TIP.2003.819861, eq. 13). The
+        window is applied as two banded matrices. On two CPU cores, this takes a third of the time
+        of depthwise convolutions, a quarter with the gradient, and much less under XLA.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Metric:
         """
         x, y = tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32)
         n = tf.shape(x)[0]
-        # Variances are taken about the mean of the image: float32 squares of depths are too coarse.
+        # Variances are computed about the image mean: float32 squares of depths are too coarse.
         level = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
         x, y = x - level, y - level
         moments = tf.concat([x, y, x * x + y * y, x * y], axis=0)

@@ -1,4 +1,4 @@
-"""A model card: what a network is, what it was trained on, how good it is and where its limits are.
+"""Model cards: what a network is, its training data, its scores and its limits.
 
 After Mitchell et al. 2019, doi:10.1145/3287560.3287596.
 """
@@ -29,7 +29,7 @@ NOT_RECORDED = "not recorded"
 _DATA = {
     "hr_fname": "high-resolution file",
     "lr_fname": "low-resolution file",
-    "lr_method": "low resolution made by",
+    "lr_method": "method for low resolution",
     "scale": "enlargement",
     "delta_lr_m": "low-resolution spacing, m",
     "delta_hr_m": "high-resolution spacing, m",
@@ -69,14 +69,14 @@ _DEFAULT_PATHS = {
 }
 
 
-# What is known --------------------------------------------------------------------------------
+# Facts ----------------------------------------------------------------------------------------
 
-#: What a run says of itself, e.g. licence and scores of a model that ships.
+#: File with a run's own statements, e.g. licence and scores of a model that ships.
 OWN_NAME = "card.json"
 
 
 def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Collect what a log folder tells about its network.
+    """Collect the facts about a network from its log folder.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         (``dataset.json``), ``history``, ``summary``, ``limits``, each JSON file of
         `Task.run_files` under its stem (``validity``), ``exports`` (mapping of formats of
         `toolbox.inference.export` to file names; empty for all), ``licence``,
-        ``acknowledgement``, ``versions``. What is missing is None; the caller may add to and
-        change everything.
+        ``acknowledgement``, ``versions``. Missing facts are None; the caller may add and change
+        any of them.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{not_found(root, 'folder')}. Name the log_dir of a training.")
+        raise DataError(f"{not_found(root, 'folder')}. Name the log folder of a training run.")
     config = read_yaml(root / "config.yml") if (root / "config.yml").is_file() else None
     task = open_task(_task_of(config))
     recorded = [Path(name) for name in task.run_files if name.endswith(".json")]
@@ -129,14 +129,14 @@ def card_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _task_of(config: Mapping[str, Any] | None) -> str:
-    """Return the task of a run; settings of older versions name their source only."""
+    """Return the task of a run; settings of older versions name only the source."""
     settings = config or {}
     task = settings.get("task")
     return str(task) if task in TASKS else task_of_source(str(settings.get("source")))
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of TensorFlow, Keras and this toolbox that are running."""
+    """Return the running versions of TensorFlow, Keras and this toolbox."""
     tensorflow = importlib.import_module("tensorflow")
     return {
         "tensorflow": tensorflow.__version__,
@@ -151,14 +151,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise DataError(f"{path}: not readable as JSON ({error}). Make it again.") from None
+        raise DataError(f"{path}: not readable as JSON ({error}). Create it again.") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected names and values. Make it again.")
+        raise DataError(f"{path}: expected names and values. Create it again.")
     return content
 
 
 def _read_history(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the number of epochs, and the best one with the figure that the run monitored."""
+    """Return the number of epochs, and the best epoch with its monitored figure."""
     if not path.is_file():
         return None
     settings = config or {}
@@ -170,7 +170,7 @@ def _read_history(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any
         if not rows:
             return None
         history: dict[str, Any] = {"epochs": float(rows[-1]["epoch"])}
-        # As for the weights, the epochs before the discriminator count only if there are no others.
+        # As for the weights, epochs without the discriminator count only if there are no others.
         judged = rows[settings.get("pretrain_epochs", 0) :] or rows
         figures = [
             (float(row[monitored]), float(row["epoch"])) for row in judged if row.get(monitored)
@@ -185,7 +185,7 @@ def _read_history(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def _count_parameters(config: Mapping[str, Any] | None) -> int | None:
-    """Build the network of the settings, of an adversarial model the generator, and count."""
+    """Count the parameters of the network, for an adversarial model those of the generator."""
     if not config or config.get("model") not in MODELS:
         return None
     known = {"input_shape": (16, 16, 1), **config, "precision": None}
@@ -196,14 +196,14 @@ def _count_parameters(config: Mapping[str, Any] | None) -> int | None:
 
 
 def write_model_card(path_md: str | os.PathLike[str], card: Mapping[str, Any]) -> Path:
-    """Write a model card as Markdown; the file appears whole or not at all.
+    """Write a model card as Markdown; the file appears complete or not at all.
 
     Parameters
     ----------
     path_md : path-like
-        Where to write, e.g. ``MODEL_CARD.md``.
+        File to write, e.g. ``MODEL_CARD.md``.
     card : mapping
-        As from `card_of_run`; a key that is missing counts as None.
+        As from `card_of_run`; missing keys count as None.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def _what_it_does(card: Mapping[str, Any]) -> str:
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table in Markdown; nothing if it has no rows."""
+    """Return a table in Markdown; an empty text if there are no rows."""
     lines = [[_cell(value) for value in row] for row in rows]
     head = list(head)
     if not lines:
@@ -256,7 +256,7 @@ def _cell(value: Any) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Write a value for people: numbers to six digits, sequences with commas."""
+    """Return a value as readable text: six significant digits, sequences with commas."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -312,7 +312,7 @@ def _training_data(card: Mapping[str, Any]) -> str:
 
 
 def span_text(limits: Any, unit: str) -> str:
-    """Write limits as ``-5000 to 0 m``; a single number is the upper one."""
+    """Return limits as ``-5000 to 0 m``; a single number is the upper limit."""
     if limits is None:
         return NOT_RECORDED
     if isinstance(limits, (list, tuple)):
@@ -321,7 +321,7 @@ def span_text(limits: Any, unit: str) -> str:
 
 
 def range_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the range of the training data that the normaliser keeps."""
+    """Return the range of the training data, as stored in the normaliser."""
     state = card.get("normalizer") or {}
     if "xmin" in state:
         return state["xmin"], state["xmax"]
@@ -336,7 +336,7 @@ def _use(card: Mapping[str, Any]) -> str:
     modules = ["toolbox.model.physical"]
     if config.get("model") in MODELS:
         modules.append(MODELS[config["model"]].partition(":")[0])
-    imports = "\n".join(f"import {module}  # knows the layers" for module in modules) + "\n"
+    imports = "\n".join(f"import {module}  # registers the layers" for module in modules) + "\n"
     text = "`lr` is a float32 array (N, h, w, C)."
     for format, path in exports.items():
         code = LOADING[format].format(path=Path(path).as_posix(), imports=imports)

@@ -1,4 +1,4 @@
-"""How much lists inside lists hold, where a few bytes of a file can mean billions of values."""
+"""The size of nested content, where a few bytes of a file can stand for billions of values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 
 def expanded_size(content: Any, known: dict[int, float] | None = None) -> float:
-    """Count the values in a content, everything inside it as often as it is named.
+    """Count the values in nested content; shared parts count each time they occur.
 
     Parameters
     ----------
     content : object
-        Mappings, lists and tuples are followed; anything else counts as one.
+        Mappings, lists and tuples are traversed; anything else counts as one.
     known : dict, optional
-        What was counted, by identity.
+        Sizes already counted, by identity.
 
     Returns
     -------
     float
-        Infinite if a part holds itself.
+        Infinite if a part contains itself.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Normalisers: what the network sees of an image, and the way back to physical units.
+"""Normalisers: from physical units to the values that the network sees, and back.
 
-A normaliser is one class with its constants and two forms of the same arithmetic: NumPy for the
-batches of a training run, and a TensorFlow graph that is part of the network in use (tests,
-predictions and exports all run that graph, see `toolbox.model.physical`). To add one, subclass
-`Normalizer` and add its row to `toolbox.registry.NORMALIZERS`; the arguments of `fit` after
-`norm_range`, with types and defaults, are what the YAML section ``normalizer`` may say.
+A normaliser is one class with constants and two forms of the same arithmetic: NumPy for the batches
+of a training run, and a TensorFlow graph as part of the network in use. Tests, predictions and
+exports all run that graph, see `toolbox.model.physical`. To add a normaliser, subclass `Normalizer`
+and add a row to `toolbox.registry.NORMALIZERS`. The arguments of `fit` after `norm_range`, with
+types and defaults, become keys of the YAML section ``normalizer``.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ Window = Annotated[Int, Field(ge=3), AfterValidator(_odd)]
 class Normalizer(ABC):
     """Maps physical images (metres) to network images and back.
 
-    A normaliser is fitted once, on training data only, and saved beside the weights.
+    A normaliser is fitted once, on training data only, and saved next to the weights.
     """
 
     name: ClassVar[str]
-    #: Whether a pixel depends on the whole image: then a map is cut into windows of the size of a
-    #: training patch, whose seams are blended.
+    #: Whether a pixel depends on the whole image. If so, maps are cut into windows of the size of a
+    #: training patch, and their seams are blended.
     patchwise: ClassVar[bool] = False
-    #: Range of the data in physical units and its lower end, to which PSNR and SSIM refer.
+    #: Range of the data in physical units and its lower end, for PSNR and SSIM.
     data_range: float
     data_min: float
 
@@ -66,7 +66,7 @@ class Normalizer(ABC):
 
     @property
     def min_val(self) -> float:
-        """Lower end of that range: network images lie around zero."""
+        """Lower end of that range, as network images are centred on zero."""
         return -self.max_val / 2
 
     @classmethod
@@ -93,7 +93,7 @@ class Normalizer(ABC):
     @property
     @abstractmethod
     def unit(self) -> float:
-        """Physical units per network unit of the output (an error of 1 is this many metres)."""
+        """Physical units per network unit of the output: an error of 1 is this many metres."""
 
     @abstractmethod
     def normalize_pair(self, lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,16 +105,16 @@ class Normalizer(ABC):
 
     @abstractmethod
     def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
-        """Return the inverse transforms of network inputs and outputs of the LR images `lr`."""
+        """Return the inverse transforms of network inputs and outputs for the LR images `lr`."""
 
     @abstractmethod
     def graph(self, lr: tf.Tensor, scale: int, enlarge: Enlarge) -> tuple[tf.Tensor, ...]:
-        """Return the network's input, and what turns its output into physical units.
+        """Return the network's input, and the terms that convert its output to physical units.
 
         Parameters
         ----------
         lr : tf.Tensor, shape (N, h, w, C), float32
-            Physical units, complete.
+            Physical units, no missing values.
         scale : int
             Enlargement factor.
         enlarge : callable
@@ -128,41 +128,41 @@ class Normalizer(ABC):
         """
 
     def look(self, halo: int | None) -> int | None:
-        """Return how far a result looks, LR pixels.
+        """Return the radius of the input that a result depends on, LR pixels.
 
         Parameters
         ----------
         halo : int or None
-            How far the network itself looks; None if not known.
+            Radius for the network itself; None if unknown.
 
         Returns
         -------
         int or None
-            None if not known, or if it looks at the whole image.
+            None if unknown, or if a result depends on the whole image.
         """
         return halo
 
     def with_unit_of(self, former: Normalizer) -> Normalizer:
-        """Return this normaliser with the unit of another one, if both differ in nothing else.
+        """Return this normaliser with the unit of `former`, if they differ in nothing else.
 
-        Weights to start from keep the unit they were trained with.
+        Initial weights thus keep the unit that they were trained with.
         """
         return self
 
     def converts_like(self, other: Normalizer) -> bool:
-        """Tell whether another normaliser converts as this one does, whatever PSNR refers to."""
+        """Return whether another normaliser converts alike; the range of PSNR may differ."""
         return self.name == other.name and self.state() == other.state()
 
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return the settings that the YAML section ``normalizer`` may hold besides its name."""
+        """Return the keys that the YAML section ``normalizer`` accepts besides the name."""
         signature = inspect.signature(cls.fit, eval_str=True)
         own = list(signature.parameters.items())[3:]
         return {name: p for name, p in own if p.kind is not p.VAR_KEYWORD}
 
 
 def normalizer_from(content: dict[str, Any]) -> Normalizer:
-    """Rebuild a normaliser from its name and constants, what ``normalizer.json`` holds."""
+    """Rebuild a normaliser from its name and constants, the content of ``normalizer.json``."""
     constants = dict(content)
     normalizer: Normalizer = NORMALIZERS.resolve(constants.pop("name"))(**constants)
     return normalizer
@@ -176,7 +176,7 @@ def save_normalizer(normalizer: Normalizer, folder: str | os.PathLike[str]) -> N
 
 
 def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
-    """Read the normaliser that was saved beside the weights.
+    """Read the normaliser that was saved next to the weights.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
     try:
         return normalizer_from(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{not_found(path, 'file')}. Train first, or mend log_dir.") from None
+        raise DataError(f"{not_found(path, 'file')}. Train first, or fix log_dir.") from None
     except (ValueError, TypeError, KeyError, AttributeError, ConfigError, DataError) as error:
         raise DataError(f"{path}: not a normaliser ({error}). Train again.") from None
 
@@ -195,15 +195,15 @@ def load_normalizer(folder: str | os.PathLike[str]) -> Normalizer:
 class MinMaxNormalizer(Normalizer):
     """Scales data linearly so that [min, max] becomes [0, 1]; values outside are not clipped.
 
-    The manual's normaliser. Relief inside a patch is tiny beside a global range, which starves
-    small networks: see `LocalMeanNormalizer`.
+    This is the manual's normaliser. Relief inside a patch is tiny compared with a global range, and
+    small networks then learn little: see `LocalMeanNormalizer`.
 
     Parameters
     ----------
     xmin, xmax : float
         Range of LR data.
     ymin, ymax : float
-        Range of HR data; give the same for both, else the comparison with bicubic is unfair.
+        Range of HR data; use the same for both, or the comparison with bicubic is unfair.
     """
 
     name = "minmax"
@@ -213,7 +213,8 @@ class MinMaxNormalizer(Normalizer):
         for low, high in ((xmin, xmax), (ymin, ymax)):
             if not high > low:
                 raise ConfigError(
-                    f"norm_range must be (min, max) with max > min; received ({low}, {high})."
+                    f"norm_range must be (min, max) with max > min; received ({low}, {high}). "
+                    f"Change norm_range."
                 )
         self.xmin, self.xmax = float(xmin), float(xmax)
         self.ymin, self.ymax = float(ymin), float(ymax)
@@ -272,7 +273,7 @@ class MinMaxNormalizer(Normalizer):
         return self.normalize_x(lr), self.normalize(hr, self.ymin, self.ymax)
 
     def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
-        """Return `denormalize_x` and `denormalize_y`; `lr` is not needed."""
+        """Return `denormalize_x` and `denormalize_y`; `lr` is not used."""
         return self.denormalize_x, self.denormalize_y
 
     def constants(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -280,7 +281,7 @@ class MinMaxNormalizer(Normalizer):
         return (self.xmin, self.xmax - self.xmin), (self.ymin, self.ymax - self.ymin)
 
     def graph(self, lr: tf.Tensor, scale: int, enlarge: Enlarge) -> tuple[tf.Tensor, ...]:
-        """Return the input, and unit and zero of HR everywhere; see `Normalizer.graph`."""
+        """Return the input, and unit and zero of HR for each pixel; see `Normalizer.graph`."""
         import tensorflow as tf
 
         (x_zero, x_unit), (y_zero, y_unit) = self.constants()
@@ -291,7 +292,7 @@ class MinMaxNormalizer(Normalizer):
 class SymmetricNormalizer(MinMaxNormalizer):
     """Scales data linearly so that [min, max] becomes [-1, 1]; values outside are not clipped.
 
-    For pictures that come as counts, e.g. of a scanning electron microscope: 0..255 or 0..65535.
+    For pictures stored as counts, e.g. of a scanning electron microscope: 0..255 or 0..65535.
 
     Parameters
     ----------
@@ -334,7 +335,7 @@ class SymmetricNormalizer(MinMaxNormalizer):
 
 
 class IdentityNormalizer(MinMaxNormalizer):
-    """Changes nothing: for data that come ready for the network, such as labels or 0..1 images."""
+    """Changes nothing, for data that need no scaling, such as labels or images of 0..1."""
 
     name = "identity"
 
@@ -345,19 +346,19 @@ class IdentityNormalizer(MinMaxNormalizer):
     def fit(
         cls, lr: np.ndarray, hr: np.ndarray, norm_range: tuple[float, float], **options: Any
     ) -> IdentityNormalizer:
-        """Take nothing from the data; see `Normalizer.fit`."""
+        """Return the normaliser without using the data; see `Normalizer.fit`."""
         return cls(**options)
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: there are no constants."""
+        """Return an empty mapping: there are no constants."""
         return {}
 
 
 class RemainderNormalizer(Normalizer):
-    """What normalisers share that show the network an image without its mean.
+    """Base class of normalisers that subtract a mean from the image.
 
-    A mean is subtracted from LR, its bicubic enlargement from HR, and both are divided by a
-    spread. A subclass says which mean and which spread, once in NumPy and once as a graph.
+    A mean is subtracted from LR and its bicubic enlargement from HR; both are divided by a spread.
+    A subclass defines the mean and the spread, once in NumPy and once as a graph.
 
     Parameters
     ----------
@@ -371,7 +372,7 @@ class RemainderNormalizer(Normalizer):
         if not (np.isfinite(unit) and unit > 0):
             raise DataError(
                 f"the training images are flat: the spread of their relief is {unit} m, so there "
-                f"is nothing to learn. Use another region or normalizer: minmax."
+                f"is nothing to learn. Use another region, or normalizer: minmax."
             )
         self._unit = float(unit)
         self.data_range = float(data_range)
@@ -421,7 +422,7 @@ class RemainderNormalizer(Normalizer):
 
     @abstractmethod
     def _centre(self, lr: np.ndarray) -> np.ndarray:
-        """Return the mean (N, h, w, C) that is subtracted, float32."""
+        """Return the mean (N, h, w, C) to subtract, float32."""
 
     def _spread(self, lr: np.ndarray, centre: np.ndarray) -> np.ndarray:
         """Return the divisor, (N, h, w, C) or of a shape that broadcasts to it, float32."""
@@ -439,7 +440,7 @@ class RemainderNormalizer(Normalizer):
 
         return tf.ones_like(flat) * self._unit, tf.fill(_large(flat, scale), self._unit)
 
-    # What follows from them.
+    # Methods that follow from them.
 
     def _statistics(self, lr: np.ndarray, scale: int) -> tuple[np.ndarray, ...]:
         centre = self._centre(lr)
@@ -464,7 +465,7 @@ class RemainderNormalizer(Normalizer):
         return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
 
     def denorm_funcs(self, lr: np.ndarray, scale: int) -> tuple[Denormalize, Denormalize]:
-        """Return the inverse transforms for the images `lr`, whose means they add back."""
+        """Return the inverse transforms for the images `lr`, which add back their means."""
         centre, spread, large_centre, large_spread = self._statistics(lr, scale)
         return (
             lambda x: x * spread + centre,
@@ -475,7 +476,7 @@ class RemainderNormalizer(Normalizer):
         """Return input, factor and summand; see `Normalizer.graph`."""
         import tensorflow as tf
 
-        # The mean is taken off first: 1e-7 of a depth of 4000 m would be lost in the sums.
+        # The mean is subtracted first: sums in float32 would lose 1e-7 of a depth of 4000 m.
         offset = tf.reduce_mean(lr, [1, 2], keepdims=True)
         flat = lr - offset
         centre = self._centre_graph(flat)
@@ -484,12 +485,12 @@ class RemainderNormalizer(Normalizer):
 
 
 class LocalMeanNormalizer(RemainderNormalizer):
-    """Shows the network what is left of a map once its local mean is taken away.
+    """Subtracts the local mean of a map.
 
-    The mean of the valid pixels in a window of the LR image is subtracted from LR, its bicubic
-    enlargement from HR, and both are divided by one constant. This is linear and the same at
-    every position, so a map predicted in tiles equals the map predicted whole; and the network
-    carries no depth and no place, so one set of weights can serve any sea floor.
+    The mean of the valid pixels in a window of the LR image is subtracted from LR, and its bicubic
+    enlargement from HR. Both are divided by one constant. This is linear and the same at every
+    position, so a map predicted in tiles equals the map predicted in one piece. The network knows
+    neither depth nor position, so one set of weights can serve any sea floor.
 
     Parameters
     ----------
@@ -532,7 +533,7 @@ class LocalMeanNormalizer(RemainderNormalizer):
         return {"unit": unit.pop("unit"), "window": self.window, **unit}
 
     def look(self, halo: int | None) -> int | None:
-        """Add half a window; the enlargement of the mean looks two pixels beyond it."""
+        """Add half a window; the enlargement of the mean reaches two pixels beyond it."""
         half = self.window // 2
         return None if halo is None else max(halo + half, half + 2)
 
@@ -544,15 +545,15 @@ class LocalMeanNormalizer(RemainderNormalizer):
 
 
 class LocalStandardNormalizer(LocalMeanNormalizer):
-    """As `LocalMeanNormalizer`, divided by the local standard deviation instead of a constant.
+    """As `LocalMeanNormalizer`, but divides by the local standard deviation.
 
-    The deviation has a floor of 10 % of the constant, so that flat ground is not blown up.
+    The deviation is at least 10 % of the constant, so that flat ground is not amplified.
     """
 
     name = "local_standard"
 
     def look(self, halo: int | None) -> int | None:
-        """Add a whole window: a deviation is taken about means, each of half a window again."""
+        """Add a full window: half for the deviation, and half for the means that it uses."""
         far = 2 * (self.window // 2)
         return None if halo is None else max(halo + far, far + 2)
 
@@ -573,14 +574,14 @@ class LocalStandardNormalizer(LocalMeanNormalizer):
 class PatchMeanNormalizer(RemainderNormalizer):
     """Subtracts the mean of the whole LR patch and divides by one constant.
 
-    Not the same at every position: a map predicted in tiles shows their seams.
+    This depends on the position: a map predicted in tiles shows their seams.
 
     Parameters
     ----------
     unit, data_range, data_min : float
         See `RemainderNormalizer`.
     window : int, optional
-        Of files that older versions wrote; without meaning.
+        Ignored; present in files of older versions.
     """
 
     name = "patch_mean"
@@ -604,7 +605,7 @@ class PatchMeanNormalizer(RemainderNormalizer):
         return fitted
 
     def look(self, halo: int | None) -> int | None:
-        """Return None: every pixel looks at the whole patch."""
+        """Return None: every pixel depends on the whole patch."""
         return None
 
     def _centre(self, lr: np.ndarray) -> np.ndarray:
@@ -614,7 +615,7 @@ class PatchMeanNormalizer(RemainderNormalizer):
     def _centre_graph(self, flat: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        # What the rounded mean of great depths has left over.
+        # At great depths, rounding of the mean leaves a remainder.
         return tf.zeros_like(flat) + tf.reduce_mean(flat, [1, 2], keepdims=True)
 
 
@@ -637,7 +638,7 @@ class PatchStandardNormalizer(PatchMeanNormalizer):
         return deviation, tf.broadcast_to(deviation, _large(flat, scale))
 
 
-#: What a fit measures: the rest of a state is settings.
+#: The part of a state that `fit` measures; the rest are settings.
 _MEASURED = ("unit", "data_range", "data_min")
 
 
@@ -649,7 +650,7 @@ def _large(lr: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _local_mean_graph(imgs: tf.Tensor, window: int) -> tf.Tensor:
-    """Mean over a window that is cut at the margins: TensorFlow leaves padding out of the count."""
+    """Return the mean over a window, cut at the margins: TensorFlow does not count padding."""
     import tensorflow as tf
 
     return tf.nn.avg_pool2d(imgs, window, 1, "SAME")

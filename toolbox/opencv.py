@@ -8,8 +8,8 @@ try:
     import cv2
 except ImportError as error:
     raise MissingLibraryError(
-        f"OpenCV cannot be imported ({error}). On a machine without a display install its system "
-        f"libraries (Debian/Ubuntu: apt-get install libgl1 libglib2.0-0) or the build that needs "
+        f"OpenCV cannot be imported ({error}). On a machine without a display, install its system "
+        f"libraries (Debian/Ubuntu: apt-get install libgl1 libglib2.0-0), or the build that needs "
         f"none: pip uninstall opencv-python && pip install opencv-python-headless."
     ) from error
 

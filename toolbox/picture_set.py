@@ -1,4 +1,4 @@
-"""Folders of pictures: found, dealt to splits, read in parallel, and kept as memory allows."""
+"""Folders of pictures: find them, assign them to splits, read them in parallel, cache them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from toolbox.progress import progress
 Place = tuple[int, int, int]
 #: Weights of red, green and blue in the brightness of a grey picture (ITU-R BT.601).
 GREY = np.array([0.299, 0.587, 0.114])
-#: Names in a message before the rest is only counted.
+#: Number of names in a message; the others are only counted.
 NAMED = 5
 
 
 class Named(Protocol):
-    """What a set holds: a file, or several that belong together, with one name."""
+    """An element of a set: a file, or several files that belong together, with one name."""
 
     @property
     def name(self) -> str:
@@ -39,19 +39,19 @@ Loaded = TypeVar("Loaded", bound=tuple[np.ndarray, ...])
 
 
 def find_pictures(folder: Path, what: str, setting: str) -> dict[str, Path]:
-    """Return the pictures of a folder and of those in it, by their path without the ending.
+    """Return the pictures of a folder and its subfolders, by their path without the ending.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The folder; what is hidden in it is left out.
+        The folder; hidden files and folders are ignored.
     what, setting : str
-        How messages call a picture, and the setting to fix.
+        For messages: the word for a picture, and the setting to fix.
 
     Raises
     ------
     DataError
-        If the folder is missing, holds none, or holds two of one name.
+        If the folder is missing, holds no picture, or holds two with the same name.
     """
     if folder.is_file():
         raise DataError(f"{folder}: is a file; expected a folder of {what}s.")
@@ -66,13 +66,13 @@ def find_pictures(folder: Path, what: str, setting: str) -> dict[str, Path]:
         name = inside.with_suffix("").as_posix()
         if name in found:
             raise DataError(
-                f"{path}: has the name of {found[name].name} beside it. Rename or remove one of "
-                f"the two."
+                f"{path}: has the same name as {found[name].name} next to it. Rename or remove one "
+                f"of the two."
             )
         found[name] = path
     if not found:
         raise DataError(
-            f"{folder}: holds no {what}. Expected files of the kinds {', '.join(SUFFIXES)}."
+            f"{folder}: holds no {what}. Expected files that end in {', '.join(SUFFIXES)}."
         )
     return found
 
@@ -80,32 +80,37 @@ def find_pictures(folder: Path, what: str, setting: str) -> dict[str, Path]:
 def refuse_lonely(
     one: dict[str, Any], other: dict[str, Any], folders: tuple[Path, Path], what: str
 ) -> None:
-    """Refuse two folders of which one lacks a picture that the other has.
+    """Refuse two folders if one lacks a picture that the other has.
 
     Parameters
     ----------
     one, other : dict
         Pictures by name.
     folders : (pathlib.Path, pathlib.Path)
-        Where they lie.
+        The two folders.
     what : str
-        How messages call a picture.
+        The word for a picture in messages.
+
+    Raises
+    ------
+    DataError
+        If a picture has no partner.
     """
     for names, others, folder in ((other, one, folders[0]), (one, other, folders[1])):
         if alone := sorted(names.keys() - others.keys()):
             raise DataError(
                 f"{folder}: lacks {len(alone)} {what}s of the other folder: {listed(alone)}. Add "
-                f"or remove them: each needs a pair of one name."
+                f"or remove them: each needs a partner with the same name."
             )
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first few names, and dots if there are more."""
+    """Return the first names, followed by dots if there are more."""
     return f"{', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
 
 
 def left_out_note(reasons: Sequence[str], used: int, word: str) -> list[str]:
-    """Return a line that says how many files are left out, and why; none if none is."""
+    """Return a warning with the number of files left out, and why; empty if there are none."""
     if not reasons:
         return []
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
@@ -118,20 +123,25 @@ def left_out_note(reasons: Sequence[str], used: int, word: str) -> list[str]:
 def dealt(
     files: Sequence[File], shares: Sequence[float], number: int, seed: int | None = None
 ) -> list[File]:
-    """Return the files that belong to a split, by a hash of their names.
+    """Return the files that a hash of their names assigns to a split.
 
-    A new picture moves hardly any other one to another split.
+    A new file moves hardly any other one to another split.
 
     Parameters
     ----------
     files : sequence
-        All of them.
+        All files.
     shares : sequence of float
         Shares of the splits.
     number : int
-        Which split.
+        Number of the split.
     seed : int, optional
-        Deals otherwise.
+        Another seed gives another assignment.
+
+    Returns
+    -------
+    list
+        The files of the split, sorted by name.
     """
     prefix = "" if seed is None else f"{seed} "
     order = sorted(files, key=lambda file: hashlib.sha256(f"{prefix}{file.name}".encode()).digest())
@@ -140,17 +150,17 @@ def dealt(
 
 
 def checked_shares(shares: Sequence[float], setting: str) -> Sequence[float]:
-    """Refuse shares that are below 0 or all 0; `setting` names them."""
+    """Return `shares`, but refuse negative ones and all zeros; `setting` names them."""
     if not (sum(shares) > 0 and min(shares) >= 0):
         raise ConfigError(
-            f"{setting} must be three numbers from 0, not all 0; received {list(shares)}. Write "
-            f"e.g. [8, 1, 1]."
+            f"{setting} must be three numbers of at least 0, not all 0; received {list(shares)}. "
+            f"Write e.g. [8, 1, 1]."
         )
     return shares
 
 
 def in_channels(pixels: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
-    """Turn grey into colour or colour into grey, whole numbers, if need be."""
+    """Convert whole numbers between grey and colour, if necessary."""
     if pixels.shape[2] == channels:
         return pixels
     if channels == 3:
@@ -159,23 +169,23 @@ def in_channels(pixels: np.ndarray, channels: Literal[1, 3]) -> np.ndarray:
 
 
 def as_counts(pixels: np.ndarray) -> np.ndarray:
-    """Return whole numbers of 8 or 16 bits as float32 on the scale of 0 to 255."""
+    """Convert whole numbers of 8 or 16 bits to float32 on the scale of 0 to 255."""
     factor = np.float32(255 / np.iinfo(pixels.dtype).max)
     return pixels.astype(np.float32) * factor if factor != 1 else pixels.astype(np.float32)
 
 
 def to_pixels(counts: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return images on the scale of 0 to 255 as whole numbers of a type, as a file holds them."""
+    """Convert images on the scale of 0 to 255 to whole numbers of a type, as stored in files."""
     top = np.iinfo(dtype).max
     return np.clip(np.rint(counts * np.float32(top / 255)), 0, top).astype(dtype)
 
 
 class PictureSet(ABC, Generic[File, Loaded]):
-    """The pictures of a split that can be used.
+    """The usable pictures of a split.
 
-    Each is read once, in parallel; as many as fit stay in memory, the others are read again when
-    they are needed. A file that cannot be read or used is left out and named. A subclass writes
-    `load`, and calls this constructor once its own attributes stand.
+    Each is read once, in parallel. As many as fit stay in memory; the others are read again when
+    they are needed. Files that cannot be read or used are left out and named. A subclass implements
+    `load`, and sets its own attributes before it calls this constructor.
 
     Parameters
     ----------
@@ -184,28 +194,28 @@ class PictureSet(ABC, Generic[File, Loaded]):
     memory : float
         Bytes of pictures that may stay in memory.
     what : str
-        What they are for, in messages.
+        Purpose of the pictures, in messages.
 
     Attributes
     ----------
     files : list
-        Those that can be used.
+        The usable files.
     sizes : numpy.ndarray, shape (n, 2)
-        Rows and columns of the first picture of each.
+        Rows and columns of the first picture of each file.
     left_out : dict of str to str
-        The others, with the reason.
+        The other files, with the reason.
     checksum : int
         CRC-32 of all pixels.
 
     Raises
     ------
     DataError
-        If none can be used.
+        If no file can be used.
     """
 
-    #: How notes call what is left out.
+    #: The word for the files in notes.
     word = "pictures"
-    #: The second picture of each is this many times as large as the first.
+    #: Enlargement factor from the first to the second picture of each file.
     scale = 1
 
     def __init__(self, files: Sequence[File], memory: float, what: str) -> None:
@@ -234,7 +244,7 @@ class PictureSet(ABC, Generic[File, Loaded]):
 
     @abstractmethod
     def load(self, file: File) -> Loaded:
-        """Read the pictures of a file; a `DataError` leaves it out."""
+        """Read the pictures of a file; after a `DataError`, the file is left out."""
 
     def _try(self, file: File) -> Loaded | str:
         try:
@@ -246,12 +256,12 @@ class PictureSet(ABC, Generic[File, Loaded]):
         return len(self.files)
 
     def pair(self, number: int) -> Loaded:
-        """Return the pictures of a file, 8 or 16 bits."""
+        """Return the pictures of a file, as 8- or 16-bit numbers."""
         kept = self._kept.get(number)
         return self.load(self.files[number]) if kept is None else kept
 
     def crops(self, places: Sequence[Place], patch: int) -> Pair:
-        """Return squares at (file, row, column) of the first pictures, and of the second ones.
+        """Cut squares at (file, row, column) from the first pictures and from the second ones.
 
         Returns
         -------
@@ -268,7 +278,7 @@ class PictureSet(ABC, Generic[File, Loaded]):
         return np.stack(first), np.stack(second)
 
     def even_crops(self, patch: int, each: int, most: int) -> Pair:
-        """Return squares of a regular grid, `each` of a file and at most `most` in all."""
+        """Cut squares on a regular grid: `each` per file, and at most `most` in all."""
         count = min(len(self), max(1, most // each))
         numbers = np.linspace(0, len(self) - 1, count).astype(int)
         places = [
@@ -279,16 +289,16 @@ class PictureSet(ABC, Generic[File, Loaded]):
         return self.crops(places, patch)
 
     def note(self) -> list[str]:
-        """Return a line that names what was left out; none if nothing was."""
+        """Return a line that names the files left out; empty if there are none."""
         return left_out_note(list(self.left_out.values()), len(self), self.word)
 
     def rows(self, split: str, column: str, size: tuple[str, str]) -> list[dict[str, Any]]:
-        """Return what a table of the files says: name, size, and why one was left out.
+        """Return the rows of a table of files: name, size, and why a file was left out.
 
         Parameters
         ----------
         split, column : str
-            What the set is for, and the heading of the names.
+            The split, and the heading of the names.
         size : (str, str)
             Headings of width and height.
         """
@@ -304,6 +314,6 @@ class PictureSet(ABC, Generic[File, Loaded]):
 
 
 def _in_parallel(read: Callable[[Any], Any], files: Sequence[Any], what: str) -> Iterator[Any]:
-    # Decoders let other threads run.
+    # Decoders release the GIL.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from progress(pool.map(read, files), f"reading {what}", total=len(files), delay=2)

@@ -1,4 +1,4 @@
-"""What sources of pictures share: splits opened when asked for, random crops, and a table."""
+"""Base classes for sources of pictures: splits opened on first use, random crops, a table."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from toolbox.errors import ConfigError, DataError, not_found
 from toolbox.picture_set import PictureSet, Place
 from toolbox.task import NormFunc, Source
 
-#: Crops that validation and test hold at most, and files whose crops stand for all training data.
+#: Maximum number of crops in validation and test; number of files that sample the training data.
 MOST_CROPS, _SAMPLED = 256, 16
-#: Smallest side of a picture that is only measured: SSIM needs 11 pixels.
+#: Smallest side of a picture that is only measured; SSIM needs 11 pixels.
 MEASURED_SIDE = 16
 
 Gigabytes = Annotated[Float, Field(gt=0)]
@@ -35,11 +35,11 @@ class PictureCrops(CropStream):
     pictures : PictureSet
         The pictures.
     patch_size : int
-        Side of a crop of the first pictures.
+        Side of a crop from the first pictures.
     repeats : int
-        Crops of each file in an epoch.
+        Crops per file and epoch.
     batch_size : int
-        Pairs in a batch.
+        Pairs per batch.
     norm_func : callable
         ``norm_func(x, y) -> (x, y)``.
     augmenter : toolbox.augment.Augmenter, optional
@@ -47,9 +47,9 @@ class PictureCrops(CropStream):
     seed : int
         Seed of order, places and augmentation.
     sample : (numpy.ndarray, numpy.ndarray)
-        Fixed crops that stand for all.
+        Fixed crops that represent all pictures.
     setting : str
-        The setting that holds `repeats`, in messages.
+        Name of the setting for `repeats`, in messages.
 
     Raises
     ------
@@ -86,15 +86,15 @@ class PictureCrops(CropStream):
         return self.pictures.sizes
 
     def crops(self, places: Sequence[Place]) -> Pair:
-        """Return the crops at (file, row, column), 0 to 255."""
+        """Cut the crops at (file, row, column), 0 to 255."""
         return self.pictures.crops(places, self.patch_size)
 
     def shaping(self) -> tuple[Any, ...]:
-        """Return what shapes the crops, but for the seed."""
+        """Return the parameters that shape the crops, except the seed."""
         return (self.patch_size, self.repeats)
 
     def fingerprint(self) -> int:
-        """Return a checksum of all pixels and of what shapes the crops."""
+        """Return a checksum of all pixels and of `shaping`."""
         return zlib.crc32(repr(self.shaping()).encode(), self.pictures.checksum)
 
 
@@ -102,34 +102,34 @@ Opened = TypeVar("Opened", bound=PictureSet[Any, Any])
 
 
 class PictureSource(Source, Generic[Opened]):
-    """Training squares cut at random from the pictures of a folder, fixed ones for validation.
+    """Squares from the pictures of a folder: random ones for training, fixed ones for validation.
 
-    A subclass writes `files`, `open` and `fixed`.
+    A subclass implements `files`, `open` and `fixed`.
 
     Parameters
     ----------
     data_dir : str
         Folder of the pictures.
     sr_scale : int
-        Targets are this many times larger than inputs.
+        Enlargement factor from inputs to targets.
     side : int
-        Side of the squares that the network learns from.
+        Side of the training squares.
     repeats : int
-        Squares of each file in an epoch.
+        Squares per file and epoch.
     memory_gb : float
-        How much of the pictures may stay in memory.
+        Memory for cached pictures, GB.
 
     Raises
     ------
     DataError
-        If there is no such folder.
+        If the folder does not exist.
     """
 
     norm_range: ClassVar[tuple[float, float]] = (0.0, 255.0)  # type: ignore[misc]
     free_settings: ClassVar[tuple[str, ...]] = ("memory_gb",)
-    #: The row of the registry, which messages name.
+    #: Name in the registry, for messages.
     section: ClassVar[str]
-    #: Name of the table in `records`, the heading of its names, and those of width and height.
+    #: File name of the table in `records`; headings of names, and of width and height.
     table: ClassVar[tuple[str, str, tuple[str, str]]]
 
     def __init__(
@@ -149,26 +149,26 @@ class PictureSource(Source, Generic[Opened]):
 
     @abstractmethod
     def open(self, split: str, whole: bool) -> Opened:
-        """Read the pictures of a split, as they are if `whole`, else as a network learns."""
+        """Read the pictures of a split: unchanged if `whole`, else as prepared for training."""
 
     @abstractmethod
     def fixed(self, split: str, most: int | None = None) -> Pair:
-        """Return squares of a regular grid: of some files if `most` is given, else of all."""
+        """Return squares on a regular grid, from at most `most` files if it is given."""
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
-        """Lines a program should print, about what was opened so far."""
+        """Lines that a program should print, about the pictures opened so far."""
         return [note for opened in self._opened.values() for note in opened.note()] + self._untested
 
     def pictures(self, split: str, whole: bool = False) -> Opened:
-        """Return the pictures of a split, read when first asked for.
+        """Return the pictures of a split, read on first use.
 
         Parameters
         ----------
         split : {'train', 'validation', 'test'}
-            Which data.
+            The split.
         whole : bool
-            As they are in their files, to be measured; else as the network learns from them.
+            Unchanged, for measurement; else as prepared for training.
         """
         key = split, whole
         if key not in self._opened:
@@ -176,7 +176,7 @@ class PictureSource(Source, Generic[Opened]):
         return self._opened[key]
 
     def train(self) -> Pair:
-        """Return fixed squares of some files, for what only needs to see a few."""
+        """Return fixed squares of some files, where a sample suffices."""
         return self._sampled
 
     @functools.cached_property
@@ -184,11 +184,11 @@ class PictureSource(Source, Generic[Opened]):
         return self.fixed("train", _SAMPLED)
 
     def validation(self) -> Pair:
-        """Return fixed squares of all files: at most 256."""
+        """Return fixed squares of all files, at most 256."""
         return self.fixed("validation")
 
     def test(self) -> Pair:
-        """Return fixed squares of all files, as `validation`; a test measures files whole."""
+        """Return fixed squares of all files, as `validation`; a test measures full pictures."""
         return self.fixed("test")
 
     def batches(
@@ -217,18 +217,18 @@ class PictureSource(Source, Generic[Opened]):
         )
 
     def serve(self, *arguments: Any) -> PictureCrops:
-        """Return what serves training batches; see the arguments of `PictureCrops`."""
+        """Return the training batches; the arguments are those of `PictureCrops`."""
         return PictureCrops(*arguments)
 
     def _look_for_test(self) -> None:
-        """Note that a test will find nothing, before a training run of hours."""
+        """Warn before a long training run that a test of it will find no files."""
         try:
             self.files("test")
         except (ConfigError, DataError) as error:
             self._untested = [f"WARNING: a test of this run will fail: {error}"]
 
     def records(self) -> dict[str, str]:
-        """Return the table of every file opened so far, used or left out."""
+        """Return the table of all files opened so far, used or left out."""
         name, column, size = self.table
         opened = self._opened.items()
         rows = [row for (split, _), files in opened for row in files.rows(split, column, size)]

@@ -17,7 +17,7 @@ from toolbox.registry import LARGER_IS_BETTER
 from toolbox.style import Style
 
 _COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
-#: Label and colour of everything that is compared, in the order of tables and pictures.
+#: Label and colour of each compared method, in the order of tables and pictures.
 METHODS = {
     "bicubic": ("bicubic", "0.6"),
     "back_projection": ("back-projected bicubic", "tab:orange"),
@@ -25,12 +25,12 @@ METHODS = {
     "sr": ("super-resolution", "tab:blue"),
 }
 _TRUTH = ("truth", "black")
-#: Columns of a history that are no figures of quality.
+#: Columns of a history without a panel of their own as metrics.
 _NO_PANEL = ("loss", "g_loss", "d_loss", "d_real", "d_fake", "learning_rate")
 
 
 def save_figure(figure: Figure, fname: str | os.PathLike[str] | None, dpi: int = 100) -> None:
-    """Write a figure as a whole file, or show it if `fname` is None."""
+    """Write a figure, completely or not at all, or show it if `fname` is None."""
     if fname is None:
         import matplotlib.pyplot as plt
 
@@ -74,7 +74,7 @@ class Plotter:
         labels: Sequence[str],
         color: str,
     ) -> None:
-        """Plot a training curve dashed and its validation partner solid."""
+        """Plot the training curve dashed and the validation curve solid."""
         marker = "o" if len(x) < 3 else ""
         for values, label, style in zip(y, labels, ("--", "-"), strict=False):
             ax.plot(x, values, style, label=label, color=color, marker=marker, linewidth=1.2)
@@ -83,7 +83,7 @@ class Plotter:
     def __mark_stage(
         self, ax: Axes, epochs: Sequence[float], logs: Mapping[str, Sequence[float | None]]
     ) -> None:
-        """Set whole epochs on the axis and a line where the adversarial stage begins."""
+        """Use whole epochs on the axis, and mark the start of the adversarial stage with a line."""
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         before = sum(value is None for value in logs.get("d_loss", ()))
         if 0 < before < len(epochs):
@@ -97,7 +97,7 @@ class Plotter:
     ) -> None:
         """Plot the loss and every metric of training and validation data over the epochs.
 
-        An adversarial training has the losses of generator and discriminator instead, and the
+        An adversarial run shows the losses of generator and discriminator instead, and the
         discriminator's mean verdicts D(real) and D(fake).
 
         Parameters
@@ -105,14 +105,14 @@ class Plotter:
         epochs : sequence of int
             Epoch numbers.
         logs : dict of str to sequence of float
-            History, e.g. ``{'loss': [...], 'val_loss': [...], 'psnr': [...]}``; None where an
-            epoch has no such figure.
+            History, e.g. ``{'loss': [...], 'val_loss': [...], 'psnr': [...]}``; None for epochs
+            without the figure.
         save_fname : path-like or None
             Picture to write; None shows a window.
         """
         losses = [name for name in ("g_loss", "d_loss") if name in logs] or ["loss"]
         verdicts = [name for name in ("d_real", "d_fake") if name in logs]
-        # Whatever is measured has a panel, in the order of the history.
+        # Every metric has a panel, in the order of the history.
         others = [name.removeprefix("val_") for name in logs if name not in _NO_PANEL]
         metrics = [name for name in others if name not in (*losses, *verdicts, *_NO_PANEL)]
         names = [name for name in dict.fromkeys((*losses, *metrics)) if name in logs]
@@ -163,7 +163,7 @@ class Plotter:
         ----------
         imgs : sequence of numpy.ndarray, each (images, H, W, C)
             One array for each group; groups whose name ends in "error" share a diverging scale.
-            Three channels are shown in colour, and of their errors the mean.
+            Images of three channels are shown in colour, and their errors as the mean.
         labels : sequence of str
             Group names, e.g. ``['low-res', 'bicubic', 'super-res', 'high-res']``.
         save_fname : path-like or None
@@ -225,15 +225,15 @@ class Plotter:
         Parameters
         ----------
         groups : dict
-            By name of a group: ``n`` and, by method of `METHODS`, its figures.
+            By group name: ``n``, and the figures of each method of `METHODS`.
         pairs : (numpy.ndarray, numpy.ndarray), each (N,)
-            RMSE of every test image, of bicubic and of super-resolution.
+            RMSE of every test image, for bicubic and for super-resolution.
         save_fname : path-like or None
             Picture to write; None shows a window.
         measure : str
             Key of the RMSE among the figures.
         unit, kind : str
-            Unit of the errors, and what the groups are.
+            Unit of the errors, and label of the groups.
         """
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         bars, scatter = figure.subplots(1, 2)
@@ -278,12 +278,12 @@ class Plotter:
         frequency : numpy.ndarray, shape (K,)
             Cycles per `unit`, above zero.
         powers : dict of str to numpy.ndarray, each (K,)
-            Power spectral density, of² · unit², of ``truth`` and of methods in `METHODS`.
+            Power spectral density, of² · unit², for ``truth`` and for methods of `METHODS`.
         save_fname : path-like or None
             Picture to write; None shows a window.
         nyquist : sequence of float
-            Nyquist frequencies of the low-resolution grid, cycles per `unit`; two if its rows
-            and columns are not equally far apart.
+            Nyquist frequencies of the low-resolution grid, cycles per `unit`; two if the spacings
+            of its rows and columns differ.
         unit : str
             Unit of length, ``m`` or ``pixel``.
         of : str
@@ -314,7 +314,7 @@ class Plotter:
 
 
 def _shown(img: np.ndarray, is_error: bool) -> np.ndarray:
-    """Return (H, W), or (H, W, 3) of an image in colour."""
+    """Return an image as (H, W), or as (H, W, 3) if it is in colour."""
     pixels = np.asarray(img, np.float32)
     if pixels.shape[-1] == 1:
         return pixels[..., 0]
@@ -322,13 +322,13 @@ def _shown(img: np.ndarray, is_error: bool) -> np.ndarray:
 
 
 def _wavelength(frequency: ArrayLike) -> ArrayLike:
-    """Turn frequency into wavelength, or back; Matplotlib asks for that of 0 before it draws."""
+    """Convert frequency to wavelength or back; Matplotlib also converts 0 before it draws."""
     with np.errstate(divide="ignore"):
         return np.reciprocal(np.asarray(frequency, float))
 
 
 def _readable(group: str) -> str:
-    """Write an open range of values, ``0.1-``, for people."""
+    """Return an open range of values, ``0.1-``, in readable form."""
     return f"≥ {group[:-1]}" if group.endswith("-") else group
 
 

@@ -1,4 +1,4 @@
-"""How a network is used: section ``predict`` of the settings, and options of the command line."""
+"""Settings of ``predict``: the section ``predict`` of a settings file, and command-line options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from toolbox.task import Task, every_task
 
 
 class PredictOptions(Settings):
-    """Settings of ``predict`` that every task has; each is an option of the command line too."""
+    """Settings of ``predict`` common to all tasks; each is also a command-line option."""
 
     self_ensemble: bool = Field(
-        False, description="mean over eight mirrored and turned copies (8 times the time)"
+        False, description="mean over eight mirrored and rotated copies (8 times the time)"
     )
     weights: tuple[str, ...] = Field(
         (), description="weights files whose results are averaged, instead of the run's own"
@@ -25,14 +25,14 @@ class PredictOptions(Settings):
         description="report how far the result, averaged back, is from the input, or make it equal",
     )
     tile: Annotated[Count, Field(ge=8)] | None = Field(
-        None, description="side of a tile in pixels of the input; default by memory"
+        None, description="side of a tile in input pixels; default by memory"
     )
 
 
 if TYPE_CHECKING:
 
     class PredictParams(PredictOptions):
-        """Settings of all tasks together: one command line serves them all."""
+        """The settings of all tasks, which share one command line."""
 else:
     _OF_TASKS = dict.fromkeys(task.predict_options for task in every_task())
     PredictParams = create_model(
@@ -42,17 +42,17 @@ else:
 
 
 def options_of(task: Task) -> set[str]:
-    """Return the names of the settings of ``predict`` that a task has."""
+    """Return the names of the ``predict`` settings of a task."""
     return {*PredictOptions.model_fields, *task.predict_options.model_fields}
 
 
 def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
-    """Refuse settings of ``predict`` that belong to other tasks and differ from their defaults.
+    """Refuse ``predict`` settings that belong to other tasks, unless they have their defaults.
 
     Parameters
     ----------
     task : toolbox.task.Task
-        That of the run.
+        Task of the run.
     settings : PredictParams
         Settings.
 
@@ -68,5 +68,5 @@ def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
             owners = [t.name for t in every_task() if name in t.predict_options.model_fields]
             raise ConfigError(
                 f"{name} is for {' and '.join(owners)}; the network was trained for {task.name}. "
-                f"Leave it out."
+                f"Leave out {name}."
             )

@@ -1,4 +1,4 @@
-"""Progress with a time to the end, for everything that takes more than two seconds."""
+"""Progress bars with the remaining time, for everything that takes more than two seconds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from tqdm import tqdm
 
 
 def progress(items: Iterable[Any] | None = None, label: str = "", **options: Any) -> tqdm:
-    """Return a progress bar over `items`, or one that is advanced by hand.
+    """Return a progress bar over `items`, or one that the caller advances.
 
-    On a terminal it is redrawn ten times a second, in a log file a line every ten seconds, or
-    every ``TQDM_MININTERVAL`` seconds if a program that shows the progress sets this variable.
+    On a terminal, the bar is redrawn ten times a second. Elsewhere, e.g. in a log file, a line is
+    written every ten seconds. A program that displays the progress can change either interval with
+    the environment variable ``TQDM_MININTERVAL``, in seconds.
 
     Parameters
     ----------
     items : iterable, optional
-        What is worked through.
+        The items to process.
     label : str
-        Written before the bar.
+        Text before the bar.
     **options
         Passed to ``tqdm`` (``total``, ``unit``, ...).
 
@@ -30,7 +31,7 @@ def progress(items: Iterable[Any] | None = None, label: str = "", **options: Any
     tqdm.tqdm
     """
     terminal = sys.stderr.isatty()
-    if "TQDM_MININTERVAL" not in os.environ:  # else tqdm reads it, unless it is given a value
+    if "TQDM_MININTERVAL" not in os.environ:  # tqdm reads it itself if no value is passed
         options.setdefault("mininterval", 0.1 if terminal else 10)
     options.setdefault("dynamic_ncols", terminal)
     return tqdm(items, desc=label, **options)

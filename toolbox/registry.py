@@ -1,4 +1,4 @@
-"""Tables of everything that a YAML file can name; to add one, write its file and one line here."""
+"""Tables of everything that a YAML file can name; a new entry needs its file and one row here."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from toolbox.errors import ConfigError, nearest_name
 
 
 class UnknownNameError(ConfigError, KeyError):
-    """A name that is not in a table; also a `KeyError`, so that a table is a proper mapping."""
+    """A name that is not in a table; also a `KeyError`, as a mapping must raise."""
 
     __str__ = ConfigError.__str__
 
 
 class Registry(Mapping[str, str]):
-    """A table name → ``"module:attribute"``, imported only when asked for.
+    """A table of name → ``"module:attribute"``, imported on first use.
 
     Parameters
     ----------
     kind : str
-        What the table holds, for messages ("model", "loss", ...).
+        Kind of the entries, for messages ("model", "loss", ...).
     rows : dict of str to str
         ``{"espcn": "toolbox.model.espcn:ESPCN"}``.
     """
@@ -53,12 +53,12 @@ class Registry(Mapping[str, str]):
         return len(self._all())
 
     def resolve(self, name: str) -> Any:
-        """Import and return what `name` stands for.
+        """Import and return the object behind `name`.
 
         Raises
         ------
         ConfigError
-            If the table has no such name.
+            If the name is not in the table.
         """
         module, _, attribute = self[name].partition(":")
         target: Any = importlib.import_module(module)
@@ -119,10 +119,10 @@ METRICS = Registry(
         "phase_accuracy": "toolbox.tasks.surgical_phase.loss:phase_accuracy",
     },
 )
-#: What a loss or metric must find in the validation data, or a run with it is refused before its
-#: first step: ``f(settings, batches, normalizer)``.
+#: Checks of the validation data for a loss or metric, ``f(settings, batches, normalizer)``, which
+#: refuse a run before its first step.
 CHECKS = Registry("check", {"cdloss": "toolbox.tasks.sem.cd_loss:refuse_without_edges"})
-#: Metrics of which a larger value is the better one.
+#: Metrics for which larger values are better.
 LARGER_IS_BETTER = frozenset({"phase_accuracy", "psnr", "ssim"})
 
 NORMALIZERS = Registry(
@@ -151,7 +151,7 @@ TASKS = Registry(
 
 
 class _Sources(Registry):
-    """The sources of all tasks: a task names its own, so that its row above is the only one."""
+    """The sources of all tasks; each task names its own, so they need no rows here."""
 
     def _all(self) -> dict[str, str]:
         rows: dict[str, str] = {}

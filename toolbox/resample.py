@@ -11,15 +11,15 @@ from toolbox.errors import ConfigError
 
 Method = Literal["bicubic", "bilinear", "nearest"]
 
-# tf.image.resize looks the cubic kernel up in a table of 1024 steps per pixel; the same rounding
-# keeps both equal at scales that are not powers of two.
+# tf.image.resize reads the cubic kernel from a table of 1024 steps per pixel. The same rounding
+# here keeps both equal at scales that are not powers of two.
 _CUBIC_TABLE_STEPS = 1024
 
 
 def cubic_kernel(t: np.ndarray) -> np.ndarray:
     """Evaluate the cubic convolution kernel at a distance in pixels.
 
-    With a = -0.5 it reproduces planes exactly: Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15.
+    With a = -0.5, it reproduces planes exactly: Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15.
     """
     t = np.abs(t)
     inner = (1.5 * t - 2.5) * t * t + 1.0
@@ -67,8 +67,7 @@ def phase_taps(scale: int, method: str = "bicubic") -> np.ndarray:
 def resize_matrix(size: int, scale: int, method: str = "bicubic") -> np.ndarray:
     """Return the matrix that enlarges `size` samples by `scale`.
 
-    Weights that would fall outside are dropped and the rest renormalised, as in
-    ``tf.image.resize``.
+    Weights outside the image are dropped and the others renormalised, as in ``tf.image.resize``.
 
     Returns
     -------
@@ -104,7 +103,7 @@ def enlarge(imgs: np.ndarray, scale: int, method: str = "bicubic") -> np.ndarray
     if scale == 1:
         return np.asarray(imgs, np.float32)
     n, h, w, channels = imgs.shape
-    # The mean is taken off first: 1e-7 of a depth of 4000 m would be lost in the sums.
+    # The mean is subtracted first: sums in float32 would lose 1e-7 of a depth of 4000 m.
     offset = imgs.mean(axis=(1, 2), keepdims=True, dtype=np.float64).astype(np.float32)
     centred = np.moveaxis(np.asarray(imgs, np.float32) - offset, 3, 1).reshape(-1, h, w)
     rows, columns = resize_matrix(h, scale, method), resize_matrix(w, scale, method)
@@ -113,7 +112,7 @@ def enlarge(imgs: np.ndarray, scale: int, method: str = "bicubic") -> np.ndarray
 
 
 def block_mean(imgs: np.ndarray, scale: int) -> np.ndarray:
-    """Average `scale` × `scale` pixels into one (area mean); a block with a NaN becomes NaN.
+    """Average blocks of `scale` × `scale` pixels (area mean); a block with a NaN becomes NaN.
 
     Parameters
     ----------
@@ -132,11 +131,11 @@ def block_mean(imgs: np.ndarray, scale: int) -> np.ndarray:
 
 
 def back_project(sr: np.ndarray, lr: np.ndarray, rounds: int = 10) -> np.ndarray:
-    """Make an enlarged image agree with the input it came from.
+    """Make an enlarged image agree with its input.
 
     Each round adds the bicubic enlargement of ``lr - block_mean(sr)``: iterative back-projection
-    (Irani & Peleg 1991, doi:10.1016/1049-9652(91)90045-L, eq. 4). Applied to bicubic it is a
-    stronger plain baseline than bicubic itself.
+    (Irani & Peleg 1991, doi:10.1016/1049-9652(91)90045-L, eq. 4). Applied to bicubic, it is a
+    stronger baseline than bicubic itself.
 
     Parameters
     ----------
@@ -159,9 +158,9 @@ def back_project(sr: np.ndarray, lr: np.ndarray, rounds: int = 10) -> np.ndarray
 
 
 def local_mean(imgs: np.ndarray, window: int | tuple[int, int] = 5) -> np.ndarray:
-    """Mean of the valid pixels in a window around each pixel.
+    """Return the mean of the valid pixels in a window around each pixel.
 
-    The window is cut at the margins and missing pixels do not count.
+    The window is cut at the margins, and missing pixels do not count.
 
     Parameters
     ----------
@@ -173,34 +172,34 @@ def local_mean(imgs: np.ndarray, window: int | tuple[int, int] = 5) -> np.ndarra
     Returns
     -------
     numpy.ndarray, same shape, float64
-        NaN where the window holds no valid pixel.
+        NaN if the window holds no valid pixel.
     """
     rows, columns = (window, window) if isinstance(window, int) else window
     size = (rows, columns) if imgs.ndim == 2 else (1, rows, columns, 1)
     valid = ~np.isnan(imgs)
     values = np.where(valid, imgs, 0).astype(np.float64)
     total = ndimage.uniform_filter(values, size, mode="constant")
-    # The share of valid pixels is a multiple of 1 / (rows * columns); rounding removes the drift
-    # of the running sums, so that "none" is exactly zero.
+    # The share of valid pixels is a multiple of 1 / (rows * columns). Rounding removes the drift of
+    # the running sums, so that "no valid pixel" is exactly zero.
     share = ndimage.uniform_filter(valid.astype(np.float64), size, mode="constant")
     count = np.rint(share * rows * columns)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count > 0, total * (rows * columns) / count, np.nan)
 
 
-#: Windows (pixels to each side) from which missing pixels are continued as a plane.
+#: Radii, in pixels, of the windows whose plane fills missing pixels.
 _PLANE_REACHES = (2, 4, 8)
-#: Pulls the slope of a plane to zero, in squared pixels: few pixels do not make a steep one.
+#: Regularises the slope of a plane, in squared pixels, so that a few pixels give no steep plane.
 _RIDGE = 0.05
 
 
 def fill_gaps(img: np.ndarray, reach: int) -> np.ndarray:
     """Continue the valid pixels of an image into its gaps, as far as `reach`.
 
-    A missing pixel takes the value, at its place, of a plane through the valid pixels near it
-    (weighted least squares), so that slopes go on and interpolation beside the gap does not ring;
-    farther away it takes the mean of the nearest window that holds a valid pixel. A result depends
-    on the valid pixels within `reach` alone, never on other mends.
+    Near valid pixels, a missing pixel gets the value of a plane through them (weighted least
+    squares), so that slopes continue and interpolation next to the gap does not ring. Farther away,
+    it gets the mean of the smallest window with a valid pixel. The result depends only on the valid
+    pixels within `reach`, never on other filled pixels.
 
     Parameters
     ----------
@@ -212,8 +211,7 @@ def fill_gaps(img: np.ndarray, reach: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, same shape, float32
-        Without NaN; what lies farther than `reach` from all valid pixels has the mean of the
-        image.
+        Without NaN; pixels farther than `reach` from all valid ones have the mean of the image.
     """
     result = np.array(img, np.float32)
     offset = np.float32(np.nanmean(img, dtype=np.float64))
@@ -225,7 +223,7 @@ def fill_gaps(img: np.ndarray, reach: int) -> np.ndarray:
         radius = 0
         radii = sorted({min(r, reach) for r in _PLANE_REACHES})
         for radius in radii:
-            # At the rim of a window one line of pixels would be all there is: no slope.
+            # At the rim of a window there would be only one line of pixels, hence no slope.
             within = radius if radius == radii[-1] else radius // 2
             _continue_planes(source, channel, missing, radius, within, offset)
         while radius < reach and np.isnan(channel).any():
@@ -244,7 +242,7 @@ def _continue_planes(
     within: int,
     offset: np.float32,
 ) -> None:
-    """Fill those pixels of `target` that have a valid pixel of `source` within `within`."""
+    """Fill the pixels of `target` that have a valid pixel of `source` within `within` pixels."""
     place = np.arange(-radius, radius + 1, dtype=np.float64)
     weight = np.exp(-0.5 * np.square(place / (radius / 2)))
     valid = (~missing).astype(np.float64)

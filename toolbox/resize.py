@@ -1,4 +1,4 @@
-"""Pictures of whole numbers made smaller and larger, as image programs do it (Pillow)."""
+"""Reduction and enlargement of pictures of whole numbers, as in image programs (Pillow)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from PIL import Image
 
 from toolbox.resample import block_mean
 
-#: ``bicubic`` and ``lanczos`` widen their kernel where a picture is made smaller, as MATLAB's
-#: ``imresize`` does, with which published tables were made; ``area`` takes the mean of each block.
+#: ``bicubic`` and ``lanczos`` widen their kernel for reduction, as does MATLAB's ``imresize``, on
+#: which published tables are based; ``area`` takes the mean of each block.
 Reduction = Literal["bicubic", "lanczos", "area"]
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -20,7 +20,7 @@ _FILTERS = {
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int], method: str = "bicubic") -> np.ndarray:
-    """Bring a picture to another size.
+    """Resize a picture.
 
     Parameters
     ----------
@@ -30,32 +30,32 @@ def resized(pixels: np.ndarray, shape: tuple[int, int], method: str = "bicubic")
         Rows and columns of the result.
     method : {'bicubic', 'lanczos', 'nearest'}
         Kernel: Keys' cubic with a = -0.5, or a sinc of three lobes; ``nearest`` for numbers that
-        must not be mixed, e.g. of classes.
+        must not be mixed, such as classes.
 
     Returns
     -------
     numpy.ndarray, shape ``(*shape, C)``, same type
-        Rounded and held in the range of the type.
+        Rounded and clipped to the range of the type.
     """
     size, kernel = (shape[1], shape[0]), _FILTERS[method]
     top = np.iinfo(pixels.dtype).max
     result = np.empty((*shape, pixels.shape[2]), pixels.dtype)
     for channel in range(pixels.shape[2]):
-        # In fractions: with 8 bits Pillow cuts what overshoots between rows and columns.
+        # In float32: with 8 bits, Pillow clips overshoots between its passes over rows and columns.
         plane = Image.fromarray(pixels[..., channel].astype(np.float32)).resize(size, kernel)
         result[..., channel] = np.clip(np.rint(np.asarray(plane)), 0, top)
     return result
 
 
 def reduced(pixels: np.ndarray, scale: int, method: Reduction = "bicubic") -> np.ndarray:
-    """Make a picture `scale` times smaller.
+    """Reduce a picture by the factor `scale`.
 
     Parameters
     ----------
     pixels : numpy.ndarray, shape (H, W, C), uint8 or uint16
-        The picture; sides that are multiples of `scale`.
+        The picture; its sides must be multiples of `scale`.
     scale : int
-        How many times smaller.
+        Reduction factor.
     method : {'bicubic', 'lanczos', 'area'}
         See `Reduction`.
 
@@ -69,6 +69,6 @@ def reduced(pixels: np.ndarray, scale: int, method: Reduction = "bicubic") -> np
 
 
 def whole_blocks(pixels: np.ndarray, scale: int) -> np.ndarray:
-    """Cut a picture at the right and below to a multiple of `scale`."""
+    """Crop a picture at the right and at the bottom to multiples of `scale`."""
     height, width = (side // scale * scale for side in pixels.shape[:2])
     return pixels[:height, :width]

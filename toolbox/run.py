@@ -1,4 +1,4 @@
-"""A training run, opened: the only way from a file, a folder or a name to a network in use."""
+"""An opened run: the only way from a file, a folder or a name to a network in use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from toolbox.inference.super_resolver import SuperResolver
 
 
-#: Settings that say how a run is written and used, not what is trained.
+#: Settings that affect how a run is written and used, not what is trained.
 _ABOUT_USE = ("checkpoint_minutes", "log_dir", "log_period", "predict", "test_pictures")
 
 
@@ -38,32 +38,32 @@ class Run:
     weights : sequence of pathlib.Path, optional
         Weights files, whose results are averaged; default the one that the settings name.
     predict : PredictParams, optional
-        How the network is used; default what the settings say.
+        How the network is used; default as in the settings.
     precision : str, optional
-        Policy to build the network with, instead of the one it was trained with.
+        Precision policy of the network, instead of the one it was trained with.
     own : pathlib.Path, optional
-        The run's own weights, whose normaliser the others must have had; default the first.
+        The run's own weights; all others must have the same normaliser. Default the first.
 
     Attributes
     ----------
     settings, weights, predict
-        As given, or as the settings say.
+        As given, or as in the settings.
     normalizer : toolbox.normalizer.Normalizer
-        The one that the weights were trained with.
+        Normaliser that the weights were trained with.
     task : toolbox.task.Task
-        What kind of work it is.
+        Task of the run.
     folder : pathlib.Path
-        Where the run lies.
+        Log folder of the run.
     num_samples : int
-        Images in one picture of a test.
+        Images per picture of a test.
     result_dir : pathlib.Path or None
-        Folder that `TestResult.draw` will be given, for files too large to be kept until then;
-        None where the test writes nothing.
+        Folder that will be passed to `TestResult.draw`, for files too large to be kept until then;
+        None if the test writes nothing.
 
     Raises
     ------
     ConfigError, DataError, WeightsError
-        If a part is missing or the parts do not fit each other.
+        If a part is missing, or the parts do not fit together.
     """
 
     num_samples = 4
@@ -89,7 +89,7 @@ class Run:
             if not self.normalizer.converts_like(_normalizer_of(settings, file)):
                 raise ConfigError(
                     f"{file}: was trained with another normaliser than {own or self.weights[0]}; "
-                    f"its results cannot be converted back. Leave it out."
+                    f"its results cannot be converted back. Leave out this file."
                 )
         beside = (own or self.weights[0]).parent
         self.folder = beside if (beside / CONFIG_NAME).is_file() else Path(settings.log_dir)
@@ -110,26 +110,26 @@ class Run:
         source : path-like
             Settings file, log folder, or name of a model that ships with the project.
         options : dict, optional
-            Settings of ``predict`` that go before those of the file.
+            Settings of ``predict`` that override those of the file.
         weights : sequence of pathlib.Path, optional
-            Weights files instead of the run's own and of those that `options` name.
+            Weights files instead of the run's own and of those named in `options`.
         precision : str, optional
-            Policy to build the network with, instead of the one it was trained with.
+            Precision policy of the network, instead of the one it was trained with.
         """
         path = Path(source)
         if path.suffix not in (".yml", ".yaml") and not path.exists():
             if len(path.parts) != 1:
                 raise ConfigError(
-                    f"{not_found(path, 'folder')}. Name the log folder of a training."
+                    f"{not_found(path, 'folder')}. Name the log folder of a training run."
                 )
             path = pretrained_folder(os.fspath(source))
         settings = UserParams(path)
-        if path.is_dir():  # without normalizer.json the file would speak of the folder it came from
+        if path.is_dir():  # without normalizer.json, the file names the folder of its origin
             settings.log_dir = os.fspath(path)
         given = settings.predict.model_dump(exclude_unset=True)
         check(PredictParams, dict(options or {}), "command line")
         predict = check(PredictParams, {**given, **(options or {})}, os.fspath(path), "predict")
-        # Once it is trained, a run is used with its own weights, not with those it started from.
+        # A trained run is used with its own weights, not with its initial ones.
         own = Path(settings.log_dir, settings.read_test_weights)
         if not own.is_file():
             own = find_weights(settings)
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """All settings as plain values, as ``config.yml`` holds them."""
+        """All settings as plain values, as in ``config.yml``."""
         return dict(self._config)
 
     @functools.cached_property
@@ -157,11 +157,11 @@ class Run:
         return self._resolver(self.networks, self.weights)
 
     def resolver_of(self, weights: Sequence[Path]) -> SuperResolver:
-        """Return what `resolver` is, with other weights of the same run."""
+        """Return a resolver with other weights of the same run."""
         return self._resolver([self._loaded(path) for path in weights], weights)
 
     def pixel_stage(self) -> SuperResolver | None:
-        """Return what `resolver` is with the weights before the adversarial stage; None if none."""
+        """Return a resolver with the weights from before the adversarial stage; None if none."""
         from toolbox.callbacks import PIXEL_WEIGHTS
 
         weights = self.weights[0].with_name(PIXEL_WEIGHTS)
@@ -171,12 +171,13 @@ class Run:
         return self.resolver_of([weights])
 
     def baselines(self) -> tuple[dict[str, Run], list[str]]:
-        """Open the plain networks that were trained beside this run.
+        """Open the plain networks that were trained alongside this run.
 
         Returns
         -------
         (dict of str to Run, list of str)
-            By their names in `Task.baselines`, and warnings about those with other settings.
+            The runs by their names in `Task.baselines`, and warnings about those left out because
+            their settings differ.
         """
         found: dict[str, Run] = {}
         warnings: list[str] = []
@@ -192,7 +193,7 @@ class Run:
             if other:
                 warnings.append(
                     f"baseline {name} is left out: it was trained with another {other[0]}. Train "
-                    f"it anew with --baselines."
+                    f"it again with --baselines."
                 )
                 continue
             print(f"testing {run.weights[0]}", flush=True)
@@ -202,13 +203,13 @@ class Run:
     def adopt(self, network: Any) -> None:
         """Use a network that the caller built, instead of building one from the settings.
 
-        The weights are read into it. Where it was built for images of one size, a twin for any
-        size with the same weights is used.
+        The weights are loaded into it. If it was built for images of one size, a copy for any size
+        with the same weights is used.
 
         Parameters
         ----------
         network : SRModel
-            Of an adversarial model, the whole or the generator.
+            For an adversarial model, the complete model or the generator.
         """
         load_weights(network, self.weights[0])
         with policy(self._config["precision"]):
@@ -225,8 +226,8 @@ class Run:
 
         if self.task.results != "images":
             raise ConfigError(
-                f"{self.folder}: its network gives {self.task.results}, no images; it is used "
-                f"with predict and test of {self.task.name}."
+                f"{self.folder}: its network gives {self.task.results}, not images. Use it with "
+                f"predict and test of {self.task.name}."
             )
         return SuperResolver(networks, self.normalizer, self._config, self.folder, weights)
 
@@ -235,7 +236,7 @@ class Run:
         return open_source(self.settings)
 
     def facts(self) -> dict[str, Any]:
-        """Return what every summary begins with: model, weights, data, scale."""
+        """Return the first entries of every summary: model, weights, data, scale."""
         return {
             "model": self.settings.model,
             "weights": str(self.weights[0]),
@@ -244,7 +245,7 @@ class Run:
         }
 
     def described(self) -> dict[str, str]:
-        """Return how results of this run were made, for the page of a test."""
+        """Return how the results of this run were made, for the page of a test."""
         return {
             **{name.replace("_", " "): str(value) for name, value in self.facts().items()},
             "normaliser": self.normalizer.name,
@@ -261,8 +262,8 @@ def load_model(
     Parameters
     ----------
     source : path-like
-        Log folder of a training (``config.yml``, ``normalizer.json``, weights), or the name of a
-        model that ships with the project, e.g. ``bathymetry_x4``.
+        Log folder of a training run (``config.yml``, ``normalizer.json``, weights), or the name of
+        a model that ships with the project, e.g. ``bathymetry_x4``.
     weights : path-like, optional
         Weights file; default the run's ``read_test_weights``.
 
@@ -273,7 +274,7 @@ def load_model(
     Raises
     ------
     ConfigError, DataError, WeightsError
-        If a part is missing or the parts do not fit each other.
+        If a part is missing, or the parts do not fit together.
 
     Examples
     --------
@@ -284,7 +285,7 @@ def load_model(
 
 
 def find_weights(settings: UserParams) -> Path:
-    """Return the weights file to test: the one that the settings name, else the best of the run."""
+    """Return the weights file to test: the one named in the settings, else the best of the run."""
     if settings.fname_model_weights is not None:
         return Path(settings.fname_model_weights)
     return Path(settings.log_dir, settings.read_test_weights)
@@ -293,12 +294,12 @@ def find_weights(settings: UserParams) -> Path:
 def _normalizer_of(settings: UserParams, weights: Path) -> Normalizer:
     """Return the normaliser that the weights were trained with.
 
-    It is saved beside them or in the log folder. Weights of the earlier program have none: they
-    take the min-max normaliser of the settings.
+    It is next to the weights or in the log folder. Weights of the earlier program have none; for
+    them, it is the min-max normaliser of the settings.
     """
     if not weights.is_file():
         raise WeightsError(
-            f"{weights}: no such weights file. Train first, or mend fname_model_weights or "
+            f"{weights}: no such weights file. Train first, or fix fname_model_weights or "
             f"read_test_weights."
         )
     for folder in (weights.parent, Path(settings.log_dir)):
@@ -306,7 +307,7 @@ def _normalizer_of(settings: UserParams, weights: Path) -> Normalizer:
             return load_normalizer(folder)
     if settings.normalizer.name == MinMaxNormalizer.name and settings.norm_range is not None:
         low, high = settings.norm_range
-        print(f"{FILE_NAME} is missing beside {weights}; using norm_range {low:g} to {high:g}")
+        print(f"{FILE_NAME} is missing next to {weights}; using norm_range {low:g} to {high:g}")
         return MinMaxNormalizer(low, high, low, high)
     raise DataError(
         f"{not_found(weights.parent / FILE_NAME, 'file')}. Train first, or set norm_range and "
@@ -315,7 +316,7 @@ def _normalizer_of(settings: UserParams, weights: Path) -> Normalizer:
 
 
 def _refuse_other_network(settings: UserParams, weights: Path) -> None:
-    """Refuse settings under which the weights would load but mean another network."""
+    """Refuse settings with which the weights would load, but into a different network."""
     for folder in (weights.parent, Path(settings.log_dir)):
         if (folder / CONFIG_NAME).is_file():
             break
@@ -332,5 +333,6 @@ def _refuse_other_network(settings: UserParams, weights: Path) -> None:
         if trained.get(key) != asked.get(key):
             raise ConfigError(
                 f"{settings.fname}: {key} must be as in {folder / CONFIG_NAME}, with which "
-                f"{weights.name} was trained: {trained.get(key)}; received {asked.get(key)}."
+                f"{weights.name} was trained: {trained.get(key)}; received {asked.get(key)}. "
+                f"Change {key}."
             )

@@ -1,4 +1,4 @@
-"""The settings of a run: read from YAML, checked once, written beside the weights."""
+"""The settings of a run: read from YAML, checked once, written next to the weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from toolbox.task import every_task, open_task, source_class, task_of_source
 CONFIG_NAME = "config.yml"
 Limit = Annotated[Float, Field(ge=-1e12, le=1e12)]
 Range = tuple[Limit, Limit]
-#: Keys that say how to run, not what is trained.
+#: Attributes that ``config.yml`` does not contain.
 _ABOUT_THE_RUN = (
     "asked_model",
     "fname",
@@ -55,7 +55,7 @@ _ABOUT_THE_RUN = (
 
 
 def from_the_data() -> tuple[str, ...]:
-    """Return the arguments of losses and metrics that are no settings: the data tell them."""
+    """Return the arguments of losses and metrics that come from the data, not from settings."""
     return ("max_val", "min_val", *(fact for task in every_task() for fact in task.facts))
 
 
@@ -84,14 +84,14 @@ def _positive_range(limits: Range) -> Range:
 
 
 def _auto(value: Any) -> Any:
-    """Let the word auto stand for "as measured for the model"."""
+    """Return None for the word auto, which means "as measured for the model"."""
     return None if value == "auto" else value
 
 
 def _loss(value: Any) -> Any:
     """Check the name of a loss, or a mapping of names to weights."""
     if not isinstance(value, (str, dict)):
-        raise ValueError("the name of a loss, or names and weights as {mae: 1, vgg: 0.006}")
+        raise ValueError("the name of a loss, or names and weights such as {mae: 1, vgg: 0.006}")
     for name in [value] if isinstance(value, str) else value:
         _check_name(LOSSES, name)
     weights = list(value.values()) if isinstance(value, dict) else [1]
@@ -116,7 +116,7 @@ def _loss_or_names(value: Any) -> Any:
 
 def _loss_weights(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError("names of losses and weights as {mae: 1, one_minus_ssim: 0.1}")
+        raise ValueError("names of losses and weights such as {mae: 1, one_minus_ssim: 0.1}")
     return _loss(value)
 
 
@@ -147,7 +147,7 @@ class OnlineDA(Settings):
     zoom_range
         Smallest and largest horizontal magnification; null does not zoom.
     zoom_iso
-        The same magnification for rows and columns.
+        Use the same magnification for rows and columns.
     use_depth_scale
         Multiply depths by a random factor.
     depth_scale_range
@@ -157,12 +157,11 @@ class OnlineDA(Settings):
     vertical_flip
         Mirror up and down, half of the time.
     quarter_turn
-        Turn by none, one, two or three quarters, which moves pixels without changing them; square
-        images only.
+        Rotate by zero to three quarter turns, without changing pixel values; square images only.
     rotation_range
-        Turn by up to so many degrees either way, by one of 65 evenly spaced angles.
+        Largest rotation in degrees, in either direction, by one of 65 evenly spaced angles.
     fill_mode
-        What fills the margins after a zoom or a turn.
+        What fills the margins after a zoom or a rotation.
     steps_per_epoch_mag
         Training steps in an epoch, as a multiple of pairs ÷ ``batch_size``.
     """
@@ -201,15 +200,15 @@ class OnlineDA(Settings):
 
 
 class NormalizerParams(Settings):
-    """Which normaliser; `_settings_class` adds the settings that any of them has.
+    """The choice of normaliser; `_normalizer_class` adds the settings that any normaliser has.
 
     Attributes
     ----------
     name
         What the network sees; ``identity`` leaves the values as they are.
     window : default ``5``
-        Side of the window of ``local_mean`` and ``local_standard`` in low-resolution pixels; leave
-        it out for the others.
+        Side of the window of ``local_mean`` and ``local_standard`` in low-resolution pixels; not
+        for the others.
     """
 
     name: _named(NORMALIZERS) = "minmax"  # type: ignore[valid-type]
@@ -231,7 +230,7 @@ class NormalizerParams(Settings):
         return self
 
     def options(self) -> dict[str, Any]:
-        """Return what is set besides the name: arguments of the normaliser's `fit`."""
+        """Return the settings besides the name: arguments of the normaliser's `fit`."""
         return {k: v for k, v in self.model_dump(exclude={"name"}).items() if v is not None}
 
 
@@ -245,7 +244,7 @@ def _normalizer_class() -> type[NormalizerParams]:
 
 
 class LRSchedule(Settings):
-    """How the learning rate changes during the training.
+    """How the learning rate changes during training.
 
     Attributes
     ----------
@@ -254,14 +253,14 @@ class LRSchedule(Settings):
     warmup_epochs
         Epochs in which the rate rises evenly from zero; not for ``plateau``.
     step_epochs
-        ``step`` only, needed there: epochs between two falls.
+        ``step`` only, required there: epochs between two reductions.
     plateau_epochs
-        ``plateau``: epochs without a better ``monitor_metric`` before a fall.
+        ``plateau``: epochs without a better ``monitor_metric`` before a reduction.
     gamma
-        ``step``, ``plateau``: factor of a fall; below 1 for ``plateau``.
+        ``step``, ``plateau``: factor of a reduction; below 1 for ``plateau``.
     final
-        ``cosine``: share of the rate that is left at the last epoch; ``plateau``: share below which
-        it does not fall.
+        Lowest rate as a share of the initial one: ``cosine`` reaches it in the last epoch,
+        ``plateau`` never goes below it.
     """
 
     name: Literal["constant", "step", "cosine", "plateau"] = "constant"
@@ -293,64 +292,64 @@ class LRSchedule(Settings):
             if key not in needed[self.name] and getattr(self, key) != default:
                 raise ValueError(
                     f"without {key} for name: {self.name}; received {getattr(self, key)}. Leave "
-                    f"it out or name another schedule."
+                    f"out {key}, or name another schedule."
                 )
         return self
 
 
 class RunSettings(Settings):
-    """Every key of a run but the sections of tasks, sources, models and losses.
+    """Every key of a run except the sections of tasks, sources, models and losses.
 
     Attributes
     ----------
     data_dir
         Folder with ``train``, ``validation`` and ``test``.
     task : default that of ``source``
-        Kind of work: what is measured, shown and predicted. ``task`` alone takes its first source,
-        ``source`` alone tells the task.
+        Kind of work: what is measured, shown and predicted. ``task`` alone selects its first
+        source; ``source`` alone determines the task.
     source
-        Kind of data set: ``patches`` is a folder of pickles, ``sem`` are pairs of SEM pictures,
-        ``photo`` are photographs, ``voc`` and ``picture_pairs`` are pairs of pictures,
+        Kind of data set: ``patches`` is a folder of pickles, ``sem`` is pairs of SEM pictures,
+        ``photo`` is photographs, ``voc`` and ``picture_pairs`` are pairs of pictures,
         ``surgical_video`` is a folder of videos.
     input_shape
         Shape of a low-resolution image: rows, columns, channels.
     scale
         Enlargement factor.
     norm_range : default range of the high-resolution training images
-        Range of the data in metres (of pictures in counts; default all that 8 or 16 bits hold), for
-        ``minmax``, ``symmetric``, PSNR, SSIM and DSSIM.
+        Range of the data in metres (for pictures in counts; default the full range of 8 or 16
+        bits), for ``minmax``, ``symmetric``, PSNR, SSIM and DSSIM.
     normalizer : name, or keys below
         What the network sees; a name alone is short for a section with this ``name``.
     model : default required, unless the source names one
-        Network; each has a section of its own, those for restoration among them.
+        Network; each has its own section, including those for restoration.
     bicubic_skip
         Add the bicubic enlargement to the network's output.
     fname_model_weights
-        Weights to start a training from, and the weights that are tested and used; a file, or the
-        name of a model that ships.
+        Initial weights of a training run, and the weights to test and use; a file, or the name of a
+        model that ships.
     batch_size
-        Pairs in a training step; not more than there are training pairs.
+        Pairs per training step; at most the number of training pairs.
     epochs
-        Passes over the training data, ``pretrain_epochs`` among them.
+        Passes over the training data, including ``pretrain_epochs``.
     loss : LOSSES, names with weights, or list of names
-        What training minimises, or a weighted sum of several; ``l1`` is another name of ``mae``,
-        ``ssim`` of ``dssim``. ``masked_mse`` counts where the target is no NaN, ``cross_entropy``
-        is of class ids, ``phase_cross_entropy`` of phases of operations.
+        What training minimises, or a weighted sum of several; ``l1`` is another name for ``mae``,
+        and ``ssim`` for ``dssim``. ``masked_mse`` ignores pixels whose target is NaN,
+        ``cross_entropy`` is for class ids, ``phase_cross_entropy`` for phases of operations.
     loss_weights : names with weights
-        Another way to say ``loss``.
+        Another way to write ``loss``.
     metrics
-        Figures of the history; ``phase_accuracy`` is of phases of operations.
+        Figures of the history; ``phase_accuracy`` is for phases of operations.
     monitor_metric : name
-        Column of the history that tells the best epoch: ``val_loss`` or ``val_`` and a name in
+        Column of the history that decides the best epoch: ``val_loss`` or ``val_`` and a name in
         ``metrics``; for ``srgan``, ``esrgan`` and ``pix2pix`` also ``val_g_loss``, ``val_d_loss``,
         ``val_d_real``, ``val_d_fake``.
     monitor_mode
         Whether a small or a large value is good; ``auto``: large for ``psnr``, ``ssim`` and
         ``phase_accuracy``, small for all others.
     final_evaluation
-        Measure the best weights once more when the training is done, and print the figures.
+        Evaluate the best weights again after training, and print the figures.
     pretrain_epochs
-        ``srgan``, ``esrgan`` and ``pix2pix`` only: epochs at the start without the discriminator.
+        ``srgan``, ``esrgan`` and ``pix2pix`` only: initial epochs without the discriminator.
     pretrain_loss : as ``loss``
         What those epochs minimise.
     optimizer
@@ -360,43 +359,43 @@ class RunSettings(Settings):
     d_learning_rate : default that of ``learning_rate``
         ``srgan``, ``esrgan`` and ``pix2pix`` only: step size of the discriminator.
     beta_1 : default that of the optimizer
-        Decay of the first moments of ``adam``, ``adamax``, ``nadam``, ``adamw``, for both networks.
+        Decay of the first moment of ``adam``, ``adamax``, ``nadam``, ``adamw``, for both networks.
     lr_schedule : name, or keys below
         How the learning rates change; a name alone is short for a section with this ``name``.
     clip_norm
-        Longest gradient of a step, for all weights of a network together; null does not clip.
+        Largest norm of the gradient, over all weights of a network; null does not clip.
     ema
-        Share of the former value in a moving average of the weights, such as ``0.999``; null keeps
-        none.
+        Share of the previous value in a moving average of the weights, such as ``0.999``; null
+        keeps no average.
     patience
-        Stop after so many epochs without a better ``monitor_metric``, ``pretrain_epochs`` not
-        counted; null never stops early.
+        Stop after this many epochs without a better ``monitor_metric``, not counting
+        ``pretrain_epochs``; null never stops early.
     collapse_patience
-        Stop after so many epochs in a row with a ``d_loss`` below 0.01 that the generator feels;
-        null never stops; without a discriminator no effect.
+        Stop after this many consecutive epochs with a ``d_loss`` below 0.01 that affects the
+        generator; null never stops; no effect without a discriminator.
     resume
-        Go on with the run in ``log_dir``, as ``--resume`` does.
+        Resume the run in ``log_dir``, as ``--resume`` does.
     checkpoint_minutes
         Minutes between saved states within an epoch.
     seed
         Seed of weights, order and augmentation; null draws one and records it.
-    log_dir : default ``NAME_log`` beside ``NAME.yml``
-        Where the run is written; with ``--algo MODEL`` on the command line the default is
+    log_dir : default ``NAME_log`` next to ``NAME.yml``
+        Log folder of the run; with ``--algo MODEL`` on the command line, the default is
         ``NAME_MODEL_log``.
     log_period
         Epochs between numbered weights and pictures.
     precision
-        Policy of Keras: what the layers compute in.
+        Precision of the layers, as a policy of Keras.
     jit_compile : ``auto``, true or false, default ``auto``
         Compile the training step with XLA.
     steps_per_execution : ``auto`` or whole number ≥ 1, default ``auto``
-        Training steps in one call of the compiled function, lowered to a divisor of the steps of an
+        Training steps per call of the compiled function, lowered to a divisor of the steps of an
         epoch.
     read_test_weights
-        File of ``log_dir`` to test if ``fname_model_weights`` is null.
+        File in ``log_dir`` to test if ``fname_model_weights`` is null.
     test_pictures
-        Number of ``test_result_*.png``, spread over the test images; null draws them all; for SEM
-        pictures see ``metrology.pictures``.
+        Number of ``test_result_*.png``, spread over the test images; null draws all; for SEM
+        pictures, see ``metrology.pictures``.
     predict : section
         How the network is used, see below.
     """
@@ -455,11 +454,11 @@ class RunSettings(Settings):
                 if getattr(self, key):
                     raise ValueError(
                         f"{key} is for a model with a discriminator, {staged}; received "
-                        f"{getattr(self, key)} with model {self.model}. Leave it out."
+                        f"{getattr(self, key)} with model {self.model}. Leave out {key}."
                     )
         if self.pretrain_epochs > self.epochs:
             raise ValueError(
-                f"pretrain_epochs must not exceed epochs ({self.epochs}), which count them in; "
+                f"pretrain_epochs must not exceed epochs ({self.epochs}), which include them; "
                 f"received {self.pretrain_epochs}. Raise epochs."
             )
         return self
@@ -470,34 +469,34 @@ class RunSettings(Settings):
         if self.beta_1 is not None and "beta_1" not in known:
             raise ValueError(
                 f"beta_1 must be left out with optimizer {self.optimizer}, which has none; "
-                f"received {self.beta_1}. Leave it out, or use adam."
+                f"received {self.beta_1}. Leave out beta_1, or use adam."
             )
         return self
 
     @model_validator(mode="after")
     def _loss_has_weights(self) -> RunSettings:
-        """Turn `loss_weights` into what it stands for, a mapping `loss`."""
+        """Convert `loss_weights` to the equivalent mapping `loss`."""
         weights, loss = self.loss_weights, self.loss
         if weights is None:
             if isinstance(loss, list):
                 raise ValueError(
-                    f"loss must be the name of a loss, or names and weights as {{mae: 1, vgg: "
-                    f"0.006}}, unless loss_weights says the weights; received {loss}. Add them."
+                    f"loss must be the name of a loss, or names and weights such as {{mae: 1, vgg: "
+                    f"0.006}}, unless loss_weights gives the weights; received {loss}. Add weights."
                 )
             return self
         if "loss" not in self.model_fields_set:
             loss = list(weights)
         if isinstance(loss, dict):
             raise ValueError(
-                f"loss must be left out, or be a list of names, beside loss_weights; received "
-                f"{loss}. Write all weights into one of the two."
+                f"loss must be left out, or be a list of names, together with loss_weights; "
+                f"received {loss}. Write all weights into one of the two."
             )
         names = [loss] if isinstance(loss, str) else loss
         for name in (*weights, *names):
             if name not in weights or name not in names:
                 raise ValueError(
                     f"loss_weights must have a weight for each loss that is named, and for no "
-                    f"other; received {weights} for {', '.join(names)}. Mend {name}."
+                    f"other; received {weights} for {', '.join(names)}. Fix {name}."
                 )
         self.loss, self.loss_weights = {name: weights[name] for name in names}, None
         return self
@@ -520,7 +519,7 @@ def _figures() -> list[str]:
 
 
 def _own_parameters(name: str) -> dict[str, inspect.Parameter]:
-    """Return the settings of a loss or metric: its arguments after those that every one has."""
+    """Return the settings of a loss or metric: its arguments after the first two."""
     found: dict[str, inspect.Parameter] = {}
     for registry in (METRICS, LOSSES):
         if name in registry:
@@ -533,7 +532,7 @@ def _own_parameters(name: str) -> dict[str, inspect.Parameter]:
 if TYPE_CHECKING:
 
     class _Values(RunSettings):
-        """What the type checker sees: every setting is an attribute, read and completed."""
+        """The attributes for the type checker: every setting, with defaults filled in."""
 
         log_dir: str  # type: ignore[assignment]
         seed: int  # type: ignore[assignment]
@@ -550,25 +549,25 @@ class UserParams(_Values):
     fname : path-like
         YAML file, or the log folder of a run.
     values : dict, optional
-        What the file would say; it is not read then.
+        Content to use instead of reading the file.
     where : str, optional
         Name of the file for messages.
     model : str, optional
-        Network to take instead of the one that the file names.
+        Network to use instead of the one that the file names.
 
     Attributes
     ----------
     fname : str
         The file.
     log_dir : str
-        Where the run is written; ``NAME_log`` beside ``NAME.yml`` unless set, and
-        ``NAME_MODEL_log`` if another `model` is asked for.
+        Log folder of the run; default ``NAME_log`` next to ``NAME.yml``, or ``NAME_MODEL_log`` with
+        another `model`.
     seed : int
-        The seed; drawn at random if the file says null.
+        The seed; drawn at random if it is null in the file.
     model_params : dict
         The section of the chosen model, with its defaults filled in.
     loss_params : dict
-        By name of a loss or metric, the section with its settings.
+        Sections of the losses and metrics, by name.
     source_params : dict
         The section of the source, with its defaults filled in.
     monitor_mode : {'min', 'max'}
@@ -577,7 +576,7 @@ class UserParams(_Values):
     Raises
     ------
     ConfigError
-        One line about the first thing that is wrong in the file.
+        One line about the first mistake in the file.
     """
 
     def __init__(
@@ -594,9 +593,9 @@ class UserParams(_Values):
         if model is not None:
             _refuse_model_of_run(Path(fname), content.get("model"), model)
             content = {**content, "model": model}
-        #: The network that the caller asked for instead of the file's.
+        #: The network that the caller requested instead of the file's.
         self.asked_model = model
-        #: What the command line of this run has besides, for messages.
+        #: Further command-line options of this run, for messages.
         self.further_options = ""
         self.source_params: dict[str, Any] = {}
         self._source_defaults: dict[str, Any] = {}
@@ -608,14 +607,14 @@ class UserParams(_Values):
         self.__dict__.update({key: getattr(settings, key) for key in keys})
         beside = Path(fname).parent
         if Path(fname).name == CONFIG_NAME and (beside / FILE_NAME).is_file():
-            self.log_dir = str(beside)  # a run's own file, wherever the folder was moved
+            self.log_dir = str(beside)  # a run's own file; its folder may have been moved
         elif settings.log_dir is None:
             suffix = "_log" if model is None else f"_{model}_log"
             self.log_dir = f"{Path(fname).with_suffix('')}{suffix}"
         start = self.fname_model_weights
         if start is not None and not Path(start).exists() and start in pretrained_names():
             self.fname_model_weights = str(pretrained_folder(start) / self.read_test_weights)
-        #: Whether the file leaves the seed to chance; a resumed run keeps the one it had.
+        #: Whether the seed is drawn at random; a resumed run keeps its seed.
         self._free_seed = settings.seed is None
         if settings.seed is None:
             self.seed = secrets.randbelow(2**32)
@@ -634,12 +633,12 @@ class UserParams(_Values):
         open_task(self.task).check(self)
 
     def _with_task(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Let ``task`` and ``source`` name each other; a file needs only one of the two."""
+        """Derive ``task`` from ``source`` or vice versa; a file needs only one of the two."""
         task, source = content.get("task"), content.get("source")
         if isinstance(task, str) and task in TASKS and source is None:
             return {**content, "source": next(iter(open_task(task).sources))}
         if not isinstance(source, str | None) or (source is not None and source not in SOURCES):
-            return content  # the check of all settings refuses it
+            return content  # refused when all settings are checked
         own = task_of_source(source or RunSettings.model_fields["source"].default)
         if task is not None and task in TASKS and task != own:
             raise ConfigError(
@@ -649,10 +648,10 @@ class UserParams(_Values):
         return content if task is not None else {**content, "task": own}
 
     def _with_source(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Check the source's section, and put the settings that it changes under the file's."""
+        """Check the source's section, and add the defaults that the source changes."""
         name = content.get("source", RunSettings.model_fields["source"].default)
         if not isinstance(name, str) or name not in SOURCES:
-            return content  # the check of all settings refuses it
+            return content  # refused when all settings are checked
         source = source_class(name)
         known = source.parameters()
         for section in SOURCES:
@@ -660,7 +659,7 @@ class UserParams(_Values):
             if given is not None and (section != name or not known):
                 raise ConfigError(
                     f"{self.fname}: {section} must be left out with source: {name}, which has no "
-                    f"such settings; received {given!r}. Leave it out, or change source."
+                    f"such settings; received {given!r}. Leave out {section}, or change source."
                 )
         if known:
             given = content.get(name)
@@ -672,12 +671,12 @@ class UserParams(_Values):
             self.source_params = self._check_section(name, given or {}, known)
             content = {**content, name: self.source_params}
         defaults = dict(source.default_settings(self.source_params))
-        if name in defaults:  # what the data complete in their own section
+        if name in defaults:  # keys of its own section that come from the data
             self.source_params |= defaults.pop(name)
             content = {**content, name: self.source_params}
         if content.get("loss") is not None or content.get("loss_weights") is not None:
             defaults = {k: v for k, v in defaults.items() if k not in ("loss", "loss_weights")}
-        # The section of the model is one of many, and is filled up key by key.
+        # The section of the model is merged key by key; other sections are replaced.
         model = str(content.get("model", defaults.get("model")))
         own, given = defaults.get(model) if model in MODELS else None, content.get(model) or {}
         defaults = {k: v for k, v in defaults.items() if k not in MODELS}
@@ -687,7 +686,7 @@ class UserParams(_Values):
         return {**self._source_defaults, **content}
 
     def _check_results(self) -> None:
-        """Refuse a network whose results are not what the task is about."""
+        """Refuse a network whose results are not of the kind that the task needs."""
         wanted = open_task(self.task).results
         fitting = [name for name in MODELS if MODELS.resolve(name).results == wanted]
         if self.model not in fitting:
@@ -697,19 +696,19 @@ class UserParams(_Values):
             )
 
     def _check_monitor(self) -> None:
-        """Refuse a figure that the history will not have, and tell what auto means."""
+        """Refuse a figure that the history will not have, and resolve auto."""
         columns = [name for name in self.history_columns() if name.startswith("val_")]
         if self.monitor_metric not in columns:
             raise ConfigError(
                 f"{self.fname}: monitor_metric must be one of {', '.join(columns)}; received "
-                f"{self.monitor_metric!r}. Name one of them, or add what it measures to metrics."
+                f"{self.monitor_metric!r}. Name one of them, or add the metric to metrics."
             )
         if self.__dict__["monitor_mode"] == "auto":
             larger = self.monitor_metric.removeprefix("val_") in LARGER_IS_BETTER
             self.monitor_mode = "max" if larger else "min"
 
     def history_columns(self) -> list[str]:
-        """Return the figures that the history of this run will have, those of validation last."""
+        """Return the columns of this run's history, those of validation last."""
         model = MODELS.resolve(self.model)
         judged = self.pretrain_epochs < self.epochs
         names = ["loss", *self.metrics, *model.figure_names(judged)]
@@ -720,7 +719,7 @@ class UserParams(_Values):
         return {*self.loss_names(), *self.metrics}
 
     def loss_names(self) -> set[str]:
-        """Return the names of all losses that the training uses."""
+        """Return the names of all losses that training uses."""
         specs = (self.loss, self.pretrain_loss)
         return {name for spec in specs for name in ([spec] if isinstance(spec, str) else spec)}
 
@@ -731,7 +730,7 @@ class UserParams(_Values):
             self.__dict__[name] = self._check_section(name, section or {}, parameters)
 
     def _check_section(self, name: str, section: dict[str, Any], parameters: Any) -> dict[str, Any]:
-        """Check a section against the arguments of what it sets."""
+        """Check a section against the arguments that it sets."""
         fields: Any = {
             key: (p.annotation, ... if p.default is p.empty else p.default)
             for key, p in parameters.items()
@@ -741,27 +740,27 @@ class UserParams(_Values):
 
     def resolved(self) -> dict[str, Any]:
         """Return all settings with their defaults filled in, as plain YAML values."""
-        # What the run started from is told in the heading: a test of this file tests the result.
+        # The initial weights are only in the heading: a test of this file is to test the result.
         content = {
             key: value
             for key, value in self.__dict__.items()
             if key not in _ABOUT_THE_RUN and not key.startswith("_")
         }
-        # Left out, a null would become again what the source sets.
+        # A null must stay, or the default of the source would replace it.
         kept = self._source_defaults
         return {k: _plain(v) for k, v in content.items() if v is not None or k in kept}
 
     def variant(self, changes: Mapping[str, Any], log_dir: Path, option: str) -> UserParams:
-        """Return the settings of another run that differs from this one in a few of them.
+        """Return the settings of a run that differs from this one in some keys.
 
         Parameters
         ----------
         changes : dict
-            Settings by key; a section replaces the whole section.
+            Settings by key; sections are replaced completely.
         log_dir : pathlib.Path
-            Where that run is written.
+            Log folder of that run.
         option : str
-            What starts it together with this one, for messages.
+            Command-line option that starts it together with this run, for messages.
         """
         content = {**self.resolved(), **changes, "log_dir": os.fspath(log_dir)}
         other = UserParams(log_dir.with_name(f"{log_dir.name}.yml"), content, where=self.fname)
@@ -769,18 +768,18 @@ class UserParams(_Values):
         return other
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the resolved settings as ``config.yml``; ``main.py`` reads it like any other."""
+        """Write the resolved settings as ``config.yml``, which is itself a settings file."""
         start = f"; started from {self.fname_model_weights}" if self.fname_model_weights else ""
         heading = f"The settings of this run, with defaults; from {self.fname}{start}"
         write_yaml(self.resolved(), Path(folder, CONFIG_NAME), heading)
 
 
 def _refuse_model_of_run(fname: Path, trained: Any, asked: str) -> None:
-    """Refuse to call what a run has trained another network."""
+    """Refuse another network for the settings of an existing run."""
     own = fname.name == CONFIG_NAME and (fname.parent / FILE_NAME).is_file()
     if own and trained != asked:
         raise ConfigError(
-            f"{fname}: --algo must be {trained}, the network of that run; received {asked}. Name "
+            f"{fname}: --algo must be {trained}, the network of that run; received {asked}. Use "
             f"the settings file that the run was made from."
         )
 

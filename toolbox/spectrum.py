@@ -1,4 +1,4 @@
-"""Power spectra of stacks of images: how much relief there is at each wavelength (NumPy)."""
+"""Power spectra of stacks of images: the amount of relief at each wavelength (NumPy)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import numpy as np
 
 #: Between pixels: the same along rows and columns, or (between rows, between columns).
 Spacing = float | tuple[float, float]
-#: Pixels in one chunk: 16 MiB as float64, a few times that while it is transformed.
+#: Pixels per chunk: 16 MiB as float64, and several times that during the transform.
 _CHUNK_PIXELS = 2**21
 
 
 def power_spectrum(imgs: np.ndarray, spacing: Spacing = 1.0) -> np.ndarray:
-    """Mean two-dimensional power spectral density of a stack of images.
+    """Return the mean two-dimensional power spectral density of a stack of images.
 
-    Of every image and channel the best-fitting plane is taken off and a Hann window w laid on;
-    then ``P = |FFT|² dy dx / Σ w²``, averaged over images and channels. The sum of P over all
-    frequencies times ``df_y df_x = 1 / (H dy W dx)`` is ``Σ (w x)² / Σ w²`` (Parseval): the mean
-    square about the plane, for terrain that is alike everywhere in the image.
+    From every image and channel, the best-fitting plane is subtracted, and a Hann window w is
+    applied; then ``P = |FFT|² dy dx / Σ w²``, averaged over images and channels. The sum of P over
+    all frequencies times ``df_y df_x = 1 / (H dy W dx)`` is ``Σ (w x)² / Σ w²`` (Parseval): the
+    mean square about the plane, if the terrain is statistically uniform across the image.
 
     Parameters
     ----------
     imgs : numpy.ndarray, shape (N, H, W, C)
         Metres for depth maps; no missing values. Read in chunks, so it may be memory-mapped.
     spacing : float or (float, float)
-        Grid spacing (between rows, between columns), metres for maps; 1 counts in pixels.
+        Grid spacing (between rows, between columns), metres for maps; 1 for units of pixels.
 
     Returns
     -------
@@ -47,18 +47,18 @@ def power_spectrum(imgs: np.ndarray, spacing: Spacing = 1.0) -> np.ndarray:
 
 
 def radial_spectrum(imgs: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Power spectral density averaged over all directions.
+    """Return the power spectral density averaged over all directions.
 
     Annulus k holds the frequencies whose distance from zero is nearest to k df, with ``df = 1 /
-    the shorter side of the image``. The last one reaches the Nyquist frequency of the wider of
-    the two spacings; what lies beyond it, in the corners, is left out.
+    the shorter side of the image``. The last one reaches the Nyquist frequency of the wider of the
+    two spacings; higher frequencies, in the corners, are left out.
 
     Parameters
     ----------
     imgs : numpy.ndarray, shape (N, H, W, C) or (H, W)
         Images, metres for depth maps, or their `power_spectrum` for the same `spacing`.
     spacing : float or (float, float)
-        Grid spacing (between rows, between columns), metres for maps; 1 counts in pixels.
+        Grid spacing (between rows, between columns), metres for maps; 1 for units of pixels.
 
     Returns
     -------
@@ -79,26 +79,26 @@ def radial_spectrum(imgs: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.
 
 
 def high_frequency_energy(truth: np.ndarray, imgs: np.ndarray, scale: int) -> float | None:
-    """Energy finer than the low-resolution grid can carry, as a ratio to the truth's.
+    """Return the energy beyond the low-resolution grid, relative to that of the truth.
 
-    The band is ``f > 0.5 / scale`` cycles per high-resolution pixel, the corners included: above
+    The band is ``f > 0.5 / scale`` cycles per high-resolution pixel, including the corners: above
     the Nyquist frequency of the low-resolution grid. Energies are sums of `power_spectrum`.
 
     Parameters
     ----------
     truth, imgs : numpy.ndarray, shape (N, H, W, C) or (H, W)
-        High-resolution images, or their `power_spectrum`; both for one spacing.
+        High-resolution images, or their `power_spectrum`; both for the same spacing.
     scale : int
         High resolution ÷ low resolution.
 
     Returns
     -------
     float or None
-        1 if `imgs` hold as much as the truth (at the right place or not), below 1 if they are
-        too smooth, above 1 if they are too rough. None if the truth has nothing in the band.
+        1 if `imgs` have as much energy as the truth (in the right place or not), below 1 if they
+        are too smooth, above 1 if they are too rough. None if the truth has none in the band.
     """
     truth, imgs = _power(truth), _power(imgs)
-    # A frequency that is the limit itself but for rounding lies outside.
+    # The factor excludes a frequency that exceeds the limit only by rounding.
     band = _radius(truth.shape, 1.0) > 0.5 / scale * (1 + 1e-9)
     reference = float(truth[band].sum())
     return float(imgs[band].sum()) / reference if reference else None
@@ -114,18 +114,18 @@ def pair_of(spacing: Spacing) -> tuple[float, float]:
 
 
 def _radius(shape: tuple[int, ...], spacing: Spacing) -> np.ndarray:
-    """Distance of every frequency from zero, (H, W), cycles per unit of `spacing`."""
+    """Return the distance of every frequency from zero, (H, W), cycles per unit of `spacing`."""
     dy, dx = pair_of(spacing)
     return np.hypot(np.fft.fftfreq(shape[0], dy)[:, None], np.fft.fftfreq(shape[1], dx))
 
 
 def _hann(size: int) -> np.ndarray:
-    """Hann window about the middle of the pixels: symmetric, and a wave leaks to ±1 only."""
+    """Return a symmetric Hann window; a wave leaks only into frequencies ±1."""
     return np.square(np.sin(np.pi * (np.arange(size) + 0.5) / size))
 
 
 def _without_plane(imgs: np.ndarray) -> np.ndarray:
-    """Take the least-squares plane off each image (..., H, W)."""
+    """Subtract the least-squares plane from each image (..., H, W)."""
     rows, columns = imgs.shape[-2:]
     y, x = np.arange(rows)[:, None] - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2
     flat = imgs - imgs.mean(axis=(-2, -1), keepdims=True)

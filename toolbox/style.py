@@ -1,4 +1,4 @@
-"""How the values of a task look: unit, colours."""
+"""The appearance of the values of a task: unit and colours."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """Unit of the values and how a picture of them is drawn.
+    """Unit and colours of the values of a task.
 
     Attributes
     ----------
     unit : str
         Unit of the values, for labels; empty for none.
     cmap : str
-        Colour map of Matplotlib for images of one channel. Those of three are shown in colour.
+        Matplotlib colour map for images of one channel; those of three are shown in colour.
     """
 
     unit: str = ""

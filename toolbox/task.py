@@ -1,17 +1,17 @@
-"""The contract of a task: all that distinguishes one kind of work from another.
+"""The contract of a task: everything that distinguishes one kind of work from another.
 
-`Trainer`, `Tester`, `Predictor`, the search, the exporter and the model card know that there are
-tasks, and never which. To add one:
+`Trainer`, `Tester`, `Predictor`, the search, the exporter and the model card know that tasks exist,
+but not which ones. To add a task:
 
-1. Make a folder ``toolbox/tasks/NAME/`` with a module that holds a subclass of `Task`, and one of
-   `Source` that gives its data. What needs TensorFlow is imported inside the methods, so that the
-   settings can be checked without it.
+1. Create a folder ``toolbox/tasks/NAME/`` with a subclass of `Task`, and a subclass of `Source`
+   that supplies its data. Import TensorFlow inside the methods, so that the settings can be checked
+   without it.
 2. Add one row to `toolbox.registry.TASKS`.
 
-The rest follows: ``source: NAME`` in a settings file, the section of that name with the arguments
-of the source, training with exact resume, ``test`` with a page, ``predict``, ``export``, the
-search over the figures that `Task.objectives` names, and the model card. Contract tests run for
-every row. `docs/architecture.md` walks through an example.
+Everything else follows: ``source: NAME`` in a settings file, the section of that name with the
+arguments of the source, training with exact resume, ``test`` with a page, ``predict``, ``export``,
+the search over the figures in `Task.objectives`, and the model card. Contract tests run for every
+row. `docs/architecture.md` walks through an example.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 NormFunc = Callable[[np.ndarray, np.ndarray], Pair]
-#: Folder, in a log folder, of the plain networks that a test compares with.
+#: Folder in a log folder with the plain networks that a test compares with.
 BASELINES = "baselines"
 #: A title and Markdown, in the order of a model card.
 CardSections = dict[str, str]
@@ -50,22 +50,22 @@ CardSections = dict[str, str]
 class Source(ABC):
     """Training, validation and test data of a task, in physical units.
 
-    A subclass writes `train`, `validation` and `test`. Its further arguments, with types and
-    defaults, are the YAML section of its name.
+    A subclass implements `train`, `validation` and `test`. The other arguments of its constructor,
+    with types and defaults, form the YAML section of its name.
 
     Parameters
     ----------
     data_dir : str
         Folder of the data.
     sr_scale : int, optional
-        Targets are this many times larger than inputs.
+        Enlargement factor from inputs to targets.
     """
 
-    #: Settings of its section that a resumed run may change, e.g. where the files lie.
+    #: Settings of its section that a resumed run may change, e.g. the location of files.
     free_settings: ClassVar[tuple[str, ...]] = ()
     #: Lines that a program should print.
     notes: Sequence[str] = ()
-    #: Range of the values, if the data have one whatever they hold; else that of the training data.
+    #: Range of the values, if the kind of data fixes it; None for that of the training data.
     norm_range: tuple[float, float] | None = None
 
     def __init__(self, data_dir: str, sr_scale: int | None = None) -> None:
@@ -74,14 +74,14 @@ class Source(ABC):
 
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return the settings that the YAML section of this source may hold."""
+        """Return the keys that the YAML section of this source accepts."""
         signature = inspect.signature(cls.__init__, eval_str=True)
         own = ("self", "data_dir", "sr_scale")
         return {name: p for name, p in signature.parameters.items() if name not in own}
 
     @classmethod
     def default_settings(cls, section: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that have other defaults with this source.
+        """Return the settings of a run whose defaults this source changes.
 
         Parameters
         ----------
@@ -91,8 +91,8 @@ class Source(ABC):
         Returns
         -------
         dict
-            By key. The section of a model is filled up key by key, and so is the source's own,
-            with what its files tell, e.g. the names of classes.
+            Defaults by key. The section of a model is merged key by key, and so is the source's
+            own, e.g. with the names of classes from its files.
         """
         return {}
 
@@ -114,7 +114,7 @@ class Source(ABC):
         return pair
 
     def sample(self) -> Pair:
-        """Return complete training data that are enough to fit a normaliser."""
+        """Return training data without gaps, enough to fit a normaliser."""
         return without_gaps(*self.train())
 
     def batches(
@@ -125,20 +125,20 @@ class Source(ABC):
         augmenter: Augmenter | None = None,
         seed: int = 0,
     ) -> Batches:
-        """Return what serves the batches of a split.
+        """Return the batches of a split.
 
         Parameters
         ----------
         split : {'train', 'validation'}
-            Which data.
+            The split.
         norm_func : callable
             ``norm_func(x, y) -> (x, y)``, from physical units to those of the network.
         batch_size : int
-            Examples in a batch.
+            Examples per batch.
         augmenter : toolbox.augment.Augmenter, optional
             Applied in training, before the data are normalised.
         seed : int
-            Seed of everything that is drawn.
+            Seed of all random choices.
         """
         x, y = self.split(split)
         batches = DataGenerator(x, y, norm_func, batch_size, augmenter, seed)
@@ -152,7 +152,7 @@ class Source(ABC):
 
     @classmethod
     def like(cls, source: Source, gives: str) -> Self:
-        """Return `source` if it is of this class; otherwise refuse it, saying what it must give."""
+        """Return `source` if it is of this class; otherwise refuse it, naming what it must give."""
         if isinstance(source, cls):
             return source
         raise ConfigError(
@@ -161,22 +161,22 @@ class Source(ABC):
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return what the data tell losses and metrics, numbers, by the name of their argument.
+        """Return properties of the data for losses and metrics: numbers by argument name.
 
-        A name must be listed in `Task.facts`, or it would be taken for a setting.
+        Each name must be in `Task.facts`; otherwise it would count as a setting.
         """
         return {}
 
     def records(self) -> dict[str, str]:
-        """Return what a run should remember of its data: names of `Task.run_files` and texts."""
+        """Return what a run should record about its data: text by name in `Task.run_files`."""
         return {}
 
     def share(self) -> None:
-        """Prepare for several processes that read the same data."""
+        """Prepare the data for several processes that read them."""
 
 
 class _Plain(Source):
-    """A class of someone else's with the three methods and nothing more."""
+    """Adapter for a third-party class that has only the three methods."""
 
     def __init__(self, inner: Any, data_dir: str, sr_scale: int | None) -> None:
         super().__init__(data_dir, sr_scale)
@@ -184,7 +184,7 @@ class _Plain(Source):
 
     @classmethod
     def parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return nothing: what its constructor takes besides the data is not known."""
+        """Return no keys: the other arguments of its constructor are unknown."""
         return {}
 
     def train(self) -> Pair:
@@ -201,7 +201,7 @@ class _Plain(Source):
 
 
 def source_class(name: str) -> type[Source]:
-    """Return the class of a source; one that is no `Source` has neither settings nor defaults."""
+    """Return the class of a source; without `Source` as base, it has no settings or defaults."""
     from toolbox.registry import SOURCES
 
     found = SOURCES.resolve(name)
@@ -231,7 +231,7 @@ def open_source(settings: UserParams) -> Source:
 
 
 def check_shape(settings: UserParams, shape: Sequence[int]) -> None:
-    """Refuse images (h, w, C) that are not of the shape the settings announce."""
+    """Refuse images (h, w, C) whose shape differs from that in the settings."""
     if tuple(shape) != tuple(settings.input_shape):
         raise ConfigError(
             f"{settings.fname}: input_shape must be that of the LR images in "
@@ -242,18 +242,18 @@ def check_shape(settings: UserParams, shape: Sequence[int]) -> None:
 
 @dataclasses.dataclass
 class TestResult:
-    """What a test found.
+    """The results of a test.
 
     Attributes
     ----------
     summary : dict
-        What ``summary.json`` holds (JSON types).
+        Content of ``summary.json`` (JSON types).
     text : str
-        What is printed: the figures as a table, warnings.
+        Text to print: the figures as a table, and warnings.
     tables : dict of str to pandas.DataFrame
         Tables to write, by file name (``pictures.csv``).
     draw : callable
-        Writes pictures and further files into a folder, and returns the page ``report.html``.
+        Writes pictures and other files into a folder, and returns the page ``report.html``.
     """
 
     __test__: ClassVar[bool] = False
@@ -269,11 +269,11 @@ class FilePredictor(Protocol):
 
     @property
     def suffixes(self) -> Sequence[str]:
-        """Endings of what is taken from a folder."""
+        """Endings of the files to use from a folder."""
 
     @property
     def what(self) -> str:
-        """How it is said that a folder holds none of them, e.g. ``no picture``."""
+        """Words for "none of them" in a message about a folder, e.g. ``no picture``."""
 
     def check(self) -> None:
         """Refuse mistakes in the settings, once for all files."""
@@ -282,22 +282,22 @@ class FilePredictor(Protocol):
         """Return the ending of the result of a file."""
 
     def predict(self, path: Path, target: Path) -> None:
-        """Write the result of one file, whole or not at all, and print what was done."""
+        """Write the result of one file, completely or not at all, and print what was done."""
 
 
 class FileInspector(Protocol):
-    """Says of files, one at a time, whether they suit a network."""
+    """Checks whether files suit a network, one at a time."""
 
     @property
     def suffixes(self) -> Sequence[str]:
-        """Endings of what is taken from a folder."""
+        """Endings of the files to use from a folder."""
 
     @property
     def what(self) -> str:
-        """How it is said that a folder holds none of them, e.g. ``no map``."""
+        """Words for "none of them" in a message about a folder, e.g. ``no map``."""
 
     def inspect(self, path: Path, page: Path | None, brief: bool) -> str:
-        """Print what was found in a file, or the verdict alone, and write a page if asked to.
+        """Print the findings about a file, or if `brief` only the verdict; write `page` if given.
 
         Returns
         -------
@@ -307,39 +307,39 @@ class FileInspector(Protocol):
 
 
 class FileMeasurer(Protocol):
-    """Measures what files show, one at a time, without a network."""
+    """Measures files, one at a time, without a network."""
 
     @property
     def suffixes(self) -> Sequence[str]:
-        """Endings of what is taken from a folder."""
+        """Endings of the files to use from a folder."""
 
     @property
     def what(self) -> str:
-        """How it is said that a folder holds none of them, e.g. ``no picture``."""
+        """Words for "none of them" in a message about a folder, e.g. ``no picture``."""
 
     @property
     def written(self) -> Sequence[str]:
         """Names of the files that `write` may leave in a folder."""
 
     def measure(self, path: Path, name: str, draw: bool) -> None:
-        """Measure one file and print what was found.
+        """Measure one file and print the results.
 
         Parameters
         ----------
         path : pathlib.Path
             The file.
         name : str
-            What it is called in the tables.
+            Its name in the tables.
         draw : bool
-            Whether there will be a page.
+            Whether a page will be written.
         """
 
     def write(self, folder: Path) -> None:
-        """Write tables and a page of all that was measured into an empty folder."""
+        """Write tables and a page of all measured files into an empty folder."""
 
 
 class ImagePredictor(Protocol):
-    """Applies an opened run to images in memory, one at a time, as a viewer holds them."""
+    """Applies an opened run to images in memory, such as those of a viewer, one at a time."""
 
     def check(self) -> None:
         """Refuse mistakes in the settings, once for all images."""
@@ -354,28 +354,28 @@ class ImagePredictor(Protocol):
         """
 
     def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
-        """Return in what an image is not like those of the training, a line each.
+        """Return how an image differs from the training data, one line per difference.
 
         Parameters
         ----------
         pixels : numpy.ndarray
             The image.
         pixel_nm : float, optional
-            Width of a pixel.
+            Width of a pixel, nm.
         """
 
 
 class MeasuredImage(NamedTuple):
-    """What was measured in an image.
+    """The measurements of an image.
 
     Attributes
     ----------
     text : str
-        The figures, a line each, with their units.
+        The figures with their units, one per line.
     table : list of list of str
-        Headings, then the cells of each object that was found.
+        Headings, then the cells of each object found.
     notes : list of str
-        What a user should know.
+        Notes for the user.
     outlines : list of (str, numpy.ndarray)
         Name and (n, 2) rows and columns of each edge, in pixels whose centres are whole numbers.
     """
@@ -387,7 +387,7 @@ class MeasuredImage(NamedTuple):
 
 
 class ImageMeasurer(Protocol):
-    """Measures what images in memory show, one at a time, without a network."""
+    """Measures images in memory, one at a time, without a network."""
 
     def measure_image(
         self, pixels: np.ndarray, pixel_nm: tuple[float, float] | None = None
@@ -399,45 +399,45 @@ class ImageMeasurer(Protocol):
         pixels : numpy.ndarray
             The image.
         pixel_nm : (float, float), optional
-            Width and height of a pixel; without them lengths are in pixels.
+            Width and height of a pixel, nm; without them, lengths are in pixels.
 
         Raises
         ------
         DataError
-            If there is nothing to be measured.
+            If there is nothing to measure.
         """
 
 
 class Task(ABC):
-    """One kind of work; see the head of this module.
+    """One kind of work; see the docstring of this module.
 
     Attributes
     ----------
     name : str
         Its row in `toolbox.registry.TASKS`.
     sources : dict of str to str
-        Its sources by the name that a settings file uses, as ``"module:class"``; the first one is
-        that of ``task: NAME`` alone.
+        Its sources as ``"module:class"``, by their names in settings files; ``task: NAME`` alone
+        selects the first.
     style : Style
-        Unit of the values and how a picture of them is drawn.
+        Unit and colours of the values.
     sections : dict of str to type
-        YAML sections of its own, each with the `Settings` class that checks it.
+        Its own YAML sections, each with the `Settings` class that checks it.
     predict_options : type
-        Settings of ``predict`` that only this task has: options of the command line too.
+        Settings of ``predict`` that only this task has; also command-line options.
     inspect_options : tuple of str
-        Those of them that ``inspect`` knows too.
+        Those of `predict_options` that ``inspect`` accepts too.
     measure_options : type
-        Settings of ``measure``, which are options of the command line; see `measurer`.
+        Settings of ``measure``, which are command-line options; see `measurer`.
     free_settings : tuple of str
-        Keys and sections that a resumed run may change: what they say is not what is trained.
+        Keys and sections that a resumed run may change, as they do not affect what is trained.
     facts : tuple of str
-        Arguments of losses and metrics that the data tell (`Source.facts`).
+        Arguments of losses and metrics that come from the data (`Source.facts`).
     run_files : tuple of str
-        Files that `Source.records` leaves in a log folder.
+        Files in a log folder that `Source.records` supplies.
     results : {'images', 'labels'}
-        What its networks give, `SRModel.results`.
+        Kind of result of its networks, `SRModel.results`.
     mark : str
-        What the name of a file gets when its result is written beside it.
+        Suffix of a result's file name when it is written next to its input.
     """
 
     name: ClassVar[str]
@@ -454,21 +454,21 @@ class Task(ABC):
     mark: ClassVar[str] = "x{scale}"
 
     def check(self, settings: UserParams) -> None:
-        """Refuse settings that contradict each other; nothing is read."""
+        """Refuse settings that contradict each other, without reading data."""
 
     def check_data(
         self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
     ) -> None:
-        """Refuse what only the data tell, before the first step of a training run."""
+        """Refuse data that do not fit the settings, before the first step of a training run."""
 
     def baselines(self, settings: UserParams) -> Mapping[str, Mapping[str, Any]]:
-        """Return the plain networks that a test compares with, if they were trained too.
+        """Return the plain networks that a test compares with if they were trained.
 
         Returns
         -------
         dict of str to dict
             By name, the settings that differ from those of the run. ``train --baselines`` trains
-            them into the folder ``baselines`` of its log folder; see `Run.baselines`.
+            them in the folder ``baselines`` of the log folder; see `Run.baselines`.
         """
         return {}
 
@@ -490,66 +490,66 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
-        """Judge an opened run.
+        """Evaluate an opened run.
 
         Parameters
         ----------
         run : toolbox.run.Run
-            Settings, normaliser and the network ready for use.
+            Settings, normaliser and network, ready for use.
         source : Source
             The data.
         split : {'test', 'validation', 'train'}
-            Which of them.
+            The split to evaluate.
         compare : bool
-            Judge baselines too; a search wants the figures of the network alone.
+            Also evaluate baselines; a search needs only the figures of the network.
         """
 
     @abstractmethod
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return the places of figures in the summary that a search may optimise."""
+        """Return the paths of figures in the summary that a search may optimise."""
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what applies a run to files."""
+        """Return the object that applies a run to files."""
         raise ConfigError(
             f"predict is not for {self.name}: its networks are used from Python only."
         )
 
     def image_predictor(self, run: Run) -> ImagePredictor:
-        """Return what applies a run to images in memory."""
+        """Return the object that applies a run to images in memory."""
         raise ConfigError(f"networks of {self.name} are not for images in memory; use predict.")
 
     def image_measurer(self, settings: Any) -> ImageMeasurer:
-        """Return what measures images in memory without a network.
+        """Return the object that measures images in memory without a network.
 
         Parameters
         ----------
         settings : Settings
             Of the class `measure_options`.
         """
-        raise ConfigError(f"{self.name} has nothing that measures images in memory.")
+        raise ConfigError(f"{self.name} cannot measure images in memory.")
 
     def pixel_nm(self, path: Path) -> tuple[float, float] | None:
-        """Return width and height of a pixel as a file says them; None if it does not."""
+        """Return width and height of a pixel, nm, as stated in a file; None if they are not."""
         return None
 
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
-        """Return what inspects files before they are given to a network.
+        """Return the object that inspects files before a network uses them.
 
         Parameters
         ----------
         settings : PredictParams
             How files are read, see `inspect_options`.
         folder : pathlib.Path or None
-            Where the run lies that the files are compared with; None for none.
+            Log folder of the run to compare the files with; None for no comparison.
         """
         names = " and ".join(task.name for task in inspecting_tasks())
         raise ConfigError(
-            f"inspect is not for {self.name}; it is for {names}. Leave the model out to look at a "
+            f"inspect is not for {self.name}; it is for {names}. Leave out the model to inspect a "
             f"file alone."
         )
 
     def measurer(self, settings: Any) -> FileMeasurer:
-        """Return what measures files without a network.
+        """Return the object that measures files without a network.
 
         Parameters
         ----------
@@ -559,12 +559,12 @@ class Task(ABC):
         raise ConfigError(f"measure is not for {self.name}.")
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe what is particular to the task, for the model card.
+        """Return the parts of the model card that are specific to the task.
 
         Parameters
         ----------
         card : mapping
-            What `toolbox.model_card.card_of_run` knows: ``config``, ``summary``, ``data``, ...
+            From `toolbox.model_card.card_of_run`: ``config``, ``summary``, ``data``, ...
 
         Returns
         -------
@@ -597,7 +597,7 @@ def every_task() -> list[Task]:
 
 
 def inspecting_tasks() -> list[Task]:
-    """Return the tasks whose files can be inspected; without a model the first one does it."""
+    """Return the tasks whose files can be inspected; without a model, the first one is used."""
     return [task for task in every_task() if type(task).inspector is not Task.inspector]
 
 
@@ -607,12 +607,12 @@ def measuring_task() -> Task:
 
 
 def image_tasks() -> list[Task]:
-    """Return the tasks whose networks are applied to images in memory."""
+    """Return the tasks whose networks accept images in memory."""
     return [t for t in every_task() if type(t).image_predictor is not Task.image_predictor]
 
 
 def task_of_source(source: str) -> str:
-    """Return the task that has a source; the first task for one that no task claims."""
+    """Return the task that owns a source; the first task if none does."""
     from toolbox.registry import TASKS
 
     return next((t.name for t in every_task() if source in t.sources), next(iter(TASKS)))

@@ -1,9 +1,9 @@
-"""Rotation and magnification of image stacks as matrices: one matrix serves every patch.
+"""Rotation and magnification of image stacks as matrices; one matrix serves every patch.
 
-A rotation is a sparse matrix over the pixels of an image, a magnification two small dense ones over
-its rows and columns. Both interpolate with the cubic kernel that reproduces planes exactly (where
-terrain is shrunk, to a few hundredths of a pixel), sample about the centre of the image, and treat
-LR and HR images of one place alike.
+A rotation is a sparse matrix over the pixels of an image; a magnification is two small dense
+matrices over its rows and columns. Both interpolate with the cubic kernel, which reproduces planes
+exactly (to a few hundredths of a pixel if terrain is shrunk). Both sample about the centre of the
+image, and treat LR and HR images of one place alike.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILL_MODES = ("nearest", "reflect", "wrap")
 
 
 def fold(index: np.ndarray, size: int, fill_mode: str) -> np.ndarray:
-    """Return the pixel that stands in for one outside the image.
+    """Return the pixels that replace those outside the image.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def fold(index: np.ndarray, size: int, fill_mode: str) -> np.ndarray:
 def rotation_operator(
     height: int, width: int, degrees: float, fill_mode: str = "reflect"
 ) -> sparse.csr_matrix:
-    """Return the matrix that turns an image counter-clockwise about its centre.
+    """Return the matrix that rotates an image counter-clockwise about its centre.
 
     Parameters
     ----------
     height, width : int
         Size of the image in pixels.
     degrees : float
-        Angle; whole quarter turns of square images are exact.
+        Angle; quarter turns of square images are exact.
     fill_mode : {'nearest', 'reflect', 'wrap'}
         What fills the corners.
 
@@ -77,7 +77,7 @@ def rotation_operator(
     cosine, sine = np.cos(angle), np.sin(angle)
     rows = np.arange(height)[:, None] - (height - 1) / 2
     columns = np.arange(width)[None, :] - (width - 1) / 2
-    # Where each output pixel comes from; rounding makes quarter turns land on pixels.
+    # The source of each output pixel; rounding makes quarter turns land on pixels.
     from_row = np.round(cosine * rows + sine * columns + (height - 1) / 2, 9).ravel()
     from_column = np.round(cosine * columns - sine * rows + (width - 1) / 2, 9).ravel()
     row_index, row_weight = _taps(from_row, height, fill_mode)
@@ -119,7 +119,7 @@ def apply_operator(operator: sparse.csr_matrix, imgs: np.ndarray) -> np.ndarray:
     numpy.ndarray, shape (N, H, W, C), float32
     """
     n, h, w, channels = imgs.shape
-    # Means are taken off: float32 sums of depths would lose centimetres.
+    # Means are subtracted: float32 sums of depths would lose centimetres.
     means = _means(imgs)
     pixels = np.moveaxis(imgs - means, 0, 3).reshape(h * w, channels * n)
     turned = operator @ np.ascontiguousarray(pixels, np.float32)
@@ -127,7 +127,7 @@ def apply_operator(operator: sparse.csr_matrix, imgs: np.ndarray) -> np.ndarray:
 
 
 def _means(imgs: np.ndarray) -> np.ndarray:
-    """Mean of the valid pixels of each image, (N, 1, 1, C); 0 if there is none."""
+    """Return the mean of the valid pixels of each image, (N, 1, 1, C); 0 if there is none."""
     valid = np.isfinite(imgs)
     total = np.where(valid, imgs, 0).sum(axis=(1, 2), keepdims=True, dtype=np.float64)
     count = valid.sum(axis=(1, 2), keepdims=True)
@@ -139,7 +139,7 @@ def magnification_matrices(
 ) -> np.ndarray:
     """Return the matrices that magnify one axis of images about its centre.
 
-    Where an image is shrunk the kernel widens with it, so that fine relief is averaged rather than
+    If an image is shrunk, the kernel widens accordingly, so that fine relief is averaged and not
     aliased.
 
     Parameters
@@ -154,7 +154,7 @@ def magnification_matrices(
     Returns
     -------
     numpy.ndarray, shape (N, size, size), float32
-        To be multiplied from the left with the images' axis.
+        To be multiplied with the images' axis from the left.
     """
     factors = np.asarray(factors, np.float64)[:, None, None]
     width = np.minimum(factors, 1)
@@ -171,7 +171,7 @@ def magnification_matrices(
 
 
 def magnify(imgs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Magnify each image of a stack by its own two matrices.
+    """Magnify each image of a stack with its own two matrices.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 ``python examples/bathymetry/compare_normalizers.py [--data data/cairns] [--out data/normalizers]``
 
-Every row is an ordinary run of ``main.py`` with ESPCN (25k parameters); its settings, weights and
-test results stay in a folder of their own. Writes ``results.json``, ``table.md`` and
+Every row is an ordinary run of ``main.py`` with ESPCN (25k parameters). Its settings, weights and
+test results are kept in a separate folder. Writes ``results.json``, ``table.md`` and
 ``comparison.png``.
 """
 
@@ -50,7 +50,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
 
 
 def run(label: str, settings: dict[str, Any], data: str, out: Path) -> dict[str, Any]:
-    """Train and test one row; return its gains over bicubic in per cent."""
+    """Train and test one row; return its gains over bicubic, per cent."""
     name = "".join(c if c.isalnum() else "_" for c in label)
     content = {
         **COMMON,
@@ -85,7 +85,7 @@ def run(label: str, settings: dict[str, Any], data: str, out: Path) -> dict[str,
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay the results out as a Markdown table."""
+    """Return the results as a Markdown table."""
     groups = list(rows[0]["gain_percent"])
     head = " | ".join(["normalisation", "RMSE (m)", *(f"gain, slope {g} (%)" for g in groups)])
     lines = [f"| {head} | training (s) |", "|---" * (len(groups) + 3) + "|"]
@@ -101,7 +101,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], fname: Path) -> None:
-    """Draw the gains as bars, one group a row."""
+    """Draw the gains as bars, one group per row."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     ax = figure.add_subplot()
     groups = list(rows[0]["gain_percent"])
@@ -123,8 +123,10 @@ def main() -> None:
     """Build the data if needed, run every row, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="data/cairns", help="patch folder")
-    parser.add_argument("--build", default=str(HERE / "build.yml"), help="makes it if missing")
-    parser.add_argument("--out", default="data/normalizers", help="where the runs go")
+    parser.add_argument(
+        "--build", default=str(HERE / "build.yml"), help="builds the data set if missing"
+    )
+    parser.add_argument("--out", default="data/normalizers", help="output folder")
     args = parser.parse_args()
     out = Path(args.out)
     if not Path(args.data, RECORD_NAME).is_file():

@@ -1,1 +1,1 @@
-"""The plugin for napari: its active image restored or measured. Only napari imports the rest."""
+"""The napari plugin: restores or measures the active image. Only napari imports its modules."""

@@ -1,4 +1,4 @@
-"""Between napari's layers and arrays: frames, sizes of pixels, layers of results. No window."""
+"""Conversion between napari's layers and arrays: frames, pixel sizes, layers of results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_trainer.napari_plugin.network import Restored
 from toolbox.errors import DataError, ToolboxError
 from toolbox.task import MeasuredImage, every_task
 
-#: Data, attributes and kind of a layer, as napari takes them.
+#: Data, attributes and kind of a layer, as napari accepts them.
 LayerData = tuple[Any, dict[str, Any], str]
 #: Key of a layer's metadata: width and height of a pixel.
 PIXEL_NM = "pixel_nm"
@@ -28,16 +28,16 @@ def full_data(layer: Any) -> Any:
 
 
 def leading_shape(layer: Any) -> tuple[int, ...]:
-    """Return the shape of a stack: of what comes before the two axes of an image."""
+    """Return the shape of a stack: its axes before those of an image."""
     shape = full_data(layer).shape
     return tuple(shape[: -3 if layer.rgb else -2])
 
 
 def pixel_nm_of(layer: Any) -> tuple[float, float] | None:
-    """Return width and height of a pixel, nm; None if neither layer nor file say them.
+    """Return width and height of a pixel, nm; None if neither layer nor file gives them.
 
-    The metadata of the layer come first, then its scale if its unit is one of length, then the
-    file that it was read from.
+    The metadata of the layer come first, then its scale if its unit is a length, then the file that
+    it was read from.
     """
     given = np.atleast_1d(np.asarray(layer.metadata.get(PIXEL_NM, ()), float))
     if given.size in (1, 2) and (given > 0).all():
@@ -63,7 +63,7 @@ def pixel_nm_of(layer: Any) -> tuple[float, float] | None:
 
 
 def _placement(layer: Any, scale: int = 1) -> dict[str, Any]:
-    """Return where a layer lies whose pixels are `scale` times as many, over the same area."""
+    """Return the placement of a layer with `scale` times as many pixels over the same area."""
     from napari.utils.transforms import Affine
 
     steps, shift = np.array(layer.scale, float), np.zeros(layer.ndim)
@@ -85,7 +85,7 @@ def _placement(layer: Any, scale: int = 1) -> dict[str, Any]:
 def restored_layer(
     layer: Any, restored: Restored, model: str, pixel_nm: tuple[float, float] | None
 ) -> LayerData:
-    """Return the layer of a result: it lies on the original, and is shown as that is."""
+    """Return the layer of a result, placed and displayed like the original."""
     metadata: dict[str, Any] = {**layer.metadata, "model": model}
     if pixel_nm is not None:
         metadata[PIXEL_NM] = [size / restored.scale for size in pixel_nm]
@@ -98,7 +98,7 @@ def restored_layer(
 
 
 def shown_frame(layer: Any, point: Sequence[float]) -> tuple[tuple[int, ...], np.ndarray]:
-    """Return number and pixels of the image of a stack that is shown.
+    """Return the index and the pixels of the displayed image of a stack.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def shown_frame(layer: Any, point: Sequence[float]) -> tuple[tuple[int, ...], np
 
 
 def edges_layer(layer: Any, number: tuple[int, ...], measured: MeasuredImage) -> LayerData:
-    """Return the layer of the edges that were found, paths in the coordinates of the image."""
+    """Return the layer of the measured edges, as paths in the coordinates of the image."""
     names = [name for name, _ in measured.outlines]
     paths = [
         np.column_stack([np.tile(number, (len(path), 1)), path]) if number else path

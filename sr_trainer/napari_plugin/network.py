@@ -1,7 +1,7 @@
-"""The network in a process of its own, and how images go there and back.
+"""The network in a separate process, and the exchange of images with it.
 
-TensorFlow, imported beside the OpenGL drivers of Mesa, crashes; both bring an LLVM. So napari's own
-process never imports it.
+TensorFlow crashes in one process with the OpenGL drivers of Mesa: both bring an LLVM. For this
+reason, the process of napari never imports it.
 
 python -m sr_trainer.napari_plugin.network sem_lines     (images on standard input and output)
 """
@@ -25,14 +25,14 @@ _ERROR = "error: "
 
 
 class Restored(NamedTuple):
-    """A restored layer: its data, and how many times as many pixels an axis has."""
+    """A restored layer: its data, and the enlargement factor of each axis."""
 
     data: np.ndarray
     scale: int
 
 
 def send(stream: IO[bytes], pixels: np.ndarray, doubts: Sequence[str] = ()) -> None:
-    """Write an image, and what there is to be said of it: a line of JSON, then the values."""
+    """Write an image and its notes: a line of JSON, then the values."""
     pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
     head = {"shape": pixels.shape, "dtype": pixels.dtype.str, "doubts": list(doubts)}
     stream.write(json.dumps(head).encode() + b"\n")
@@ -52,14 +52,14 @@ def receive(stream: IO[bytes]) -> tuple[np.ndarray, list[str]] | None:
 
 
 class Network:
-    """A run in a process of its own, which ends with the ``with`` block.
+    """A run in a separate process, which ends with the ``with`` block.
 
     Parameters
     ----------
     source : str
         Log folder, or name of a model that ships.
     pixel_nm : float or None
-        Width of a pixel.
+        Width of a pixel, nm.
     """
 
     def __init__(self, source: str, pixel_nm: float | None) -> None:
@@ -80,17 +80,17 @@ class Network:
     def __exit__(self, *_: Any) -> None:
         self._process.kill()
         for stream in (self._process.stdin, self._process.stdout, self._said):
-            with contextlib.suppress(BrokenPipeError):  # what was not sent
+            with contextlib.suppress(BrokenPipeError):  # by data not yet sent
                 stream.close()  # type: ignore[union-attr]
         self._process.wait()
 
     def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Return the result of an image, and in what it is not like those of the training.
+        """Return the result of an image, and how the image differs from the training data.
 
         Raises
         ------
         DataError
-            If the process ends; it says why.
+            If the process ends; the message gives the reason.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -116,23 +116,28 @@ class Network:
 def restored_frames(
     source: str, data: Any, is_rgb: bool, pixel_nm: float | None
 ) -> Generator[list[str], None, Restored]:
-    """Apply a run to all images of a stack, one after the other.
+    """Apply a run to all images of a stack, one by one.
 
     Parameters
     ----------
     source : str
         Log folder, or name of a model that ships.
     data : array, shape (..., H, W) or (..., H, W, C)
-        The images; each is read when its turn comes.
+        The images; each is read only when it is processed.
     is_rgb : bool
         Whether the last axis holds colours.
     pixel_nm : float or None
-        Width of a pixel.
+        Width of a pixel, nm.
 
     Yields
     ------
     list of str
-        After each image, what a user should know.
+        Notes for the user, after each image.
+
+    Returns
+    -------
+    Restored
+        The results of all images.
     """
     leading = data.shape[: -3 if is_rgb else -2]
     result, scale = np.empty(0), 1
@@ -149,7 +154,7 @@ def restored_frames(
 
 
 def serve(source: str, pixel_nm: float | None, requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer images with their results until there are no more; doubts come with the first."""
+    """Answer each image with its result until there are no more; doubts come with the first."""
     from toolbox.run import Run
 
     run = Run.open(source)
@@ -168,14 +173,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", help="log folder, or name of a model that ships")
-    parser.add_argument("--pixel-nm", type=float, help="width of a pixel")
+    parser.add_argument("--pixel-nm", type=float, help="width of a pixel, nm")
     args = parser.parse_args(arguments)
     if sys.stdin.isatty():
-        raise ConfigError("images are expected on standard input; use main.py predict for files.")
+        raise ConfigError("expected images on standard input; for files, use main.py predict.")
     from sr_trainer.initializer import Initializer
 
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # what is printed is no image
+    sys.stdout = sys.stderr  # standard output is for images
     Initializer.tf_init()
     serve(args.source, args.pixel_nm, requests, replies)
 

@@ -1,4 +1,4 @@
-"""The widgets of the plugin for napari. What they do is done in a thread of its own."""
+"""The widgets of the napari plugin. Their work runs in a separate thread."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from toolbox.settings import CONFIG_NAME
 from toolbox.task import MeasuredImage, image_tasks, measuring_task
 
 ACTIVE = "the active one"
-#: Least height of the figures, pixels.
+#: Minimum height of the figures, pixels.
 _FIGURES_PX = 180
-#: What a thread gives back if the user made a mistake: a line.
+#: What a thread returns after a user's mistake: one line.
 Mistake = str
 
 
 def model_names() -> list[str]:
-    """Return the models that ship and are for images in memory, in the order of the tasks."""
+    """Return the shipped models that accept images in memory, in the order of the tasks."""
     tasks = [task.name for task in image_tasks()]
     names = pretrained_names()
     task_of = {name: read_yaml(pretrained_folder(name) / CONFIG_NAME).get("task") for name in names}
@@ -54,14 +54,14 @@ def model_names() -> list[str]:
 
 
 class _LayerWidget(Container):
-    """A choice of an image layer, the size of its pixels, and a button that starts the work.
+    """The choice of an image layer, its pixel size, and a button that starts the work.
 
     Parameters
     ----------
     napari_viewer : napari.viewer.Viewer
         The viewer.
     label : str
-        What the button says.
+        Text of the button.
     """
 
     def __init__(self, napari_viewer: Any, label: str) -> None:
@@ -74,13 +74,13 @@ class _LayerWidget(Container):
             min=0,
             max=1e6,
             step=0.01,
-            tooltip="Width of a pixel; 0 takes it from the layer or its file.",
+            tooltip="Width of a pixel; with 0, it comes from the layer or its file.",
         )
         self.button = PushButton(text=label)
         self.button.clicked.connect(self.start)
 
     def start(self) -> Any:
-        """Begin, or say in one line why not; return the worker."""
+        """Start the work and return the worker, or show one line that says why not."""
         try:
             layer = self._chosen()
             return self._start(layer, self._pixel_nm(layer))
@@ -90,7 +90,7 @@ class _LayerWidget(Container):
 
     @abstractmethod
     def _start(self, layer: Any, pixel_nm: tuple[float, float] | None) -> Any:
-        """Begin the work on a layer and return the worker; each of the two widgets has its own."""
+        """Start the work on a layer, and return the worker."""
 
     def _work(
         self, steps: Generator[list[str], None, Any], count: int, show: Callable[[Any], None]
@@ -113,7 +113,7 @@ class _LayerWidget(Container):
         )
 
     def _finished(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the widget was closed meanwhile
+        with contextlib.suppress(RuntimeError):  # the widget has been closed
             self.button.enabled = True
 
     def _layers(self, _: Any) -> list[Any]:
@@ -124,12 +124,12 @@ class _LayerWidget(Container):
         if layer == ACTIVE:
             layer = self.viewer.layers.selection.active
         if not isinstance(layer, Image):
-            what = "none" if layer is None else f"{layer.name!r}, which is none"
+            what = "none" if layer is None else f"{layer.name!r}, which is not one"
             raise ConfigError(f"expected an image layer; received {what}. Select one in the list.")
         return layer
 
     def _pixel_nm(self, layer: Any) -> tuple[float, float] | None:
-        """Return width and height of a pixel: what was typed goes before what the layer says."""
+        """Return width and height of a pixel, nm; the user's value overrides the layer's."""
         known, width = pixel_nm_of(layer), float(self.pixel_nm.value)
         if not width:
             return known
@@ -143,7 +143,7 @@ class RestoreWidget(_LayerWidget):
         super().__init__(napari_viewer, "Restore layer")
         self.model = ComboBox(label="model", choices=model_names())
         self.folder = FileEdit(
-            label="or log folder", mode="d", value="", nullable=True, tooltip="A run of your own."
+            label="or log folder", mode="d", value="", nullable=True, tooltip="Your own run."
         )
         self.extend([self.layer, self.model, self.folder, self.pixel_nm, self.button])
 
@@ -164,7 +164,7 @@ class RestoreWidget(_LayerWidget):
 
 
 class MeasureWidget(_LayerWidget):
-    """Measures the lines of the image that is shown, and draws their edges."""
+    """Measures the lines in the displayed image, and draws their edges."""
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer, "Measure lines")
@@ -177,7 +177,7 @@ class MeasureWidget(_LayerWidget):
         self.figures.read_only = True
         self.figures.min_height = _FIGURES_PX
         self.table = Table(label="lines")
-        # Its own delegate would give all numbers four decimal places.
+        # The default delegate would show all numbers with four decimal places.
         self.table.native.setItemDelegate(QStyledItemDelegate(self.table.native))
         fields = [self.layer, self.pixel_nm, self.lines, self.polarity, self.threshold]
         self.extend([*fields, self.button, self.figures, self.table])
@@ -194,7 +194,8 @@ class MeasureWidget(_LayerWidget):
     def _start(self, layer: Any, pixel_nm: tuple[float, float] | None) -> Any:
         if layer.rgb:
             raise ConfigError(
-                f"{layer.name}: has colours; SEM pictures have one channel. Take one."
+                f"{layer.name}: has colours; SEM pictures have one channel. Split the layer and "
+                f"select one channel."
             )
         number, pixels = shown_frame(layer, self.viewer.dims.point)
         names = ("lines", "polarity", "threshold")
@@ -218,7 +219,7 @@ class MeasureWidget(_LayerWidget):
 
 
 def _told(steps: Generator[list[str], None, Any]) -> Generator[list[str], None, Any]:
-    """Do all steps; a user's mistake is returned as a line."""
+    """Run all steps; return a user's mistake as a line."""
     try:
         return (yield from steps)
     except Exception as error:
@@ -234,5 +235,5 @@ def _warn(lines: list[str]) -> None:
 
 
 def _in_words(line: str) -> str:
-    """Return a message of a program whose options are fields of a widget here."""
+    """Return a program's message with the names of options as those of fields."""
     return re.sub(r"--(?=[a-z])", "", line)

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sr_trainer import arg_parser
+from sr_trainer.arg_parser import ArgParser
 from sr_trainer.initializer import Initializer
 from toolbox import __version__
 from toolbox.errors import MissingLibraryError
@@ -75,6 +77,53 @@ def test_help_names_the_manuals_arguments(environment):
     assert "yml_fname" in text
     assert "{train,test,predict,export}" in text
     assert "-h, --help" in text
+
+
+def test_help_shows_the_file_as_optional(environment):
+    """Three modes need no settings file, so it is in brackets wherever the usage shows it."""
+    text = " ".join(python(environment, "main.py", "-h").stdout.split())
+    usage, _, rest = text.partition("positional arguments:")
+    assert "[yml_fname] {train,test,predict,export}|inspect|measure|doctor [input]" in usage
+    assert "train and test require it" in rest
+    assert text.count("yml_fname") == text.count("[yml_fname]") == 2
+
+
+def test_no_arguments_print_examples(environment):
+    """``main.py`` alone: usage, a line for each of six modes and exit code 2, at once."""
+    result = python(environment, "-X", "importtime", "main.py")
+    said = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
+    assert (result.returncode, result.stdout) == (2, "")
+    usage, blank, *examples, blank_too, last = said
+    assert usage.startswith("usage: main.py [yml_fname] {train,test,predict,export}|inspect|")
+    assert blank == blank_too == ""
+    assert [line.split("   ")[0].strip() for line in examples] == [
+        "main.py input.yml train",
+        "main.py input.yml test",
+        "main.py input.yml predict map.tif",
+        "main.py inspect map.tif",
+        "main.py measure picture.tif",
+        "main.py doctor",
+    ]
+    assert last == "main.py: error: no mode given; main.py --help lists all options"
+    assert not imported(result.stderr) & set(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--overwrite"]])
+def test_examples_name_the_program_that_was_called(monkeypatch, capsys, arguments):
+    """``sr-trainer`` shows its own name; options without a mode give the same list."""
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/sr-trainer", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        ArgParser()
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")
+    assert "\n  sr-trainer measure picture.tif         widths and roughness" in said.err
+    assert "main.py" not in said.err
+
+
+@pytest.mark.parametrize("words", [words for _, words, _ in arg_parser._EXAMPLES])
+def test_the_parser_accepts_its_own_examples(words):
+    """Every command that the help shows is a valid one."""
+    assert ArgParser(words.split()).get_mode() in words.split()
 
 
 def test_builder_modules_never_import_tensorflow(environment):
@@ -150,7 +199,7 @@ def test_ctrl_c_saves_the_state(environment, workshop, number, word, code):
     assert len(result.messages) == 2, err
     assert result.messages[0] == "finishing the step, then saving ..."
     assert result.messages[1].startswith(f"stopped: by {word} after epoch ")
-    ending = f"the state is saved. Go on with: python main.py {config} train --resume"
+    ending = f"the state is saved. Resume with: python main.py {config} train --resume"
     assert result.messages[1].endswith(ending)
     assert [path for path in folder.rglob("*") if ".tmp" in path.name] == []
     history = pd.read_csv(folder / "history.csv")

@@ -83,7 +83,7 @@ def test_pages_of_a_folder(workshop, maps, inspect):
     assert pages == ["good.npy.html", "large.npy.html", "more.npy.html"]
     result = workshop.run("inspect", maps, "-o", workshop.folder / "pages")
     assert result.code == 2
-    assert "is there already. Replace it with --overwrite" in result.out
+    assert "already exists. Replace it with --overwrite" in result.out
     inspect(maps, "-o", workshop.folder / "pages", "--overwrite")
 
 
@@ -110,7 +110,7 @@ def test_predict_warns_of_what_inspect_finds(workshop, finished, maps):
     """The short form: a warning before a map is enlarged, none for a good one."""
     result = workshop.run(finished, "predict", maps / "large.npy")
     assert result.code == 0, result.err
-    assert "WARNING: interpolated before: 100 % has no relief finer than" in result.out
+    assert "WARNING: interpolated before: 100 % of the map has no relief finer than" in result.out
     result = workshop.run(finished, "predict", maps / "good.npy", "--range-mask", "--report")
     assert "interpolated" not in result.out
 
@@ -142,7 +142,7 @@ def test_a_folder_without_maps_or_with_a_bad_one(workshop, maps):
     (workshop.folder / "empty").mkdir()
     result = workshop.run("inspect", workshop.folder / "empty")
     assert result.code == 2
-    assert "empty: holds no map. Expected files of the kinds .tif" in result.err
+    assert "empty: holds no map. Expected files that end in .tif" in result.err
     (maps / "bad.npy").write_bytes(b"no array")
     result = workshop.run("inspect", maps)
     assert result.code == 2

@@ -67,7 +67,7 @@ def test_import_and_export_are_exact(published, workshop):
     result = workshop.run(log, "export", "--format", "safetensors")
     assert result.code == 0, result.err
     assert "bit for bit" in result.out
-    assert "values from 0 to 255 as 0 to 1" in result.out
+    assert "values from 0 to 255 are 0 to 1" in result.out
     target = log / "export" / "net.safetensors"
     assert [p.name for p in target.parent.iterdir()] == [target.name]
     again = read_safetensors(target)

@@ -168,7 +168,10 @@ def run_chain(shop, kind, count):
         kill_at(start_training(config), folder, moment, delay)
         starts.append(newest_state(folder))
     out = complete(start_training(config))
-    assert not starts or "going on after {} epochs and {} steps".format(*starts[-1]) in out
+    if starts:
+        epochs, steps = starts[-1]
+        words = f"{epochs} epoch{'s' * (epochs != 1)} and {steps} step{'s' * (steps != 1)}"
+        assert f"resuming after {words}\n" in out
     return Chain(shop.folder / f"{kind}_whole", folder, moments, starts)
 
 

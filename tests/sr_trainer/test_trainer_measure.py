@@ -163,12 +163,12 @@ def test_results_are_not_replaced_unasked(workshop, pictures, measure):
     measure(pictures / "a.tif", "-o", folder)
     result = workshop.run("measure", pictures / "a.tif", "-o", folder)
     assert result.code == 2
-    assert "is there already. Replace it with --overwrite" in result.err
+    assert "already exists. Replace it with --overwrite" in result.err
     measure(pictures / "a.tif", "-o", folder, "--overwrite")
     (folder / "notes.txt").touch()
     result = workshop.run("measure", pictures / "a.tif", "-o", folder, "--overwrite")
     assert result.code == 2
-    assert "holds notes.txt, which is no result of measure and would be lost" in result.err
+    assert "holds notes.txt, which measure did not write and would delete" in result.err
     assert (folder / "notes.txt").exists()
 
 
@@ -203,7 +203,7 @@ def test_a_folder_without_pictures_or_with_a_bad_one(workshop, pictures):
     (workshop.folder / "empty").mkdir()
     result = workshop.run("measure", workshop.folder / "empty")
     assert result.code == 2
-    assert "empty: holds no picture. Expected files of the kinds .tif" in result.err
+    assert "empty: holds no picture. Expected files that end in .tif" in result.err
     (pictures / "bad.tif").write_bytes(b"II*\0 no picture")
     write_sem_image(pictures / "flat.tif", np.full((64, 64), 7, np.uint8))
     folder = workshop.folder / "result"

@@ -115,14 +115,14 @@ def test_no_metric_and_one_metric(given, workshop):
         ({"lr_schedule": {"name": "plateau", "step_epochs": 2}}, "without step_epochs"),
         ({"lr_schedule": {"name": "cosine", "plateau_epochs": 2}}, "without plateau_epochs"),
         ({"loss": {"mae": 1}, "loss_weights": {"mae": 1}}, "left out, or be a list of names"),
-        ({"loss": ["mae"], "loss_weights": {"mae": 1, "mse": 2}}, r"for mae\. Mend mse"),
-        ({"loss": ["mae", "mse"], "loss_weights": {"mae": 1}}, r"for mae, mse\. Mend mse"),
+        ({"loss": ["mae"], "loss_weights": {"mae": 1, "mse": 2}}, r"for mae\. Fix mse"),
+        ({"loss": ["mae", "mse"], "loss_weights": {"mae": 1}}, r"for mae, mse\. Fix mse"),
         ({"loss": ["mae", "mae"], "loss_weights": {"mae": 1}}, "names that differ"),
         ({"loss": ["mae", {}], "loss_weights": {"mae": 1}}, "loss must be the name of a loss"),
         ({"loss_weights": {"mea": 1}}, "loss_weights must be one of .*mae.*'mea'"),
         ({"loss_weights": {"mae": -1}}, "loss_weights must be names with weights"),
         ({"loss_weights": {"mae": 0}}, "at least one loss with a weight above 0"),
-        ({"loss_weights": [1, 0.1]}, "loss_weights must be names of losses and weights as"),
+        ({"loss_weights": [1, 0.1]}, "loss_weights must be names of losses and weights such as"),
         ({"final_evaluation": "often"}, "final_evaluation must be"),
         ({"patches": {"size": 5}}, "patches must be left out with source: patches"),
     ],
@@ -185,7 +185,7 @@ def test_the_best_is_that_of_the_figure_watched(workshop):
     table = history(folder)
     worst = int(table["val_psnr"].idxmin())
     assert worst != int(table["val_loss"].idxmin())
-    assert f"trained 3 epochs, the best was {worst};" in result.out
+    assert f"trained 3 epochs, best epoch {worst};" in result.out
     best = (folder / "weights_best.h5").read_bytes()
     assert (folder / "best_model_on_val_psnr.h5").read_bytes() == best
     _, model = build(workshop, log_dir=workshop.folder / "other")
@@ -580,7 +580,7 @@ def test_algo_is_refused(workshop, finished):
     for mode, words in (("predict", ["map.tif"]), ("export", ["--format", "onnx"])):
         result = workshop.run(workshop.config(), mode, *words, "--algo", "srcnn")
         assert result.code == 2
-        assert f"--algo is for train and test; {mode} takes the log folder" in result.err
+        assert f"--algo is for train and test; {mode} needs the log folder" in result.err
 
 
 # Searching -------------------------------------------------------------------------------------

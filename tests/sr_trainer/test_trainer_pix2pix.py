@@ -234,7 +234,7 @@ def test_pictures_from_pictures(shop):
     assert 0 < found["ssim"]["network"] <= 1
     assert truth.shape == (24, 32, 3)
     line = refused(shop, config, "train", "--overwrite", "--baselines")
-    assert "--baselines is for a network that its task compares" in line
+    assert "--baselines needs a task that compares its network" in line
     line = refused(shop, config.with_suffix(""), "predict", folder / "input", "--decode")
     assert "decode must be false" in line
 

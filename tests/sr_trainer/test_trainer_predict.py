@@ -170,7 +170,7 @@ def reported(result):
     """Return (RMS, greatest) of the difference that the program reports."""
     [line] = [line for line in result.out.splitlines() if line.startswith(DONE)]
     words = line.removeprefix(DONE).replace(",", "").split()
-    return float(words[1]), float(words[4])
+    return float(words[1]), float(words[words.index("most") + 1])
 
 
 def test_nothing_is_left_of_a_map_whose_middle_is_damaged(workshop, check_refused, xarray):
@@ -319,6 +319,24 @@ def test_sixteen_bit_image(workshop, finished):
     large = cv2.imdecode(np.fromfile(workshop.folder / "grey_x4.png", np.uint8), -1)
     assert (large.shape, large.dtype) == ((4 * H, 4 * W), np.uint16)
     np.testing.assert_allclose(averaged(large.astype(float)), grey, atol=0.5)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_a_grey_picture_is_warned_about(rasterio, workshop, finished, kind):
+    """One warning for an 8-bit picture without a georeference; none if it has one."""
+    path = workshop.folder / f"line_0001.{kind}"
+    grey = np.full((H, W), 90, np.uint8)
+    cv2.imwrite(str(path), grey)
+    result = workshop.run(finished, "predict", path, "--report")
+    assert result.code == 0, result.err
+    [line] = [line for line in result.out.splitlines() if "WARNING" in line]
+    assert line.startswith(f"WARNING: {path}: is an 8-bit grey picture without a georeference")
+    assert "trained on depths in metres" in line and "--pretrained sem_lines" in line
+    page = (workshop.folder / f"line_0001_x4.{kind}.html").read_text(encoding="utf-8")
+    assert "is an 8-bit grey picture" in page
+    assert "grey values, at most" in result.out
+    map_of_bytes = write_tiff(rasterio, workshop.folder / "bytes.tif", grey[None])
+    assert "grey picture" not in workshop.run(finished, "predict", map_of_bytes).out
 
 
 def test_sign_of_a_geotiff_is_kept(rasterio, workshop, predict):
@@ -652,7 +670,7 @@ def test_range_mask_is_a_band(rasterio, workshop, predict, tif):
     assert (coarse[10:13, 10:13] == 1).all()
     assert np.argwhere(np.isnan(coarse)).tolist() == [[2, 3]]
     share = 100 * np.nansum(coarse) / np.isfinite(coarse).sum()
-    assert f"WARNING: {share:.1f} % of the input lies outside" in result.out
+    assert f"WARNING: {share:.1f} % of the input is outside" in result.out
 
 
 @pytest.mark.parametrize(("outside", "said"), [(0, ""), (4, ""), (5, "0.1 %"), (2000, "20.0 %")])
@@ -660,9 +678,9 @@ def test_a_tiny_share_outside_is_no_warning(capsys, outside, said):
     """Of 10,000 pixels four are 0.0 %, which is nothing to warn of."""
     predictor = MapPredictor.__new__(MapPredictor)
     predictor.settings, predictor.resolver = PredictParams(), SimpleNamespace(scale=4)
-    reader = SimpleNamespace(channels=1, delta_m=None)
+    reader = SimpleNamespace(channels=1, delta_m=None, is_image=False)
     predictor._report(reader, Path("map.tif"), None, Figures(count=10_000, outside=outside))
-    warnings = re.findall("WARNING: (.*) of the input lies outside", capsys.readouterr().out)
+    warnings = re.findall("WARNING: (.*) of the input is outside", capsys.readouterr().out)
     assert warnings == ([said] if said else [])
 
 
@@ -717,7 +735,7 @@ def test_report_and_hillshade(workshop, predict, tif):
     """The page names input, sign and figures and needs no other file; the picture is a PNG."""
     result = predict(tif, "--report", "--hillshade", "--range-mask")
     page = (workshop.folder / "map_x4.tif.html").read_text(encoding="utf-8")
-    for word in ("map.tif", "espcn", "positive up", "range_mask", "lies outside", "minmax"):
+    for word in ("map.tif", "espcn", "positive up", "range_mask", "is outside", "minmax"):
         assert word in page, word
     assert "http://" not in page
     picture = workshop.folder / "map_x4.tif_hillshade.png"
@@ -915,7 +933,7 @@ def test_a_folder_of_cells_and_weights(workshop, finished, predict):
     for number in range(4):
         shutil.copy(finished / "weights_best.h5", folder / "run" / f"{number}.h5")
     result = predict(folder)
-    said = "not taken, as they are HDF5 but no S-102: run/0.h5, run/1.h5, run/2.h5 and 1 more"
+    said = "skipped, because they are HDF5 but not S-102: run/0.h5, run/1.h5, run/2.h5 and 1 more"
     assert said in result.out
     names = sorted(path.name for path in (workshop.folder / "maps_x4").rglob("*.*"))
     assert names == ["cell.tif"]
@@ -1040,7 +1058,7 @@ def test_a_former_result_is_not_replaced_unasked(workshop, predict, check_refuse
     """A result that is there is refused before any work; --overwrite replaces it."""
     target = workshop.folder / "map_x4.npy"
     target.write_bytes(b"precious")
-    check_refused(("map_x4.npy: is there already", "--overwrite"), npy)
+    check_refused(("map_x4.npy: already exists", "--overwrite"), npy)
     predict(npy, "--overwrite")
     assert np.load(target).shape == (4 * H, 4 * W)
 
@@ -1050,8 +1068,9 @@ def test_the_input_is_never_the_output(workshop, check_refused, npy, overwrite):
     """-o of the input itself is refused, under another spelling and with --overwrite too."""
     odd = workshop.folder / "." / "sub" / ".." / "map.npy"
     (workshop.folder / "sub").mkdir()
-    check_refused(("map.npy: is",), npy, "-o", npy, *overwrite)
-    check_refused(("map.npy: is",), npy, "-o", odd, *overwrite)
+    said = "map.npy: is the input itself" if overwrite else "map.npy: already exists"
+    check_refused((said,), npy, "-o", npy, *overwrite)
+    check_refused((said,), npy, "-o", odd, *overwrite)
 
 
 def test_a_folder_is_never_its_own_output(workshop, finished, maps):
@@ -1195,7 +1214,7 @@ def test_a_disk_that_fills_up_keeps_the_work(workshop, finished, predict, tall, 
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         workshop.run(finished, "predict", tall, *TILE).refused("No space left on device")
     assert not (workshop.folder / "tall_x4.npy").exists()
-    assert "going on after 40 %" in predict(tall, *TILE).out
+    assert "resuming after 40 %" in predict(tall, *TILE).out
 
 
 def test_mask_without_a_recorded_range(workshop, finished, npy):
@@ -1309,17 +1328,17 @@ def test_options_may_stand_before_the_mode(workshop, finished, npy, monkeypatch,
         (("predict", "--pretrained", "x"), "predict needs a map or image"),
         (("run.yml", "predict", "m.tif", "--pretrained", "x"), "without a settings file"),
         (("run.yml", "train", "--pretrained", "x"), "--pretrained is for predict and export"),
-        (("run.yml", "train", "-o", "out"), "train takes no --output; set log_dir"),
-        (("run.yml", "test", "-o", "out"), "test takes no --output"),
+        (("run.yml", "train", "-o", "out"), "train accepts no --output; set log_dir"),
+        (("run.yml", "test", "-o", "out"), "test accepts no --output"),
         (("run.yml", "predict", "m.tif", "--resume"), "--resume is for train"),
         (("run.yml", "test", "--resume"), "--resume is for train"),
-        (("run.yml", "train", "m.tif"), "train takes no further file; received m.tif"),
+        (("run.yml", "train", "m.tif"), "train accepts no further file; received m.tif"),
         (("run.yml", "train", "--cog"), "--cog is for predict"),
         (("run.yml", "test", "--self-ensemble"), "--self-ensemble is for predict"),
         (("run.yml", "train", "--tile", "16"), "--tile is for predict"),
         (("run.yml", "export", "--format", "onnx", "--dtype", "int16"), "--dtype is for predict"),
         (("run.yml", "export"), "export needs --format, one of saved_model"),
-        (("run.yml", "export", "m.tif", "--format", "onnx"), "export takes no further file"),
+        (("run.yml", "export", "m.tif", "--format", "onnx"), "export accepts no further file"),
         (("run.yml", "export", "--format", "pth"), "invalid choice: 'pth'"),
         (("run.yml", "train", "--overwrite", "--resume"), "not allowed with"),
         (("run.yml", "predict", "m.tif", "--ensemble"), "unrecognized arguments: --ensemble"),
@@ -1407,7 +1426,7 @@ def test_interrupted_work_goes_on(
     interrupted(*options)
     windows.clear()
     result = predict(tall, *TILE, *options)
-    assert "going on after 40 % of the rows" in result.out
+    assert "resuming after 40 % of the rows" in result.out
     assert len(windows) == whole * 3 // 5
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert [x for x in result.out.splitlines() if x.startswith((DONE, "WARNING"))] == lines
@@ -1426,7 +1445,7 @@ def test_interrupted_work_of_blended_tiles_goes_on(workshop, tall, windows, monk
     windows.clear()
     result = workshop.run(run, "predict", tall)
     assert result.code == 0, result.err
-    assert "going on after 45 %" in result.out
+    assert "resuming after 45 %" in result.out
     assert len(windows) < whole * 2 // 3
     assert (workshop.folder / "tall_x4.npy").read_bytes() == target.read_bytes()
 
@@ -1444,7 +1463,7 @@ def test_interrupted_while_writing(
         patch.setattr("toolbox.tasks.bathymetry.predict.write_map", never)
         assert workshop.run(finished, "predict", tall, *TILE).code == 130
     windows.clear()
-    assert "going on after 100 %" in predict(tall, *TILE).out
+    assert "resuming after 100 %" in predict(tall, *TILE).out
     assert windows == []
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
@@ -1469,7 +1488,7 @@ def test_interrupted_inside_a_strip(workshop, finished, predict, tall, uninterru
     monkeypatch.setattr(SuperResolver, "enhancer", enhancer)
     assert workshop.run(finished, "predict", tall, *TILE).code == 130
     calls[:] = [1] * 100
-    assert "going on after 60 %" in predict(tall, *TILE).out
+    assert "resuming after 60 %" in predict(tall, *TILE).out
     assert len(calls) == 100 + 8
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
@@ -1481,7 +1500,7 @@ def test_a_torn_strip_is_done_again(workshop, predict, tall, interrupted, uninte
     interrupted()
     with open(workshop.folder / ".tall_x4.npy.partial", "ab") as stream:
         stream.write(b"\x01" * 1001)
-    assert "going on after 40 %" in predict(tall, *TILE).out
+    assert "resuming after 40 %" in predict(tall, *TILE).out
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
 
 
@@ -1497,7 +1516,7 @@ def test_damaged_work_is_begun_anew(workshop, predict, tall, interrupted, uninte
         os.truncate(part, 1000)
     else:
         part.unlink()
-    assert "going on" not in predict(tall, *TILE).out
+    assert "resuming" not in predict(tall, *TILE).out
     assert (workshop.folder / "tall_x4.npy").read_bytes() == expected
     assert hidden(workshop.folder) == []
 
@@ -1518,7 +1537,7 @@ def test_other_work_begins_anew(workshop, finished, tall, interrupted, sibling, 
     windows.clear()
     result = workshop.run(source, "predict", tall, *options)
     assert result.code == 0, result.err
-    assert "going on" not in result.out
+    assert "resuming" not in result.out
     resumed, count = (workshop.folder / "tall_x4.npy").read_bytes(), len(windows)
     windows.clear()
     assert workshop.run(source, "predict", tall, *options, "--overwrite").code == 0
@@ -1530,7 +1549,7 @@ def test_other_work_begins_anew(workshop, finished, tall, interrupted, sibling, 
 def test_an_option_of_writing_alone_goes_on(workshop, predict, tall, interrupted):
     """--dtype says how the rows are written at the end, so finished rows stay good."""
     interrupted()
-    assert "going on after 40 %" in predict(tall, *TILE, "--dtype", "float64").out
+    assert "resuming after 40 %" in predict(tall, *TILE, "--dtype", "float64").out
     assert np.load(workshop.folder / "tall_x4.npy").dtype == np.float64
 
 
@@ -1600,7 +1619,7 @@ def test_killed_work_goes_on(workshop, finished, predict):
     assert 0 < done < 1600
     assert not (workshop.folder / "long_x4.npy").exists()
     result = predict(path, *TILE)
-    assert f"going on after {100 * done / 1600:.0f} % of the rows" in result.out
+    assert f"resuming after {100 * done / 1600:.0f} % of the rows" in result.out
     assert hidden(workshop.folder) == []
     predict(path, *TILE, "-o", workshop.folder / "whole.npy")
     whole = np.load(workshop.folder / "whole.npy")

@@ -108,7 +108,7 @@ def test_more_epochs(workshop, run):
     """A finished run goes on when epochs is raised, and ends as if it had been so at once."""
     result = resume(workshop, epochs=4)
     assert result.code == 0, result.err
-    assert "going on after 2 epochs and 0 steps" in result.out
+    assert "resuming after 2 epochs and 0 steps" in result.out
     assert "trained 4 epochs" in result.out
     whole = workshop.train("whole.yml", epochs=4)
     assert_same_end(run, whole)
@@ -319,7 +319,7 @@ def test_without_a_state_the_training_starts(workshop, way):
     assert "no saved state in" in result.out
     assert "starts at epoch 1" in result.out
     result = workshop.run(workshop.config(epochs=2, **settings), "train", *arguments)
-    assert "going on after 1 epochs" in result.out
+    assert "resuming after 1 epoch" in result.out
     assert len(pd.read_csv(workshop.folder / "run" / "history.csv")) == 2
 
 
@@ -343,7 +343,7 @@ def test_overwrite_beats_the_setting(workshop, run):
     config = workshop.config(resume=True, epochs=1)
     result = workshop.run(config, "train", "--overwrite")
     assert result.code == 0, result.err
-    assert "trained 1 epochs" in result.out
+    assert "trained 1 epoch," in result.out
     assert state(run).epoch == 1
     assert not (run / "weights_2.h5").exists()
     assert [path.name for path in sorted((run / "checkpoint").iterdir())] == [
@@ -427,7 +427,7 @@ def test_the_bar_starts_where_the_run_stood(workshop, stop_after):
     config = workshop.config(epochs=3)
     assert workshop.run(config, "train").code == 130
     result = workshop.run(config, "train", "--resume")
-    assert "going on after 1 epochs and 1 steps" in result.out
+    assert "resuming after 1 epoch and 1 step" in result.out
     figures = re.findall(r"\| (\d+)/(\d+) \[00:\d\d<", result.err)
     assert figures[0] == ("4", "9")
     assert figures[-1] == ("9", "9")
@@ -441,7 +441,7 @@ def test_ctrl_c_says_how_to_go_on(workshop, stop_after):
     assert result.code == 130
     assert result.messages == [
         "stopped: by Ctrl-C after epoch 1 and 1 steps of the next; the state is saved. "
-        f"Go on with: python main.py '{config}' train --resume"
+        f"Resume with: python main.py '{config}' train --resume"
     ]
 
 

@@ -105,10 +105,10 @@ def command(*arguments):
         ),
         ({"parameters": {}}, ["parameters"]),
         ({"parameters": {"learnin_rate": [1.0]}}, ["learnin_rate", "learning_rate"]),
-        ({"parameters": {"fsrcnn.d": [8, 16]}}, ["fsrcnn.d", "no trial has", "espcn"]),
+        ({"parameters": {"fsrcnn.d": [8, 16]}}, ["fsrcnn.d", "no trial uses", "espcn"]),
         ({"parameters": {"espcn.filter": [8]}}, ["espcn.filter"]),
         ({"parameters": {"model": ["espcn", "fsrnn"]}}, ["fsrnn"]),
-        ({"parameters": {"log_dir": ["a", "b"]}}, ["log_dir of its own"]),
+        ({"parameters": {"log_dir": ["a", "b"]}}, ["its own log_dir"]),
         (
             {"parameters": {"learning_rate": {"low": -1.0, "high": 1.0}}},
             ["parameters.learning_rate = -1.0", "learning_rate must be"],
@@ -116,14 +116,14 @@ def command(*arguments):
         ({"parameters": {"batch_size": [4, 0]}}, ["parameters.batch_size = 0"]),
         ({"objective": "val_ssim"}, ["column of the history of espcn", "val_ssim"]),
         ({"objective": "d_loss"}, ["column of the history of espcn", "d_loss"]),
-        ({"objective": "validation.all.sr.rmse"}, ["no figure of the summary"]),
-        ({"objective": "all.bicubic.rmse_m"}, ["no figure of the summary"]),
+        ({"objective": "validation.all.sr.rmse"}, ["not a figure of the summary"]),
+        ({"objective": "all.bicubic.rmse_m"}, ["not a figure of the summary"]),
         ({"objective": []}, ["objective"]),
         ({"objective": {"name": "val_loss", "direction": "down"}}, ["direction"]),
-        ({"parameters": {"loss": ["mae", "mse"]}}, ["val_loss", "every loss", "val_psnr"]),
+        ({"parameters": {"loss": ["mae", "mse"]}}, ["val_loss", "values of loss", "val_psnr"]),
         (
             {"parameters": {"norm_range": [[-2500, 0], [-5000, 0]]}},
-            ["val_loss", "every norm_range"],
+            ["val_loss", "values of norm_range"],
         ),
         ({"sampler": "grid"}, ["sampler"]),
         ({"pruner": "best"}, ["pruner"]),
@@ -459,7 +459,7 @@ def test_the_time_is_over(copied, workshop):
     (workshop.folder / "search" / "report.html").unlink()
     result = run(workshop, path)
     assert result.code == 0, result.err
-    assert "0.001 minutes are over; the same command goes on" in result.out
+    assert "stopped after 0.001 minutes; the same command resumes" in result.out
     assert sum(trial.state == TrialState.WAITING for trial in trials_of(path)) == 42
     assert (workshop.folder / "search" / "report.html").is_file()
 
@@ -467,7 +467,7 @@ def test_the_time_is_over(copied, workshop):
 def test_a_report_before_any_trial(workshop):
     """It says that no trial has ended, and writes a page and a table all the same."""
     path = write_search(workshop)
-    run(workshop, path, "--report").refused("no trial has ended yet")
+    run(workshop, path, "--report").refused("no trial is complete yet")
     assert "no trial" in (workshop.folder / "search" / "report.html").read_text()
     assert (workshop.folder / "search" / "trials.csv").is_file()
 
@@ -504,7 +504,7 @@ def test_asked_to_end_it_goes_on_where_it_was(workshop):
     finally:
         process.kill()
     assert process.returncode == 130, out + err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "Traceback" not in out + err
     assert not Path(f"/proc/{worker}").exists()
     [trial] = trials_of(path)
@@ -521,7 +521,7 @@ def test_asked_to_end_it_goes_on_where_it_was(workshop):
     table = pd.read_csv(history)
     assert table["epoch"].tolist() == list(range(1, 61))
     assert again.values == [pytest.approx(table["val_loss"].min())]
-    assert "going on after" in (history.parents[1] / "log.txt").read_text()
+    assert "resuming after" in (history.parents[1] / "log.txt").read_text()
 
 
 # -- in this process -------------------------------------------------------------------------------
@@ -539,7 +539,7 @@ def test_pruning_at_the_end_of_an_epoch(workshop, monkeypatch):
     assert len(table) == 2
     reported = [trial.intermediate_values[step] for step in (0, 1)]
     assert reported == pytest.approx(table["val_loss"].tolist())
-    run(workshop, path, "--report").refused("no trial has ended yet")
+    run(workshop, path, "--report").refused("no trial is complete yet")
     assert "1 pruned" in (log.parents[1] / "report.html").read_text()
 
 

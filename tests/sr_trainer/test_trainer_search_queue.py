@@ -503,7 +503,7 @@ def test_a_trial_is_not_blamed_for_the_data_base(write):
 
     with Queue(search) as queue:
         queue.fill()
-        with pytest.raises(DataError, match=r"data base cannot be used \(server closed"):
+        with pytest.raises(DataError, match=r"database cannot be used \(server closed"):
             work(search, run)
         assert queue.trials()[0].state == TrialState.RUNNING
 
@@ -632,9 +632,7 @@ def test_a_server_that_is_not_there(write):
         port = free.getsockname()[1]
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     search = Search(write(storage=f"postgresql://sr@127.0.0.1:{port}/sr"))
-    with pytest.raises(
-        DataError, match=f"127.0.0.1:{port}.*cannot be used.*Mend storage"
-    ) as caught:
+    with pytest.raises(DataError, match=f"127.0.0.1:{port}.*cannot be used.*Fix storage") as caught:
         Queue(search)
     assert "\n" not in str(caught.value)
 

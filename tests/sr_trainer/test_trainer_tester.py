@@ -46,6 +46,22 @@ def test_weights_of_another_folder(workshop, finished):
     assert workshop.snapshot(finished) == before
 
 
+def test_the_printed_intervals_are_explained(workshop, finished):
+    """What an interval is, and what its columns mean, in the lines above the figures."""
+    result = workshop.run(
+        workshop.config(fname_model_weights=str(finished / "weights_best.h5")), "test"
+    )
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    [first] = [
+        i for i, line in enumerate(lines) if line.startswith("intervals, result ± a half-width")
+    ]
+    assert lines[first].endswith("that should contain 90 % of the truth")
+    for column in ("coverage: share of the truth inside", "score: mean width", "best constant: "):
+        assert column in lines[first + 1]
+    assert all(column in lines[first + 2] for column in ("coverage", "score (m)", "best constant"))
+
+
 def test_read_test_weights_chooses_the_file(workshop):
     """read_test_weights names another file of the run."""
     folder = workshop.train(log_period=1, read_test_weights="weights_1.h5")

@@ -253,7 +253,7 @@ def test_settings_reach_the_layers(kind):
 @KINDS
 def test_images_of_any_size_are_refused(kind):
     """The discriminator's dense layers need one image size."""
-    with pytest.raises(ConfigError, match=r"images of one size; received \(None, None, 1\)"):
+    with pytest.raises(ConfigError, match=r"images of a fixed size; received \(None, None, 1\)"):
         build(kind, (None, None, 1))
 
 

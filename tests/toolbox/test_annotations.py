@@ -290,5 +290,5 @@ def test_splits_of_the_file_are_kept(read):
 
 def test_shares_that_make_no_sense(many):
     """They are a mistake in the settings."""
-    with pytest.raises(ConfigError, match="must be three numbers from 0"):
+    with pytest.raises(ConfigError, match="must be three numbers of at least 0"):
         split_by_video(many, (1, -1, 1))

@@ -253,8 +253,8 @@ def test_a_damaged_newest_state(damage, model, tmp_path, capsys):
     assert marked(found.arrays) == 1
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 1
-    assert notes[0].startswith(f"{newest}: not readable (")
-    assert notes[0].endswith("trying the one before")
+    assert notes[0].startswith(f"{newest}: cannot be read (")
+    assert notes[0].endswith("trying the previous state")
     assert newest.is_file()  # reading removes nothing
     mark(model, 5)
     save_checkpoint(tmp_path, model, facts(1, 2))
@@ -301,7 +301,7 @@ def test_an_incomplete_archive_is_a_damaged_one(missing, model, tmp_path, capsys
         content = {name: stored[name] for name in stored.files if name != missing}
     np.savez(newest, **content)
     assert load_checkpoint(tmp_path).epoch == 1
-    assert "not readable" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_all_states_damaged(model, tmp_path, capsys):
@@ -310,7 +310,7 @@ def test_all_states_damaged(model, tmp_path, capsys):
         path.write_bytes(torn(path.read_bytes()))
     with pytest.raises(DataError, match=r"no saved state can be read.*--overwrite"):
         load_checkpoint(tmp_path)
-    assert capsys.readouterr().err.count("not readable") == 2
+    assert capsys.readouterr().err.count("cannot be read") == 2
     assert len(names(tmp_path)) == 2
 
 
@@ -505,7 +505,7 @@ def test_a_signal_finishes_the_step_and_saves(number, word, code, model, tmp_pat
     assert lines == [
         "finishing the step, then saving ...",
         f"stopped: by {word} after epoch 1 and 2 steps of the next; the state is saved. "
-        f"Go on with: {RESUME}",
+        f"Resume with: {RESUME}",
     ]
     found = load_checkpoint(tmp_path)
     assert (found.epoch, found.step) == (1, 2)
@@ -537,7 +537,7 @@ def test_a_second_signal_stops_at_once(number, word, code, model, tmp_path, capf
             pytest.fail("the second signal was not heeded")
 
     assert main() == code
-    assert f"stopped: at once. Go on from the last saved state with: {RESUME}" in (
+    assert f"stopped: at once. Resume from the last saved state with: {RESUME}" in (
         capfd.readouterr().err
     )
 

@@ -106,7 +106,7 @@ def test_wrong_scale_is_refused(folder):
     """The message says which HR size the scale asks for, and what is there."""
     with pytest.raises(
         DataError,
-        match=r"at scale 4 LR images of \(4, 4\) need HR images of \(16, 16\); received \(8, 8\)",
+        match=r"at scale 4, LR images of \(4, 4\) need HR images of \(16, 16\); received \(8, 8\)",
     ):
         DataLoader(str(folder), sr_scale=4).test()
 

@@ -146,5 +146,5 @@ def test_other_tasks_say_that_they_are_for_files():
                 task.image_predictor(None)
             assert task.pixel_nm(None) is None
         if task.name != "sem":
-            with pytest.raises(ConfigError, match="nothing that measures"):
+            with pytest.raises(ConfigError, match="cannot measure images"):
                 task.image_measurer(None)

@@ -120,7 +120,7 @@ def test_a_part_is_told_with_share_and_place():
     """Of a map whose right half was enlarged, half is told, and where."""
     told = finding(half_enlarged(terrain(2, rows=512)), "interpolated before")
     assert told.grade == "warning"
-    assert told.figure.startswith("50 % has no relief")
+    assert told.figure.startswith("50 % of the map has no relief")
     assert told.figure.endswith("within rows 0-511, columns 256-511")
     assert told.windows.reshape(4, 4).tolist() == [[False, False, True, True]] * 4
 
@@ -138,7 +138,7 @@ def test_rounding_that_hides_the_fine_relief_is_said():
     """Where rounding has more power than the relief, no enlargement can be told, or denied."""
     told = finding(200 * np.rint(terrain(1, relief_m=120) / 200), "interpolated before")
     assert told.grade == "note"
-    assert told.figure.startswith("cannot be told: rounding to ")
+    assert told.figure.startswith("cannot be determined: rounding to ")
 
 
 def test_half_a_map_in_whole_metres_has_no_terraces():
@@ -165,13 +165,13 @@ def test_direction_of_stripes(axis, degrees):
     told = finding(z + np.expand_dims(offsets, 1 - axis), "stripes")
     assert told.grade == "warning"
     assert f"lines at {degrees}° to the rows" in told.figure
-    assert told.advice.startswith("The lattice of a coarser grid")
+    assert told.advice.startswith("The likely cause is the lattice of a coarser grid")
 
 
 def test_noise_has_its_size():
     """The standard deviation told is that of the noise, to a quarter."""
     told = finding(terrain(4, -4.0) + RNG(2).normal(0, 12, (384, 384)), "noise")
-    size = float(told.figure.split("deviation ")[1].split(" m")[0])
+    size = float(told.figure.split("deviation at most ")[1].split(" m")[0])
     assert size == pytest.approx(12, rel=0.25)
 
 
@@ -272,7 +272,7 @@ def test_ground_like_the_training_is_fine():
 def test_ground_outside_the_training():
     """Deeper, steeper, rougher and finer ground is told, each by its own finding."""
     assert ranged(terrain(0) - 3000)["depth"].grade == "warning"
-    assert "100 % outside" in ranged(terrain(0) - 3000)["depth"].figure
+    assert "100 % of the map outside" in ranged(terrain(0) - 3000)["depth"].figure
     narrow = Validity((-9000.0, 0.0), 0.001, (100.0, 100.0), 0.1)
     found = ranged(terrain(0), validity=narrow)
     assert [f.grade for f in found.values()] == ["fine", "warning", "warning", "fine"]
@@ -312,7 +312,7 @@ def test_land_is_told_and_is_no_depth_outside():
     sea = dataclasses.replace(RANGE, depth_m=(-9000.0, -1.0))
     found = ranged(coast, validity=sea)
     assert found["land"].grade == "note"
-    assert re.match("2[3-7] % lies above sea level", found["land"].figure)
+    assert re.match("2[3-7] % is above sea level", found["land"].figure)
     assert found["depth"].grade == "fine"
     both = dataclasses.replace(RANGE, depth_m=(-9000.0, 9000.0))
     assert "land" not in ranged(coast, validity=both)
@@ -348,7 +348,7 @@ def test_the_verdict_is_the_worst_with_its_reason():
         Finding("b", "note", "y"),
         Finding("c", "warning", "z"),
     )
-    assert verdict([fine]) == ("fine", "fit to be enlarged: nothing found against it")
+    assert verdict([fine]) == ("fine", "fit to be enlarged: no problem found")
     assert verdict([fine, note]) == ("note", "usable with care: b: y")
     assert verdict([note, bad, bad]) == ("warning", "doubtful: c: z (and 1 more)")
 
@@ -370,8 +370,9 @@ def test_a_file_is_told_line_by_line(tmp_path, capsys):
     assert inspector().inspect(path) == "warning"
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{path}: 384 × 384 pixels"
-    assert lines[1].startswith("  WARNING interpolated before: 100 % has no relief finer than ")
-    assert any(line.startswith("  note    spacing: not known") for line in lines)
+    found = "  WARNING interpolated before: 100 % of the map has no relief finer than "
+    assert lines[1].startswith(found)
+    assert any(line.startswith("  note    spacing: unknown") for line in lines)
     assert lines[-1].startswith("verdict: doubtful: interpolated before: ")
 
 
@@ -382,7 +383,7 @@ def test_the_page_shows_verdict_findings_and_pictures(tmp_path, capsys):
     inspector().inspect(path, page)
     text = page.read_text(encoding="utf-8")
     assert "a &lt;b&gt;.npy" in text
-    assert "Doubtful: terraces: depths gather at multiples of 50 m" in text
+    assert "Doubtful: terraces: depths cluster at multiples of 50 m" in text
     assert text.count("data:image/png") >= 3
     assert "peaks at multiples of 50 m" in text
     assert "http:" not in text
@@ -393,7 +394,8 @@ def test_a_page_of_a_map_with_gaps_alone(tmp_path, capsys):
     """Nothing to look at is a warning, and a page all the same."""
     path = write(tmp_path / "map.npy", np.full((64, 64), np.nan))
     assert inspector().inspect(path, tmp_path / "page.html", brief=True) == "warning"
-    assert capsys.readouterr().out.startswith(f"{path}: doubtful: gaps: no square of 32 pixels")
+    line = f"{path}: doubtful: gaps: no square of 32 × 32 pixels"
+    assert capsys.readouterr().out.startswith(line)
 
 
 def test_too_small_a_map_is_said(tmp_path, capsys):
@@ -459,7 +461,7 @@ def test_predict_is_warned_in_a_moment(tmp_path):
         assert quick_warnings(reader, RANGE) == []
     with open_map(write(tmp_path / "bad.npy", enlarged(terrain(0), 2))) as reader:
         (line,) = quick_warnings(reader, None)
-    assert line.startswith("interpolated before: 100 % has no relief finer than ")
+    assert line.startswith("interpolated before: 100 % of the map has no relief finer than ")
 
 
 # --- real grids -----------------------------------------------------------------------------

@@ -309,32 +309,41 @@ SMALL = rrdb_state()
 BAD_STATES = {
     "another network": ({"head.weight": np.zeros((8, 3, 3, 3))}, r"received tensors named head\.w"),
     "nothing": ({}, "expected RRDBNet"),
-    "pixel-unshuffle": (rrdb_state(unshuffled=4), "pixel-unshuffle in front.*Use a ×4 network"),
+    "pixel-unshuffle": (
+        rrdb_state(unshuffled=4),
+        "begins with a pixel-unshuffle.*Use a ×4 network",
+    ),
     "other channels": (
         rrdb_state(unshuffled=2),
-        "as many channels in the result.*received 3 and 6",
+        "result must have as many channels.*received 3 and 6",
     ),
     "missing": (without("body.1.rdb3.conv5.bias"), r"net\.pth: lacks body\.1\.rdb3\.conv5\.bias"),
     "no end": (without("conv_last.weight"), r"conv_last\.weight must be a kernel"),
-    "too many": ({**SMALL, "conv_extra.weight": np.zeros(3)}, r"1 tensors.*conv_extra\.weight"),
+    "too many": (
+        {**SMALL, "conv_extra.weight": np.zeros(3)},
+        r"tensors that the network does not have \(1, e\.g\. conv_extra\.weight",
+    ),
     "ESRGAN+": (
         {**SMALL, "body.0.rdb1.conv1x1.weight": np.zeros((32, 8, 1, 1))},
-        "no place for",
+        "tensors that the network does not have",
     ),
     "other shape": (
         {**SMALL, "conv_hr.weight": np.zeros((8, 4, 3, 3))},
         r"conv_hr\.weight must have the shape \(8, 8, 3, 3\); received \(8, 4, 3, 3\)",
     ),
-    "a vector": ({**SMALL, "conv_first.weight": np.zeros(8)}, "kernel of four dimensions"),
+    "a vector": ({**SMALL, "conv_first.weight": np.zeros(8)}, "kernel with four dimensions"),
     "not a number": (
         {**SMALL, "conv_hr.bias": np.full(8, np.nan, np.float32)},
         r"conv_hr\.bias must be finite",
     ),
-    "integers": ({**SMALL, "conv_hr.bias": np.zeros(8, int)}, r"conv_hr\.bias must be of .*int64"),
+    "integers": (
+        {**SMALL, "conv_hr.bias": np.zeros(8, int)},
+        r"conv_hr\.bias must be .*received int64",
+    ),
     "two names": ({**SMALL, "HRconv.bias": np.zeros(8)}, "two names for the same tensor"),
-    "×6": (srres_state(factors=(2, 3)), "must enlarge 2, 3, 4, 8 times; received 6"),
+    "×6": (srres_state(factors=(2, 3)), "scale must be one of 2, 3, 4, 8; received 6"),
     "×4 at once": (srres_state(factors=(4,)), r"upsample_block\.0\.weight must have the shape"),
-    "×32": (rrdb_state(ups=5), "must enlarge 1, 2, 4, 8, 16 times; received 32"),
+    "×32": (rrdb_state(ups=5), "scale must be one of 1, 2, 4, 8, 16; received 32"),
 }
 
 
@@ -356,7 +365,7 @@ BAD_NETWORKS = [
     ("srgan", {"upsampling": "resize"}, {}, r"srgan\.upsampling must be subpixel"),
     ("srgan", {}, {"bicubic_skip": True}, "bicubic_skip must be False"),
     ("srgan", {}, {"scale": 1}, "scale must be one of 2, 3, 4, 8"),
-    ("espcn", {}, {}, "model must be one.*esrgan and srgan; received ESPCN"),
+    ("espcn", {}, {}, "must have the layers of a .* network, esrgan and srgan; received ESPCN"),
 ]
 
 

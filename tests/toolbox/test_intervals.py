@@ -140,13 +140,13 @@ def test_files(tmp_path):
     assert load_intervals(tmp_path) is None  # other lengths
     for content in ("", "[]", json.dumps(saved | {"powers": [1]})):
         (tmp_path / "intervals.json").write_text(content)
-        with pytest.raises(DataError, match="is no calibration of intervals"):
+        with pytest.raises(DataError, match="is not a calibration of intervals"):
             load_intervals(tmp_path)
 
 
 def test_one_image_is_too_few():
     """One half would be empty."""
-    with pytest.raises(DataError, match="two validation images or more; received 1"):
+    with pytest.raises(DataError, match="at least two validation images; received 1"):
         calibrate(*maps(1))
 
 

@@ -170,7 +170,7 @@ def test_shapes_of_results(backbone, classifier):
             "one of tiny, .* received 'lagre'. Did you mean 'large'",
         ),
         (lambda: maxvit_classifier("tiny", 0), "num_classes must be 1 or above; received 0"),
-        (lambda: Structure(16, (1,), (32, 64)), "one number a stage; received"),
+        (lambda: Structure(16, (1,), (32, 64)), "one number per stage; received"),
         (lambda: Structure(16, (0,), (32,)), "1 or above; received"),
         (lambda: Structure(16, (1,), (48,)), "multiples of head_width 32; received"),
     ],
@@ -220,9 +220,9 @@ QKV = "stages.1.blocks.1.attn_grid.attn.qkv.weight"
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({QKV: None}, rf"lacks {QKV}. Take"),
-        ({"stages.2.x.weight": np.zeros(1)}, r"holds stages.2.x.weight, for which there is no"),
-        ({QKV: None, "x": np.zeros(1)}, rf"lacks {QKV} and holds x, for which"),
+        ({QKV: None}, rf"lacks {QKV}. Use"),
+        ({"stages.2.x.weight": np.zeros(1)}, r"holds stages.2.x.weight, which the model does not"),
+        ({QKV: None, "x": np.zeros(1)}, rf"lacks {QKV} and holds x, which the model does not"),
         ({QKV: np.zeros((64, 192))}, rf"{QKV} must be \(192, 64\), received \(64, 192\)"),
         ({"head.fc.bias": np.zeros(7)}, r"head.fc.bias must be \(5,\), received \(7,\)"),
         ({QKV: np.full((192, 64), np.nan)}, rf"finite numbers, .* others in {QKV}"),

@@ -89,7 +89,7 @@ def test_folders_inside_belong(folder):
 def test_two_files_of_one_name(folder, astronaut):
     """Which of the two is meant cannot be known."""
     write(folder / "00.jpg", astronaut[:48, :64])
-    with pytest.raises(DataError, match=r"00\.png: has the name of 00\.jpg beside it"):
+    with pytest.raises(DataError, match=r"00\.png: has the same name as 00\.jpg next to it"):
         find_photos(folder)
 
 
@@ -227,7 +227,7 @@ def test_shares_that_leave_nothing(folder):
     """A split needs a photograph."""
     with pytest.raises(ConfigError, match=r"must leave a photograph for test.*12 photographs"):
         source(folder, shares=(1, 1, 0)).photos("test")
-    with pytest.raises(ConfigError, match="three numbers from 0, not all 0"):
+    with pytest.raises(ConfigError, match="three numbers of at least 0, not all 0"):
         source(folder, shares=(0, 0, 0))
 
 

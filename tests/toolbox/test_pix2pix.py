@@ -809,7 +809,9 @@ def test_nothing_to_test(folders):
 @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -1, 1)])
 def test_wrong_shares(folders, shares):
     """Three numbers from 0, not all 0."""
-    with pytest.raises(ConfigError, match=r"picture_pairs\.shares must be three numbers from 0"):
+    with pytest.raises(
+        ConfigError, match=r"picture_pairs\.shares must be three numbers of at least 0"
+    ):
         FolderSource(str(folders), shares=shares)
 
 

@@ -379,7 +379,8 @@ def test_the_input_is_added_to_its_like_alone(params):
 def test_pictures_too_small_for_patches():
     """The message says how small they may be; one pixel more is enough."""
     params = {**SMALL, "discriminator": "patch", "d_num_layers": 2}
-    with pytest.raises(ConfigError, match=r"16 pixels or more .* d_num_layers 2; received 15 × 16"):
+    message = r"at least 16 × 16 pixels .* d_num_layers 2; received 15 × 16"
+    with pytest.raises(ConfigError, match=message):
         Pix2Pix((15, 16, 3), 1, params=params)
     assert Pix2Pix((16, 16, 3), 1, params=params).discriminator.output_shape == (None, 2, 2, 1)
 
@@ -387,9 +388,9 @@ def test_pictures_too_small_for_patches():
 @pytest.mark.parametrize("shape", [ANY, (16, None, 3)])
 def test_a_discriminator_needs_one_size(shape):
     """The generator alone is for pictures of any size."""
-    with pytest.raises(ConfigError, match=r"pictures of one size; received \(\w+, None, 3\)"):
+    with pytest.raises(ConfigError, match=r"pictures of a fixed size; received \(\w+, None, 3\)"):
         Pix2Pix(shape, 1, params=SMALL)
-    with pytest.raises(ConfigError, match="Use the generator alone"):
+    with pytest.raises(ConfigError, match="Use only the generator"):
         Discriminator(shape)
 
 

@@ -277,12 +277,12 @@ def test_views_are_not_changed(written):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"after": hills(48, 60)}, "whole multiple"),
-        ({"bicubic": hills(24, 32)}, "whole multiple"),
-        ({"before": hills(96, 96)}, "whole multiple"),
+        ({"after": hills(48, 60)}, "integer multiple"),
+        ({"bicubic": hills(24, 32)}, "integer multiple"),
+        ({"before": hills(96, 96)}, "integer multiple"),
         ({"after": np.zeros((48, 64, 4))}, r"detail.after must be an image"),
         ({"before": np.zeros((0, 4))}, r"detail.before must be an image"),
-        ({"after": np.zeros((48, 64, 3))}, "grey or coloured throughout"),
+        ({"after": np.zeros((48, 64, 3))}, "all grey or all coloured"),
     ],
 )
 def test_views_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -301,7 +301,7 @@ def test_bicubic_slides_over_super_resolution(written):
         [slider] = Page(text).all("input")
         assert "Bicubic (left) with Super-resolution (right)" in slider["aria-label"]
         detail = text[text.index("<h2>Detail") : text.index("<h2>Difference")]
-        assert detail.index('type="range"') < detail.index("Left bicubic, right super-resolution")
+        assert detail.index('type="range"') < detail.index("Left: bicubic. Right: super-resolution")
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -488,6 +488,6 @@ def test_plain_hillshades(tmp_path, shape, value):
 def test_hillshade_of_no_plane_is_refused(tmp_path):
     """A stack or an empty plane is told, and no file is left."""
     for shape in ((4, 4, 3), (0, 4)):
-        with pytest.raises(DataError, match=r"must be a plane \(H, W\)"):
+        with pytest.raises(DataError, match=r"must be an array \(H, W\)"):
             write_hillshade(tmp_path / "hill.png", np.zeros(shape), None)
     assert list(tmp_path.iterdir()) == []

@@ -428,7 +428,7 @@ def test_a_frozen_backbone_is_not_trained():
         ({"backbone": "MobilNet"}, "Did you mean 'MobileNet'"),
         ({"heads": 3}, "heads must divide width, 8; received 3"),
         ({"backbone_alpha": 0.3, "backbone": "ResNet50"}, "cannot be built"),
-        ({"backbone": "maxvit_tiny"}, "maxvit_tiny takes square images and no backbone_alpha"),
+        ({"backbone": "maxvit_tiny"}, "maxvit_tiny needs square images and no backbone_alpha"),
     ],
 )
 def test_networks_that_cannot_be(changes, words):

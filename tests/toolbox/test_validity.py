@@ -117,7 +117,7 @@ def test_damaged_file(tmp_path, text, name):
     """A range that cannot be read is refused with the name of the file."""
     broken = text if name == "validity.json" else f'{{"validity": {text}}}'
     (tmp_path / name).write_text(broken, encoding="utf-8")
-    with pytest.raises(DataError, match=rf"{name}: not a range of validity .* Remove the file"):
+    with pytest.raises(DataError, match=rf"{name}: is not a range of validity .* Remove the file"):
         load_validity(tmp_path, name)
 
 

@@ -1,1 +1,1 @@
-"""Networks, one file each; their names are in `toolbox.registry.MODELS`."""
+"""Networks, one file each; `toolbox.registry.MODELS` lists their names."""

@@ -1,4 +1,4 @@
-"""What SRGAN and ESRGAN share: a generator and a discriminator trained in one fused step."""
+"""Base of SRGAN and ESRGAN: a generator and a discriminator trained in one fused step."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ DISCRIMINATOR_FIGURES = ("d_loss", "d_real", "d_fake")
 class Adversarial(SRModel):
     """A generator that learns from a loss on images and from a discriminator.
 
-    One training step runs the generator once: the discriminator learns to tell its images from
-    true ones, then the generator learns from the discriminator just updated. While `adversarial`
-    is false (see `set_stage`) the generator learns from the loss on images alone.
+    A training step runs the generator once. The discriminator learns to distinguish its images
+    from true ones, then the generator learns from the updated discriminator. While `adversarial`
+    is false (see `set_stage`), the generator learns only from the loss on images.
 
-    A subclass gives `__build__`, which sets `generator` and `discriminator`, and the two losses.
+    A subclass provides `__build__`, which sets `generator` and `discriminator`, and two losses.
 
     Attributes
     ----------
     generator : SRModel
-        From LR to HR images; what a weights file holds.
+        Network from LR to HR images; a weights file holds its weights.
     discriminator : keras.Model
-        Tells true images from generated ones.
+        Distinguishes true images from generated ones.
     loss_weight : list of float
         Weights of the loss on images and of the adversarial loss in ``g_loss``.
     d_optimizer : keras.Optimizer
-        That of the discriminator; `optimizer` is the generator's.
+        Optimizer of the discriminator; `optimizer` is that of the generator.
     loss, pixel_loss : callable
-        Loss on images in the adversarial stage and in the one before.
+        Loss on images in the adversarial stage and in the stage before it.
     """
 
-    #: Measured: more steps a call gain nothing, and one stops sooner when asked to.
+    #: Measured: more steps per call gain nothing, and a single step can be stopped sooner.
     best_steps_per_execution = 1
     is_staged = True
-    #: What to change if the discriminator wins, for messages.
+    #: Settings to change if the discriminator wins, for messages.
     calming: ClassVar[str] = "dropout_rate"
     #: Class of `generator`.
     generator_class: ClassVar[type[SRModel]]
@@ -65,7 +65,7 @@ class Adversarial(SRModel):
         return self.__build__(**self.params)(inputs)
 
     def network(self) -> keras.Model:
-        """Return the generator: what a weights file holds."""
+        """Return the generator, whose weights a weights file holds."""
         return self.generator
 
     @property
@@ -86,7 +86,7 @@ class Adversarial(SRModel):
 
     @classmethod
     def figure_names(cls, judged: bool = True) -> tuple[str, ...]:
-        """Return ``g_loss`` and, if it takes part, the figures of the discriminator."""
+        """Return ``g_loss`` and, if a discriminator takes part, its figures."""
         return ("g_loss", *(DISCRIMINATOR_FIGURES if judged else ()))
 
     @classmethod
@@ -105,7 +105,7 @@ class Adversarial(SRModel):
 
     @classmethod
     def learning_rates(cls, settings: Any) -> dict[str, float]:
-        """Return the rates of generator and discriminator."""
+        """Return the learning rates of generator and discriminator."""
         own = settings.learning_rate
         return {"optimizer": own, "d_optimizer": settings.d_learning_rate or own}
 
@@ -115,12 +115,12 @@ class Adversarial(SRModel):
     def judge(
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> dict[str, tf.Tensor]:
-        """Return ``d_loss``, ``d_real`` and ``d_fake``, the mean verdicts (0 to 1, 1 for real).
+        """Return ``d_loss`` and the mean verdicts ``d_real`` and ``d_fake`` (0 to 1, 1 for real).
 
         Parameters
         ----------
         lr : tf.Tensor, shape (N, h, w, C)
-            The generator's input, which a conditional discriminator sees too.
+            Input of the generator, which a conditional discriminator uses too.
         real, fake : tf.Tensor, shape (N, H, W, C)
             True and generated images.
         training : bool
@@ -131,7 +131,7 @@ class Adversarial(SRModel):
     def adversarial_loss(
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        """Return the loss of a generator whose images are told from true ones; see `judge`."""
+        """Return the generator's loss for images recognised as generated; see `judge`."""
 
     # Training -----------------------------------------------------------------------------------
 
@@ -151,23 +151,23 @@ class Adversarial(SRModel):
         loss : str or callable
             Loss on images, ``f(y_true, y_pred)``, one value per image or pixel.
         optimizer : str or keras.Optimizer
-            Of the generator.
+            Optimizer of the generator.
         metrics : list, optional
             PSNR, DSSIM, ...
         d_optimizer : str or keras.Optimizer, optional
-            Of the discriminator; default another one with the settings of `optimizer`.
+            Optimizer of the discriminator; by default a copy of `optimizer`.
         pixel_loss : str or callable, optional
-            Loss of the stage before the adversarial one; default `loss`.
+            Loss of the stage before the adversarial one; by default `loss`.
         **options
-            ``jit_compile``, ``steps_per_execution`` and others of ``keras.Model.compile``.
+            ``jit_compile``, ``steps_per_execution`` and other options of ``keras.Model.compile``.
         """
         optimizer = keras.optimizers.get(optimizer)
         if d_optimizer is None:
             d_optimizer = type(optimizer).from_config(optimizer.get_config())
         super().compile(optimizer=optimizer, metrics=metrics, **options)
-        self._loss_tracker = None  # "loss" is one of our own figures
+        self._loss_tracker = None  # "loss" is one of the figures defined here
         self.d_optimizer = keras.optimizers.get(d_optimizer)
-        if self.optimizer is not optimizer:  # mixed_float16: Keras scales the loss of one only
+        if self.optimizer is not optimizer:  # mixed_float16: Keras scales only this one's loss
             self.d_optimizer = keras.optimizers.LossScaleOptimizer(self.d_optimizer)
         # An optimizer that is not built would be restored without its slots.
         self.optimizer.build(self.generator.trainable_variables)
@@ -183,7 +183,7 @@ class Adversarial(SRModel):
 
     @property
     def metrics(self) -> list[keras.Metric]:
-        """Figures of the present stage: the discriminator has none before it takes part."""
+        """Figures of the current stage; those of the discriminator only when it takes part."""
         hidden = () if self.adversarial else DISCRIMINATOR_FIGURES
         shown = [metric for name, metric in self._figures.items() if name not in hidden]
         own = {id(metric) for metric in self._figures.values()}
@@ -191,12 +191,12 @@ class Adversarial(SRModel):
 
     @property
     def metrics_variables(self) -> list[Any]:
-        """Sums of all figures, those of the other stage too: a saved state serves both."""
+        """Sums of the figures of both stages, so that a saved state serves both."""
         every = {id(metric): metric for metric in (*self._figures.values(), *super().metrics)}
         return [variable for metric in every.values() for variable in metric.variables]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Update the discriminator, then the generator, with one generator forward for both."""
+        """Update the discriminator, then the generator, with one forward pass of the generator."""
         lr, hr, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             fake = self.generator(lr, training=True)
@@ -227,7 +227,7 @@ class Adversarial(SRModel):
         return figures
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Evaluate one batch with the figures of the training."""
+        """Evaluate one batch with the same figures as in training."""
         lr, hr, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         fake = self.generator(lr, training=False)
         image_loss = g_loss = self._on_images(hr, fake, sample_weight)
@@ -269,11 +269,11 @@ class Adversarial(SRModel):
     # The manual's methods -----------------------------------------------------------------------
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Return nothing: a loaded model is compiled by its user."""
+        """Return an empty dict: the user compiles a loaded model."""
         return {}
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Print the layers of the generator, of the discriminator and of the whole."""
+        """Print the layers of the generator, of the discriminator and of the complete model."""
         self.generator.summary(*args, **kwargs)
         self.discriminator.summary(*args, **kwargs)
         super().summary(*args, **kwargs)
@@ -298,7 +298,7 @@ class Adversarial(SRModel):
         class_weight : None
             Images have no classes.
         reset_metrics : bool
-            Report this batch alone; else the means since the last reset.
+            Report only this batch instead of the means since the last reset.
         return_dict : bool
             Return names and values instead of values.
 
@@ -334,7 +334,7 @@ class Adversarial(SRModel):
             self._keep_metrics = False
 
     def reset_metrics(self) -> None:
-        """Forget the means; Keras calls this before every batch of `train_on_batch`."""
+        """Reset the means; Keras calls this before every batch of `train_on_batch`."""
         if not self._keep_metrics:
             super().reset_metrics()
 
@@ -353,11 +353,11 @@ class Adversarial(SRModel):
         x : numpy.ndarray, shape (N, h, w, C)
             LR images.
         batch_size : int, optional
-            Images at a time.
+            Images per batch.
         verbose : {0, 1}
-            Progress bar.
+            Whether to show a progress bar.
         steps : int, optional
-            Batches, for an endless data set.
+            Number of batches of an endless data set.
 
         Returns
         -------
@@ -375,11 +375,11 @@ def mean_logistic(logits: tf.Tensor) -> tf.Tensor:
 
 
 def check_loss_weight(weights: Sequence[float]) -> list[float]:
-    """Refuse anything but the two weights of the image loss and the adversarial loss."""
+    """Return the weights of the image loss and the adversarial loss, or raise ConfigError."""
     usable = len(weights) == 2 and all(np.isfinite(w) and w >= 0 for w in weights)
     if not usable or not any(weights):
         raise ConfigError(
-            f"loss_weights must be two numbers of at least 0, one above, for the loss on images "
-            f"and the adversarial loss; received {list(weights)}. Use [1, 1e-7]."
+            f"loss_weights must be two numbers of at least 0, one of them above 0, for the loss on "
+            f"images and the adversarial loss; received {list(weights)}. Use [1, 1e-7]."
         )
     return [float(w) for w in weights]

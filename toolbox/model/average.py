@@ -1,4 +1,4 @@
-"""Moving average of weights: steadier than the weights of any one step."""
+"""Moving average of weights, which is steadier than the weights of a single step."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import tensorflow as tf
 class WeightAverage:
     """Exponential moving average of variables, updated inside the training step.
 
-    The momentum starts at 0.1 and grows as (1 + t) / (10 + t), so that the random weights of the
-    start are soon forgotten.
+    The momentum starts at 0.1 and grows as (1 + t) / (10 + t), so that the random initial weights
+    soon have no influence.
 
     Parameters
     ----------
     variables : sequence of keras.Variable
-        What is averaged.
+        Variables to average.
     momentum : float
-        Share of the former average, at most.
+        Largest share of the previous average.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class WeightAverage:
         self.state = [self._count, *self._averages]
 
     def update(self) -> None:
-        """Take in the present values."""
+        """Update the averages with the current values."""
         count = tf.cast(self._count.value, tf.float32)
         momentum = tf.minimum(self.momentum, (1.0 + count) / (10.0 + count))
         for average, variable in zip(self._averages, self._variables, strict=True):

@@ -1,4 +1,4 @@
-"""What every super-resolution network shares: signature, bicubic skip, configuration."""
+"""Base of every super-resolution network: signature, bicubic skip, configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Graph = Callable[[keras.KerasTensor], keras.KerasTensor]
 class SRModel(keras.Model):
     """A functional network from (N, h, w, C) to (N, h * scale, w * scale, C).
 
-    A subclass writes `__build__`, whose arguments are the settings of its YAML section.
+    A subclass implements `__build__`, whose arguments are the settings of its YAML section.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ class SRModel(keras.Model):
     scale : int
         Enlargement factor.
     params : dict, optional
-        Arguments of `__build__`; the rest keep their defaults.
+        Arguments of `__build__`; all others keep their defaults.
     bicubic_skip : bool
         Add the bicubic enlargement of the input to the output, so that the network learns only
         what bicubic misses.
     """
 
-    #: Measured on two CPU cores by ``benchmarks/training_step.py``: whether XLA pays.
+    #: Whether XLA is faster, measured on two CPU cores by ``benchmarks/training_step.py``.
     xla_pays_on_cpu: ClassVar[bool] = False
-    #: Training steps per call of the compiled function, measured likewise.
+    #: Training steps per call of the compiled function, measured in the same way.
     best_steps_per_execution: ClassVar[int] = 8
-    #: What a network gives: ``images``, or ``labels`` of what it sees; see `Task.results`.
+    #: Kind of output: ``images``, or ``labels`` of the images; see `Task.results`.
     results: ClassVar[str] = "images"
     #: Whether a stage without a discriminator (``pretrain_epochs``) may come first.
     is_staged: ClassVar[bool] = False
@@ -55,15 +55,15 @@ class SRModel(keras.Model):
         self.scale = int(scale)
         self.params = dict(params or {})
         self.bicubic_skip = bool(bicubic_skip)
-        #: Moving average of the weights, kept up by every training step; see `keep_average`.
+        #: Moving average of the weights, updated by every training step; see `keep_average`.
         self.average: WeightAverage | None = None
         inputs = self._inputs()
-        # Before super() is looked up: a network inside makes Keras change this class's bases.
+        # This precedes super(): a network inside makes Keras change the bases of this class.
         outputs = self._outputs(inputs)
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
 
     def _inputs(self) -> Any:
-        """Return the inputs; a network of several parts returns them as its data are nested."""
+        """Return the inputs; several inputs have the structure of the data."""
         return keras.Input(self.img_shape, name="low_resolution")
 
     def _outputs(self, inputs: Any) -> keras.KerasTensor:
@@ -89,16 +89,16 @@ class SRModel(keras.Model):
 
     @property
     def multiple(self) -> int:
-        """Tiles of an image must start at multiples of so many of its pixels.
+        """Number of pixels of which the start of every tile must be a multiple.
 
-        Then the windows of attention lie in a tile as they lie in the whole image.
+        The windows of attention then have the same positions in a tile as in the whole image.
         """
         # Attention works on features of the input's size, before they are enlarged.
         layers = self._flatten_layers(include_self=False)
         return math.lcm(*(getattr(layer, "tiles_start_at", 1) for layer in layers))
 
     def network(self) -> keras.Model:
-        """Return the network from LR to HR images: what a weights file holds."""
+        """Return the network from LR to HR images, whose weights a weights file holds."""
         return self
 
     def keep_average(self, momentum: float) -> None:
@@ -107,12 +107,12 @@ class SRModel(keras.Model):
         Parameters
         ----------
         momentum : float
-            Share of the former average, e.g. 0.999.
+            Share of the previous average, e.g. 0.999.
         """
         self.average = WeightAverage(self.network().trainable_variables, momentum)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Learn from one batch; see ``keras.Model.train_step``."""
+        """Train on one batch; see ``keras.Model.train_step``."""
         logs = super().train_step(data)
         if self.average is not None:
             self.average.update()
@@ -122,8 +122,8 @@ class SRModel(keras.Model):
     def output_dtype(self) -> str | None:
         """Precision of the output layer, for its ``dtype``.
 
-        Under mixed precision a whole depth does not survive eight bits, so the output layer
-        computes in float32; what is added to the bicubic skip is small and may follow the policy.
+        Under mixed precision, eight bits are too few for a full depth, so the output layer computes
+        in float32. The addition to the bicubic skip is small and may follow the policy.
         """
         return None if self.bicubic_skip else "float32"
 
@@ -135,7 +135,7 @@ class SRModel(keras.Model):
 
     @classmethod
     def network_parameters(cls) -> dict[str, inspect.Parameter]:
-        """Return those of `parameters` that shape `network`."""
+        """Return the entries of `parameters` that determine the shape of `network`."""
         return cls.parameters()
 
     @classmethod
@@ -145,17 +145,17 @@ class SRModel(keras.Model):
 
     @classmethod
     def figure_names(cls, judged: bool = True) -> tuple[str, ...]:
-        """Return the columns of the history that this kind of network adds to the loss.
+        """Return the columns of the history that this kind of network adds.
 
         Parameters
         ----------
         judged : bool
-            Whether a discriminator takes part at some time.
+            Whether a discriminator takes part in any stage.
         """
         return ()
 
     def set_stage(self, adversarial: bool) -> None:
-        """Choose whether a discriminator takes part; a network without one has a single stage."""
+        """Choose whether a discriminator takes part; networks without one have a single stage."""
 
     @classmethod
     def compile_options(
@@ -164,12 +164,12 @@ class SRModel(keras.Model):
         make_optimizer: Callable[[float, int], Any],
         make_loss: Callable[[Any, str], Any],
     ) -> dict[str, Any]:
-        """Return what `compile` takes besides loss, optimizer and metrics.
+        """Return arguments of `compile` in addition to loss, optimizer and metrics.
 
         Parameters
         ----------
         settings : object
-            The settings of the run, by attribute.
+            Settings of the run, as attributes.
         make_optimizer : callable
             ``make_optimizer(learning_rate, first_epoch)``.
         make_loss : callable
@@ -179,16 +179,16 @@ class SRModel(keras.Model):
 
     @classmethod
     def learning_rates(cls, settings: Any) -> dict[str, float]:
-        """Return the rates at the start by the attribute that holds the optimizer."""
+        """Return the initial learning rates by the attribute that holds the optimizer."""
         return {"optimizer": settings.learning_rate}
 
     @classmethod
     def used_shape(cls, shape: tuple[int, ...]) -> tuple[int | None, ...]:
-        """Return the shape of images that a trained network takes: any size, those channels."""
+        """Return the shape of images that a trained network accepts: any size, same channels."""
         return (None, None, shape[-1])
 
     def for_any_size(self) -> SRModel:
-        """Return this network, or its twin with the same weights, for images of any size."""
+        """Return this network, or a copy with the same weights, for images of any size."""
         if self.img_shape[:2] == (None, None):
             return self
         config = {**self.get_config(), "img_shape": (None, None, self.channels)}
@@ -217,7 +217,7 @@ class SRModel(keras.Model):
 
 
 def check_kernels(filters: Sequence[int], kernels: Sequence[int]) -> None:
-    """Refuse a list of kernel sizes that does not fit the list of filters."""
+    """Check that the list of kernel sizes matches the list of filters."""
     if len(kernels) != len(filters) + 1:
         raise ConfigError(
             f"kernels must have one entry more than filters {list(filters)}; received "

@@ -16,7 +16,7 @@ Upsampling = Literal["subpixel", "resize"]
 
 
 def _initializer(name: str) -> str:
-    """Refuse a name that draws no kernel of a convolution."""
+    """Return the name of an initializer, or raise an error if it cannot draw a kernel."""
     try:
         keras.initializers.get(name)(shape=(3, 3, 1, 2))
     except (ValueError, KeyError, TypeError):
@@ -57,10 +57,10 @@ def upsampling_block(
     factor : int
         Enlargement.
     method : {'subpixel', 'resize'}
-        A convolution and a sub-pixel shuffle, or nearest-neighbour enlargement and a convolution
-        (Odena et al. 2016, doi:10.23915/distill.00003), which cannot draw a checkerboard.
+        A convolution and a sub-pixel shuffle, or nearest-neighbour enlargement and a convolution,
+        which cannot produce a checkerboard (Odena et al. 2016, doi:10.23915/distill.00003).
     kernel_initializer : str or keras.Initializer
-        Of the convolution.
+        Initializer of the convolution.
     use_bias : bool
         Whether the convolution adds a constant.
     """
@@ -82,9 +82,9 @@ def upsampling_block(
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ScaledInitializer(keras.initializers.Initializer):
-    """Draws from another initializer and multiplies.
+    """Draws from another initializer and multiplies by a factor.
 
-    Residual networks without normalisation start near the identity that way (Wang et al. 2018,
+    Residual networks without normalisation then start near the identity (Wang et al. 2018,
     arXiv:1809.00219, supplement).
 
     Parameters

@@ -1,4 +1,4 @@
-"""From settings to a network: the only place where one is built."""
+"""Build a network from settings; no other module does."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
     Parameters
     ----------
     config : mapping
-        Checked settings, as ``config.yml`` holds them: ``model``, the section of that name,
+        Checked settings as in ``config.yml``: ``model``, the section of that name,
         ``input_shape``, ``scale``, ``bicubic_skip``, ``precision``.
     training : bool
-        Build all that is trained, for images of ``input_shape``; else what a weights file holds,
-        for images of any size if it can. Of an adversarial model that is the generator alone.
+        Build everything that is trained, for images of ``input_shape``. Otherwise build only what
+        a weights file holds, for images of any size if possible; for an adversarial model, this is
+        the generator.
 
     Returns
     -------
     SRModel
-        Not compiled.
+        The network, not compiled.
     """
     model = MODELS.resolve(config["model"])
     params = dict(config.get(config["model"]) or {})
@@ -45,7 +46,7 @@ def build_network(config: Mapping[str, Any], training: bool = False) -> Any:
 
 @contextlib.contextmanager
 def policy(name: str) -> Iterator[None]:
-    """Build layers with another precision, then return to the former one."""
+    """Build layers with another precision policy, then restore the previous one."""
     former = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,4 +1,4 @@
-"""Edge attention: features are gated by how strong the edges in them are, close by."""
+"""Edge attention: features are gated by the strength of the edges nearby."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from toolbox.model.base import Graph
 from toolbox.model.blocks import ScaledInitializer
 from toolbox.model.layer import PACKAGE, Shape
 
-#: Derivative along x, per pixel; the weights 3, 10, 3 turn least with the direction of an edge.
+#: Derivative along x, per pixel; the weights 3, 10, 3 depend least on the direction of an edge.
 _DERIVATIVE = np.outer([3, 10, 3], [-1, 0, 1]).astype(np.float32) / 32
-#: Side of the window over which the mean strength is taken, pixels. On noisy lines of 16 pixels
-#: edges stand out from the noise by a factor of 2.1 with 5, 3.7 with 9, 5.4 with 13; but every
-#: block looks half a window farther.
+#: Side of the window of the mean strength, pixels. On noisy lines of 16 pixels, edges exceed the
+#: noise by a factor of 2.1 with 5, 3.7 with 9, and 5.4 with 13; but every block increases the
+#: reach by half a window.
 _WINDOW = 9
 #: Keeps the slope of the root finite where there is no gradient.
 _TINY = 1e-12
-#: Mean strength, in units of the features, below which a region counts as without edges.
+#: Mean strength, in units of the features, below which a region counts as free of edges.
 _FLAT = 1e-3
 
 
@@ -29,22 +29,22 @@ _FLAT = 1e-3
 class EdgeStrength(layers.Layer):
     """Gradient magnitude of every channel, divided by its local mean.
 
-    Nothing is learnt. The mean is taken over all channels and 9 × 9 pixels: it takes contrast and
-    gain out, and, unlike a mean over the image, it leaves tiles equal to the whole. Images are
-    continued by their edge pixels, so their margin is no edge. The layer computes in float32
-    whatever the precision policy: differences of near numbers do not survive eight bits.
+    It has no weights. The mean over all channels and 9 × 9 pixels removes contrast and gain.
+    Unlike a mean over the image, it keeps tiles equal to the whole image. Images are extended by
+    their edge pixels, so their margin is not an edge. The layer computes in float32 whatever the
+    precision policy, because eight bits are too few for differences of similar numbers.
 
     Parameters
     ----------
     trainable : bool
-        Without effect, there are no weights.
+        No effect; there are no weights.
 
     References
     ----------
     Scharr 2000, Optimal operators in digital image processing, doi:10.11588/heidok.00000962.
     """
 
-    #: Pixels around a pixel that its result depends on.
+    #: Number of pixels on each side of a pixel that its result depends on.
     reach = 1 + _WINDOW // 2
 
     def __init__(self, trainable: bool = False, **kwargs: Any) -> None:
@@ -52,7 +52,7 @@ class EdgeStrength(layers.Layer):
         super().__init__(trainable=trainable, **kwargs)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the strength of edges in (N, h, w, C), of the same shape, about 1 on average."""
+        """Return the edge strength of (N, h, w, C), in the same shape, about 1 on average."""
         wide = tf.concat([x[:, :1], x, x[:, -1:]], axis=1)
         wide = tf.concat([wide[:, :, :1], wide, wide[:, :, -1:]], axis=2)
         along_x, along_y = (
@@ -61,8 +61,8 @@ class EdgeStrength(layers.Layer):
         )
         strength = tf.sqrt(tf.square(along_x) + tf.square(along_y) + _TINY)
         channel_mean = tf.reduce_mean(strength, axis=3, keepdims=True)
-        # Pixels beyond the margin are left out of the mean. Not avg_pool2d: without oneDNN its
-        # gradient is wrong where a side is shorter than the window (TensorFlow 2.21).
+        # Pixels beyond the margin are excluded from the mean. avg_pool2d is not used: without
+        # oneDNN its gradient is wrong if a side is shorter than the window (TensorFlow 2.21).
         mean = _window_sum(channel_mean) / _window_sum(tf.ones_like(channel_mean[:1]))
         return strength / (mean + _FLAT)
 
@@ -82,11 +82,11 @@ def _window_sum(x: tf.Tensor) -> tf.Tensor:
 
 
 def edge_attention(filters: int, kernel_size: int = 3) -> Graph:
-    """Return a gate between 0 and 2 on features, made from the edges in them.
+    """Return a gate between 0 and 2 on features, computed from their edges.
 
-    With ĝ the `EdgeStrength` of the features x, and ⊙ the product pixel by pixel and channel by
-    channel, the result is ``x + x ⊙ tanh(W * ĝ + b)``. As 1 + tanh z = 2 σ(2 z), this is a sigmoid
-    gate that leaves the features as they are at z = 0, near which it starts.
+    With ĝ the `EdgeStrength` of the features x, and ⊙ the elementwise product, the result is
+    ``x + x ⊙ tanh(W * ĝ + b)``. As 1 + tanh z = 2 σ(2 z), this is a sigmoid gate that does not
+    change the features at z = 0, near which it starts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""EdgeFormer: attention within windows and edge attention, alone or inside EDSR and RDN."""
+"""EdgeFormer: window attention and edge attention, alone or inside EDSR and RDN."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from toolbox.model.window_attention import window_attention
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class EdgeFormer(Restorer):
-    """Transformer for restoration: groups of window attention, each closed by edge attention.
+    """Transformer for restoration: groups of window attention, each followed by edge attention.
 
-    A group is two blocks of window attention with dense layers, the second with shifted windows,
-    then edge attention and a convolution, plus the group's input.
+    A group consists of two blocks of window attention with dense layers, the second with shifted
+    windows, then edge attention and a convolution; its input is added.
 
     References
     ----------
@@ -52,12 +52,12 @@ class EdgeFormer(Restorer):
         window : int
             Side of a window in low-resolution pixels.
         mlp_ratio : int
-            Width of the dense layers behind an attention, as a multiple of `filters`.
+            Width of the dense layers after an attention, as a multiple of `filters`.
         edge_kernel : int
-            Side of the convolution that makes the gate of the edge attention.
+            Side of the convolution that computes the gate of the edge attention.
         upsampling : {'subpixel', 'resize'}
             ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
-            convolution. Of no effect at scale 1.
+            convolution. No effect at scale 1.
         kernel_initializer : str
             Name of a Keras initializer, for the 3 × 3 convolutions.
         """
@@ -103,11 +103,11 @@ class EdgeFormerEDSR(Restorer):
         Parameters
         ----------
         filters, num_residual_blocks, residual_scale
-            As of `toolbox.model.edsr.EDSR`.
+            As in `toolbox.model.edsr.EDSR`.
         attention_every : int
-            Residual blocks between one edge and window attention and the next.
+            Number of residual blocks between two pairs of edge and window attention.
         heads, window, edge_kernel, upsampling, kernel_initializer
-            As of `EdgeFormer`; there are no dense layers behind the attention.
+            As in `EdgeFormer`; there are no dense layers after the attention.
         """
         conv = _conv(filters, kernel_initializer)
         between = _Between(filters, attention_every, heads, window, edge_kernel)
@@ -128,11 +128,11 @@ class EdgeFormerEDSR(Restorer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class EdgeFormerEDSRLight(EdgeFormerEDSR):
-    """`EdgeFormerEDSR` of a size that trains in minutes on a laptop.
+    """`EdgeFormerEDSR` in a size that trains in minutes on a laptop.
 
     References
     ----------
-    As of `EdgeFormerEDSR`, in the size of `toolbox.model.edsr.EDSRLight`. One channel, scale 1:
+    As for `EdgeFormerEDSR`, in the size of `toolbox.model.edsr.EDSRLight`. One channel, scale 1:
     131,971 parameters.
     """
 
@@ -148,7 +148,7 @@ class EdgeFormerEDSRLight(EdgeFormerEDSR):
         upsampling: Upsampling = "subpixel",
         kernel_initializer: Initializer = "glorot_uniform",
     ) -> Graph:
-        """Return the function that applies the layers; arguments as of `EdgeFormerEDSR`."""
+        """Return the function that applies the layers; arguments as in `EdgeFormerEDSR`."""
         return super().__build__(
             filters,
             num_residual_blocks,
@@ -191,11 +191,11 @@ class EdgeFormerRDN(Restorer):
         Parameters
         ----------
         filters, growth, num_dense_blocks, num_layers
-            As of `toolbox.model.rdn.RDN`.
+            As in `toolbox.model.rdn.RDN`.
         attention_every : int
-            Dense blocks between one edge and window attention and the next.
+            Number of dense blocks between two pairs of edge and window attention.
         heads, window, edge_kernel, upsampling, kernel_initializer
-            As of `EdgeFormer`; there are no dense layers behind the attention.
+            As in `EdgeFormer`; there are no dense layers after the attention.
         """
         block = dense_block(filters, growth, num_layers, kernel_initializer)
         between = _Between(filters, attention_every, heads, window, edge_kernel)
@@ -205,7 +205,7 @@ class EdgeFormerRDN(Restorer):
 
 
 class _Between:
-    """What follows block i: edge and window attention where it is due, windows shifted in turn."""
+    """Layers after block i: edge and window attention where due, with alternating shifts."""
 
     def __init__(self, filters: int, every: int, heads: int, window: int, edge_kernel: int) -> None:
         self.every = every
@@ -222,7 +222,7 @@ class _Between:
 
 
 def _conv(filters: int, kernel_initializer: str) -> Graph:
-    """Return a new 3 × 3 convolution at every call."""
+    """Return a new 3 × 3 convolution on every call."""
     return lambda x: layers.Conv2D(
         filters, 3, padding="same", kernel_initializer=kernel_initializer
     )(x)

@@ -38,22 +38,22 @@ class EDSR(SRModel):
         Parameters
         ----------
         filters : int
-            Channels of every layer; the paper has 256 and, as its baseline, 64.
+            Channels of every layer; 256 in the paper, 64 in its baseline.
         num_residual_blocks : int
-            Residual blocks: convolution, ReLU, convolution, plus the input of the block; the paper
-            has 32 and 16.
+            Residual blocks: convolution, ReLU, convolution, plus the input of the block; 32 in the
+            paper, 16 in its baseline.
         residual_scale : float
-            Factor of what a block adds; 0.1 keeps wide networks stable.
+            Factor of the sum that a block adds; 0.1 keeps wide networks stable.
         upsampling : {'subpixel', 'resize', 'direct'}
             ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
-            convolution, which draws no chequered pattern; ``direct``: no layer at high resolution,
-            one convolution makes all pixels of a block, as in ESPCN, which is faster.
+            convolution, which produces no chequered pattern; ``direct``: one convolution computes
+            all pixels of a block, without layers at high resolution, as in ESPCN, which is faster.
         kernel_initializer : str
             Name of a Keras initializer.
         use_bias : bool
-            Whether convolutions add a constant. Without, the network is homogeneous (Mohan et al.
-            2020, arXiv:1906.05478, section 4): ten times the input gives ten times the result,
-            so that what it learned on relief of metres serves decimetres and hundreds of metres.
+            Whether convolutions add a constant. Without one, the network is homogeneous (Mohan et
+            al. 2020, arXiv:1906.05478, section 4): ten times the input gives ten times the result.
+            A network trained on relief of metres then suits decimetres and hundreds of metres.
         """
 
         def conv(count: int, activation: str | None = None) -> layers.Layer:
@@ -92,7 +92,7 @@ class EDSR(SRModel):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class EDSRLight(EDSR):
-    """EDSR of a size that trains in minutes on a laptop.
+    """EDSR in a size that trains in minutes on a laptop.
 
     References
     ----------
@@ -109,7 +109,7 @@ class EDSRLight(EDSR):
         kernel_initializer: Initializer = "glorot_uniform",
         use_bias: bool = True,
     ) -> Graph:
-        """Return the function that applies the layers; arguments as of `EDSR`."""
+        """Return the function that applies the layers; arguments as in `EDSR`."""
         return super().__build__(
             filters, num_residual_blocks, residual_scale, upsampling, kernel_initializer, use_bias
         )

@@ -34,11 +34,11 @@ class ESPCN(SRModel):
         Parameters
         ----------
         filters : sequence of int
-            Channels of all layers but the last.
+            Channels of all layers except the last.
         kernels : sequence of int
             Kernel sizes, one more than `filters`.
         activation : {'tanh', 'relu'}
-            Activation of all layers but the last; the paper found tanh better.
+            Activation of all layers except the last; tanh was better in the paper.
         """
         check_kernels(filters, kernels)
 

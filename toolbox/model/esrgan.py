@@ -70,7 +70,7 @@ class Generator(SRModel):
         strides: int = 1,
         growth: int = 32,
     ) -> Graph:
-        """Return a dense block: five convolutions, each of which sees all that went before."""
+        """Return a dense block: five convolutions, each applied to all previous features."""
 
         def conv(count: int) -> layers.Layer:
             return layers.Conv2D(
@@ -89,7 +89,7 @@ class Generator(SRModel):
     def __RRDB(
         self, filters: int, kernel_initializer: Any, alpha: float, beta: float, growth: int = 32
     ) -> Graph:
-        """Return three dense blocks with weak residual connections, inside another one."""
+        """Return three dense blocks with weak residual connections inside a residual block."""
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
             y = x
@@ -140,7 +140,7 @@ class Generator(SRModel):
             Channels that every convolution of a dense block adds.
         upsampling : {'subpixel', 'resize'}
             ``subpixel``: convolution and shuffle; ``resize``, as in the paper: nearest neighbour
-            and convolution, which draws no chequered pattern.
+            and convolution, which produces no chequered pattern.
         """
         weak = ScaledInitializer(kernel_initializer, 0.1)
 
@@ -171,7 +171,7 @@ class Discriminator(srgan.Discriminator):
     Parameters
     ----------
     img_shape : (int, int, int)
-        Shape of a low-resolution image; the discriminator sees high-resolution ones.
+        Shape of a low-resolution image; the discriminator judges high-resolution ones.
     scale : int
         Enlargement factor.
     d_filters : int
@@ -203,7 +203,7 @@ class Discriminator(srgan.Discriminator):
         alpha: float = 0.2,
         dropout_rate: float = 0.4,
     ) -> Graph:
-        """Return the function that applies the layers; arguments as of SRGAN's."""
+        """Return the function that applies the layers; arguments as in SRGAN's discriminator."""
         return super().__build__(
             filters, num_downsampling_blocks, kernel_initializer, momentum, alpha, dropout_rate
         )
@@ -211,14 +211,14 @@ class Discriminator(srgan.Discriminator):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class RelativisticDiscriminator(keras.Model):
-    """Tells which of two images is the true one; its loss is in `losses` after every call.
+    """Distinguishes the true one of two images; its loss is in `losses` after every call.
 
     ``model((real, fake))`` returns C(real) and C(fake), each (N, 1), before the sigmoid.
 
     Parameters
     ----------
     img_shape : (int, int, int)
-        Shape of a low-resolution image; the discriminator sees high-resolution ones.
+        Shape of a low-resolution image; the discriminator judges high-resolution ones.
     scale : int
         Enlargement factor.
     d_filters : int
@@ -266,10 +266,10 @@ class RelativisticDiscriminator(keras.Model):
         Parameters
         ----------
         x : sequence of tf.Tensor
-            C of the images to be taken for true ones, and of the others, each (N, 1).
+            C of the images labelled as true, and of the others, each (N, 1).
         noise : float
-            Added inside the logarithms, which bounds them; where the discriminator is sure by
-            more than about 14, the generator gets no gradient any more.
+            Added inside the logarithms, which bounds them. Where C differs by more than about 14,
+            the generator receives no gradient.
 
         Returns
         -------
@@ -277,7 +277,7 @@ class RelativisticDiscriminator(keras.Model):
             ``-E[log D(real, fake)] - E[log(1 - D(fake, real))]``.
         """
         real, fake = relative(*x)
-        # 1 - sigmoid(z) is sigmoid(-z), without its rounding.
+        # 1 - sigmoid(z) = sigmoid(-z), which is more exact.
         right = tf.math.log(tf.sigmoid(real) + noise), tf.math.log(tf.sigmoid(-fake) + noise)
         return -tf.reduce_mean(right[0]) - tf.reduce_mean(right[1])
 
@@ -313,8 +313,8 @@ class ESRGAN(Adversarial):
 
     References
     ----------
-    Wang et al. 2018, arXiv:1809.00219; there 1e-2 mean absolute error, VGG loss before the
-    activation, and 5e-3 of the adversarial loss.
+    Wang et al. 2018, arXiv:1809.00219. The loss there is 1e-2 mean absolute error, VGG loss before
+    the activation, and 5e-3 adversarial loss.
     """
 
     generator_class = Generator
@@ -347,7 +347,7 @@ class ESRGAN(Adversarial):
         momentum: Share = 0.8,
         dropout_rate: Share = 0.4,
     ) -> Graph:
-        """Build generator and discriminator; arguments as of theirs.
+        """Build generator and discriminator; other arguments as in their classes.
 
         Parameters
         ----------
@@ -357,13 +357,13 @@ class ESRGAN(Adversarial):
         d_num_downsampling_blocks : int
             Blocks of two convolutions after the discriminator's first two; 3 in the paper.
         loss_weights : (float, float)
-            Weights of the loss on images and of the adversarial loss; 5e-3 of the latter in the
+            Weights of the loss on images and of the adversarial loss; the latter is 5e-3 in the
             paper.
         momentum : float
-            Share of the former value in the moving averages of batch normalisation, in the
+            Share of the previous value in the moving averages of batch normalisation, in the
             discriminator.
         dropout_rate : float
-            Share of the discriminator's activations that are left out in training.
+            Share of the discriminator's activations that are dropped in training.
         """
         shared = {"kernel_initializer": kernel_initializer, "alpha": alpha}
         self.generator = Generator(
@@ -405,5 +405,5 @@ class ESRGAN(Adversarial):
 
 
 def relative(c_real: tf.Tensor, c_fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return C of either kind of images less the mean C of the other kind."""
+    """Return C of each kind of images minus the mean C of the other kind."""
     return c_real - tf.reduce_mean(c_fake), c_fake - tf.reduce_mean(c_real)

@@ -27,7 +27,7 @@ class FSRCNN(SRModel):
         Parameters
         ----------
         d : int
-            Channels of the first layer and of the last but one.
+            Channels of the first layer and of the second to last.
         s : int
             Channels of the mapping layers.
         m : int

@@ -1,20 +1,20 @@
-"""Networks under the key names of the published PyTorch networks, in both directions.
+"""Networks under the key names of published PyTorch networks, in both directions.
 
-Two of our networks have a published twin with the same layers:
+Two networks have a published counterpart with the same layers:
 
-- the generator of ESRGAN, RRDBNet (Wang et al. 2018, arXiv:1809.00219). Written with the names of
-  BasicSR and Real-ESRGAN (``conv_first``, ``body.0.rdb1.conv1``, ..., ``conv_last``), which
-  spandrel and the programs built on it read; BasicSR itself knows ×4 only. Read with these, with
-  those of the ESRGAN repository (``RRDB_trunk.0.RDB1.conv1``) and with the oldest
-  (``model.1.sub.0.RDB1.conv1.0``). The ×1 and ×2 networks of Real-ESRGAN have a pixel-unshuffle in
-  front, which ours have not: they are refused.
-- the generator of SRGAN, SRResNet with batch normalisation (Ledig et al. 2017, arXiv:1609.04802).
-  spandrel has no such network and the field no common names. Those used here are of
-  https://github.com/Lornatang/SRGAN-PyTorch, whose network has a linear output as ours
+- The generator of ESRGAN, RRDBNet (Wang et al. 2018, arXiv:1809.00219). It is written with the
+  names of BasicSR and Real-ESRGAN (``conv_first``, ``body.0.rdb1.conv1``, ..., ``conv_last``),
+  which spandrel and the programs built on it read; BasicSR itself supports only ×4. It is read
+  with these names, with those of the ESRGAN repository (``RRDB_trunk.0.RDB1.conv1``) and with the
+  oldest (``model.1.sub.0.RDB1.conv1.0``). The ×1 and ×2 networks of Real-ESRGAN are refused: they
+  begin with a pixel-unshuffle, which does not exist here.
+- The generator of SRGAN, SRResNet with batch normalisation (Ledig et al. 2017, arXiv:1609.04802).
+  spandrel has no such network, and there are no common names. The names are those of
+  https://github.com/Lornatang/SRGAN-PyTorch, whose network also has a linear output
   (``conv1.0``, ``trunk.0.rcb.0``, ``upsampling.0.upsample_block.0``, ``conv3``).
 
-Kernels (h, w, in, out) become (out, in, h, w). ``PixelShuffle`` wants the sub-pixels of a channel
-side by side, our `Conv2DSubPixel` the channels of a sub-pixel.
+Kernels (h, w, in, out) become (out, in, h, w). ``PixelShuffle`` expects the sub-pixels of a channel
+side by side; `Conv2DSubPixel` expects the channels of a sub-pixel side by side.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from toolbox.model.blocks import prime_factors
 
 State = dict[str, np.ndarray]
 Shape = tuple[int, ...]
-#: Added to a variance before its root is taken, by Keras's batch normalisation and by PyTorch's.
+#: Added to a variance before taking its root, in batch normalisation of Keras and of PyTorch.
 _KERAS_EPSILON, _TORCH_EPSILON = 1e-3, 1e-5
 
 
 class Published(NamedTuple):
-    """What a state dict tells about a network.
+    """A network that was read from a state dict.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Published(NamedTuple):
     scale, channels : int
         Enlargement factor and number of image channels.
     weights : list of numpy.ndarray
-        For ``set_weights`` of the generator, float32.
+        Arguments of ``set_weights`` of the generator, float32.
     """
 
     model: str
@@ -65,7 +65,7 @@ class Published(NamedTuple):
 
 
 class _Taker:
-    """Hands out the tensors of a state dict, each once and of the right shape."""
+    """Returns the tensors of a state dict, each once, after checking their shape."""
 
     def __init__(self, state: Mapping[str, np.ndarray], where: str) -> None:
         self.left = dict(state)
@@ -74,7 +74,7 @@ class _Taker:
     def take(self, key: str, *shapes: Shape) -> np.ndarray:
         array = self.left.pop(key, None)
         if array is None:
-            raise DataError(f"{self.where}: lacks {key}. The file is not complete.")
+            raise DataError(f"{self.where}: lacks {key}. The file is incomplete.")
         if array.shape not in shapes:
             raise DataError(
                 f"{self.where}: {key} must have the shape {shapes[0]}; received {array.shape}. It "
@@ -82,8 +82,8 @@ class _Taker:
             )
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             raise DataError(
-                f"{self.where}: {key} must be of float16, bfloat16, float32 or float64; received "
-                f"{array.dtype}. Save it so."
+                f"{self.where}: {key} must be float16, bfloat16, float32 or float64; received "
+                f"{array.dtype}. Convert the tensor to one of these types."
             )
         array = array.astype(np.float32)
         if not np.isfinite(array).all():
@@ -93,14 +93,14 @@ class _Taker:
     def refuse_rest(self) -> None:
         if self.left:
             raise DataError(
-                f"{self.where}: holds {len(self.left)} tensors that the network has no place for, "
-                f"e.g. {next(iter(self.left))}. It belongs to another network."
+                f"{self.where}: holds tensors that the network does not have ({len(self.left)}, "
+                f"e.g. {next(iter(self.left))}). The file belongs to another network."
             )
 
 
 @dataclass(frozen=True)
 class _Layer(ABC):
-    """A layer with weights: how many arrays Keras has for it, and both directions."""
+    """A layer with weights: its number of arrays in Keras, and both conversions."""
 
     name: str
 
@@ -108,16 +108,16 @@ class _Layer(ABC):
 
     @abstractmethod
     def pack(self, arrays: Sequence[np.ndarray]) -> State:
-        """Return what PyTorch holds for the arrays of Keras."""
+        """Convert the arrays of Keras to tensors of PyTorch."""
 
     @abstractmethod
     def unpack(self, state: _Taker) -> list[np.ndarray]:
-        """Return the arrays of Keras."""
+        """Convert the tensors of PyTorch to arrays of Keras."""
 
 
 @dataclass(frozen=True)
 class _Conv(_Layer):
-    """A convolution with a bias; `shape` is PyTorch's (out, in, h, w)."""
+    """A convolution with a bias; `shape` is that of PyTorch, (out, in, h, w)."""
 
     shape: Shape
 
@@ -145,7 +145,7 @@ class _SubPixelConv(_Conv):
 
     def unpack(self, state: _Taker) -> list[np.ndarray]:
         places = self.factor**2
-        # The last axis is that of the channels, in the kernel and in the bias.
+        # The channels are the last axis, in the kernel and in the bias.
         return [
             np.swapaxes(array.reshape(*array.shape[:-1], -1, places), -1, -2).reshape(array.shape)
             for array in super().unpack(state)
@@ -154,9 +154,9 @@ class _SubPixelConv(_Conv):
 
 @dataclass(frozen=True)
 class _Slopes(_Layer):
-    """A PReLU: PyTorch's default has one slope, ours one for every channel.
+    """A PReLU: by default it has one slope in PyTorch, and here one per channel.
 
-    One slope is written where all channels have the same.
+    One slope is written if all channels have the same.
     """
 
     filters: int
@@ -174,9 +174,9 @@ class _Slopes(_Layer):
 
 @dataclass(frozen=True)
 class _NormalizedConv(_Layer):
-    """A convolution, in PyTorch without a bias, and batch normalisation.
+    """A convolution, without a bias in PyTorch, and batch normalisation.
 
-    The bias goes into the mean, and the other epsilon into the variance, both to rounding.
+    The bias is included in the mean, and the other epsilon in the variance, both to rounding.
     """
 
     norm: str
@@ -211,7 +211,7 @@ class _NormalizedConv(_Layer):
 
 
 def _rrdbnet(params: Mapping[str, Any], scale: int, channels: int) -> list[_Layer]:
-    """Return the layers of ESRGAN's generator in the order of ours."""
+    """Return the layers of ESRGAN's generator, in the order of its weights in Keras."""
     filters, growth = params["filters"], params["growth"]
 
     def conv(name: str, count_in: int = filters, count_out: int = filters) -> _Layer:
@@ -233,7 +233,7 @@ def _rrdbnet(params: Mapping[str, Any], scale: int, channels: int) -> list[_Laye
 
 
 def _srresnet(params: Mapping[str, Any], scale: int, channels: int) -> list[_Layer]:
-    """Return the layers of SRGAN's generator in the order of ours."""
+    """Return the layers of SRGAN's generator, in the order of its weights in Keras."""
     filters = params["filters"]
     first = _Conv("conv1.0", (filters, channels, 9, 9))
     layers: list[_Layer] = [first, _Slopes("conv1.1", filters)]
@@ -252,12 +252,12 @@ def _srresnet(params: Mapping[str, Any], scale: int, channels: int) -> list[_Lay
 
 
 def _read_rrdbnet(state: State, where: str) -> tuple[dict[str, Any], int, int]:
-    """Tell settings, scale and channels of ESRGAN's generator."""
+    """Return settings, scale and channels of ESRGAN's generator."""
     filters, channels = _kernel_shape(state, "conv_first.weight", where)
     last = _kernel_shape(state, "conv_last.weight", where)[0]
     if channels in (4 * last, 16 * last):
         raise DataError(
-            f"{where}: has a pixel-unshuffle in front, as the ×2 and ×1 networks of Real-ESRGAN; "
+            f"{where}: begins with a pixel-unshuffle, like the ×2 and ×1 networks of Real-ESRGAN; "
             f"esrgan has none. Use a ×4 network."
         )
     _check_channels(channels, last, where)
@@ -271,7 +271,7 @@ def _read_rrdbnet(state: State, where: str) -> tuple[dict[str, Any], int, int]:
 
 
 def _read_srresnet(state: State, where: str) -> tuple[dict[str, Any], int, int]:
-    """Tell settings, scale and channels of SRGAN's generator."""
+    """Return settings, scale and channels of SRGAN's generator."""
     filters, channels = _kernel_shape(state, "conv1.0.weight", where)
     _check_channels(channels, _kernel_shape(state, "conv3.weight", where)[0], where)
     params = {
@@ -290,37 +290,37 @@ def _kernel_shape(state: State, key: str, where: str) -> tuple[int, int]:
     """Return the channels of a kernel, out and in."""
     shape = state[key].shape if key in state else ()
     if len(shape) != 4 or 0 in shape:
-        raise DataError(f"{where}: {key} must be a kernel of four dimensions; received {shape}.")
+        raise DataError(f"{where}: {key} must be a kernel with four dimensions; received {shape}.")
     return shape[0], shape[1]
 
 
 def _check_channels(first: int, last: int, where: str) -> None:
     if first != last:
         raise DataError(
-            f"{where}: must have as many channels in the result as in the image; received {last} "
-            f"and {first}."
+            f"{where}: the result must have as many channels as the image; received {last} and "
+            f"{first}."
         )
 
 
 def _count(state: State, pattern: str) -> int:
-    """Count the numbers that names have at a place."""
+    """Count the different numbers that names have at a place."""
     return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 
 @dataclass(frozen=True)
 class _Family:
-    """A published network and its twin of ours."""
+    """A published network and its counterpart in this package."""
 
     model: str
     title: str
     twin: type[keras.Model]
-    #: What our settings must be.
+    #: Required settings of the counterpart.
     required: dict[str, Any]
     scales: tuple[int, ...]
     layers: Callable[[Mapping[str, Any], int, int], list[_Layer]]
-    #: Tells settings, scale and channels of a state dict.
+    #: Returns settings, scale and channels of a state dict.
     read: Callable[[State, str], tuple[dict[str, Any], int, int]]
-    #: Names by which a state dict is known.
+    #: Names that identify a state dict.
     marks: tuple[str, ...]
 
 
@@ -328,7 +328,7 @@ _RRDBNET = _Family(
     "esrgan",
     "RRDBNet",
     esrgan.Generator,
-    # spandrel takes the growth for granted.
+    # spandrel assumes this growth.
     {"upsampling": "resize", "alpha": 0.2, "beta": 0.2, "growth": 32},
     (1, 2, 4, 8, 16),
     _rrdbnet,
@@ -362,13 +362,13 @@ def published_title(network: keras.Model) -> str:
     Raises
     ------
     ConfigError
-        If there is none, or a setting differs; it names the setting.
+        If there is no such network, or a setting differs; the message names the setting.
     """
     return _family_of(network).title
 
 
 def to_state_dict(network: keras.Model) -> State:
-    """Return the weights of a network under the names of its published twin.
+    """Return the weights of a network under the names of its published counterpart.
 
     Parameters
     ----------
@@ -378,7 +378,7 @@ def to_state_dict(network: keras.Model) -> State:
     Returns
     -------
     dict of str to numpy.ndarray
-        Kernels (out, in, h, w).
+        Tensors by name; kernels are (out, in, h, w).
 
     Raises
     ------
@@ -400,19 +400,19 @@ def _family_of(network: Any) -> _Family:
             return family
     known = " and ".join(family.model for family in _FAMILIES)
     raise ConfigError(
-        f"model must be one whose layers are those of a published network, {known}; received "
+        f"model must have the layers of a published network, {known}; received "
         f"{type(network).__name__}. Use another format, e.g. onnx."
     )
 
 
 def _params_of(network: Any) -> dict[str, Any]:
-    """Return the settings of a network, with defaults."""
+    """Return the settings of a network, including defaults."""
     defaults = {name: p.default for name, p in network.parameters().items()}
     return {**defaults, **network.params}
 
 
 def _check_structure(family: _Family, network: Any) -> None:
-    """Refuse a network that is not the published one."""
+    """Check that a network has the structure of the published one."""
     params = _params_of(network)
     pairs = [
         (f"{family.model}.{key}", value, params[key]) for key, value in family.required.items()
@@ -421,7 +421,7 @@ def _check_structure(family: _Family, network: Any) -> None:
         if received != expected:
             raise ConfigError(
                 f"{name} must be {expected} as in the published {family.title}; received "
-                f"{received}. Train with that, or use another format, e.g. onnx."
+                f"{received}. Train with {expected}, or use another format, e.g. onnx."
             )
     if network.scale not in family.scales:
         raise ConfigError(
@@ -431,15 +431,15 @@ def _check_structure(family: _Family, network: Any) -> None:
 
 
 def from_state_dict(state: Mapping[str, np.ndarray], where: str = "state dict") -> Published:
-    """Tell the network of a state dict, and its weights.
+    """Return the network of a state dict, with its weights.
 
     Parameters
     ----------
     state : mapping of str to numpy.ndarray
-        Tensors by name, e.g. of `toolbox.io.torch_file.read_torch_file`. A prefix ``module.`` and
-        counters of batch normalisation are left out.
+        Tensors by name, e.g. from `toolbox.io.torch_file.read_torch_file`. A prefix ``module.`` and
+        counters of batch normalisation are ignored.
     where : str
-        Name of the file for messages.
+        File name for messages.
 
     Returns
     -------
@@ -448,7 +448,7 @@ def from_state_dict(state: Mapping[str, np.ndarray], where: str = "state dict") 
     Raises
     ------
     DataError
-        If it is none of the networks that are known, or a tensor is missing, too many, of another
+        If it is not one of the known networks, or if a tensor is missing, unknown, of another
         shape or not finite.
     """
     named = _canonical(state, where)
@@ -461,7 +461,8 @@ def from_state_dict(state: Mapping[str, np.ndarray], where: str = "state dict") 
     params, scale, channels = family.read(named, where)
     if scale not in family.scales:
         raise DataError(
-            f"{where}: must enlarge {', '.join(map(str, family.scales))} times; received {scale}."
+            f"{where}: the scale must be one of {', '.join(map(str, family.scales))}; received "
+            f"{scale}."
         )
     taker = _Taker(named, where)
     layers = family.layers(params, scale, channels)
@@ -471,20 +472,21 @@ def from_state_dict(state: Mapping[str, np.ndarray], where: str = "state dict") 
 
 
 def as_grey(network: Published) -> Published:
-    """Return the network for one channel that equals one for several, fed the same in each.
+    """Convert a network for several channels to one for a single channel.
 
-    The result is the mean of the several results, to rounding: the first kernel is summed over its
-    inputs, the last one and its bias averaged over their outputs.
+    To rounding, its result is the mean over the channels of the original result for an image with
+    equal channels: the first kernel is summed over its inputs, and the last kernel and bias are
+    averaged over their outputs.
 
     Parameters
     ----------
     network : Published
-        From `from_state_dict`.
+        Network from `from_state_dict`.
 
     Returns
     -------
     Published
-        With ``channels`` 1.
+        Network with ``channels`` 1.
     """
     first, *middle, kernel, bias = (array.astype(np.float64) for array in network.weights)
     ends = (
@@ -498,7 +500,7 @@ def as_grey(network: Published) -> Published:
 
 # Names ----------------------------------------------------------------------------------------
 
-#: Older names of RRDBNet and those of BasicSR, by which they are replaced.
+#: Older names of RRDBNet, and the names of BasicSR that replace them.
 _RENAMED = (
     (r"module\.", ""),
     (r"RRDB_trunk\.(\d+)\.RDB(\d)\.", r"body.\1.rdb\2."),
@@ -526,11 +528,11 @@ def _canonical(state: Mapping[str, np.ndarray], where: str) -> State:
     }
     counters = sum(key.endswith(".num_batches_tracked") for key in state)
     if len(renamed) + counters != len(state):
-        raise DataError(f"{where}: has two names for the same tensor. It is no state dict.")
+        raise DataError(f"{where}: has two names for the same tensor. It is not a state dict.")
     return renamed
 
 
 def _ends(numbers: set[int]) -> dict[int, str]:
-    """Name the last convolutions of the oldest RRDBNet, which are numbered with gaps."""
+    """Return the names of the last convolutions of the oldest RRDBNet, numbered with gaps."""
     ups = [f"conv_up{number}" for number in range(1, len(numbers) - 1)]
     return dict(zip(sorted(numbers), [*ups, "conv_hr", "conv_last"], strict=False))

@@ -20,22 +20,22 @@ def _times(size: int | None, scale: int, margin: int = 0) -> int | None:
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Resize(keras.layers.Layer):
-    """Enlarges images by interpolation, with the numbers of ``tf.image.resize``.
+    """Enlarges images by interpolation, with the same result as ``tf.image.resize``.
 
-    Every sub-pixel phase is one small convolution, so the layer works at any image size, under
-    XLA and on a GPU, where the bicubic kernel of TensorFlow has no implementation. It computes in
-    float32 whatever the precision policy: depths do not survive eight bits.
+    Every sub-pixel phase is one small convolution, so the layer works at any image size, under XLA
+    and on a GPU, for which TensorFlow has no bicubic kernel. It computes in float32 whatever the
+    precision policy, because eight bits are too few for depths.
 
     Parameters
     ----------
     scale : int
         Enlargement factor.
     method : {'bicubic', 'bilinear', 'nearest'}
-        Interpolation, also as ``tf.image.ResizeMethod``.
+        Interpolation; ``tf.image.ResizeMethod`` is accepted too.
     trainable : bool
-        Without effect, there are no weights; kept for the manual's signature.
+        No effect, as there are no weights; kept for the manual's signature.
     margin : int
-        Pixels added around the enlarged image, repeating its edge.
+        Pixels added around the enlarged image by repeating its edge.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Resize(keras.layers.Layer):
         return tf.ensure_shape(result, self.compute_output_shape(x.shape))
 
     def _weight(self, size: tf.Tensor) -> tf.Tensor:
-        """Sum of the weights that fall inside, by which TensorFlow renormalises the edges."""
+        """Return the sum of the weights inside, with which TensorFlow renormalises the edges."""
         inside = tf.ones(tf.stack([1, size, 1]))
         return tf.reshape(tf.nn.conv1d(inside, self._taps[:, None, :], 1, "SAME"), [-1])
 
@@ -98,14 +98,14 @@ class Resize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Conv2DSubPixel(keras.layers.Layer):
-    """Turns r² channels into an image r times as large (sub-pixel shuffle).
+    """Rearranges r² channels into an image r times as large (sub-pixel shuffle).
 
     Parameters
     ----------
     scale : int
         Enlargement factor r.
     trainable : bool
-        Without effect, there are no weights.
+        No effect; there are no weights.
 
     References
     ----------
@@ -131,7 +131,7 @@ class Conv2DSubPixel(keras.layers.Layer):
         n, h, w, channels = input_shape
         if channels is None or channels % self.scale**2:
             raise ValueError(
-                f"Conv2DSubPixel of scale {self.scale} needs a multiple of {self.scale**2} "
+                f"Conv2DSubPixel with scale {self.scale} needs a multiple of {self.scale**2} "
                 f"channels; received {channels}."
             )
         return n, _times(h, self.scale), _times(w, self.scale), channels // self.scale**2
@@ -150,7 +150,7 @@ class Scale(keras.layers.Layer):
     factor : float
         The constant.
     trainable : bool
-        Without effect, there are no weights.
+        No effect; there are no weights.
     """
 
     def __init__(self, factor: float, trainable: bool = False, **kwargs: Any) -> None:
@@ -172,12 +172,12 @@ class Scale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PadToMultiple(keras.layers.Layer):
-    """Continues images at the right and below by their last pixels, to a multiple of a size.
+    """Extends images to a multiple of a size, by repeating their last row and column.
 
     Parameters
     ----------
     multiple : int
-        The size.
+        The size, pixels.
     """
 
     def __init__(self, multiple: int, trainable: bool = False, **kwargs: Any) -> None:
@@ -185,11 +185,11 @@ class PadToMultiple(keras.layers.Layer):
         self.multiple = int(multiple)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Continue (N, h, w, C) to (N, H, W, C)."""
+        """Extend (N, h, w, C) to (N, H, W, C)."""
         shape = tf.shape(x)
         for axis in (1, 2):
             size = shape[axis]
-            # Of positive numbers: ONNX rounds a negative quotient the other way.
+            # Positive numbers only: ONNX rounds a negative quotient the other way.
             wanted = (size + self.multiple - 1) // self.multiple * self.multiple
             x = tf.gather(x, tf.minimum(tf.range(wanted), size - 1), axis=axis)
         return x
@@ -207,13 +207,13 @@ class PadToMultiple(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class CropLike(keras.layers.Layer):
-    """Cuts images at the right and below to the size of others, whatever their precision."""
+    """Crops images at the right and bottom to the size of others, whatever their precision."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
 
     def call(self, parts: list[tf.Tensor]) -> tf.Tensor:
-        """Cut the first of two (N, H, W, C) and (N, h, w, D) to (N, h, w, C)."""
+        """Crop the first of (N, H, W, C) and (N, h, w, D) to (N, h, w, C)."""
         x, like = parts
         shape = tf.shape(like)
         return x[:, : shape[1], : shape[2]]

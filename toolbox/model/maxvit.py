@@ -1,13 +1,13 @@
-"""MaxViT, a backbone for pictures, and the weights of it that timm publishes.
+"""MaxViT, a backbone for pictures, and its weights published by timm.
 
-Every layer bears the name that timm gives it (``stages.0.blocks.1.attn_grid.attn.qkv``), so that a
-weights file of timm tells by itself where its tensors belong.
+Every layer has the same name as in timm (``stages.0.blocks.1.attn_grid.attn.qkv``), so a weights
+file of timm states where its tensors belong.
 
 References
 ----------
 Tu et al. 2022, arXiv:2204.01697, section 3. The details (padding, epsilons, order of queries, keys
-and values) are those of ``maxvit_*_tf_224`` in timm 1.0, which took them from the paper's own
-program, https://github.com/google-research/maxvit.
+and values) are those of ``maxvit_*_tf_224`` in timm 1.0, which follows the paper's code,
+https://github.com/google-research/maxvit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from toolbox.io.safetensors import read_safetensors
 from toolbox.model.layer import PACKAGE, Shape
 from toolbox.model.window_attention import WindowAttention
 
-#: Channels inside a block, as a multiple of those of its result.
+#: Channels inside a block, as a multiple of the channels of its result.
 _EXPANSION = 4
-#: Channels of squeeze-and-excitation, as a fraction of those of the block's result.
+#: Channels of squeeze-and-excitation, as a fraction of the channels of the block's result.
 _SQUEEZE = 4
 _BATCH_EPSILON, _LAYER_EPSILON = 1e-3, 1e-5
-#: Names that a message quotes before it counts the rest.
+#: Number of names that a message lists before it counts the others.
 _QUOTED = 5
 
 
@@ -43,7 +43,7 @@ class Structure:
     Attributes
     ----------
     stem : int
-        Channels of the two convolutions in front.
+        Channels of the first two convolutions.
     depths, widths : tuple of int
         Blocks and channels of every stage; each stage halves the sides.
     window : int
@@ -61,7 +61,7 @@ class Structure:
     def __post_init__(self) -> None:
         if not self.depths or len(self.depths) != len(self.widths):
             raise ConfigError(
-                f"MaxViT: depths and widths must have one number a stage; received {self.depths} "
+                f"MaxViT: depths and widths need one number per stage; received {self.depths} "
                 f"and {self.widths}."
             )
         if min(self.stem, *self.depths, *self.widths, self.window, self.head_width) < 1:
@@ -74,11 +74,11 @@ class Structure:
 
     @property
     def stride(self) -> int:
-        """Pixels of a picture along a side of one feature."""
+        """Side of one feature in pixels of the picture."""
         return 2 ** (1 + len(self.depths))
 
 
-#: As ``maxvit_{tiny,small,base,large}_tf_224`` of timm.
+#: Structures of timm's ``maxvit_{tiny,small,base,large}_tf_224``.
 VARIANTS = {
     "tiny": Structure(64, (2, 2, 5, 2), (64, 128, 256, 512)),
     "small": Structure(64, (2, 2, 5, 2), (96, 192, 384, 768)),
@@ -109,7 +109,7 @@ def maxvit_backbone(variant: str | Structure, size: int = 224) -> keras.Model:
     Raises
     ------
     ConfigError
-        If the variant is unknown or does not go with the size.
+        If the variant is unknown or does not match the size.
     """
     structure = _structure(variant, size)
     pictures = keras.Input((size, size, 3), name="pictures")
@@ -122,7 +122,7 @@ def maxvit_classifier(variant: str | Structure, num_classes: int, size: int = 22
     Parameters
     ----------
     variant, size
-        As of `maxvit_backbone`.
+        As in `maxvit_backbone`.
     num_classes : int
         Number of logits: 1000, or 21843 for the weights named ``in21k``.
 
@@ -134,7 +134,7 @@ def maxvit_classifier(variant: str | Structure, num_classes: int, size: int = 22
     Raises
     ------
     ConfigError
-        As `maxvit_backbone`, or if there is no class.
+        As in `maxvit_backbone`, or if `num_classes` is below 1.
     """
     structure = _structure(variant, size)
     if num_classes < 1:
@@ -213,7 +213,7 @@ def _mbconv(x: keras.KerasTensor, width: int, strides: int, name: str) -> keras.
 def _attention(
     x: keras.KerasTensor, structure: Structure, name: str, along_grid: bool
 ) -> keras.KerasTensor:
-    """Apply attention within windows, or among the places of a grid, and two dense layers."""
+    """Apply attention within windows, or over a grid, and two dense layers."""
     width, window = x.shape[-1], structure.window
     y = _layer_norm(f"{name}.norm1")(x)
     if along_grid:
@@ -237,7 +237,7 @@ def _conv(filters: int, size: int, name: str, **options: Any) -> layers.Layer:
 
 
 def _initializer() -> keras.initializers.Initializer:
-    """Return a new initializer each time: one that is shared draws the same numbers again."""
+    """Return a new initializer on every call; a shared one would repeat its numbers."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
@@ -255,17 +255,17 @@ def _layer_norm(name: str) -> layers.Layer:
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 def gelu_tanh(x: tf.Tensor) -> tf.Tensor:
-    """Return the GELU in the approximation by a hyperbolic tangent."""
+    """Return the GELU, approximated by a hyperbolic tangent."""
     return keras.activations.gelu(x, approximate=True)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Interleave(layers.Layer):
-    """Cuts both sides of images into equal runs and takes one row or column of each in turn.
+    """Splits both sides of images into equal runs and takes one row or column of each in turn.
 
-    ``Interleave(7)`` makes windows of 7 × 7 of what lies on a grid of 7 × 7 over the whole image:
-    attention within windows is then that of the paper's grid. On (N, H, H, C),
-    ``Interleave(H // 7)`` undoes it.
+    ``Interleave(7)`` gathers the pixels of a 7 × 7 grid over the image into windows of 7 × 7.
+    Attention within windows is then the paper's grid attention. On (N, H, H, C),
+    ``Interleave(H // 7)`` reverses it.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ class Interleave(layers.Layer):
 
 # Weights of timm ------------------------------------------------------------------------------
 
-#: What timm calls the weights of a layer.
+#: Names of the weights of a layer in timm.
 _TIMM_NAMES = {
     "kernel": "weight",
     "gamma": "weight",
@@ -306,7 +306,7 @@ _TIMM_NAMES = {
     "moving_variance": "running_var",
     "relative_position": "relative_position_bias_table",
 }
-#: Where the axes of a tensor of timm come from: kernels are (out, in, h, w) or (out, in) there.
+#: Order of the axes of timm's tensors; kernels are (out, in, h, w) or (out, in) there.
 _AXES: dict[tuple[type, str], tuple[int, ...]] = {
     (layers.Conv2D, "kernel"): (2, 3, 1, 0),
     (layers.DepthwiseConv2D, "kernel"): (2, 3, 0, 1),
@@ -316,7 +316,7 @@ _AXES: dict[tuple[type, str], tuple[int, ...]] = {
 
 
 class _Slot(NamedTuple):
-    """A weight of a model, and how it is made of a tensor of timm."""
+    """A weight of a model, and its conversion from a tensor of timm."""
 
     variable: keras.Variable
     axes: tuple[int, ...]
@@ -334,25 +334,25 @@ class _Slot(NamedTuple):
 
 
 def load_timm(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Read the weights that timm publishes for ``maxvit_*_tf_224``.
+    """Load the weights that timm publishes for ``maxvit_*_tf_224`` into a model.
 
-    Either all weights of the model are set or none. Counters of batch normalisation are left out,
-    and for a backbone the head. Files for other sizes have other windows: that of
-    ``maxvit_*_tf_384`` is 12, for a `Structure` with ``window=12``.
+    Either all weights of the model are set or none. Counters of batch normalisation are ignored,
+    as is the head if the model is a backbone. Files for other sizes have other windows:
+    ``maxvit_*_tf_384`` needs a `Structure` with ``window=12``.
 
     Parameters
     ----------
     model : keras.Model
-        From `maxvit_backbone` or `maxvit_classifier`.
+        Model from `maxvit_backbone` or `maxvit_classifier`.
     path : path-like
-        ``.safetensors`` of timm, float16 or float32.
+        ``.safetensors`` file of timm, float16 or float32.
 
     Raises
     ------
     DataError
         If the file is missing or damaged.
     WeightsError
-        If a tensor is missing, too many, of another shape or not finite; it names them.
+        If a tensor is missing, unknown, of another shape or not finite; the message names it.
     """
     slots = dict(_slots(model))
     tensors = {
@@ -368,7 +368,7 @@ def load_timm(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
 
 def _slots(model: keras.Model) -> Iterator[tuple[str, _Slot]]:
-    """Go through the weights of a model by the names of timm."""
+    """Yield the weights of a model with their names in timm."""
     for layer in model.layers:
         for variable in layer.weights:
             axes = _AXES.get((type(layer), variable.name), tuple(range(len(variable.shape))))
@@ -378,15 +378,15 @@ def _slots(model: keras.Model) -> Iterator[tuple[str, _Slot]]:
 def _check_tensors(
     slots: Mapping[str, _Slot], tensors: Mapping[str, np.ndarray], wrong: str
 ) -> None:
-    """Refuse a file that does not hold what the model needs."""
+    """Check that a file holds exactly the tensors that the model needs."""
     missing = [name for name in slots if name not in tensors]
     foreign = [name for name in tensors if name not in slots]
     faults = [f"lacks {_quoted(missing)}"] if missing else []
     if foreign:
-        faults.append(f"holds {_quoted(foreign)}, for which there is no place")
+        faults.append(f"holds {_quoted(foreign)}, which the model does not have")
     if faults:
         raise WeightsError(
-            f"{wrong}: it {' and '.join(faults)}. Take the file of the same variant of timm's "
+            f"{wrong}: it {' and '.join(faults)}. Use the file of the same variant of timm's "
             f"maxvit_*_tf."
         )
     other = [
@@ -403,7 +403,7 @@ def _check_tensors(
     if bad:
         raise WeightsError(
             f"{wrong}: expected finite numbers, float16 or float32; received others in "
-            f"{_quoted(bad)}. Download the file anew."
+            f"{_quoted(bad)}. Download the file again."
         )
 
 
@@ -412,6 +412,6 @@ def _is_finite(tensor: np.ndarray) -> bool:
 
 
 def _quoted(names: Sequence[str], separator: str = ", ") -> str:
-    """Name some and count the rest."""
+    """List some names and count the others."""
     rest = len(names) - _QUOTED
     return separator.join(names[:_QUOTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""A network in physical units: metres in, metres out, the normaliser inside the graph."""
+"""A network in physical units: metres in, metres out, with the normaliser in its graph."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Tensors = tuple[tf.Tensor, ...]
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Normalize(keras.layers.Layer):
-    """Does what a `toolbox.normalizer.Normalizer` does, as TensorFlow operations.
+    """Applies a `toolbox.normalizer.Normalizer` as TensorFlow operations.
 
-    Computes in float32 whatever the precision policy.
+    It computes in float32 whatever the precision policy.
 
     Parameters
     ----------
     state : dict
-        Name and constants of the normaliser, what ``normalizer.json`` holds.
+        Name and constants of the normaliser, as in ``normalizer.json``.
     scale : int
         Enlargement factor.
     """
@@ -44,12 +44,12 @@ class Normalize(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, lr: tf.Tensor) -> Tensors:
-        """Return the network's input, and factor and summand that turn its output into metres.
+        """Return the network's input, and the factor and summand that scale its output to metres.
 
         Parameters
         ----------
         lr : tf.Tensor, shape (N, h, w, C)
-            Physical units, complete.
+            LR images in physical units, without missing values.
         """
 
         def enlarge(imgs: tf.Tensor, method: str) -> tf.Tensor:
@@ -69,13 +69,13 @@ class Normalize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Denormalize(keras.layers.Layer):
-    """Turns the network's output into metres: ``y * factor + summand``, in float32.
+    """Converts the network's output to metres: ``y * factor + summand``, in float32.
 
     Parameters
     ----------
     shared : bool
-        All channels of the output have the constants of the input's first one; for a network whose
-        results have other channels than its inputs.
+        Use the constants of the input's first channel for all channels of the output. This is for
+        networks whose results have other channels than their inputs.
     """
 
     def __init__(self, shared: bool = False, **kwargs: Any) -> None:
@@ -100,20 +100,20 @@ class Denormalize(keras.layers.Layer):
 
 
 def physical_model(network: keras.Model, normalizer: Normalizer) -> keras.Model:
-    """Wrap a network into its normaliser.
+    """Return a network together with its normaliser.
 
     Parameters
     ----------
     network : SRModel
-        From normalised LR to normalised HR images.
+        Network from normalised LR to normalised HR images.
     normalizer : toolbox.normalizer.Normalizer
-        The one it was trained with.
+        Normaliser that the network was trained with.
 
     Returns
     -------
     keras.Model
-        From (N, h, w, C) to (N, h * scale, w * scale, C), physical units, any size, no missing
-        values.
+        Model from (N, h, w, C) to (N, h * scale, w * scale, C) in physical units, for any size,
+        without missing values.
     """
     inputs = keras.Input((None, None, network.channels), name="low_resolution")
     state = {"name": normalizer.name, **normalizer.state()}

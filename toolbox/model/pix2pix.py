@@ -1,4 +1,4 @@
-"""pix2pix: a U-Net that draws pictures from pictures, and a discriminator that judges patches."""
+"""pix2pix: a U-Net that makes pictures from pictures, and a discriminator that judges patches."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ Kind = Literal["max_pool", "strided"]
 Judge = Literal["max_pool", "patch"]
 Normalization = Literal["batch", "instance", "none"]
 Depth = Annotated[Count, Field(le=10)]
-#: Halvings of either U-Net unless set.
+#: Default number of halvings of each U-Net.
 _DEPTHS = {"max_pool": 2, "strided": 8}
-#: Channels of the first layer of either discriminator unless set.
+#: Default number of channels in the first layer of each discriminator.
 _D_FILTERS = {"max_pool": 16, "patch": 64}
-#: Levels of a decoder that drop activations, from the lowest.
+#: Number of decoder levels with dropout, from the lowest.
 _DROPPING = 3
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE, name="Pix2PixGenerator")
 class Generator(SRModel):
-    """A U-Net: features of every size, those of the way down joined to those of the way up.
+    """A U-Net: an encoder and a decoder, with connections between equal levels.
 
-    Pictures of any size are continued at the right and below to a multiple of ``2 ** depth`` by
-    their last pixels. At a scale above 1 the input is enlarged by bicubic first.
+    Pictures of any size are extended to a multiple of ``2 ** depth`` by repeating their last row
+    and column. At a scale above 1, the input is first enlarged by bicubic interpolation.
 
     References
     ----------
     Isola et al. 2017, arXiv:1611.07004, section 6.1.1: ``generator: strided``, 64 filters and eight
     halvings, 54,414,979 trainable parameters for three channels. Ronneberger et al. 2015,
-    arXiv:1505.04597: ``max_pool``, of which the default is a small form.
+    arXiv:1505.04597: ``max_pool``; the default is a small version of it.
     """
 
     def __build__(  # type: ignore[override]
@@ -61,7 +61,7 @@ class Generator(SRModel):
         Parameters
         ----------
         generator : {'max_pool', 'strided'}
-            One 3 × 3 convolution a level and max pooling, or the paper's 4 × 4 convolutions with
+            One 3 × 3 convolution per level and max pooling, or the paper's 4 × 4 convolutions with
             stride 2.
         filters : int
             Channels of the first level; every halving doubles them, in ``strided`` up to eight
@@ -69,25 +69,26 @@ class Generator(SRModel):
         depth : int, optional
             Number of halvings: 2 in ``max_pool``, 8 in ``strided``.
         normalization : {'batch', 'instance', 'none'}
-            How features are normalised.
+            Normalisation of the features.
         dropout_rate : float
-            Share of activations left out in training in the three lowest levels of the decoder;
-            0.5 in the paper.
+            Share of activations dropped in training in the three lowest levels of the decoder; 0.5
+            in the paper.
         activation : {'linear', 'sigmoid', 'tanh'}
-            Of the output.
+            Activation of the output.
         out_channels : int, optional
-            Channels of the result; default those of the input.
+            Channels of the result; by default those of the input.
         kernel_initializer : str, optional
             Name of a Keras initializer: he_normal in ``max_pool``, in ``strided`` the paper's
             normal distribution with standard deviation 0.02.
         momentum : float
-            Of the moving averages of batch normalisation.
+            Momentum of the moving averages of batch normalisation.
         """
         count = out_channels or self.channels
         if self.bicubic_skip and (activation != "linear" or count != self.channels):
             raise ConfigError(
                 f"bicubic_skip must be false with activation {activation} and {count} channels "
-                f"from {self.channels}: the input can only be added to its like. Leave it out."
+                f"from {self.channels}, because the input cannot be added to such an output. "
+                f"Remove bicubic_skip."
             )
         halvings = depth or _DEPTHS[generator]
         parts = _Parts(normalization, kernel_initializer or _usual(generator), momentum)
@@ -116,7 +117,7 @@ class Generator(SRModel):
 
     @property
     def multiple(self) -> int:
-        """Tiles of a picture must start at multiples of so many input pixels."""
+        """Number of input pixels of which the start of every tile must be a multiple."""
         depth = self.params.get("depth") or _DEPTHS[self.params.get("generator", "max_pool")]
         side = 2 ** int(depth)
         return side // math.gcd(side, self.scale)
@@ -129,7 +130,7 @@ class _Parts:
         self.normalization, self.initializer, self.momentum = normalization, initializer, momentum
 
     def conv(self, filters: int, size: int, strides: int = 1, **options: Any) -> layers.Layer:
-        """Return a convolution; its bias is left to the normalisation behind it."""
+        """Return a convolution; the following normalisation, if any, provides the bias."""
         options = {"padding": "same", "use_bias": self.normalization == "none", **options}
         return layers.Conv2D(filters, size, strides, kernel_initializer=self.initializer, **options)
 
@@ -174,7 +175,7 @@ class _Parts:
         """Return the features of the paper's U-Net, half as large as the input."""
         kept = []
         for number in range(halvings):
-            # A single value less its own mean is nothing: no instance normalisation there.
+            # A single value minus its own mean is zero, so there is no instance normalisation.
             bare = number == 0 or (number == halvings - 1 and self.normalization == "instance")
             x = self.conv(filters * min(2**number, 8), 4, 2)(x)
             x = layers.LeakyReLU(negative_slope=0.2)(x if bare else self.norm(x))
@@ -203,9 +204,9 @@ class Discriminator(keras.Model):
     img_shape : (int, int, int)
         Shape of the generator's input.
     scale : int
-        The pictures judged are this many times as large.
+        Enlargement factor of the judged pictures.
     channels : int, optional
-        Channels of the pictures judged; default those of the input.
+        Channels of the judged pictures; by default those of the input.
     params : dict, optional
         Arguments of `__build__`.
 
@@ -225,8 +226,8 @@ class Discriminator(keras.Model):
     ) -> None:
         if None in img_shape:
             raise ConfigError(
-                f"a discriminator needs pictures of one size; received {tuple(img_shape)}. Use "
-                f"the generator alone for pictures of any size."
+                f"a discriminator needs pictures of a fixed size; received {tuple(img_shape)}. Use "
+                f"only the generator for pictures of any size."
             )
         self.img_shape, self.scale = tuple(img_shape), int(scale)
         self.params = dict(params or {})
@@ -255,7 +256,7 @@ class Discriminator(keras.Model):
         kernel_initializer: Any = None,
         momentum: float = 0.9,
     ) -> Graph:
-        """Return the function that applies the layers to what is seen.
+        """Return the function that applies the layers.
 
         Parameters
         ----------
@@ -266,15 +267,15 @@ class Discriminator(keras.Model):
         num_layers : int
             Halvings of ``patch``: 3 for patches of 70 × 70, 1 for 16 × 16.
         conditional : bool
-            Whether the generator's input is seen too.
+            Whether the discriminator uses the generator's input too.
         normalization : {'batch', 'instance', 'none'}
-            Of the features.
+            Normalisation of the features.
         dropout_rate : float
-            Share of features left out behind every halving, in training.
+            Share of features dropped after every halving, in training.
         kernel_initializer : str, optional
             Name of a Keras initializer.
         momentum : float
-            Of the moving averages of batch normalisation.
+            Momentum of the moving averages of batch normalisation.
         """
         kind = "max_pool" if discriminator == "max_pool" else "strided"
         parts = _Parts(normalization, kernel_initializer or _usual(kind), momentum)
@@ -286,7 +287,7 @@ class Discriminator(keras.Model):
         def pooling(x: keras.KerasTensor) -> keras.KerasTensor:
             for number in range(5):
                 x = parts.conv(first * 2**number, 3)(x)
-                # A single value less its own mean is nothing.
+                # A single value minus its own mean is zero.
                 bare = normalization == "instance" and x.shape[1:3] == (1, 1)
                 x = layers.ReLU()(x if bare else parts.norm(x))
                 if number < 4:
@@ -297,9 +298,9 @@ class Discriminator(keras.Model):
             least = 2 ** (num_layers + 2)
             if min(x.shape[1:3]) < least:
                 raise ConfigError(
-                    f"pictures must have {least} pixels or more along both sides for discriminator "
-                    f"patch with d_num_layers {num_layers}; received {x.shape[1]} × {x.shape[2]}. "
-                    f"Lower d_num_layers, or take larger pictures."
+                    f"pictures must have at least {least} × {least} pixels for discriminator patch "
+                    f"with d_num_layers {num_layers}; received {x.shape[1]} × {x.shape[2]}. Lower "
+                    f"d_num_layers, or use larger pictures."
                 )
             for number in range(num_layers + 1):
                 last = number == num_layers
@@ -338,7 +339,7 @@ class Pix2Pix(Adversarial):
     img_shape : (int, int, int)
         Shape of an input picture.
     scale : int
-        Results are this many times as large; 1 for pictures of one size.
+        Enlargement factor; 1 if input and result have the same size.
     params : dict, optional
         Arguments of `__build__`.
     bicubic_skip : bool
@@ -346,8 +347,8 @@ class Pix2Pix(Adversarial):
 
     References
     ----------
-    Isola et al. 2017, arXiv:1611.07004: the loss is that of the discriminator and 100 times the
-    mean absolute error. Mao et al. 2017, arXiv:1611.04076, for ``adversarial: lsgan``.
+    Isola et al. 2017, arXiv:1611.07004; the loss there is that of the discriminator plus 100 times
+    the mean absolute error. Mao et al. 2017, arXiv:1611.04076, for ``adversarial: lsgan``.
     """
 
     generator_class = Generator
@@ -387,7 +388,7 @@ class Pix2Pix(Adversarial):
         kernel_initializer: Initializer | None = None,
         momentum: Share = 0.9,
     ) -> Graph:
-        """Build generator and discriminator; arguments as of theirs.
+        """Build generator and discriminator; other arguments as in their classes.
 
         Parameters
         ----------
@@ -396,19 +397,19 @@ class Pix2Pix(Adversarial):
         discriminator : {'max_pool', 'patch'}
             Five 3 × 3 convolutions with four poolings, or the paper's patches.
         depth : int, default 2, ``strided``: 8
-            Halvings.
+            Number of halvings.
         out_channels : int, default by the source
             Channels of the result.
         kernel_initializer : str, default by ``generator``
-            Initializer of Keras: ``he_normal``; ``strided``: normal with standard deviation 0.02.
+            Keras initializer: ``he_normal``; ``strided``: normal with standard deviation 0.02.
         d_filters : int, default 16, ``patch``: 64
             Channels of the discriminator's first layer.
         d_num_layers : int
             ``patch``: halvings; 3 judges 70 × 70 pixels, 1 judges 16 × 16.
         d_dropout_rate : float
-            Share of the discriminator's features left out in training, behind each halving.
+            Share of the discriminator's features dropped in training after each halving.
         adversarial : {'bce', 'lsgan'}
-            Cross-entropy of the verdicts, or their square error.
+            Cross-entropy of the verdicts, or their squared error.
         loss_weights : (float, float)
             Weights of the loss on pictures and of the adversarial loss.
         d_loss_weight : float
@@ -463,11 +464,11 @@ class Pix2Pix(Adversarial):
     def adversarial_loss(
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        """Return the loss of the verdicts on generated pictures, taken for true ones."""
+        """Return the loss of the verdicts on generated pictures, labelled as true."""
         return self._told(self.verdicts(lr, fake, training), 1.0)
 
     def _told(self, logits: tf.Tensor, label: float) -> tf.Tensor:
-        """Return how far the verdicts are from a label, the mean over all patches."""
+        """Return the difference of the verdicts from a label, averaged over all patches."""
         logits = tf.cast(logits, tf.float32)
         if self.least_squares:
             return tf.reduce_mean(tf.square(logits - label))

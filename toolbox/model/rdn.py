@@ -1,4 +1,4 @@
-"""RDN: dense blocks inside residual blocks, every level fused; also with edge attention."""
+"""RDN: dense blocks inside residual blocks, with all levels fused; also with edge attention."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class RDN(SRModel):
         num_dense_blocks : int
             Dense blocks, D.
         num_layers : int
-            Convolutions of a dense block, C, without the 1 × 1 one that fuses them.
+            Convolutions of a dense block, C, without the 1 × 1 convolution that fuses them.
         upsampling : {'subpixel', 'resize'}
             ``subpixel``, as in the paper: convolution and shuffle; ``resize``: nearest neighbour
-            and convolution. Of no effect at scale 1.
+            and convolution. No effect at scale 1.
         kernel_initializer : str
             Name of a Keras initializer.
         """
@@ -63,9 +63,9 @@ class RDN(SRModel):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class RDNEdge(Restorer):
-    """Residual Dense Network with edge attention behind every dense block.
+    """Residual Dense Network with edge attention after every dense block.
 
-    A seventy-fifth of the published size, for a laptop. At scale 1 the input is added.
+    It has a seventy-fifth of the published size, for a laptop. At scale 1 the input is added.
 
     References
     ----------
@@ -88,9 +88,9 @@ class RDNEdge(Restorer):
         Parameters
         ----------
         filters, growth, num_dense_blocks, num_layers, upsampling, kernel_initializer
-            As of `RDN`.
+            As in `RDN`.
         edge_kernel : int
-            Side of the convolution that makes the gate of `edge_attention`.
+            Side of the convolution that computes the gate of `edge_attention`.
         """
         dense = dense_block(filters, growth, num_layers, kernel_initializer)
         attention = edge_attention(filters, edge_kernel)
@@ -101,7 +101,7 @@ class RDNEdge(Restorer):
 
 
 def dense_block(filters: int, growth: int, num_layers: int, kernel_initializer: str) -> Graph:
-    """Return convolutions that see all before them, fused by a 1 × 1 one, plus the input.
+    """Return densely connected convolutions, fused by a 1 × 1 convolution, plus the input.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def dense_block(filters: int, growth: int, num_layers: int, kernel_initializer: 
     growth : int
         Channels that each convolution adds.
     num_layers : int
-        3 × 3 convolutions.
+        Number of 3 × 3 convolutions.
     kernel_initializer : str
         Name of a Keras initializer.
 
@@ -136,12 +136,12 @@ def fused_blocks(
     kernel_initializer: str,
     between: Callable[[int], Graph] | None = None,
 ) -> Graph:
-    """Return shallow features, blocks one after the other, and the fusion of what each gives.
+    """Return shallow features, consecutive blocks, and the fusion of their results.
 
     Parameters
     ----------
     blocks : list of Graph
-        From `filters` channels to as many.
+        Blocks with `filters` channels of input and result.
     filters : int
         Channels.
     kernel_initializer : str

@@ -1,4 +1,4 @@
-"""How far a network looks and how much memory a pixel takes, read from its layers."""
+"""Receptive field of a network and memory per pixel, determined from its layers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _POINTWISE = (
     layers.ReLU,
     layers.Subtract,
     CropLike,
-    # Where tiles start at multiples of its size, only the last one is continued.
+    # If tiles start at multiples of the size, only the last tile is extended.
     PadToMultiple,
     Scale,
 )
 
 
 class Reach(NamedTuple):
-    """What one tensor of a network depends on.
+    """Dependence of a tensor of a network on the input.
 
     Attributes
     ----------
     pixels : float
-        Distance, in low-resolution pixels, of the farthest input that counts.
+        Distance of the farthest input that has an influence, in low-resolution pixels.
     density : float
-        Its pixels per low-resolution pixel, along a side.
+        Pixels of the tensor per low-resolution pixel, along a side.
     """
 
     pixels: float
@@ -50,15 +50,15 @@ class Reach(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What a network needs around and behind every pixel.
+    """Surroundings and memory that a network needs for every pixel.
 
     Attributes
     ----------
     halo : int or None
-        Low-resolution pixels around a tile that its result depends on; None if a layer looks at
-        the whole image or is not known here.
+        Low-resolution pixels around a tile that its result depends on; None if a layer uses the
+        whole image or is unknown to this module.
     values : int
-        Numbers in the largest layer, per low-resolution pixel.
+        Number of values in the largest layer, per low-resolution pixel.
     """
 
     halo: int | None
@@ -66,7 +66,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(network: keras.Model) -> Footprint:
-    """Read the receptive field of a network of convolutions.
+    """Determine the receptive field of a convolutional network.
 
     Parameters
     ----------
@@ -81,20 +81,20 @@ def footprint(network: keras.Model) -> Footprint:
 
 
 def aligned_halo(network: keras.Model) -> int | None:
-    """Return how far a network looks in tiles that start at multiples of the windows in it.
+    """Return the halo of a network for tiles that start at multiples of its attention windows.
 
-    Then attention has the windows of the whole image, and a pixel sees the rest of its window at
-    most: the halo is bounded by the number of layers, as that of convolutions is.
+    Attention then has the same windows as in the whole image, and a pixel depends at most on its
+    window. As with convolutions, the number of layers limits the halo.
 
     Parameters
     ----------
     network : keras.Model
-        As of `footprint`.
+        As in `footprint`.
 
     Returns
     -------
     int or None
-        As `Footprint.halo`.
+        As in `Footprint.halo`.
     """
     return _footprint(network, aligned=True).halo
 
@@ -109,7 +109,7 @@ def _footprint(network: keras.Model, aligned: bool) -> Footprint:
 def _reach(
     tensor: Any, known: dict[int, Reach | None], sizes: list[int], aligned: bool
 ) -> Reach | None:
-    """Follow the layers back from a tensor; each is visited once."""
+    """Trace the layers back from a tensor; each layer is visited once."""
     pending = [tensor]
     while pending:
         current = pending[-1]
@@ -124,7 +124,7 @@ def _reach(
             continue
         sources = [known[id(x)] for x in node.input_tensors]
         known[id(current)] = end = _after(history.operation, sources, sizes, aligned)
-        # Behind a layer that is not known here nothing is known but the channels.
+        # After an unknown layer, only the channels are known.
         density = end.density if end else 1
         sizes.append(math.ceil(int(current.shape[-1] or 1) * density**2))
         if isinstance(history.operation, WindowAttention):
@@ -136,7 +136,7 @@ def _reach(
 def _after(
     layer: Any, sources: list[Reach | None], sizes: list[int], aligned: bool
 ) -> Reach | None:
-    """Return what the result of a layer depends on, None if that is not known."""
+    """Return what the result of a layer depends on; None if that is unknown."""
     if any(source is None for source in sources):
         return None
     before = Reach(
@@ -157,7 +157,7 @@ def _after(
         margin = max(size // 2 * dilation for size, dilation in sides)
         stride, size = max(layer.strides), max(layer.kernel_size)
         if stride > 1:
-            # A result stands for as many pixels as the stride; it is seen from either end of them.
+            # A result represents as many pixels as the stride, and may be used from either end.
             left = max(0, size - stride) // 2
             margin = max(left + stride - 1, size - 1 - left)
         return Reach(before.pixels + margin / before.density, before.density / stride)

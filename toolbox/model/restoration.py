@@ -1,4 +1,4 @@
-"""What networks for restoration share: the input is added at scale 1, features become an image."""
+"""Base of networks for restoration: the input is added at scale 1, features become an image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from toolbox.model.blocks import Upsampling, prime_factors, upsampling_block
 
 
 class Restorer(SRModel):
-    """A network that learns the correction of its input where the size stays the same.
+    """A network that learns a correction of its input if the size does not change.
 
-    At scale 1 the input is added to the output, with or without `bicubic_skip`: the bicubic
-    enlargement by 1 is the input itself, bit for bit, so both settings give one and the same
-    network. At higher scales the bicubic enlargement is added with `bicubic_skip` only.
+    At scale 1 the input is added to the output, with or without `bicubic_skip`. The bicubic
+    enlargement by 1 is the input, bit for bit, so both settings give the same network. At higher
+    scales the bicubic enlargement is added only with `bicubic_skip`.
     """
 
     def _outputs(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
@@ -32,11 +32,11 @@ def image_of_features(
     Parameters
     ----------
     model : SRModel
-        Gives scale, channels and the precision of the output.
+        Model with the scale, the channels and the precision of the output.
     filters : int
         Channels of the features.
     upsampling : {'subpixel', 'resize'}
-        ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and convolution. Of no
+        ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and convolution. No
         effect at scale 1.
     kernel_initializer : str
         Name of a Keras initializer.

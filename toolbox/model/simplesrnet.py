@@ -16,13 +16,14 @@ from toolbox.model.restoration import Restorer
 class SimpleSRNet(Restorer):
     """Convolutions with ReLU on the input, which is added to the result at scale 1.
 
-    The first network to try: what a deeper one gains is measured against it.
+    It is the first network to try, as a reference for deeper ones.
 
     References
     ----------
     Structure and residual of Kim et al. 2016, arXiv:1511.04587, and Zhang et al. 2017,
-    doi:10.1109/TIP.2017.2662206, without batch normalisation and less deep; for a higher scale the
-    last layer of Shi et al. 2016, arXiv:1609.05158. One channel, scale 1: 222,785 parameters.
+    doi:10.1109/TIP.2017.2662206, without batch normalisation and with fewer layers; at higher
+    scales the last layer is that of Shi et al. 2016, arXiv:1609.05158. One channel, scale 1:
+    222,785 parameters.
     """
 
     def __build__(  # type: ignore[override]
@@ -36,11 +37,11 @@ class SimpleSRNet(Restorer):
         Parameters
         ----------
         filters : int
-            Channels of all layers but the last.
+            Channels of all layers except the last.
         num_layers : int
-            Convolutions, the last one included.
+            Number of convolutions, including the last.
         kernel_initializer : str
-            Name of a Keras initializer, for all layers but the last.
+            Name of a Keras initializer, for all layers except the last.
         """
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -19,7 +19,7 @@ class SRCNN(SRModel):
     References
     ----------
     Dong et al. 2014, arXiv:1501.00092, section 3.1. The paper's 9-1-5 network with 64 and 32
-    filters has 8,129 parameters, its 9-5-5 one 57,281.
+    filters has 8,129 parameters, its 9-5-5 network 57,281.
     """
 
     def __build__(  # type: ignore[override]
@@ -32,7 +32,7 @@ class SRCNN(SRModel):
         Parameters
         ----------
         filters : sequence of int
-            Channels of all layers but the last; the paper has (64, 32).
+            Channels of all layers except the last; (64, 32) in the paper.
         kernels : sequence of int
             Kernel sizes, one more than `filters`.
         """

@@ -72,10 +72,10 @@ class Generator(SRModel):
         kernel_initializer : str
             Name of a Keras initializer.
         momentum : float
-            Of the moving averages of batch normalisation.
+            Momentum of the moving averages of batch normalisation.
         upsampling : {'subpixel', 'resize'}
             ``subpixel``: convolution and shuffle; ``resize``: nearest neighbour and
-            convolution, which draws no chequered pattern.
+            convolution, which produces no chequered pattern.
         """
 
         def graph(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -100,7 +100,7 @@ class Discriminator(keras.Model):
     Parameters
     ----------
     img_shape : (int, int, int)
-        Shape of a low-resolution image; the discriminator sees high-resolution ones.
+        Shape of a low-resolution image; the discriminator judges high-resolution ones.
     scale : int
         Enlargement factor.
     params : dict, optional
@@ -121,8 +121,8 @@ class Discriminator(keras.Model):
     ) -> None:
         if None in img_shape:
             raise ConfigError(
-                f"a discriminator needs images of one size; received {tuple(img_shape)}. Use the "
-                f"generator alone for images of any size."
+                f"a discriminator needs images of a fixed size; received {tuple(img_shape)}. Use "
+                f"only the generator for images of any size."
             )
         self.img_shape = tuple(img_shape)
         self.scale = int(scale)
@@ -172,11 +172,11 @@ class Discriminator(keras.Model):
         kernel_initializer : str
             Name of a Keras initializer.
         momentum : float
-            Of the moving averages of batch normalisation.
+            Momentum of the moving averages of batch normalisation.
         alpha : float
             Slope of leaky ReLU below zero.
         dropout_rate : float
-            Share of activations left out after every block; 0 for no dropout layers.
+            Share of activations dropped after every block; 0 for no dropout layers.
         """
         block = self.__conv2d_block
         options: dict[str, Any] = {
@@ -233,7 +233,7 @@ class SRGAN(Adversarial):
 
     References
     ----------
-    Ledig et al. 2017, arXiv:1609.04802; adversarial weight 1e-3 there.
+    Ledig et al. 2017, arXiv:1609.04802, with an adversarial weight of 1e-3.
     """
 
     generator_class = Generator
@@ -268,7 +268,7 @@ class SRGAN(Adversarial):
         alpha: Share = 0.2,
         upsampling: Upsampling = "subpixel",
     ) -> Graph:
-        """Build generator and discriminator; arguments as of theirs.
+        """Build generator and discriminator; other arguments as in their classes.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ class SRGAN(Adversarial):
         d_num_downsampling_blocks : int
             Blocks of two convolutions after the discriminator's first two; 3 in the paper.
         loss_weights : (float, float)
-            Weights of the loss on images and of the adversarial loss; 1e-3 of the latter in the
+            Weights of the loss on images and of the adversarial loss; the latter is 1e-3 in the
             paper.
         label_noise : float
             Labels are drawn from 1 − noise … 1 and 0 … noise.
@@ -307,7 +307,7 @@ class SRGAN(Adversarial):
         Parameters
         ----------
         batch_size : int
-            Number of labels of either kind.
+            Number of labels of each kind.
         noise : float
             Width of the deviation: uniform in [1 - noise, 1] and in [0, noise].
 
@@ -332,7 +332,7 @@ class SRGAN(Adversarial):
     def adversarial_loss(
         self, lr: tf.Tensor, real: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        """Return the cross-entropy of the verdicts on generated images, taken for true ones."""
+        """Return the cross-entropy of the verdicts on generated images, labelled as true."""
         c_fake = self.discriminator(fake, training=training)
         return _cross_entropy(self._labels(tf.shape(fake)[0], training)[0], c_fake)
 
@@ -349,10 +349,11 @@ def _conv(filters: int, size: int, kernel_initializer: str, strides: int = 1) ->
 
 
 def _prelu() -> layers.Layer:
-    """Return a PReLU of one slope for each channel, 0.25 at the start.
+    """Return a PReLU with one slope per channel, initially 0.25.
 
-    From Keras's 0 a small network with `bicubic_skip` can end with every channel off: it returns
-    the bicubic enlargement and has no gradient (He et al. 2015, arXiv:1502.01852, start at 0.25).
+    With Keras's initial value 0, all channels of a small network with `bicubic_skip` can be
+    switched off. It then returns the bicubic enlargement and has no gradient. He et al. 2015,
+    arXiv:1502.01852, start at 0.25.
     """
     return layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.Constant(0.25))
 

@@ -1,4 +1,4 @@
-"""Surgical phases: what windows of a video show, with masks, and what came before and after."""
+"""Surgical phases of video windows, from images, masks and the windows before and after."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from toolbox.model.base import SRModel
 from toolbox.model.layer import PACKAGE
 from toolbox.model.maxvit import VARIANTS, load_timm, maxvit_backbone
 
-#: What the first word of a backbone's name means.
+#: First part of the names of MaxViT backbones.
 _MAXVIT = "maxvit_"
-#: What stands for weights that Keras downloads.
+#: Value that selects the weights that Keras downloads.
 IMAGENET = "imagenet"
 #: Channels of a mask: red and green.
 MASK_CHANNELS = 2
@@ -29,7 +29,7 @@ _TEMPORAL_WIDTH = 64
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class FoldWindows(layers.Layer):
-    """Puts the windows of all sequences one below the other: (N, S, ...) to (N * S, ...)."""
+    """Joins the windows of all sequences along the first axis: (N, S, ...) to (N * S, ...)."""
 
     def call(self, x: Any) -> Any:
         """Fold."""
@@ -42,10 +42,10 @@ class FoldWindows(layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class UnfoldWindows(layers.Layer):
-    """Gives features (N * S, F) the sequences (N, S, F) of what they were taken from."""
+    """Splits features (N * S, F) into the sequences (N, S, F) that they come from."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Unfold the first input like the second."""
+        """Unfold the first input to the sequences of the second."""
         features, windows = inputs
         length = windows.shape[1] or ops.shape(windows)[1]
         return ops.reshape(features, (-1, length, features.shape[-1]))
@@ -58,13 +58,13 @@ class UnfoldWindows(layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ImageScaling(layers.Layer):
-    """Scales pixels of 0 to 255 as a backbone was trained with them.
+    """Scales pixels of 0 to 255 to the range that a backbone was trained with.
 
     Parameters
     ----------
     backbone : str
-        A MaxViT, which takes -1 to 1, or the name of a network of `keras.applications`, whose
-        ``preprocess_input`` it is.
+        A MaxViT, which expects -1 to 1, or the name of a network of `keras.applications`, whose
+        ``preprocess_input`` is used.
     """
 
     def __init__(self, backbone: str, **kwargs: Any) -> None:
@@ -89,10 +89,10 @@ class ImageScaling(layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Positions(layers.Layer):
-    """Adds to every token (N, tokens, width) what is learned of its place."""
+    """Adds a learned vector for its position to every token (N, tokens, width)."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Make one vector for each place."""
+        """Create one vector for each position."""
         self.places = self.add_weight(
             name="places",
             shape=shape[1:],
@@ -108,14 +108,15 @@ class Positions(layers.Layer):
 class SurgicalPhaseClassificationModel(SRModel):
     """Scores of the phases for every window of a sequence, from its image and its masks.
 
-    The last features of a backbone become one token for each of their places, the masks one token
-    for each field of a grid. The image tokens ask, image and mask tokens together answer, and what
-    they say is added to the image tokens: neither image nor mask can be lost, as the image is
-    where the masks are the only key. A dense layer follows, and with `temporal_layers` dilated
-    convolutions over the windows of the sequence.
+    The last features of a backbone give one token per position, and the masks one token per cell
+    of a grid. The image tokens are the queries of an attention; image and mask tokens are its keys
+    and values. The result is added to the image tokens, so neither image nor masks are lost; with
+    the masks as the only keys, the image would be lost. A dense layer follows, and with
+    `temporal_layers` dilated convolutions over the windows of the sequence.
 
-    It takes ``{"image": (N, S, h, w, 3), "mask": (N, S, h, w, 2)}``, pixels of 0 to 255 and masks
-    of 0 to 1, and returns logits (N, S, phases); without masks there is no such input.
+    The input is ``{"image": (N, S, h, w, 3), "mask": (N, S, h, w, 2)}``, with pixels of 0 to 255
+    and masks of 0 to 1; without masks there is no input ``mask``. The result is logits
+    (N, S, phases).
 
     References
     ----------
@@ -152,7 +153,7 @@ class SurgicalPhaseClassificationModel(SRModel):
         temporal_layers: Annotated[Int, Field(ge=0, le=16)] = 0,
         causal: bool = True,
     ) -> tuple[keras.Model, keras.Model]:
-        """Return the network for single windows, and the one for their features in sequence.
+        """Return the network for single windows, and the network for sequences of features.
 
         Parameters
         ----------
@@ -166,21 +167,23 @@ class SurgicalPhaseClassificationModel(SRModel):
         backbone_alpha : float, optional
             Width multiplier of a MobileNet.
         backbone_weights : str, optional
-            File to start from: timm's ``.safetensors`` of a MaxViT, Keras's ``.weights.h5`` of
-            another; ``imagenet`` lets Keras download those of another.
+            File with initial weights: timm's ``.safetensors`` for a MaxViT, Keras's
+            ``.weights.h5`` for other networks. With ``imagenet`` Keras downloads those of other
+            networks.
         train_backbone : bool
-            Train the backbone too, or leave it as it starts.
+            Whether the backbone is trained too; otherwise it keeps its initial weights.
         width : int
             Features of a window.
         heads : int
             Heads of the attention.
         dropout_rate : float
-            Share of features left out in training.
+            Share of features dropped in training.
         temporal_layers : int
-            Dilated convolutions over the windows; 0 for none: every window by itself. n of them
-            reach ``2 * (2 ** n - 1)`` windows back.
+            Dilated convolutions over the windows; with 0 every window is classified on its own.
+            n of them reach ``2 * (2 ** n - 1)`` windows back.
         causal : bool
-            Whether these see only what came before; otherwise half as far back, and as far ahead.
+            Whether these use only earlier windows; otherwise they reach half as far back, and as
+            far ahead.
         """
         if width % heads:
             raise ConfigError(
@@ -196,17 +199,17 @@ class SurgicalPhaseClassificationModel(SRModel):
 
     @classmethod
     def network_parameters(cls) -> dict[str, Any]:
-        """Return those of `parameters` that shape the network: not what it started from."""
+        """Return the entries of `parameters` that shape the network, without initial weights."""
         starts = ("backbone_weights",)
         return {name: p for name, p in cls.parameters().items() if name not in starts}
 
     @classmethod
     def used_shape(cls, shape: tuple[int, ...]) -> tuple[int | None, ...]:
-        """Return the trained size: places in the image have a meaning."""
+        """Return the trained size, because positions in the image have a meaning."""
         return shape
 
     def for_any_size(self) -> SRModel:
-        """Return this network, which is for images of one size."""
+        """Return this network, which accepts only images of one size."""
         return self
 
 
@@ -235,13 +238,14 @@ def _backbone(
     if name.startswith(_MAXVIT) and size in VARIANTS:
         if alpha is not None or shape[0] != shape[1]:
             raise ConfigError(
-                f"surgical_phase.backbone {name} takes square images and no backbone_alpha; "
-                f"received {list(shape[:2])} and {alpha}. Change one of the two."
+                f"surgical_phase.backbone {name} needs square images and no backbone_alpha; "
+                f"received {list(shape[:2])} and {alpha}. Change the input size or remove "
+                f"backbone_alpha."
             )
         if weights == IMAGENET:
             raise ConfigError(
                 f"surgical_phase.backbone_weights must be a .safetensors file of timm's {name}_tf_"
-                f"224 with that backbone; received {weights}. Download it from timm's page."
+                f"224 for this backbone; received {weights}. Download it from timm's page."
             )
         model = maxvit_backbone(size, int(shape[0] or 0))
         if weights is not None:
@@ -265,8 +269,8 @@ def _from_keras(
     except (TypeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"surgical_phase.backbone {name} cannot be built for images {list(shape)} ({first}). "
-            f"Change input size, backbone_alpha or backbone."
+            f"surgical_phase.backbone {name} cannot be built for images of shape {list(shape)} "
+            f"({first}). Change the input size, backbone_alpha or backbone."
         ) from None
     if weights not in (None, IMAGENET):
         if not Path(weights).is_file():
@@ -275,7 +279,9 @@ def _from_keras(
             model.load_weights(weights)
         except (ValueError, OSError) as error:
             first = str(error).strip().splitlines()[0]
-            raise WeightsError(f"{weights}: are not weights of {name} ({first}).") from None
+            raise WeightsError(
+                f"{weights}: is not a weights file of {name} ({first}). Fix backbone_weights."
+            ) from None
     return model
 
 
@@ -288,7 +294,7 @@ def _encoder(
     heads: int,
     dropout_rate: float,
 ) -> keras.Model:
-    """Return the network from a window's image and mask to its features."""
+    """Return the network from the image and the masks of a window to its features."""
     image = keras.Input(shape, name="image")
     inputs = {"image": image}
     grid = base(ImageScaling(name, name="scaling")(image))

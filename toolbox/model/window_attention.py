@@ -13,28 +13,28 @@ from toolbox.errors import ConfigError
 from toolbox.model.base import Graph
 from toolbox.model.layer import PACKAGE, Shape
 
-#: Added to the scores of pixels that are not there, whose weight is then exactly zero.
+#: Added to the scores of pixels outside the image, whose weight is then exactly zero.
 _NEVER = -1e9
-#: A size in pixels: a number where the graph knows it, else a tensor.
+#: A size in pixels: a number if the graph knows it, otherwise a tensor.
 Size = Any
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class WindowAttention(layers.Layer):
-    """Every pixel takes a weighted mean over the pixels of its window.
+    """Weighted means over the pixels of a window, one for every pixel.
 
-    Pixels are the tokens. The windows begin `shift` pixels before the image, and in layers that
-    follow one another the shift alternates between 0 and half a window, so that what is learnt
-    passes from window to window. Windows at the margin stick out of the image; pixels that are not
-    there get no weight. Softmax is computed in float32 whatever the precision policy.
+    Pixels are the tokens. The windows begin `shift` pixels before the image. In consecutive layers
+    the shift alternates between 0 and half a window, so that information passes between windows.
+    Windows at the margin extend beyond the image; pixels outside the image have no weight. Softmax
+    is computed in float32 whatever the precision policy.
 
-    The input holds queries, keys and values behind one another along the channels; each of the
-    three is divided among the heads.
+    The channels of the input are queries, then keys, then values; each of the three is divided
+    among the heads.
 
     Parameters
     ----------
     heads : int
-        Weighted means that are taken side by side.
+        Number of parallel weighted means.
     window : int
         Side of a window, pixels.
     shift : int
@@ -44,7 +44,7 @@ class WindowAttention(layers.Layer):
     ----------
     Liu et al. 2021, arXiv:2103.14030, section 3.2, eq. 4 with its table of relative positions.
     There the image is rolled and the scores of pixels that then meet are masked; windows that
-    stick out give the same numbers.
+    extend beyond the image give the same numbers.
     """
 
     def __init__(self, heads: int, window: int = 8, shift: int = 0, **kwargs: Any) -> None:
@@ -58,12 +58,12 @@ class WindowAttention(layers.Layer):
 
     @property
     def tiles_start_at(self) -> int:
-        """Tiles that start at multiples of so many pixels have the windows of the whole image."""
+        """Tiles that start at multiples of this number have the windows of the whole image."""
         return self.window
 
     @property
     def values_per_pixel(self) -> int:
-        """Scores of one pixel: the largest tensor of the layer."""
+        """Number of scores of one pixel, the largest tensor of the layer."""
         return self.heads * self.window**2
 
     def build(self, input_shape: Shape) -> None:
@@ -110,7 +110,7 @@ class WindowAttention(layers.Layer):
         return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, self.window**2, channels])
 
     def _join(self, x: tf.Tensor, rows: Size, columns: Size, channels: int) -> tf.Tensor:
-        """Lay the windows side by side again."""
+        """Put the windows side by side again."""
         x = tf.reshape(x, [-1, columns, self.window, self.window * channels])
         x = tf.transpose(x, [0, 2, 1, 3])
         return tf.reshape(x, [-1, rows * self.window, columns * self.window, channels])
@@ -122,9 +122,9 @@ class WindowAttention(layers.Layer):
         return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))
 
     def _biased(self, scores: tf.Tensor, height: Size, width: Size) -> tf.Tensor:
-        """Add the learnt bias of relative positions, and exclude pixels that are not there."""
+        """Add the learned bias of relative positions, and exclude pixels outside the image."""
         pixels = self.window**2
-        # The gradient of this reshape makes that of the gather dense.
+        # The gradient of this reshape makes the gradient of the gather dense.
         table = tf.reshape(self.relative_position, [-1, self.heads])
         bias = tf.gather(table, _relative_index(self.window))
         bias = tf.transpose(tf.reshape(bias, [pixels, pixels, self.heads]), [2, 0, 1])
@@ -140,11 +140,11 @@ class WindowAttention(layers.Layer):
         return tf.reshape(tf.reshape(scores, shape) + bias, [-1, self.heads, pixels, pixels])
 
     def _all_inside(self, size: Size) -> bool:
-        """Whether windows are known not to stick out of the image."""
+        """Whether all windows are known to be inside the image."""
         return isinstance(size, int) and not self.shift and not size % self.window
 
     def _missing(self, size: Size) -> tf.Tensor:
-        """Return, by window and place in it, whether a row or column lies outside the image."""
+        """Return, by window and place in it, whether a row or column is outside the image."""
         place = tf.range(self._windows(size) * self.window) - self.shift
         return tf.reshape(tf.logical_or(place < 0, place >= size), [-1, self.window])
 
@@ -161,7 +161,7 @@ class WindowAttention(layers.Layer):
 def window_attention(
     filters: int, heads: int, window: int, shift: int, mlp_ratio: int = 0
 ) -> Graph:
-    """Return normalisation, `WindowAttention` and, if wanted, two dense layers, each residual.
+    """Return normalisation, `WindowAttention` and optionally two dense layers, each residual.
 
     Parameters
     ----------
@@ -170,8 +170,8 @@ def window_attention(
     heads, window, shift : int
         See `WindowAttention`.
     mlp_ratio : int
-        Width of the two dense layers on every pixel, as a multiple of `filters`; 0 for none, where
-        convolutions follow anyway.
+        Width of the two dense layers on every pixel, as a multiple of `filters`; 0 for no dense
+        layers, if convolutions follow.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def window_attention(
         if not mlp_ratio:
             return x
         y = layers.LayerNormalization(epsilon=1e-5)(x)
-        # Near the paper's GELU, whose error function ONNX does not have.
+        # Similar to the paper's GELU, whose error function ONNX lacks.
         y = layers.Conv2D(mlp_ratio * filters, 1, activation="silu")(y)
         return layers.Add()([x, layers.Conv2D(filters, 1)(y)])
 
@@ -207,7 +207,7 @@ def _size(x: tf.Tensor, axis: int) -> Size:
 
 
 def _relative_index(window: int) -> np.ndarray:
-    """Return, for every pair of pixels of a window, the place of their offset in the table."""
+    """Return the index of the offset in the table, for every pair of pixels of a window."""
     row, column = np.divmod(np.arange(window**2), window)
     down = row[:, None] - row + window - 1
     right = column[:, None] - column + window - 1

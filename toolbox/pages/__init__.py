@@ -1,4 +1,4 @@
-"""The page kit: every HTML report of the project is made with it. It knows no domain."""
+"""The page kit, with which all HTML reports of the project are made. It knows no domain."""
 
 from toolbox.pages.charts import chart, confusion_chart, figure_png, verdict_chart
 from toolbox.pages.kit import (

@@ -1,4 +1,4 @@
-"""Matplotlib charts for pages, with a form for telephones."""
+"""Matplotlib charts for pages, with a narrow form for phones."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _NARROW_INCHES, _WIDE_INCHES = (4.9, 3.7), (9.6, 3.6)
 
 
 def chart(draw: Callable[[Axes], None], alt: str, caption: str, wide: bool = False) -> Chart:
-    """Draw a chart of one axis.
+    """Draw a chart with one pair of axes.
 
     Parameters
     ----------
     draw : callable
-        Draws into the axis that it is given; called once for each form.
+        Draws into the given axes; called once for each form.
     alt, caption : str
-        Words that stand for the chart, and the line below it.
+        Text alternative, and the line below the chart.
     wide : bool
-        As wide as the page; telephones are shown the narrow form then.
+        Whether the chart is as wide as the page; phones then show the narrow form.
 
     Returns
     -------
     toolbox.pages.Chart
-        To be put into a section.
+        Block for a section.
     """
     narrow = _drawn(draw, _NARROW_INCHES)
     if not wide:
@@ -40,12 +40,12 @@ def chart(draw: Callable[[Axes], None], alt: str, caption: str, wide: bool = Fal
 
 
 def verdict_chart(history: pd.DataFrame) -> Chart | None:
-    """Chart the mean verdicts of a discriminator by epoch; None without one.
+    """Chart the mean verdicts of a discriminator by epoch; None without a discriminator.
 
     Parameters
     ----------
     history : pandas.DataFrame
-        The history of a training run: ``epoch``, ``d_real``, ``d_fake``.
+        History of a training run: ``epoch``, ``d_real``, ``d_fake``.
     """
     if not {"d_real", "d_fake"} <= set(history.columns) or history["d_real"].isna().all():
         return None
@@ -59,24 +59,24 @@ def verdict_chart(history: pd.DataFrame) -> Chart | None:
     return chart(
         draw,
         "Verdicts of the discriminator by epoch",
-        "Mean verdict on true and on generated images of the training: 1 means true. Both near "
-        "0.5: the discriminator cannot tell them apart; 1 and 0: it has won, and the generator "
+        "Mean verdict on true and on generated training images: 1 means true. If both are near "
+        "0.5, the discriminator cannot distinguish them. At 1 and 0 it has won, and the generator "
         "learns nothing from it.",
         wide=True,
     )
 
 
 def confusion_chart(matrix: np.ndarray, names: Sequence[str], caption: str) -> Chart:
-    """Chart what the members of each class were taken for, in per cent of the class.
+    """Chart the predicted classes of each true class, in per cent of the true class.
 
     Parameters
     ----------
     matrix : numpy.ndarray, shape (rows, columns)
-        Counts, truth in rows; classes that occur nowhere are left out.
+        Counts, truth in rows; classes that never occur are omitted.
     names : sequence of str
-        Of the columns, the first of which are those of the rows too.
+        Names of the columns; the first ones also name the rows.
     caption : str
-        The line below it.
+        The line below the chart.
     """
     present = np.flatnonzero(matrix.sum(axis=1))
     found = np.union1d(present, np.flatnonzero(matrix.sum(axis=0)))
@@ -103,7 +103,7 @@ def confusion_chart(matrix: np.ndarray, names: Sequence[str], caption: str) -> C
 
 
 def figure_png(figure: Figure, dpi: int = 200, tight: bool = False) -> bytes:
-    """Return a figure as a PNG file, the same for the same figure; `tight` cuts its margins."""
+    """Return a figure as a reproducible PNG file; `tight` crops its margins."""
     target = io.BytesIO()
     box = "tight" if tight else None
     figure.savefig(target, format="png", dpi=dpi, metadata=METADATA, bbox_inches=box)

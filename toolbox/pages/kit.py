@@ -1,7 +1,7 @@
-"""One HTML page that opens anywhere without a network, made of sections and blocks.
+"""A self-contained HTML page that works offline, built from sections and blocks.
 
 A block is a small record and a template of the same name in ``templates/``. The templates escape
-whatever they are given, so names, units and messages may come from anywhere.
+all text, so names, units and messages may come from any source.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ Grade = Literal["good", "neutral", "bad"]
 
 
 class Block:
-    """What can stand in a section; one that is false in itself, like an empty table, is left out.
+    """A part of a section. A block that is false, such as an empty table, is omitted.
 
     Attributes
     ----------
     template : str
-        File in ``templates/`` that draws it; there it is called ``block``.
+        File in ``templates/`` that draws the block; there it is called ``block``.
     """
 
     template: ClassVar[str]
 
     def parts(self) -> Sequence[Block]:
-        """Return the blocks inside this one."""
+        """Return the blocks within this one."""
         return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Text(Block):
-    """A paragraph; `lead` stands before it in bold, `quiet` prints it in grey."""
+    """A paragraph; `lead` precedes it in bold, `quiet` prints it in grey."""
 
     template = "text.html"
     text: str
@@ -79,7 +79,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A value, and in small print below it what belongs to it: an interval, an error."""
+    """A value, with small print below it, such as an interval or an error."""
 
     text: str
     note: str = ""
@@ -87,7 +87,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class TableRow:
-    """A row; `own` marks the one that the page is about, rows of one `group` stand below it."""
+    """A row; `own` marks the subject of the page, and rows of a `group` share a heading."""
 
     label: str
     cells: Sequence[Cell]
@@ -97,14 +97,14 @@ class TableRow:
 
 @dataclasses.dataclass(frozen=True)
 class Table(Block):
-    """Rows and columns; on a telephone it is scrolled sideways.
+    """Rows and columns; it scrolls sideways on a phone.
 
     Attributes
     ----------
     columns : sequence of Column
-        The first is that of the rows' labels.
+        Columns; the first holds the labels of the rows.
     rows : sequence of TableRow
-        Each with a cell for all columns but the first.
+        Rows with a cell for every column except the first.
     """
 
     template = "table.html"
@@ -117,7 +117,7 @@ class Table(Block):
 
 @dataclasses.dataclass(frozen=True)
 class ScaleBar(Block):
-    """Colours from low to high between their values; `colours` is (n, 3) of 0..1."""
+    """Colours between the values low and high; `colours` has the shape (n, 3), 0 to 1."""
 
     template = "scale_bar.html"
     low: str
@@ -126,7 +126,7 @@ class ScaleBar(Block):
 
     @property
     def stops(self) -> list[list[int]]:
-        """Red, green and blue of 0..255 along the bar."""
+        """Red, green and blue along the bar, 0 to 255."""
         return np.rint(255 * self.colours).astype(int)[::5].tolist()
 
 
@@ -142,7 +142,7 @@ class Box:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A dashed line over a picture: a row (axis 0) or column (1), and where, as a share."""
+    """A dashed line over a picture: a row (axis 0) or column (1), and its place as a share."""
 
     axis: int
     at: float
@@ -150,7 +150,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Ruler:
-    """A bar below a picture, `share` of its width long, and the length that it stands for."""
+    """A bar below a picture, `share` of its width long, labelled with the length it represents."""
 
     text: str
     share: float
@@ -165,17 +165,17 @@ class Picture(Block):
     pixels : numpy.ndarray, shape (h, w, 3), uint8
         Red, green and blue.
     alt : str
-        Words that stand for it.
+        Text alternative.
     label, caption : str
-        What is printed below it; `label` in bold.
+        Text below the picture; `label` in bold.
     ratio : float, optional
-        Width ÷ height of what it shows; default that of its pixels.
+        Width ÷ height of the scene; by default that of the pixels.
     box, line, ruler : optional
-        What is drawn over and below it.
+        Marks over and below the picture.
     width_rem : float, optional
         Largest width in multiples of the font size.
     scale : ScaleBar, optional
-        What its colours mean, above the caption.
+        Meaning of the colours, shown above the caption.
     """
 
     template = "picture.html"
@@ -192,7 +192,7 @@ class Picture(Block):
 
     @property
     def uri(self) -> str:
-        """The image itself."""
+        """The image as a data URI."""
         return data_uri(encode(self.pixels))
 
     @property
@@ -203,19 +203,19 @@ class Picture(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Chart(Block):
-    """A chart that is a PNG file already.
+    """A chart that was drawn as a PNG file.
 
     Attributes
     ----------
     png : bytes
         The file.
     alt, caption : str
-        Words that stand for it, and the line below it.
+        Text alternative, and the line below the chart.
     narrow : bytes, optional
-        Another form of it, for telephones.
+        Narrow form of the chart, for phones.
     dpi : float, optional
-        Its dots per inch: it is not shown larger than it was drawn. By default it takes all the
-        width there is.
+        Dots per inch; the chart is not shown larger than it was drawn. By default it uses the
+        full width.
     """
 
     template = "chart.html"
@@ -228,24 +228,24 @@ class Chart(Block):
     @property
     def width_rem(self) -> float | None:
         """Largest width in multiples of the font size, of which 6.7 make an inch."""
-        # The width stands behind the signature and the head of the first chunk.
+        # The width follows the signature and the head of the first chunk.
         pixels = int.from_bytes(self.png[16:20], "big")
         return 6.7 * pixels / self.dpi if self.dpi else None
 
     @property
     def uri(self) -> str:
-        """The chart itself."""
+        """The chart as a data URI."""
         return data_uri(self.png)
 
     @property
     def narrow_uri(self) -> str:
-        """The form for telephones, or nothing."""
+        """The narrow form as a data URI, or an empty text."""
         return data_uri(self.narrow) if self.narrow else ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row(Block):
-    """Two or three columns beside each other, below each other on a telephone."""
+    """Two or three columns side by side; on a phone, one below the other."""
 
     template = "row.html"
     columns: Sequence[Sequence[Block]]
@@ -255,7 +255,7 @@ class Row(Block):
 
     @property
     def width(self) -> str:
-        """Class of the style."""
+        """CSS class."""
         return "three" if len(self.columns) > 2 else "two"
 
     def parts(self) -> Sequence[Block]:
@@ -265,17 +265,17 @@ class Row(Block):
 
 @dataclasses.dataclass(frozen=True)
 class Slider(Block):
-    """Two pictures of equal size over each other, with a line between them that can be moved.
+    """Two pictures of equal size on top of each other, with a movable line between them.
 
-    It moves by mouse, touch and keyboard. Printed, and where no scripts run, the pictures stand
-    beside each other.
+    The line moves by mouse, touch and keyboard. In print, and without scripts, the pictures are
+    side by side.
 
     Attributes
     ----------
     before, after : Picture
-        What lies left and right of the line; their `label` is written into them.
+        Pictures to the left and right of the line; their `label` is written into them.
     caption : str
-        What is printed below.
+        Text below the pictures.
     width_rem : float, optional
         Largest width in multiples of the font size.
     """
@@ -333,12 +333,12 @@ class _Caveat(Block):
 
 
 class Page:
-    """A report in one file, to which sections are added from top to bottom.
+    """A report in one file; sections are added from top to bottom.
 
     Parameters
     ----------
     title, place : str
-        Heading, and the quiet line below it.
+        Heading, and the grey line below it.
     """
 
     def __init__(self, title: str, place: str = "") -> None:
@@ -346,22 +346,22 @@ class Page:
         self._blocks: list[Block] = []
 
     def verdict(self, grade: Grade, title: str, sentences: Sequence[str] = ()) -> None:
-        """Add a box with the result: green if it is good, grey if neutral, red if bad."""
+        """Add a box with the result: green if good, grey if neutral, red if bad."""
         self._blocks.append(_Verdict(grade, title, sentences))
 
     def warnings(self, heading: str, lines: Sequence[str]) -> None:
-        """Add a box with a line for each warning; nothing if there is none."""
+        """Add a box with a line for each warning; without warnings, add nothing."""
         if lines:
             self._blocks.append(_Warnings(heading, lines))
 
     def section(self, heading: str, *blocks: Block | None) -> None:
-        """Add blocks under a heading; empty ones are left out, and the heading if all are."""
+        """Add blocks under a heading; empty blocks are omitted, and the heading if all are."""
         shown = [block for block in blocks if block]
         if shown:
             self._blocks.append(_Section(heading, shown))
 
     def caveat(self, text: str) -> None:
-        """Add a framed line that says what the report is not for."""
+        """Add a framed line that states the limits of the report."""
         self._blocks.append(_Caveat(text))
 
     def render(self) -> str:
@@ -383,8 +383,8 @@ class Page:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the page; the file appears whole or not at all."""
-        # Bytes, since another line end inside the script would change its hash.
+        """Write the page; the file appears complete or not at all."""
+        # Bytes, because other line endings inside the script would change its hash.
         content = self.render().encode()
         with replacing(path) as beside:
             beside.write_bytes(content)

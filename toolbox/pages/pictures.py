@@ -1,4 +1,4 @@
-"""Arrays become PNG files inside a page, and lengths and values become words."""
+"""Arrays as PNG files inside a page, and lengths and values as text."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from matplotlib.image import imsave
 from scipy import ndimage
 
-#: Written into every PNG instead of Matplotlib's version, so that equal pictures are equal bytes.
+#: Written into PNG files instead of Matplotlib's version, so that equal pictures have equal bytes.
 METADATA = {"Software": "sr-toolbox"}
 _SMALLEST_SIDE, _LARGEST_SIDE = 600, 1600
 
 
 def data_uri(png: bytes) -> str:
-    """Return a PNG file as an address that needs no file."""
+    """Return a PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """Return a picture as a PNG file of a size that suits a screen and a printer.
+    """Return a picture as a PNG file of a size suitable for screen and print.
 
     Parameters
     ----------
     pixels : numpy.ndarray, shape (h, w, 3), uint8
-        Red, green and blue. A small picture has its pixels repeated, so that no browser blurs
-        them; a large one is averaged.
+        Red, green and blue. Pixels of a small picture are repeated, so that browsers do not blur
+        them; a large picture is averaged.
 
     Returns
     -------
     bytes
-        The same for the same pixels.
+        PNG file; equal pixels give equal bytes.
     """
     side = max(pixels.shape[:2])
     if side <= _LARGEST_SIDE:
@@ -51,12 +51,12 @@ def repeat(img: np.ndarray, times: int) -> np.ndarray:
 
 
 def round_length(limit: float) -> float:
-    """Return the largest of 1, 2 and 5 times a power of ten that is not above `limit`."""
+    """Return the largest of 1, 2 and 5 times a power of ten that does not exceed `limit`."""
     decade = 10.0 ** math.floor(math.log10(limit))
     return max(step * decade for step in (1, 2, 5) if step * decade <= limit)
 
 
 def number(value: float) -> str:
-    """Write a value for people, with three digits or all before the point."""
+    """Format a value with three digits, or with all digits before the point."""
     text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return "0" if float(text) == 0 else text.replace("-", "−")

@@ -1,4 +1,4 @@
-"""Models that ship with the project: each a folder like the log folder of its training."""
+"""Models that ship with the project; each is a folder like the log folder of a training run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pretrained_names() -> list[str]:
     Returns
     -------
     list of str
-        Each a name that `toolbox.load_model` and ``--pretrained`` take.
+        Names that `toolbox.load_model` and ``--pretrained`` accept.
     """
     return sorted(path.parent.name for path in FOLDER.glob("*/config.yml"))
 
@@ -26,7 +26,7 @@ def pretrained_folder(name: str) -> Path:
     Raises
     ------
     ConfigError
-        If there is none of that name; it lists those there are.
+        If there is no model of that name; the message lists the available names.
     """
     known = pretrained_names()
     if name not in known:

@@ -1,1 +1,1 @@
-"""Kinds of work: each task is a folder here and one row of `toolbox.registry.TASKS`."""
+"""The tasks: each is a folder here and one row in `toolbox.registry.TASKS`."""

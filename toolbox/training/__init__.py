@@ -1,1 +1,1 @@
-"""What a training run uses: saved states, schedules, perceptual features."""
+"""Parts of a training run: saved states, schedules, perceptual features."""

@@ -1,9 +1,9 @@
-"""Exact resume: everything that the rest of a training depends on, in one file.
+"""Exact resume: everything that the remaining training depends on, in one file.
 
-A resumed run ends with the bytes of an uninterrupted one (on a CPU, with the same settings), so
-the state holds weights, every optimizer's slots, moving averages, metric sums, the states of all
-random generators, what the callbacks remember, and how far the training has come. The data need
-no state: `toolbox.data_generator.DataGenerator.batch` is a pure function of seed and number.
+A resumed run ends with the same bytes as an uninterrupted one (on a CPU, with the same settings).
+The state therefore holds weights, the slots of every optimizer, moving averages, metric sums, the
+states of all random generators and of the callbacks, and the progress of the training. The data
+need no state: `toolbox.data_generator.DataGenerator.batch` is a pure function of seed and number.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _FACTS = "facts"
 
 
 class Stateful(Protocol):
-    """A callback that remembers something from epoch to epoch."""
+    """A callback that keeps a state from epoch to epoch."""
 
     def state(self) -> dict[str, Any]:
-        """Return what to remember (JSON types)."""
+        """Return the state to save (JSON types)."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Remember it again."""
+        """Restore a saved state."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The training was asked to stop and saved its state.
+    """Raised when a training run stopped by a signal has saved its state.
 
     Parameters
     ----------
     message : str
-        How to go on.
+        How to resume.
     number : int
-        The signal.
+        Number of the signal.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -69,8 +69,8 @@ class Checkpoint:
     path : pathlib.Path
         The file.
     facts : dict
-        ``epoch`` (complete epochs), ``step`` (steps of the next one that are done), ``callbacks``,
-        ``generators`` and what the program added.
+        ``epoch`` (complete epochs), ``step`` (completed steps of the next epoch), ``callbacks``,
+        ``generators`` and entries added by the program.
     arrays : list of numpy.ndarray
         Values of `variables_of`.
     """
@@ -86,21 +86,21 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Number of steps that are done of the epoch after them."""
+        """Number of completed steps of the following epoch."""
         return int(self.facts["step"])
 
 
 def losses_are_finite(logs: Mapping[str, Any] | None) -> bool:
-    """Tell whether every loss among the figures is a number; a metric may be none."""
+    """Return whether every loss among the figures is finite; other metrics may be NaN."""
     names = ("loss", "g_loss", "d_loss")
     losses = [float(v) for name, v in (logs or {}).items() if name.removeprefix("val_") in names]
     return bool(np.isfinite(losses).all())
 
 
 def variables_of(model: Any) -> list[Any]:
-    """Return every variable that training changes, in an order that depends on the model alone.
+    """Return every variable that training changes, in an order that depends only on the model.
 
-    A constant learning rate is none: a resumed training takes that of its settings.
+    A constant learning rate is not included: a resumed training run uses that of its settings.
     """
     optimizers = [model.optimizer, getattr(model, "d_optimizer", None)]
     average = getattr(model, "average", None)
@@ -118,19 +118,19 @@ def variables_of(model: Any) -> list[Any]:
 
 
 def _rate(optimizer: Any) -> Any:
-    """Return what holds the learning rate, also inside a loss-scaling optimizer."""
+    """Return the object that holds the learning rate, also inside a loss-scaling optimizer."""
     return getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
 
 
 def save_checkpoint(folder: Path, model: Any, facts: Mapping[str, Any]) -> Path | None:
-    """Write a state and keep the last two; whatever goes wrong, the former ones stay.
+    """Write a state and keep the last two; if writing fails, the earlier states remain.
 
-    A state with a NaN or infinity is not written: it must not push out the good ones.
+    A state with NaN or infinity is not written, because it would displace a good one.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where states are kept.
+        Folder of the states.
     model : keras.Model
         A compiled model.
     facts : dict
@@ -139,7 +139,7 @@ def save_checkpoint(folder: Path, model: Any, facts: Mapping[str, Any]) -> Path 
     Returns
     -------
     pathlib.Path or None
-        The file.
+        The file; None if no state was written.
     """
     values = [np.asarray(variable.numpy()) for variable in variables_of(model)]
     if not all(np.isfinite(value).all() for value in values):
@@ -152,7 +152,7 @@ def save_checkpoint(folder: Path, model: Any, facts: Mapping[str, Any]) -> Path 
         np.savez(stream, **content)  # type: ignore[arg-type]
         stream.flush()
         os.fsync(stream.fileno())
-    # A later file is one that could not be read: this training started before it.
+    # Later files could not be read: this training run started from an earlier state.
     later = [other for other in _files(folder) if other > path]
     for old in [*_files(folder)[: -_KEPT - len(later)], *later, *folder.glob(".state_*")]:
         old.unlink()
@@ -164,7 +164,7 @@ def _names(count: int) -> list[str]:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the newest state that is whole; None if there is none.
+    """Read the newest readable state; None if the folder holds no state.
 
     Raises
     ------
@@ -181,9 +181,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
                 facts = json.loads(stored[_FACTS].tobytes())
                 return Checkpoint(path, facts, [stored[name] for name in names])
         except Exception as error:  # a damaged archive can raise anything
-            print(f"{path}: not readable ({error}); trying the one before", file=sys.stderr)
+            print(f"{path}: cannot be read ({error}); trying the previous state", file=sys.stderr)
     if files:
-        raise DataError(f"{folder}: no saved state can be read. Train anew with --overwrite.")
+        raise DataError(
+            f"{folder}: no saved state can be read. Start the training run again with --overwrite."
+        )
     return None
 
 
@@ -200,7 +202,7 @@ def restore_checkpoint(checkpoint: Checkpoint, model: Any) -> None:
     if shapes != [a.shape for a in checkpoint.arrays]:
         raise DataError(
             f"{checkpoint.path}: belongs to another model ({len(checkpoint.arrays)} variables; "
-            f"this one has {len(variables)}). Use the settings it was trained with."
+            f"this one has {len(variables)}). Use the settings that it was trained with."
         )
     for variable, value in zip(variables, checkpoint.arrays, strict=True):
         variable.assign(value)
@@ -244,18 +246,18 @@ def _set_generators(state: dict[str, Any]) -> None:
 
 
 class Checkpointer(keras.callbacks.Callback):
-    """Saves the state at epoch ends, every few minutes, and when asked to stop; restores it.
+    """Saves the state at epoch ends, every few minutes and on a signal to stop; restores it.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where states are kept.
+        Folder of the states.
     minutes : float
-        Time between states inside an epoch.
+        Time between states within an epoch.
     memories : dict of str to Stateful
-        Callbacks whose state belongs to the training. They come before this one.
+        Callbacks whose state is saved too. They come before this one.
     facts : dict
-        What else to write into the state (JSON types).
+        Further entries of the state (JSON types).
     how_to_go_on : str
         The command that resumes, for the message of an interruption.
     start : Checkpoint, optional
@@ -284,10 +286,10 @@ class Checkpointer(keras.callbacks.Callback):
         self._signal: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Restore the state once; only here every variable is built and every metric reset."""
+        """Restore the state once; only here are all variables built and all metrics reset."""
         self._epoch, self._skipped = epoch, 0
         if self._start is None:
-            if not _files(self.folder):  # a run that is killed in its first epoch can go on, too
+            if not _files(self.folder):  # a run killed in its first epoch can resume too
                 self._save(epoch, 0, logs)
             return
         restore_checkpoint(self._start, self.model)
@@ -296,14 +298,14 @@ class Checkpointer(keras.callbacks.Callback):
                 self._memories[name].restore(state)
         self._skipped = self._start.step
         if not self._skipped:
-            self.model.reset_metrics()  # the saved sums are of the epoch before
+            self.model.reset_metrics()  # the saved sums belong to the previous epoch
         self._start = None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Save if it is time or if the user wants to stop."""
+        """Save if a state is due or the user wants to stop."""
         step = self._skipped + batch + 1
         due = time.monotonic() - self._saved_at >= 60 * self.minutes or self._signal is not None
-        if due and step < self.params["steps"]:  # after the last step, the epoch's end saves
+        if due and step < self.params["steps"]:  # after the last step, `on_epoch_end` saves
             self._save(self._epoch, step, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -321,7 +323,7 @@ class Checkpointer(keras.callbacks.Callback):
             word = "Ctrl-C" if self._signal == signal.SIGINT else "a signal"
             where = f"after epoch {epoch}" + (f" and {step} steps of the next" if step else "")
             state = "the state is saved" if saved else "the loss is not a number, nothing is saved"
-            message = f"by {word} {where}; {state}. Go on with: {self._how_to_go_on}"
+            message = f"by {word} {where}; {state}. Resume with: {self._how_to_go_on}"
             raise Interrupted(message, self._signal)
 
     @contextlib.contextmanager
@@ -330,13 +332,13 @@ class Checkpointer(keras.callbacks.Callback):
 
         def note(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
-                line = f"at once. Go on from the last saved state with: {self._how_to_go_on}"
+                line = f"at once. Resume from the last saved state with: {self._how_to_go_on}"
                 raise Interrupted(line, number)
             self._signal = number
-            os.write(2, b"\nfinishing the step, then saving ...\n")  # print() could be under way
+            os.write(2, b"\nfinishing the step, then saving ...\n")  # a print() may be in progress
 
         former = {}
-        with contextlib.suppress(ValueError):  # only the main thread may listen to signals
+        with contextlib.suppress(ValueError):  # only the main thread may handle signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 former[number] = signal.signal(number, note)
         try:

@@ -1,4 +1,4 @@
-"""Perceptual loss: what VGG19, trained on photographs, sees differently in two images."""
+"""Perceptual loss: difference of two images in the features of VGG19, trained on photographs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ LAST_LAYER = 21
 _POOLINGS = (3, 6, 11, 16, 21)
 #: Blue, green, red of the mean photograph, in the order and unit of VGG's input.
 _MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
-#: Makes the feature error as large as an MSE of images (Ledig et al. 2017, section 2.2.1).
+#: Scales the feature error to the size of an MSE of images (Ledig et al. 2017, section 2.2.1).
 _FEATURE_SCALE = 12.75
 _WITHOUT_VGG = "a loss that needs no VGG: mae, mse, psnr, dssim"
 
 #: Frozen networks by (feature_index, before_activation, weights).
 _NETWORKS: dict[tuple[int, bool, Path | None], keras.Model] = {}
-#: Missing files of which a line has told.
+#: Missing files that a line has already reported.
 _MISSED: set[Path] = set()
 
 
 class VGGLoss:
     """Content error in the features of VGG19, plus a penalty on predictions out of range.
 
-    The weights are looked for at the first call, and one frozen network serves every loss with
-    the same layer and weights. It computes in float32 whatever the precision policy.
+    The weights are loaded at the first call. Losses with the same layer and weights share one
+    frozen network, which computes in float32 whatever the precision policy.
 
     Parameters
     ----------
@@ -53,19 +53,19 @@ class VGGLoss:
     max_val, min_val : float
         The images' range is `min_val` to ``min_val + max_val``.
     weights : path-like, optional
-        Weights file; default that in Keras's cache.
+        Weights file; by default the one in Keras's cache.
     download : bool
-        Whether a file missing from the cache may be downloaded, 80 MB.
+        Whether a file that is missing in the cache may be downloaded (80 MB).
     before_activation : bool
-        Compare the convolution before its ReLU (ESRGAN), not after it (SRGAN).
+        Compare the convolution before its ReLU (ESRGAN), instead of after it (SRGAN).
     distance : {'l2', 'l1'}
         Mean square or mean absolute difference of the features.
     penalty_l1, penalty_l2 : float
-        Weights of the mean and the mean square of what a prediction exceeds its range by, as a
-        fraction of that range. A network that ends in a linear activation is thereby held in it.
+        Weights of the mean and the mean square of the amount by which a prediction exceeds its
+        range, as a fraction of that range. They keep a network with a linear output in the range.
     required : bool
-        Whether a missing weights file is an error. Otherwise a line says so, once, and only the
-        penalty is left of this loss.
+        Whether a missing weights file is an error. Otherwise one line reports it, and the loss
+        consists of the penalty only.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class VGGLoss:
         self.required = required
 
     def is_available(self) -> bool:
-        """Tell whether there are weights; if not, and none are required, say so once."""
+        """Return whether weights exist; if not, and they are optional, print one line once."""
         if self.required or self.weights is not None or self.download or _cached().is_file():
             return True
         if _cached() not in _MISSED:
@@ -120,12 +120,12 @@ class VGGLoss:
 
     @property
     def network(self) -> keras.Model:
-        """The frozen VGG19 up to the compared layer; loaded when first asked for.
+        """The frozen VGG19 up to the compared layer; loaded on first use.
 
         Raises
         ------
         ConfigError, WeightsError
-            If there are no weights, or if they are not those of VGG19.
+            If there are no weights, or if they do not belong to VGG19.
         """
         key = (self.feature_index, self.before_activation, self.weights)
         if key not in _NETWORKS:
@@ -144,12 +144,12 @@ class VGGLoss:
         Returns
         -------
         tf.Tensor, shape (N,)
-            float32; 0 for equal images within the range.
+            Loss of each image, float32; 0 for equal images within the range.
 
         Raises
         ------
         ConfigError
-            If the images are too small or have other channels.
+            If the images are too small or do not have 1 or 3 channels.
         """
         return self.content(y_true, y_pred) + self.penalty(y_pred)
 
@@ -159,7 +159,7 @@ class VGGLoss:
         _check_images(truth.shape, predicted.shape)
         if not self.is_available():
             return tf.zeros([tf.shape(predicted)[0]])
-        # Two calls: in one, the way back would run through the truth as well.
+        # Two calls: with one, gradients would also be computed for the truth.
         difference = self._features(predicted) - tf.stop_gradient(self._features(truth))
         error = tf.square(difference) if self.distance == "l2" else tf.abs(difference)
         return tf.reduce_mean(error, axis=[1, 2, 3])
@@ -170,7 +170,7 @@ class VGGLoss:
         return self.network(bgr, training=False) / _FEATURE_SCALE
 
     def penalty(self, y_pred: tf.Tensor) -> tf.Tensor:
-        """Return the weighted L1 and L2 of what lies outside the range, shape (N,)."""
+        """Return the weighted L1 and L2 penalties for values outside the range, shape (N,)."""
         unit = self._normalised(y_pred)
         excess = tf.nn.relu(unit - 1.0) + tf.nn.relu(-unit)
         penalty = self.penalty_l1 * excess + self.penalty_l2 * tf.square(excess)
@@ -188,7 +188,7 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
     weights : path-like, optional
         The file itself. Default: the one in Keras's cache, whose MD5 is verified.
     download : bool
-        Whether it may be downloaded into the cache when it is not there.
+        Whether a missing file may be downloaded into the cache.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
     Raises
     ------
     ConfigError
-        If there is none and none may be downloaded.
+        If there is no file and none may be downloaded.
     WeightsError
         If `weights` is missing, the cached file is damaged, or the download fails.
     """
@@ -212,14 +212,14 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if found != VGG_MD5:
             raise WeightsError(
-                f"{path}: damaged, MD5 {found} instead of {VGG_MD5}. Delete it, then copy it anew "
-                f"or set vgg.download: true."
+                f"{path}: damaged; expected MD5 {VGG_MD5}, received {found}. Delete the file, then "
+                f"copy it again or set vgg.download: true."
             )
         return path
     if not download:
         raise ConfigError(
-            f"Loss vgg needs the weights {VGG_FILE} (MD5 {VGG_MD5}); {path} does not exist. Give "
-            f"its path as vgg.weights, set vgg.download: true, or use {_WITHOUT_VGG}."
+            f"Loss vgg needs the weights {VGG_FILE} (MD5 {VGG_MD5}); {path} does not exist. Set "
+            f"vgg.weights to its path, set vgg.download: true, or use {_WITHOUT_VGG}."
         )
     try:
         with replacing(path) as beside:
@@ -229,14 +229,14 @@ def find_vgg_weights(weights: PathLike | None = None, download: bool = False) ->
     except Exception as error:  # Keras raises nothing narrower
         reason = " ".join(str(error).split())
         raise WeightsError(
-            f"Downloading {VGG_FILE} (MD5 {VGG_MD5}) failed: {reason}. Copy it to {path}, give its "
-            f"path as vgg.weights, or use {_WITHOUT_VGG}."
+            f"Downloading {VGG_FILE} (MD5 {VGG_MD5}) failed: {reason}. Copy it to {path}, set "
+            f"vgg.weights to its path, or use {_WITHOUT_VGG}."
         ) from None
     return path
 
 
 def _cached() -> Path:
-    """Return where Keras keeps the weights, whether they are there or not."""
+    """Return the path at which Keras keeps the weights; the file may be missing."""
     return keras_home() / "models" / VGG_FILE
 
 
@@ -244,7 +244,7 @@ def _frozen_network(path: Path, index: int, before_activation: bool) -> keras.Mo
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        with tf.init_scope():  # also when first needed while a training step is traced
+        with tf.init_scope():  # it may first be needed while a training step is traced
             image = keras.Input((None, None, 3), dtype="float32")
             vgg = keras.applications.VGG19(include_top=False, weights=None, input_tensor=image)
             try:
@@ -268,7 +268,7 @@ def _check_layer(index: int, before_activation: bool) -> None:
         )
     if before_activation and index in _POOLINGS:
         raise ConfigError(
-            f"vgg.before_activation needs a convolution, but layer {index} is a pooling. "
+            f"vgg.before_activation needs a convolution, but layer {index} is a pooling layer. "
             f"Use vgg.feature_index: {index - 1}."
         )
 
@@ -276,7 +276,7 @@ def _check_layer(index: int, before_activation: bool) -> None:
 def _check_images(truth: tf.TensorShape, predicted: tf.TensorShape) -> None:
     if truth.rank != 4 or not truth.is_compatible_with(predicted):
         raise ConfigError(
-            f"Loss vgg compares two batches (N, H, W, C) of one shape; received {truth} and "
+            f"Loss vgg compares two batches (N, H, W, C) of the same shape; received {truth} and "
             f"{predicted}."
         )
     _, height, width, channels = truth.as_list()
@@ -287,5 +287,5 @@ def _check_images(truth: tf.TensorShape, predicted: tf.TensorShape) -> None:
         )
     if channels not in (1, 3):
         raise ConfigError(
-            f"Loss vgg needs images of 1 or 3 channels; received {channels}. Use {_WITHOUT_VGG}."
+            f"Loss vgg needs images with 1 or 3 channels; received {channels}. Use {_WITHOUT_VGG}."
         )

@@ -1,4 +1,4 @@
-"""The log folder of a training run: what belongs to it, and whether it may be written."""
+"""The log folder of a training run: its files, and whether they may be replaced."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from toolbox.settings import CONFIG_NAME, UserParams
 from toolbox.task import BASELINES, every_task
 from toolbox.training.checkpoint import FOLDER
 
-#: Everything that every run writes into its log folder; what a task adds is in `Task.run_files`.
+#: Files that every run writes into its log folder; `Task.run_files` names those of a task.
 RUN_FILES = (
-    FOLDER,  # first, so that what is left of a run cannot be resumed
+    FOLDER,  # removed first, so that a partly removed run cannot be resumed
     "history.csv",
     ".weights_*",
     "history_*.png",
@@ -36,7 +36,7 @@ class RunFolder:
     Parameters
     ----------
     settings : UserParams
-        Settings of the run that is to be written there.
+        Settings of the run to be written there.
     """
 
     def __init__(self, settings: UserParams) -> None:
@@ -45,16 +45,16 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         patterns = [*RUN_FILES, *(name for task in every_task() for name in task.run_files)]
-        # Two tasks may call a file alike.
+        # Two tasks may use the same file name.
         return list(dict.fromkeys(p for pattern in patterns for p in self.path.glob(pattern)))
 
     def refuse_other_run(self, may_hold: Iterable[str] = (), overwrite: bool = False) -> None:
-        """Refuse a folder that holds a run already.
+        """Refuse a folder that already holds a run.
 
         Parameters
         ----------
         may_hold : iterable of str
-            Files that are no obstacle.
+            Names of files that may exist.
         overwrite : bool
             Whether the run may be replaced.
         """
@@ -62,21 +62,21 @@ class RunFolder:
         if overwrite or {path.name for path in found} <= set(may_hold):
             return
         resumable = next((self.path / FOLDER).glob("state_*"), None) is not None
-        advice = "Go on with it with --resume, replace" if resumable else "Replace"
+        advice = "Resume it with --resume, replace" if resumable else "Replace"
         raise ConfigError(
             f"{self.settings.fname}: log_dir {self.path} already holds a run ({found[0].name}). "
             f"{advice} it with --overwrite, or name another log_dir."
         )
 
     def prepare(self, records: Mapping[str, str], normalizer: Normalizer, overwrite: bool) -> None:
-        """Make the folder and write down what the run depends on; nothing is touched before.
+        """Create the folder and write what the run depends on.
 
         Parameters
         ----------
         records : dict of str to str
-            What the data leave there (`Source.records`).
+            Files of the source, text by name (`Source.records`).
         normalizer : toolbox.normalizer.Normalizer
-            As fitted.
+            The fitted normaliser.
         overwrite : bool
             Remove the run that the folder holds.
         """
@@ -84,7 +84,7 @@ class RunFolder:
             for path in self._files():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
-        for torn in self.path.glob(".*.tmp*"):  # a run that was killed while it wrote
+        for torn in self.path.glob(".*.tmp*"):  # left by a run that was killed while writing
             torn.unlink()
         self.settings.save(self.path)
         save_normalizer(normalizer, self.path)
@@ -93,9 +93,9 @@ class RunFolder:
                 beside.write_text(text, encoding="utf-8")
 
     def kept(self, which: str) -> str:
-        """Say where the weights of the best or the last complete epoch are, if there are any."""
+        """Return a sentence that states where the weights of the best or last epoch are."""
         for name in dict.fromkeys((which, "last")):
             path = self.path / f"weights_{name}.h5"
             if path.is_file():
                 return f"the weights of the {name} complete epoch are in {path}"
-        return "no epoch was complete, so there are no weights"
+        return "no epoch is complete, so there are no weights"

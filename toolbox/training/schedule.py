@@ -1,4 +1,4 @@
-"""Learning rates that change during the training."""
+"""Learning rates that change during training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolbox.model.layer import PACKAGE
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up, then a constant, stepwise falling or cosine learning rate.
 
-    It is a function of the optimizer's step alone, so a resumed training needs no state for it.
+    It depends only on the optimizer's step, so a resumed training run needs no state for it.
 
     Parameters
     ----------
@@ -25,17 +25,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         Constant; multiplied by `gamma` every `step_size` steps; or falling like a cosine
         (Loshchilov and Hutter 2017, arXiv:1608.03983) to `final` of the rate at step `total`.
     total : int
-        Steps of the whole training.
+        Steps of the training run.
     warmup : int
         Steps from zero to the rate.
     step_size : int
-        Steps between two falls.
+        Steps between two reductions.
     gamma : float
-        Factor of a fall.
+        Factor of a reduction.
     final : float
-        Share of the rate that a cosine ends with.
+        Share of the rate at the end of a cosine.
     offset : int
-        Steps of the training before the first one of this optimizer.
+        Steps of the training run before this optimizer's first step.
     """
 
     def __init__(

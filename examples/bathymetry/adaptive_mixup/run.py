@@ -2,11 +2,11 @@
 
 ``python examples/bathymetry/adaptive_mixup/run.py [--grids cairns arabian_sea fractal]``
 
-The blocks of a grid are parted at their median slope: the gentle half trains, the steep half is the
-target, of which training sees the LR map only. Five ways to make the same number of training pairs
-are compared with the same network, the same number of steps and three seeds each. Writes
-``results.json``, ``table.md`` and ``results.png``; with ``--extend results.json`` the new rows join
-those of an earlier run.
+The blocks of a grid are split at their median slope. The gentle half is the training data. The
+steep half is the target, of which training sees only the LR map. Five ways to make the same number
+of training pairs are compared, with the same network, the same number of steps and three seeds
+each. Writes ``results.json``, ``table.md`` and ``results.png``; ``--extend results.json`` adds the
+rows to those of an earlier run.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def fractal_sea_floor(size: int = 1024, delta_m: float = 50.0) -> np.ndarray:
 
 
 def part_by_slope(grid: str, folder: Path) -> dict[str, Any]:
-    """Write the gentle blocks as train and validation, the steep ones as test; return the facts."""
+    """Write gentle blocks as train and validation, steep ones as test; return the facts."""
     fname, block_shape, stride = GRIDS[grid]
     if fname is None:
         hr, delta_m = fractal_sea_floor(), (50.0, 50.0)
     else:
         if not fname.is_file():
-            raise DataError(f"{fname}: no such file. Name other --grids; fractal needs no file.")
+            raise DataError(f"{fname}: no such file. Choose other --grids; fractal needs no file.")
         raster = read_raster(fname)
         hr, delta_m = raster.values, raster.delta_m or (50.0, 50.0)
         hr = Dataset.cleansing(hr)
@@ -138,7 +138,7 @@ def part_by_slope(grid: str, folder: Path) -> dict[str, Any]:
 def make_training_data(
     method: str, base: Path, folder: Path, seed: int, rule: str, feature: int
 ) -> None:
-    """Make `folder` a data set with as many training pairs as `base`, augmented by `method`."""
+    """Write a data set with as many training pairs as `base`, augmented by `method`."""
     lr, hr = (load_images(base / "train" / f"data_{kind}.pkl") for kind in ("LR", "HR"))
     if method in ("mixup", "stretch"):
         adapt(
@@ -246,7 +246,7 @@ def compare(
 
 
 def join(results: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Put the rows of `new` into those of the same grid and normaliser, or after them all."""
+    """Merge the rows of `new` with those of the same grid and normaliser, or append them."""
     keys = ("grid", "normalizer", "epochs", "pairs")
     for number, old in enumerate(results):
         if all(old[key] == new[key] for key in keys):
@@ -259,7 +259,7 @@ def join(results: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, A
 def judged(result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with its gains over flips and rotations, per cent."""
     result = dict(result)
-    # A class of a few overlapping patches says little: the steepest one with twenty is judged.
+    # Few overlapping patches say little, so the steepest class with at least twenty is used.
     steepest = [g for g, row in result["baselines_rmse_m"].items() if row["n"] >= 20][-1]
     result["steep_class"] = steepest
     reference = result["rmse_m"].get("flips_rotations")
@@ -273,7 +273,7 @@ def judged(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Lay the results out as Markdown."""
+    """Return the results as Markdown."""
     lines = []
     for result in results:
         groups = result["baselines_rmse_m"]
@@ -347,7 +347,7 @@ def main() -> None:
     parser.add_argument("--target-value", type=int, default=3, choices=range(4))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--extend", type=Path, help="results.json of an earlier run to add rows to")
-    parser.add_argument("--out", default="data/adaptive_mixup", help="where the results go")
+    parser.add_argument("--out", default="data/adaptive_mixup", help="output folder")
     args = parser.parse_args()
     out = Path(args.out)
     results = json.loads(args.extend.read_text(encoding="utf-8")) if args.extend else []

@@ -1,8 +1,8 @@
-"""What a network is worth on regions that it was not trained on: folds, and tables of their tests.
+"""Tests of a network on regions that it was not trained on: folds, and tables of their results.
 
-The tiles are dealt into folds, those that overlap together; the first folds leave out one of the
-larger maps too, with the tiles on it. What is left out chooses neither weights nor epoch nor
-intervals: those of a group of tiles are calibrated on the other groups.
+The tiles are split into folds; overlapping tiles stay together. Each of the first folds also
+excludes one of the larger maps, with the tiles on it. Excluded regions choose neither weights nor
+epoch nor intervals: the intervals for a group of tiles are calibrated on the other groups.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 HERE = Path(__file__).parent
 BATHYMETRY = Path("../shared/data/bathymetry")
 TILES, OTHER_TILES = BATHYMETRY / "gebco_tiles", BATHYMETRY / "etopo1_tiles"
-#: Groups of tiles on or beside a larger map: left out with it, and not tested.
+#: Groups of tiles on or next to a larger map: excluded with it, and not tested.
 NEAR = {"cairns": [12], "arabian_sea": [89]}
-#: Terms that allow tests alone.
+#: Licence terms that allow only tests.
 TEST_ONLY = {
     "pacific": {"hr_fname": str(BATHYMETRY / "pacific_multibeam_gappy_0.001deg.nc")},
     "navo": {"hr_fname": str(BATHYMETRY / "navo_JD211_multibeam_2m_utm2n_with_uncertainty.bag")},
 }
-#: Inputs of another origin than their truth, moved by at most so many fine pixels.
+#: Input grid of another origin than its truth, and its largest shift in fine pixels.
 OTHER, _MOVES = "etopo1", 4
-#: Images from which a group of tiles, or a slope class, is judged by itself.
+#: Least number of images with which a group of tiles, or a slope class, is reported on its own.
 FEW, MANY = 20, 50
 _PARTS = 5
 
@@ -79,14 +79,14 @@ def groups() -> dict[str, int]:
 
 
 def fold_content(regions: Mapping[str, Any], number: int, count: int) -> dict[str, Any]:
-    """Return a regions file that holds out a share of the tiles and perhaps a larger map.
+    """Return a regions file that excludes a share of the tiles and perhaps a larger map.
 
     Parameters
     ----------
     regions : dict
-        What ``regions.yml`` says.
+        Contents of ``regions.yml``.
     number, count : int
-        Which fold, of how many.
+        Number of the fold, and number of folds.
     """
     beside = {group for near in NEAR.values() for group in near}
     order = np.random.default_rng(17).permutation(sorted({*groups().values()} - beside))
@@ -109,7 +109,7 @@ def fold_content(regions: Mapping[str, Any], number: int, count: int) -> dict[st
 
 
 def test_fold(run: Run, data_dir: str) -> LeftOut:
-    """Super-resolve what a fold left out, and the same tiles from a grid of another origin."""
+    """Super-resolve the excluded regions, and the same tiles from a grid of another origin."""
     source = PatchSource(data_dir)
     maps = source.regions("test")
     assert maps is not None, "regions writes the names"
@@ -125,10 +125,10 @@ def test_fold(run: Run, data_dir: str) -> LeftOut:
 
 
 def other_origin(stem: str) -> Iterator[tuple[np.ndarray, ...]]:
-    """Give the patches of a tile whose input is ETOPO1 and whose truth is GEBCO, sea alone.
+    """Yield the sea patches of a tile whose input is ETOPO1 and whose truth is GEBCO.
 
-    The two differ in place by up to a coarse pixel: the truth is moved by whole fine pixels to
-    where its block means agree best.
+    Their positions differ by up to a coarse pixel. The truth is therefore shifted by whole fine
+    pixels to the place where its block means agree best.
     """
     values = []
     for path in (OTHER_TILES / f"{stem.replace('gebco', OTHER)}.tif", TILES / f"{stem}.tif"):
@@ -155,14 +155,14 @@ def other_origin(stem: str) -> Iterator[tuple[np.ndarray, ...]]:
 
 @functools.cache
 def flags(name: str, scale: int) -> tuple[str, ...]:
-    """Return what ``inspect`` finds amiss in the input of a region or tile, sea alone.
+    """Return the warnings and notes of ``inspect`` on the input of a region or tile, sea only.
 
     Parameters
     ----------
     name : str
         ``REGION`` or ``REGION/TILE``.
     scale : int
-        The input is the mean of so many fine pixels each way.
+        Fine pixels per pixel of the input, along each axis.
     """
     region = read_yaml(HERE / "regions.yml")["regions"][name.split("/")[0]]
     own = {key: value for key, value in region.items() if key in MapParams.model_fields}
@@ -181,12 +181,12 @@ def flags(name: str, scale: int) -> tuple[str, ...]:
 
 
 class Table:
-    """The tests of all folds of a network as one table.
+    """Tests of all folds of a network in one table.
 
     Parameters
     ----------
     parts : list of LeftOut
-        One of each fold.
+        Test of each fold.
     """
 
     def __init__(self, parts: list[LeftOut]) -> None:
@@ -212,7 +212,7 @@ class Table:
 
     @property
     def known(self) -> np.ndarray:
-        """Images whose terms and origin allow them to calibrate what ships, (N,) bool."""
+        """Images that may calibrate the shipped model, by licence and origin, (N,) bool."""
         return ~np.isin(self.regions, [*TEST_ONLY, OTHER])
 
     @functools.cached_property
@@ -227,7 +227,7 @@ class Table:
 
     @functools.cached_property
     def intervals(self) -> list[tuple[np.ndarray, IntervalTest]]:
-        """Images, (N,) bool, and their test with intervals calibrated on none of their groups."""
+        """Images, (N,) bool, and their test with intervals calibrated on other groups."""
         names = np.unique(self.units[self.known])
         order = np.random.default_rng(0).permutation(names)
         tests = []
@@ -244,7 +244,7 @@ class Table:
         return IntervalTest(intervals, found.lr[chosen], found.hr[chosen], found.sr[chosen])
 
     def coverage(self, chosen: np.ndarray) -> dict[str, float]:
-        """Return what the intervals of some images are worth, weighted by their number."""
+        """Return the figures of the intervals of some images, weighted by their number."""
         rows = [
             test.figures(chosen[mine]) for mine, test in self.intervals if (chosen & mine).any()
         ]
@@ -266,7 +266,7 @@ class Table:
         return {"n": int(chosen.sum()), **rmse, **self.coverage(chosen), **shares}
 
     def figures(self) -> dict[str, Any]:
-        """Return a row for every region and its slope classes, and what the groups say together."""
+        """Return a row for every region and its slope classes, and a summary of the groups."""
         classes = slope_groups(self.found.slope)
         regions: dict[str, Any] = {}
         for name in dict.fromkeys(self.regions.tolist()):
@@ -312,7 +312,7 @@ class Table:
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
-    """Lay the rows of the regions out as a Markdown table."""
+    """Return the rows of the regions as a Markdown table."""
     heads = (
         *("left out", "slope (m/m)", "images", "bicubic (m)", "back-projected", "network (m)"),
         *("network", "coverage", "mean width (m)", "improved", "omitted", "invented"),

@@ -2,13 +2,13 @@
 
 For each of them:
 
-1. Regions are left out of the training in turn and tested (`left_out`): ``results.json``.
-2. The network is trained on all regions and laid into ``toolbox/pretrained`` with its model card
-   and with intervals calibrated on what the folds left out. The same seed gives the same bytes on
-   the same kind of CPU; ``--check`` compares instead of replacing.
+1. Regions are excluded from the training in turn and tested (`left_out`): ``results.json``.
+2. The network is trained on all regions. It is installed in ``toolbox/pretrained`` with its model
+   card and with intervals calibrated on the regions that the folds excluded. The same seed gives
+   the same bytes on the same kind of CPU; ``--check`` compares instead of replacing.
 
-Folds and trainings that are there are used again with ``--resume``; ``--jobs 2`` runs two trainings
-at a time, each on one thread.
+``--resume`` reuses existing folds and training runs. ``--jobs 2`` runs two at a time, each on one
+thread.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from toolbox.run import Run
 from toolbox.tasks.bathymetry.intervals import save_intervals
 
 HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
-#: Folds of each model. A third of the tiles and a larger map are enough to see what size adds.
+#: Folds of each model. A third of the tiles and a larger map are enough to show the gain from size.
 FOLDS = {"bathymetry_x4": 3, "bathymetry_x4_large": 1, "bathymetry_x2": 1}
-#: Parts into which the tiles are dealt.
+#: Number of parts into which the tiles are split.
 SHARES = 3
 ONE_THREAD = dict.fromkeys(
     ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"
@@ -61,7 +61,7 @@ ACKNOWLEDGEMENT = (
 )
 DESCRIPTION = (
     "EDSR with {weights} weights that makes a sea-floor map {scale} times finer. It sees the map "
-    "less its local mean, so it knows neither depth nor place, and has no constants, so it treats "
+    "minus its local mean, so it knows neither depth nor place, and has no constants, so it treats "
     "relief of decimetres as relief of kilometres. Trained on 152 maps: 150 tiles of the GEBCO "
     "grid in 141 groups, the Arabian Sea (GEBCO) and the sea off Cairns, at spacings from 0.3 to "
     "1.4 km. Tiles and maps were left out in turn to see what it is worth elsewhere."
@@ -69,7 +69,7 @@ DESCRIPTION = (
 
 
 def run(settings: Path, *arguments: str) -> None:
-    """Run ``main.py`` in a process of its own, on one thread: several may round differently."""
+    """Run ``main.py`` in its own process on one thread, as several may round differently."""
     command = [sys.executable, "-m", "sr_trainer.main", str(settings), *arguments]
     if subprocess.run(command, env=os.environ | ONE_THREAD).returncode:
         raise DataError(f"{settings}: {arguments[0]} failed; its message is above.")
@@ -82,7 +82,7 @@ def regions_for(settings: dict[str, Any], save_dir: str) -> dict[str, Any]:
 
 
 def train_fold(name: str, number: int, resume: bool) -> LeftOut:
-    """Train without the regions of a fold; return the test of what it left out."""
+    """Train without the regions of a fold; return the test of the excluded regions."""
     saved = OUT / f"{name}_fold_{number}.npz"
     if not (resume and saved.is_file()):
         settings = read_yaml(HERE / f"{name}.yml")
@@ -113,7 +113,7 @@ def train_final(name: str, resume: bool) -> Path:
 
 
 def compare(log: Path, folder: Path) -> None:
-    """Refuse files that are not those that ship."""
+    """Raise an error if the files differ from those that ship."""
     for part in PARTS:
         if (log / part).read_bytes() != (folder / part).read_bytes():
             raise DataError(f"{log / part} differs from {folder / part}.")
@@ -121,7 +121,7 @@ def compare(log: Path, folder: Path) -> None:
 
 
 def install(log: Path, folder: Path, table: Table, figures: dict[str, Any]) -> None:
-    """Copy the network to where it ships from, with intervals and a card that holds all tests."""
+    """Install the network in `folder`, with intervals and a card that holds all tests."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         with replacing(folder / part) as beside:
@@ -153,7 +153,7 @@ def _files(regions: dict[str, str]) -> dict[str, str]:
 
 
 def _without_tiles(summary: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what the test says of every single tile."""
+    """Remove the test results of single tiles."""
 
     def kept(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -165,7 +165,7 @@ def _without_tiles(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def remake(name: str, jobs: int, resume: bool) -> None:
-    """Run the folds of a model and its training on all regions, and lay it where it ships."""
+    """Run the folds of a model, train it on all regions, and install it."""
     with ThreadPoolExecutor(jobs) as pool:
         tasks: list[Callable[[], Any]] = [
             *(lambda n=number: train_fold(name, n, resume) for number in range(FOLDS[name])),
@@ -186,12 +186,12 @@ def remake(name: str, jobs: int, resume: bool) -> None:
 
 @program
 def main() -> None:
-    """Remake the models that are named."""
+    """Remake the models named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(FOLDS)}")
-    parser.add_argument("--jobs", type=int, choices=(1, 2, 4, 8), default=1, help="at a time")
-    parser.add_argument("--resume", action="store_true", help="use what was trained before")
-    parser.add_argument("--check", action="store_true", help="compare with what ships, no folds")
+    parser.add_argument("--jobs", type=int, choices=(1, 2, 4, 8), default=1, help="runs at a time")
+    parser.add_argument("--resume", action="store_true", help="reuse existing training runs")
+    parser.add_argument("--check", action="store_true", help="compare with the shipped files")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in FOLDS]
     if unknown:

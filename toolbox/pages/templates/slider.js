@@ -16,7 +16,7 @@ for (const figure of document.querySelectorAll(".slider")) {
     if (pair.hasPointerCapture(event.pointerId)) follow(event);
   });
   range.addEventListener("input", show);
-  /* Without this class, so without scripts, both pictures stand beside each other. */
+  /* Without this class, so without scripts, both pictures are side by side. */
   figure.classList.add("live");
   show();
 }

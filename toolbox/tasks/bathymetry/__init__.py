@@ -1,1 +1,1 @@
-"""Sea floors: maps in metres, judged by slope class beside bicubic, enlarged with their geodata."""
+"""Sea floors: maps in metres, evaluated by slope class compared with bicubic, with geodata."""

@@ -1,8 +1,8 @@
-"""Adaptive Mixup: mixtures of patches whose features fit those of the region to be enhanced.
+"""Adaptive Mixup: mixtures of patches whose features match those of the target region.
 
 Murakami et al. 2025, "Adaptive Super-Resolution for Ocean Bathymetric Maps Using a Deep Neural
-Network and Data Augmentation", Earth and Space Science. The steps are those of the manual; this
-module holds the arithmetic, `sr_dataset_builder.mixup` the files.
+Network and Data Augmentation", Earth and Space Science. The steps follow the manual. This module
+holds the arithmetic; `sr_dataset_builder.mixup` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import pandas as pd
 from toolbox.errors import DataError
 from toolbox.tasks.bathymetry.terrain import Spacing, mean_slope_gradient
 
-#: What ``target_value`` 0 to 3 stands for.
+#: Features that ``target_value`` 0 to 3 selects.
 FEATURES = (
     "normalized_mean_slope_gradient",
     "altitude_difference",
     "mean_slope_gradient_norm_data",
     "mean_slope_gradient",
 )
-#: Those that grow in proportion to the depths about the mean, by a factor known without the others.
+#: Features proportional to the depths about the mean, by a factor that needs no other feature.
 PROPORTIONAL = ("altitude_difference", "mean_slope_gradient")
 BINS = 20
 LambdaRule = Literal["solve", "beta", "fixed", "none"]
 _BISECTIONS = 16
 _CHUNK = 4096
 _MORE_BINS = 2000  # on either side of the target
-_PATIENCE = 8  # chunks of pairs without one that fits, before a bin is given up
+_PATIENCE = 8  # chunks of pairs without a match, before a bin is abandoned
 
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """How a feature is computed from LR patches so that it compares with a table's column.
+    """A feature computed from LR patches, comparable with a column of the pool's table.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Feature:
 
     @classmethod
     def of_table(cls, key: str, table: pd.DataFrame, delta_m: Spacing) -> Feature:
-        """Take the scaling of the two normalised slopes from the pool's table."""
+        """Return the feature, with the scaling of the normalised slopes from the pool's table."""
         msg = table["mean_slope_gradient"].to_numpy()
         if key == "normalized_mean_slope_gradient":
             low, high = np.nanmin(msg), np.nanmax(msg)
@@ -81,27 +81,27 @@ def target_edges(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     Parameters
     ----------
     values : numpy.ndarray
-        Feature of the target patches; NaN does not count.
+        Feature of the target patches; NaN is ignored.
     bins : int
         Number of bins.
 
     Raises
     ------
     DataError
-        If no value is a number.
+        If no value is finite.
     """
     values = values[np.isfinite(values)]
     if not len(values):
         raise DataError("the target has no patch without a missing pixel, so it has no features.")
     low, high = float(values.min()), float(values.max())
-    if not high > low:  # all alike: one narrow bin in the middle
+    if not high > low:  # all equal: one narrow bin in the middle
         reach = 0.01 * abs(low) or 1e-6
         low, high = low - reach, high + reach
     return np.linspace(low, high, bins + 1)
 
 
 def counts_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Count values by bin; the last edge belongs to the last bin, NaN to none."""
+    """Count values by bin; the last edge belongs to the last bin, and NaN is ignored."""
     return np.histogram(values[np.isfinite(values)], edges)[0]
 
 
@@ -120,15 +120,15 @@ def group_threshold(edges: np.ndarray, counts: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """The steep and the gentle patches of the pool, for each augmentation kind.
+    """Steep and gentle patches of the pool, for each augmentation kind.
 
     Attributes
     ----------
     values : numpy.ndarray, shape (N,)
         Feature of every patch of the pool.
     high, low : list of numpy.ndarray of int
-        For each kind, pool numbers of its steep patches (descending) and gentle ones (ascending);
-        patches without a feature are in neither.
+        For each kind, pool numbers of its steep patches (descending) and gentle patches
+        (ascending). Patches without a feature are in neither list.
     """
 
     values: np.ndarray
@@ -137,7 +137,7 @@ class Groups:
 
     @classmethod
     def divide(cls, values: np.ndarray, kinds: np.ndarray, limits: np.ndarray) -> Groups:
-        """Divide the pool; each patch meets the threshold `limits` (N,) has for it."""
+        """Divide the pool; each patch is compared with its own threshold in `limits` (N,)."""
         groups = cls(values, [], [])
         for kind in range(kinds.max() + 1):
             members = np.flatnonzero((kinds == kind) & np.isfinite(values))
@@ -159,8 +159,8 @@ class Groups:
 def walk_pairs(high: np.ndarray, low: np.ndarray, kinds: np.ndarray) -> Iterator[np.ndarray]:
     """Yield pairs (high, low) of different kinds, each pair once, in chunks of shape (n, 2).
 
-    Both lists are walked cyclically side by side; after a full round the second is shifted by one,
-    until every combination has come.
+    Both lists are traversed cyclically in step. After a full round the second list is shifted by
+    one, until every combination has occurred.
 
     Parameters
     ----------
@@ -188,16 +188,16 @@ def mixture(lam: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
 def solve_lambda(
     high: np.ndarray, low: np.ndarray, wanted: np.ndarray, feature: Feature
 ) -> np.ndarray:
-    """Find the mixing ratio that gives each pair the wanted feature, by bisection.
+    """Find by bisection the mixing ratio that gives each pair the wanted feature.
 
     Parameters
     ----------
     high, low : numpy.ndarray, shape (N, h, w, C)
         LR patches with features above and below `wanted`.
     wanted : numpy.ndarray, shape (N,)
-        Feature that the mixture should have.
+        Wanted feature of the mixture.
     feature : Feature
-        How it is computed.
+        The feature to compute.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def solve_lambda(
 
 @dataclasses.dataclass
 class Mixtures:
-    """A plan of mixtures: which pairs, with which ratio, and what the LR feature becomes.
+    """A plan of mixtures: pairs, mixing ratios and resulting LR features.
 
     Attributes
     ----------
@@ -233,22 +233,22 @@ class Mixtures:
     missing: np.ndarray
 
     def mix(self, imgs: np.ndarray, part: slice | np.ndarray = slice(None)) -> np.ndarray:
-        """Mix HR or LR images (N, H, W, C) of the pool as planned, float32; a `part` if asked."""
+        """Return the planned mixtures, or `part` of them, of HR or LR pool images, float32."""
         steep, gentle = self.pairs[part].T
         return mixture(self.lam[part], imgs[steep], imgs[gentle])
 
 
 @dataclasses.dataclass(frozen=True)
 class MixRule:
-    """How the ratio of a mixture is chosen.
+    """Rule that chooses the ratio of a mixture.
 
     Attributes
     ----------
     rule : {'solve', 'beta', 'fixed', 'none'}
-        Solve it for the wanted feature, draw it from Beta(alpha, alpha), use `lamb`, or mix
-        nothing and leave the fit to the choice of images.
+        Solve for the wanted feature, draw from Beta(alpha, alpha), use `lamb`, or mix nothing and
+        fit by the choice of images alone.
     alpha, lamb : float
-        Parameters of the last two.
+        Parameters of ``beta`` and ``fixed``.
     """
 
     rule: LambdaRule = "solve"
@@ -265,25 +265,26 @@ def plan_mixtures(
     rule: MixRule,
     rng: np.random.Generator,
 ) -> Mixtures:
-    """Choose pairs and ratios so that each bin receives the wanted number of mixtures.
+    """Choose pairs and ratios that give each bin the wanted number of mixtures.
 
-    A mixture is never steeper than the steeper of its parents (the slope is a convex function of
-    the relief), so bins above the steepest patch stay short; `Mixtures.missing` says by how much.
+    A mixture is never steeper than the steeper of its parents, because the slope is a convex
+    function of the relief. Bins above the steepest patch therefore stay short;
+    `Mixtures.missing` gives the number of missing mixtures.
 
     Parameters
     ----------
     lr : numpy.ndarray, shape (N, h, w, C)
         LR patches of the pool.
     groups : Groups
-        Its steep and its gentle patches, which become partners.
+        Its steep and gentle patches, which are paired.
     edges, wanted : numpy.ndarray, shape (bins + 1,) and (bins,)
-        Histogram of the target, and mixtures wanted in each bin.
+        Bin edges of the target's histogram, and number of mixtures wanted in each bin.
     feature : Feature
         The feature of the histogram.
     rule : MixRule
-        How ratios are chosen.
+        Rule for the ratios.
     rng : numpy.random.Generator
-        Draws ratios (rule 'beta') and the place of a mixture inside its bin.
+        Draws ratios (rule 'beta') and the position of a mixture within its bin.
 
     Returns
     -------
@@ -299,7 +300,7 @@ def plan_mixtures(
     missing = wanted.copy()
     for number in np.flatnonzero(wanted):
         bottom, top = edges[number], edges[number + 1]
-        # A mixture is no steeper than its steep parent, and is meant to be steeper than the other.
+        # A mixture is no steeper than its steep parent, and should be steeper than the other.
         steep, gentle = high[values[high] >= bottom], low[values[low] <= top]
         fruitless = 0
         for pairs in walk_pairs(steep, gentle, groups.kinds):
@@ -314,7 +315,7 @@ def plan_mixtures(
             aim = rng.uniform(bottom, top, len(pairs))
             lam = _ratios(parents, aim, feature, rule, rng)
             reached = feature(mixture(lam, *parents))
-            # Bisection ends at its last step where the gentle parent alone is above the aim.
+            # Where the gentle parent alone exceeds the wanted value, bisection ends at ratio 0.
             proper = (lam > 2.0 ** (1 - _BISECTIONS)) & (lam < 1)
             fits = np.flatnonzero(proper & (bin_of(reached, edges) == number))[: missing[number]]
             used = np.concatenate([used, pairs[fits] @ [len(lr), 1]])
@@ -342,17 +343,17 @@ def _ratios(
 
 
 def move_deficits(quota: np.ndarray, available: np.ndarray) -> np.ndarray:
-    """Move what a bin cannot give to the nearest bins that have more than they must.
+    """Move the shortfall of a bin to the nearest bins with a surplus.
 
     Parameters
     ----------
     quota, available : numpy.ndarray of int, shape (bins,)
-        Wanted and present.
+        Numbers wanted and available.
 
     Returns
     -------
     numpy.ndarray of int, shape (bins,)
-        What to take; at most `available`, and in sum ``sum(quota)`` if there are enough.
+        Numbers to take: at most `available`, and ``sum(quota)`` in total if enough are available.
     """
     take = np.minimum(quota, available)
     spare = available - take
@@ -382,22 +383,22 @@ def pick(
     edges: np.ndarray,
     quota: np.ndarray,
 ) -> np.ndarray:
-    """Choose pool numbers so that their histogram follows the quotas.
+    """Choose pool numbers whose histogram follows the quotas.
 
     Parameters
     ----------
     values, priorities, depths : numpy.ndarray, shape (N,)
         Feature, priority (0 is taken first) and mean depth of every member of the pool.
     edges, quota : numpy.ndarray, shape (bins + 1,) and (bins,)
-        Bins and how many to take from each; members outside the bins fill in where they are the
-        nearest.
+        Bin edges and the number to take from each bin. Members outside the bins fill in where
+        they are nearest.
 
     Returns
     -------
     numpy.ndarray of int
         Sorted pool numbers.
     """
-    # Bins of the same width go on over the pool's range, so that "nearest" has a meaning there.
+    # Bins of the same width extend over the pool's range, so that "nearest" is defined there.
     finite = values[np.isfinite(values)]
     if not len(finite):
         return np.empty(0, np.int64)
@@ -433,14 +434,14 @@ def pick(
 def choose_evenly(
     values: np.ndarray, originals: int, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Choose pool numbers so that every original comes equally often, each time as another copy.
+    """Choose pool numbers that use every original equally often, each time as a different copy.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (N,)
-        Feature of every member of the pool, kind after kind; originals without one are left out.
+        Feature of every member of the pool, kind after kind; originals without one are excluded.
     originals : int
-        Number of originals, which is that of each kind of copies.
+        Number of originals; each kind has as many copies.
     count : int
         Number of images to choose.
     rng : numpy.random.Generator
@@ -449,7 +450,7 @@ def choose_evenly(
     Returns
     -------
     numpy.ndarray of int, shape (count,)
-        Sorted pool numbers; a number repeats only once all copies of its original are taken.
+        Sorted pool numbers. A number repeats only after all copies of its original are used.
         Empty if no original has a finite feature.
     """
     usable = rng.permutation(np.flatnonzero(np.isfinite(values[:originals])))
@@ -462,7 +463,7 @@ def choose_evenly(
 
 
 def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the factors of depth that carry a feature to the target's distribution.
+    """Return the depth factors that give a feature the target's distribution.
 
     The k-th smallest of N values becomes the quantile (k - 1/2) / N of the target. In one dimension
     this is optimal transport: no other assignment moves the values less.
@@ -472,7 +473,7 @@ def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     values : numpy.ndarray, shape (N,)
         One of `PROPORTIONAL` features of the patches.
     target : numpy.ndarray, shape (T,)
-        The same feature of the target's patches; NaN does not count.
+        The same feature of the target's patches; NaN is ignored.
 
     Returns
     -------
@@ -490,8 +491,8 @@ def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
         raise DataError("the target has no patch without a missing pixel, so it has no features.")
     if not (finite > 0).any():
         raise DataError(
-            "the target is flat: its feature is 0 everywhere, and no relief can be stretched to "
-            "it. Name another target, or set fit: pick."
+            "the target is flat: its feature is 0 everywhere, so relief cannot be stretched to "
+            "it. Use another target, or set fit: pick."
         )
     usable = np.flatnonzero(np.isfinite(values))
     ordered = usable[np.argsort(values[usable], kind="stable")]
@@ -505,14 +506,14 @@ def stretch_factors(values: np.ndarray, target: np.ndarray) -> np.ndarray:
 def stretched(lr: np.ndarray, hr: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stretch the depths of pairs about the mean of each LR patch.
 
-    Slopes and height differences are multiplied, the mean depth of the LR patch stays.
+    Slopes and height differences are multiplied; the mean depth of the LR patch does not change.
 
     Parameters
     ----------
     lr, hr : numpy.ndarray, shape (N, h, w, C) and (N, H, W, C)
         Pairs, metres.
     factors : numpy.ndarray, shape (N,)
-        What the depths about the mean are multiplied by.
+        Factors of the depths about the mean.
 
     Returns
     -------

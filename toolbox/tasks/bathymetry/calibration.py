@@ -1,4 +1,4 @@
-"""Intervals of a run: calibrated once on its validation images, and judged by a test."""
+"""Intervals of a run: calibrated once on its validation images, and evaluated by a test."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from toolbox.tasks.bathymetry.intervals import (
     save_intervals,
 )
 
-#: The share that intervals of a test should hold.
+#: Share of the truth that the intervals of a test should contain.
 LEVEL = 0.9
 _CHUNK = 256
 
 
 def intervals_of(run: Run, source: Source | None = None) -> Intervals:
-    """Return the calibration of a run: the saved one, or a new one that is saved then.
+    """Return the saved calibration of a run, or make and save a new one.
 
     Parameters
     ----------
     run : toolbox.run.Run
         The run.
     source : toolbox.task.Source, optional
-        Its data, for a new calibration; default what the settings name.
+        Data for a new calibration; by default the data that the settings name.
 
     Raises
     ------
     ConfigError
-        If the network is no network of maps, or its data are not there.
+        If the network is not for maps, or its validation data cannot be read.
     """
     checksum = zlib.crc32(run.weights[0].read_bytes())
     found = load_intervals(run.folder)
@@ -49,15 +49,15 @@ def intervals_of(run: Run, source: Source | None = None) -> Intervals:
         return found
     if run.resolver.channels != 1:
         raise ConfigError(
-            f"{run.folder}: intervals are for maps of one channel; its network has "
-            f"{run.resolver.channels}. Leave interval out."
+            f"{run.folder}: intervals need a network for maps with 1 channel; received one with "
+            f"{run.resolver.channels}. Remove interval."
         )
     try:
         lr, hr = without_gaps(*(source or run.source()).split("validation"), "pairs")
     except (ConfigError, DataError) as error:
         raise ConfigError(
-            f"{run.folder}: has no {FILE_NAME} of its weights, and the validation data to "
-            f"calibrate on cannot be read ({error}) Leave interval out, or put the data there."
+            f"{run.folder}: has no {FILE_NAME} for its weights, and the validation data for a "
+            f"calibration cannot be read ({error}) Remove interval, or restore the data."
         ) from None
     sr = run.resolver.super_resolve(lr, run.settings.batch_size)
     planes = [np.asarray(imgs[..., 0], np.float32) for imgs in (lr, hr, sr)]
@@ -68,7 +68,7 @@ def intervals_of(run: Run, source: Source | None = None) -> Intervals:
 
 
 class IntervalTest:
-    """What the intervals of a run are worth on test images.
+    """Test of the intervals of a run on test images.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class IntervalTest:
     Attributes
     ----------
     error, spread : numpy.ndarray, shape (N, H, W), float32
-        Result less truth, and the spread at each pixel, metres.
+        Result minus truth, and the spread at each pixel, metres.
     half : float
         Half-width of the interval of `LEVEL`, in spreads.
     """
@@ -101,13 +101,13 @@ class IntervalTest:
     def figures(self, chosen: np.ndarray) -> dict[str, float | int | None]:
         """Return number of images, coverage, mean width, interval scores and calibration error.
 
-        ``constant_score_m`` is the score of the constant width that is best for these very images,
-        which nobody can know beforehand: the quantile of their errors.
+        ``constant_score_m`` is the score of the best constant width, the quantile of the errors of
+        these images. It is not known before the test.
 
         Parameters
         ----------
         chosen : numpy.ndarray, shape (N,), bool
-            The images.
+            Images to use.
         """
         count = int(chosen.sum())
         names = (
@@ -134,7 +134,7 @@ class IntervalTest:
         Parameters
         ----------
         classes, regions : dict of str to numpy.ndarray, shape (N,), bool
-            Images of each.
+            Images of each class and region.
         """
         every = np.ones(len(self.error), bool)
         return {
@@ -152,6 +152,6 @@ class IntervalTest:
         }
 
     def left(self, index: int) -> np.ndarray:
-        """Return where the truth left the interval of an image: -1 below, 1 above, (H, W)."""
+        """Return where the truth is outside an image's interval: -1 below, 1 above, (H, W)."""
         outside = np.abs(self.error[index]) > self.half * self.spread[index]
         return np.where(outside, -np.sign(self.error[index]), 0)

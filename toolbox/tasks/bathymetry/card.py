@@ -1,4 +1,4 @@
-"""What a model card says of maps: scores by slope class, range of validity, limits."""
+"""Model card of networks for maps: scores by slope class, range of validity, limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from toolbox.plotter import METHODS
 from toolbox.tasks.bathymetry.terrain import spacing_text
 
 LIMITS = (
-    "What is added between the low-resolution pixels is likely, not measured.",
+    "Detail added between the low-resolution pixels is likely, not measured.",
     "Not for navigation.",
-    "Outside the range of validity nothing is known about the errors.",
-    "Missing values must be filled before and taken out again afterwards.",
+    "Outside the range of validity, the errors are unknown.",
+    "Missing values must be filled before and removed afterwards.",
 )
 _MEASURES = {"rmse_m": "RMSE", "mae_m": "MAE", "bias_m": "bias", "p95_abs_m": "95 %"}
 

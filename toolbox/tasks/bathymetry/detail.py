@@ -1,7 +1,7 @@
-"""What a method added to an interpolated map, what it left out, and what it invented.
+"""Detail that a method added to an interpolated map, omitted, or invented.
 
-After the idea of opensr-test [1]_: an enlarged map is compared with the truth and with the map that
-the input alone gives. Definitions with equations: ``docs/results.md``.
+Following opensr-test [1]_, an enlarged map is compared with the truth and with a map computed from
+the input alone. Definitions with equations: ``docs/results.md``.
 
 References
 ----------
@@ -14,16 +14,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-#: What `detail_table` counts and sums, of each image.
+#: Columns of `detail_table`.
 COUNTS = ("differing", "improved", "omitted", "hallucinated", "gain_m", "left_m", "harm_m")
-#: What `detail_figures` makes of it.
+#: Columns of `detail_figures`.
 DETAIL = (
     *("improved_share", "omitted_share", "hallucinated_share"),
     *("improved_m", "omitted_m", "hallucinated_m"),
 )
-#: Steps to which the depths of a map may be rounded, metres.
+#: Possible steps of rounding, metres.
 _STEPS_M = (100.0, 50.0, 10.0, 5.0, 1.0, 0.5, 0.1, 0.05, 0.01)
-#: The flattest tenth of the images shows the noise with the least relief.
+#: Share of the images, the flattest, that show the noise with the least relief.
 _FLAT = 0.1
 #: σ of normal noise ÷ its median absolute deviation.
 _SIGMA_OF_MAD = 1.4826
@@ -31,7 +31,7 @@ _CHUNK = 256
 
 
 def rounding_step_m(values: np.ndarray) -> float:
-    """Return the largest common step, metres, that all depths are whole multiples of; 0 if none.
+    """Return the largest step, metres, of which all depths are multiples; 0 if there is none.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def rounding_step_m(values: np.ndarray) -> float:
 def noise_sigma_m(imgs: np.ndarray) -> float:
     """Estimate the standard deviation of the noise of a map, metres.
 
-    The mask ``[[1, -2, 1], [-2, 4, -2], [1, -2, 1]]`` leaves nothing of planes and little of
-    smooth relief; its response to white noise of standard deviation σ has 6 σ [1]_. The median of
-    its absolute value is taken in every image, and of the images the lower tenth: what is rough
-    everywhere counts as noise.
+    The mask ``[[1, -2, 1], [-2, 4, -2], [1, -2, 1]]`` removes planes and most of smooth relief.
+    Its response to white noise of standard deviation σ has a standard deviation of 6 σ [1]_. The
+    result is the lower tenth, over the images, of the median absolute response of each image:
+    ground that is rough everywhere counts as noise.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def noise_sigma_m(imgs: np.ndarray) -> float:
     Returns
     -------
     float
-        0 if nothing is known.
+        Standard deviation, metres; 0 if it cannot be estimated.
 
     References
     ----------
@@ -85,9 +85,9 @@ def noise_sigma_m(imgs: np.ndarray) -> float:
 
 
 def noise_limit_m(imgs: np.ndarray) -> float:
-    """Return the difference, metres, from which two maps differ by more than the truth's noise.
+    """Return the difference, metres, above which a map differs from the truth beyond noise.
 
-    Twice the standard deviation of its noise, and at least half a step of its rounding.
+    It is twice the standard deviation of the truth's noise, and at least half its rounding step.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ def noise_limit_m(imgs: np.ndarray) -> float:
 def detail_table(
     truth: np.ndarray, plain: np.ndarray, result: np.ndarray, limit_m: float
 ) -> pd.DataFrame:
-    """Count the pixels of each image in which detail was added, left out or invented.
+    """Count the pixels of each image in which detail was added, omitted or invented.
 
     Where truth and plain map differ by more than `limit_m`, a pixel of the result is
 
-    - *omitted* if it stayed within `limit_m` of the plain map,
-    - else *improved* if it lies nearer to the truth than the plain map does,
-    - else *hallucinated*: it went elsewhere.
+    - *omitted* if it is within `limit_m` of the plain map,
+    - otherwise *improved* if it is nearer to the truth than the plain map is,
+    - otherwise *hallucinated*.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ def detail_table(
     Returns
     -------
     pandas.DataFrame
-        `COUNTS` of each image. ``gain_m`` is the sum of what the error of the plain map lost in
-        the improved pixels, ``left_m`` that of the error that remains in omitted ones, ``harm_m``
-        that of what the error grew by in hallucinated ones, all of them 0 or more.
+        `COUNTS` of each image. ``gain_m`` is the sum of the decrease of the plain map's error in
+        improved pixels, ``left_m`` the sum of the remaining error in omitted pixels, ``harm_m``
+        the sum of the increase of the error in hallucinated pixels. All are 0 or more.
     """
     parts = []
     for start in range(0, len(truth), _CHUNK):
@@ -143,19 +143,19 @@ def detail_table(
 
 
 def detail_figures(table: pd.DataFrame) -> pd.DataFrame:
-    """Turn counts and sums into shares and metres.
+    """Convert counts and sums into shares and metres.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        `COUNTS`, of an image or summed over images, in every row.
+        `COUNTS` of one image, or summed over images, in every row.
 
     Returns
     -------
     pandas.DataFrame
-        `DETAIL`: shares of the differing pixels, which add up to 1; and metres per differing
-        pixel: by how much the error fell in improved pixels, what remains of it in omitted ones,
-        by how much it rose in hallucinated ones. NaN where no pixel differs.
+        `DETAIL`: shares of the differing pixels, which add up to 1, and metres per differing
+        pixel: the decrease of the error in improved pixels, the remaining error in omitted pixels
+        and the increase in hallucinated pixels. NaN where no pixel differs.
     """
     figures = table[list(COUNTS[1:])].div(table["differing"].where(table["differing"] > 0), axis=0)
     return figures.set_axis(list(DETAIL), axis=1)

@@ -1,4 +1,4 @@
-"""Errors in metres beside bicubic: per image, per slope class, as tables, pictures and a page."""
+"""Errors in metres compared with bicubic: per image and slope class, in tables and a page."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from toolbox.tasks.bathymetry.fidelity import Fidelity
 from toolbox.tasks.bathymetry.source import SLOPE, PatchSource
 from toolbox.tasks.bathymetry.terrain import SLOPE_CLASSES, class_name
 
-#: Columns of tables and keys of the summary, by what is measured.
+#: Columns of tables and keys of the summary, by measure.
 COLUMNS = {name: name if name in ("psnr", "dssim") else f"{name}_m" for name in MEASURES}
 
 
 def slope_groups(slopes: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return which images belong to each slope class; none where slopes are not known.
+    """Return which images belong to each slope class; empty if the slopes are unknown.
 
     Parameters
     ----------
@@ -62,17 +62,17 @@ def summarize(
     predictions : dict of str to numpy.ndarray
         Enlarged images by method.
     tables : dict of str to pandas.DataFrame
-        `Evaluator.measure` by method.
+        Results of `Evaluator.measure` by method.
     slopes : numpy.ndarray or None, shape (N,)
-        MSG of the HR images, m/m; None if the grid spacing is not known.
+        MSG of the HR images, m/m; None if the grid spacing is unknown.
     regions : dict of str to numpy.ndarray, shape (N,), bool, optional
-        Images of each region of a data set of several.
+        Images of each region, for a data set of several regions.
 
     Returns
     -------
     dict
-        ``n``, ``all``, ``slope_classes`` and ``regions``; RMSE, MAE, bias and the 95th percentile
-        are pooled over pixels, PSNR and DSSIM are means over images. A class without images has
+        ``n``, ``all``, ``slope_classes`` and ``regions``. RMSE, MAE, bias and the 95th percentile
+        are pooled over pixels; PSNR and DSSIM are means over images. A class without images has
         ``n`` 0 and nulls.
     """
     errors = {name: (imgs - truth).reshape(len(truth), -1) for name, imgs in predictions.items()}
@@ -93,7 +93,7 @@ def summarize(
 
 
 class MapTest:
-    """One test of an opened run on patches of sea floor.
+    """A test of an opened run on patches of sea floor.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class MapTest:
     source : toolbox.task.Source
         The data; slopes and spectra in metres need a `PatchSource`.
     split : {'test', 'validation', 'train'}
-        Which of them.
+        Part of the data.
     style : Style
         Unit and colours.
     """
@@ -119,7 +119,7 @@ class MapTest:
         )
 
     def evaluate(self, compare: bool) -> TestResult:
-        """Super-resolve, measure; with baselines and pictures if `compare`."""
+        """Super-resolve and measure; with baselines and pictures if `compare`."""
         self.predictions = {"sr": self._super_resolved(self.run.resolver)}
         plain = baselines(self.lr, self.run.scale)
         if compare:
@@ -155,12 +155,12 @@ class MapTest:
         return result
 
     def _pixel_stage(self) -> dict[str, np.ndarray]:
-        """Super-resolve with the weights before the adversarial stage, if they are there."""
+        """Super-resolve with the weights from before the adversarial stage, if they exist."""
         resolver = self.run.pixel_stage()
         return {} if resolver is None else {"pixel_stage": self._super_resolved(resolver)}
 
     def _spacing_m(self) -> Spacing | None:
-        """Return the HR grid spacing in metres, None if the source does not know it."""
+        """Return the HR grid spacing in metres; None if the source does not state it."""
         if not isinstance(self.source, PatchSource):
             return None
         try:
@@ -169,25 +169,25 @@ class MapTest:
             return None
 
     def _slopes(self) -> np.ndarray | None:
-        """Return the slopes of the complete test images, None if the spacing is not known."""
+        """Return the slopes of the complete test images; None if the spacing is unknown."""
         if not isinstance(self.source, PatchSource):
             return None
         return self.source.slopes(self.split)[self.numbers]
 
     def _interval_test(self) -> IntervalTest | None:
-        """Judge the intervals of a network of maps, if they can be calibrated."""
+        """Test the intervals of a network for maps, if they can be calibrated."""
         if self.hr.shape[3] != 1 or not isinstance(self.source, PatchSource):
             return None
         try:
             intervals = intervals_of(self.run, self.source)
         except ConfigError as error:
-            print(f"intervals are not judged: {error}")
+            print(f"intervals are not tested: {error}")
             return None
         sr = self.predictions["sr"]
         return IntervalTest(intervals, self.lr[..., 0], self.hr[..., 0], sr[..., 0])
 
     def _regions(self) -> dict[str, np.ndarray]:
-        """Return which images belong to each region, and to each map of a region of many."""
+        """Return which images belong to each region, and to each map of a region of several."""
         names = self.source.regions(self.split) if isinstance(self.source, PatchSource) else None
         if names is None:
             return {}
@@ -199,7 +199,7 @@ class MapTest:
 
     @functools.cached_property
     def _spectra(self) -> dict[str, np.ndarray]:
-        """Power spectra of the truth and of each method, (H, W)."""
+        """Return the power spectra of the truth and of each method, (H, W)."""
         spacing = self._spacing_m() or 1.0
         stacks = {"truth": self.hr, **self.predictions}
         return {name: power_spectrum(imgs, spacing) for name, imgs in stacks.items()}
@@ -306,9 +306,9 @@ class MapTest:
         return {} if self.intervals is None else {t: self.intervals.left(i) for t, i in median}
 
     def _examples(self, per_image: pd.DataFrame) -> list[Example]:
-        """Show the images that were chosen."""
+        """Return the chosen images."""
         if self.hr.shape[3] not in (1, 3):
-            return []  # what has no colours is not drawn
+            return []  # images without a colour map are not drawn
         return [
             (
                 title,
@@ -331,7 +331,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        Contents of ``summary.json``.
     """
     groups = {
         "all": summary["all"],
@@ -357,7 +357,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     energy = [(name, summary["high_frequency_energy"][name]) for name in methods]
     shares = [f"{name} {100 * share:.3g} %" for name, share in energy if share is not None]
     if shares:
-        said = "energy above the low-resolution Nyquist, of the truth's"
+        said = "energy above the Nyquist frequency of the input, as a share of the truth's"
         lines.append(f"{said}: {', '.join(shares)}")
     lines += _terrain_lines(summary["terrain"], methods)
     if "intervals" in summary:
@@ -377,12 +377,15 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
-    """Tabulate what the intervals are worth, by slope class and by region."""
+    """Tabulate the figures of the intervals, by slope class and by region."""
     classes = {f"slope {name}": row for name, row in intervals["slope_classes"].items()}
-    groups = {"every image": intervals["all"], **classes, **whole_regions(intervals["regions"])}
+    groups = {"all images": intervals["all"], **classes, **whole_regions(intervals["regions"])}
     width = max(10, *(len(name) for name in groups))
     return [
-        f"\nintervals that should hold {100 * intervals['level']:g} % of the truth",
+        f"\nintervals, result ± a half-width, that should contain {100 * intervals['level']:g} % "
+        f"of the truth",
+        "coverage: share of the truth inside; score: mean width plus a penalty for truth outside, "
+        "small is good; best constant: score of one fixed width for all pixels",
         f"{'':>{width}} {'n':>6}{'coverage':>11}{'mean width':>13}{'score (m)':>12}"
         f"{'best constant':>15}{'calibration error':>20}",
         *(
@@ -396,7 +399,7 @@ def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
 
 
 def _terrain_lines(terrain: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
-    """Tabulate what each method made of the detail and the landforms of all images."""
+    """Tabulate the detail and the landforms of each method over all images."""
     columns = {
         "improved_share": ("improved", 100),
         "omitted_share": ("omitted", 100),
@@ -410,8 +413,8 @@ def _terrain_lines(terrain: Mapping[str, Any], methods: Sequence[str]) -> list[s
         return f"{'-':>10}" if value is None else f"{factor * value:>10.4g}"
 
     return [
-        f"\ndetail of more than {terrain['noise_limit_m']:.3g} m (noise of the truth), per cent of "
-        f"its pixels; errors of slope (m/m), aspect (degrees), ridge and channel lines (m)",
+        f"\ndetail of more than {terrain['noise_limit_m']:.3g} m (the noise of the truth), in per "
+        f"cent of its pixels; errors of slope (m/m), aspect (degrees), ridges and channels (m)",
         f"{'method':<24}" + "".join(f"{name:>10}" for name, _ in columns.values()),
         *(
             f"{METHODS[method][0]:<24}"

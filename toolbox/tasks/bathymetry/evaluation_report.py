@@ -1,6 +1,6 @@
 """The one-page HTML report of a test on sea floors: where the network is better than bicubic.
 
-It takes images of one channel in any unit, and of three channels.
+It accepts images with one channel in any unit, and with three channels.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ from toolbox.tasks.bathymetry.relief import (
 Example = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 _CAVEAT = (
-    "These figures hold for the test images alone. Added detail is likely, not measured: other "
-    "places, depths and instruments may come out worse."
+    "These figures hold for the test images only. Added detail is likely, not measured. Results "
+    "may be worse for other places, depths and instruments."
 )
-#: Dots per inch of the pictures that a test draws.
+#: Dots per inch of the pictures in the report.
 _DPI = 100
-#: Fewer images in a slope class say little about it.
+#: A slope class with fewer images is named as uncertain.
 _FEW_IMAGES = 20
-#: Heading and caption of the pictures that a test draws.
+#: Heading and caption of each picture.
 _CAPTIONS = {
     "summary.png": (
         "Errors by slope and by image",
-        "Left the RMSE of each method by slope class, right that of every image: below the line "
-        "super-resolution is better than bicubic.",
+        "Left: the RMSE of each method by slope class. Right: the RMSE of every image; below the "
+        "line, super-resolution is better than bicubic.",
     ),
     "spectrum.png": (
         "Power by wavelength",
-        "Power spectra of the truth and of every method. Right of the dashed line lies the detail "
-        "that the input does not have.",
+        "Power spectra of the truth and of every method. The detail to the right of the dashed "
+        "line is missing in the input.",
     ),
 }
 
@@ -76,33 +76,33 @@ def map_test_page(
     unit: str = "m",
     left: Mapping[str, np.ndarray] | None = None,
 ) -> Page:
-    """Return the report of a test as one HTML page that needs nothing else.
+    """Return the report of a test as one self-contained HTML page.
 
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds: ``model``, ``scale``, ``n``, ``data_range_m``, ``all`` and
-        ``slope_classes`` and ``regions`` with the errors of each method in `unit`,
-        ``high_frequency_energy``. There may be no slope classes and no regions, and any figure may
+        Contents of ``summary.json``: ``model``, ``scale``, ``n``, ``data_range_m``,
+        ``high_frequency_energy``, and ``all``, ``slope_classes`` and ``regions`` with the errors
+        of each method in `unit`. There may be no slope classes and no regions, and any figure may
         be None.
     per_image : pandas.DataFrame
-        What ``test_results.csv`` holds: ``bicubic_rmse_m`` and ``sr_rmse_m`` of each image.
+        Contents of ``test_results.csv``: ``bicubic_rmse_m`` and ``sr_rmse_m`` of each image.
     pictures : dict of str to pathlib.Path
-        PNG files that were drawn already, by name: ``summary.png``, ``spectrum.png``.
+        Existing PNG files by name: ``summary.png``, ``spectrum.png``.
     examples : sequence of (str, numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray)
-        Title, input (h, w, C), bicubic, super-resolution and truth (H, W, C) of some test images,
-        C being 1 or 3; NaN is missing.
+        Title, input (h, w, C), bicubic, super-resolution and truth (H, W, C) of some test images.
+        C is 1 or 3; NaN is missing.
     facts : dict of str to str
         How the network was trained and tested.
     unit : str
-        Unit of the values; only ``m`` is taken for elevation and drawn as shaded relief.
+        Unit of the values; only ``m`` is treated as elevation and drawn as shaded relief.
     left : dict of str to numpy.ndarray, shape (H, W), optional
-        By title of a test image, where its truth lies above (1) or below (-1) the interval.
+        By title of a test image, where the truth is above (1) or below (-1) the interval.
 
     Raises
     ------
     DataError
-        If the images of an example do not fit each other.
+        If the sizes of the images of an example do not match.
     """
     page = Page(
         f"Test of {summary['model']}, {summary['scale']} times finer",
@@ -122,8 +122,8 @@ def map_test_page(
         "Energy above the Nyquist frequency of the input",
         Facts(shares),
         Text(
-            "Detail finer than two pixels of the input. 100 % has as much of it as the truth, but "
-            "need not have it in the right places: the errors above tell.",
+            "Detail finer than two pixels of the input. At 100 %, a method has as much of it as "
+            "the truth, but not necessarily in the right places: see the errors above.",
             quiet=True,
         )
         if shares
@@ -154,7 +154,7 @@ def _images(count: int) -> str:
 
 
 def _change(group: Mapping[str, Any], method: str = "sr") -> float | None:
-    """Return how much larger the RMSE of a method is than bicubic's, per cent."""
+    """Return by how many per cent the RMSE of a method exceeds that of bicubic."""
     own, reference = ((group.get(name) or {}).get("rmse_m") for name in (method, "bicubic"))
     if not _known(own) or not _known(reference) or not reference:
         return None
@@ -162,24 +162,24 @@ def _change(group: Mapping[str, Any], method: str = "sr") -> float | None:
 
 
 def whole_regions(groups: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Leave out the single maps of a region of many, and a region that is all there is.
+    """Remove single maps of a region of several maps, and a region that is the only one.
 
     Parameters
     ----------
-    groups : dict of str to anything, or None
-        By the name of a region, or of a region and a map, ``REGION/MAP``.
+    groups : dict of str to object, or None
+        Keys are the name of a region, or of a region and a map, ``REGION/MAP``.
     """
     whole = {name: group for name, group in (groups or {}).items() if "/" not in name}
     return whole if len(whole) > 1 else {}
 
 
 def _readable(slope_class: str) -> str:
-    """Write ``0.05-0.1`` and ``0.1-`` as people do."""
+    """Write ``0.05-0.1`` and ``0.1-`` in readable form, ``0.05–0.1`` and ``≥ 0.1``."""
     return f"≥ {slope_class[:-1]}" if slope_class.endswith("-") else slope_class.replace("-", "–")
 
 
 def _verdict(summary: Mapping[str, Any], per_image: pd.DataFrame) -> tuple[Grade, str, list[str]]:
-    """Say whether the network is worth anything, first of all."""
+    """Return grade, title and text of the verdict on the network."""
     change = _change(summary["all"])
     if change is None:
         return "neutral", "Not compared with bicubic", ["There is no RMSE to compare."]
@@ -193,12 +193,12 @@ def _verdict(summary: Mapping[str, Any], per_image: pd.DataFrame) -> tuple[Grade
         return "neutral", "Hardly better than bicubic: by less than 0.1 % RMSE", [said]
     title = f"Better than bicubic by {-change:.1f} % RMSE"
     if better <= len(errors) / 2:
-        return "neutral", title, [f"{said} A few images with large errors decide the mean."]
+        return "neutral", title, [f"{said} Few images with large errors determine the mean."]
     return "good", title, [said]
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
-    """Say where the network must not be trusted, and which figures rest on little."""
+    """List where the network must not be trusted, and which figures are uncertain."""
     found, classes = [], summary.get("slope_classes") or {}
     worse = [
         f"{_readable(name)} m/m"
@@ -216,20 +216,18 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
         found.append(f"Super-resolution is no better than bicubic at slopes of {_listed(worse)}.")
     own, plain = (_change(summary["all"], name) for name in ("sr", "back_projection"))
     if own is not None and plain is not None and plain <= own < 0:
-        found.append(
-            "Bicubic that is projected back onto the input has no larger error, without a network."
-        )
+        found.append("Back-projected bicubic, which needs no network, has no larger error.")
     few = [
         f"{_readable(name)} m/m ({group['n']})"
         for name, group in classes.items()
         if 0 < group["n"] < _FEW_IMAGES
     ]
     if summary["n"] < _FEW_IMAGES:
-        found.append(f"There are only {_images(summary['n'])}: the figures may be chance.")
+        found.append(f"Only {_images(summary['n'])}: the figures may be due to chance.")
     elif few:
         found.append(
-            f"Slope classes with fewer than {_FEW_IMAGES} images, whose figures may be chance: "
-            f"{_listed(few)}."
+            f"Slope classes with fewer than {_FEW_IMAGES} images, whose figures may be due to "
+            f"chance: {_listed(few)}."
         )
     return found
 
@@ -280,14 +278,14 @@ def _errors(summary: Mapping[str, Any], unit: str) -> Iterator[Block]:
     yield Table([Column(("method",)), *columns, Column(("RMSE against", "bicubic"))], rows)
     yield Text(
         "RMSE, MAE, bias (method − truth) and the 95th percentile of the absolute error are "
-        "pooled over all pixels; PSNR and DSSIM are means over the images. Small is good, but for "
-        "PSNR.",
+        "pooled over all pixels; PSNR and DSSIM are means over the images. Small values are good, "
+        "except for PSNR.",
         quiet=True,
     )
 
 
 def _groups(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return figures of the terrain by the words for all images, slope classes and regions."""
+    """Return the terrain figures by label of all images, slope classes and regions."""
     terrain = summary.get("terrain") or {"all": {}, "slope_classes": {}}
     classes = {
         f"slope {_readable(name)} m/m": group
@@ -300,7 +298,7 @@ def _groups(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _figures_table(
     summary: Mapping[str, Any], measures: Mapping[str, tuple[Column, str, float]]
 ) -> Table | None:
-    """Tabulate figures of the terrain: column, pattern and factor by key; None without any."""
+    """Tabulate terrain figures by `measures`: column, pattern, factor; None if there are none."""
     rows = []
     for label, group in _groups(summary).items():
         for method in METHODS:
@@ -318,7 +316,7 @@ def _figures_table(
 
 
 def _detail(summary: Mapping[str, Any]) -> Iterator[Block | None]:
-    """Show which share of the detail was restored, left out or invented."""
+    """Show which share of the detail was restored, omitted or invented."""
     measures = {
         f"{key}_{end}": (Column((name,), unit), pattern, factor)
         for end, unit, pattern, factor in (("share", "%", "{:.1f}", 100), ("m", "m", "{:.3f}", 1))
@@ -335,10 +333,10 @@ def _detail(summary: Mapping[str, Any]) -> Iterator[Block | None]:
     yield table
     limit = number(summary["terrain"]["noise_limit_m"])
     yield Text(
-        f"Of the pixels in which the truth differs from back-projected bicubic by more than its "
-        f"noise ({limit} m): improved came nearer to the truth, omitted stayed where bicubic was, "
-        f"invented moved elsewhere. Metres per such pixel: by how much the error fell, what "
-        f"remains of it, and by how much it rose. After opensr-test (Aybar et al. 2024).",
+        f"Pixels where the truth differs from back-projected bicubic by more than its noise "
+        f"({limit} m). Improved: nearer to the truth. Omitted: unchanged from bicubic. Invented: "
+        f"moved elsewhere. Metres per such pixel: the decrease of the error, the remaining error, "
+        f"and the increase of the error. After opensr-test (Aybar et al. 2024).",
         quiet=True,
     )
 
@@ -367,13 +365,13 @@ def _shares_chart(summary: Mapping[str, Any]) -> Chart:
     return chart(
         draw,
         "Shares of the detail that super-resolution improved, omitted and invented",
-        "What super-resolution did where the truth has detail that bicubic has not.",
+        "Result of super-resolution where the truth has detail that bicubic lacks.",
         wide=True,
     )
 
 
 def _landforms(summary: Mapping[str, Any]) -> Iterator[Block | None]:
-    """Tabulate how true slope, aspect, curvature and lines are."""
+    """Tabulate the errors of slope, aspect, curvature and lines."""
     table = _figures_table(
         summary,
         {
@@ -389,7 +387,7 @@ def _landforms(summary: Mapping[str, Any]) -> Iterator[Block | None]:
     yield Text(
         "RMSE of the slope; mean angle between the directions of steepest slope, weighted by the "
         "truth's slope; RMSE of the Laplacian; mean distance between ridge and channel lines of "
-        "the truth and of the method. Small is good.",
+        "the truth and of the method. Small values are good.",
         quiet=True,
     )
 
@@ -397,7 +395,7 @@ def _landforms(summary: Mapping[str, Any]) -> Iterator[Block | None]:
 def _intervals(
     summary: Mapping[str, Any], left: Mapping[str, np.ndarray]
 ) -> Iterator[Block | None]:
-    """Show whether intervals hold the share of the truth that they should."""
+    """Show whether intervals contain the share of the truth that they should."""
     found = summary.get("intervals")
     if not found:
         return
@@ -436,22 +434,23 @@ def _intervals(
         ],
     )
     yield Text(
-        f"Intervals that should hold {level:g} % of the truth, calibrated on "
-        f"{found['images_calibrated_on']} validation images; predict --interval writes them. The "
-        f"interval score (Gneiting and Raftery 2007) is the width and a fine for what lies "
-        f"outside; the best constant width is fitted to these very images. The calibration error "
-        f"is the mean difference of coverage and level. Small is good.",
+        f"Each interval is the result ± a half-width that should contain {level:g} % of the truth. "
+        f"The intervals were calibrated on {found['images_calibrated_on']} validation images; "
+        f"predict --interval writes them. The interval score (Gneiting and Raftery 2007) is the "
+        f"width plus a penalty for truth outside. The best constant width is fitted to these test "
+        f"images. The calibration error is the mean difference between coverage and level. Small "
+        f"values are good.",
         quiet=True,
     )
 
 
 def _left_picture(title: str, left: np.ndarray) -> Picture:
-    """Show where the truth left the interval: red above it, blue below."""
+    """Show where the truth is outside the interval: red above it, blue below."""
     colours = np.array([[33, 102, 172], [235, 235, 235], [178, 24, 43]], np.uint8)
     pixels = colours[left.astype(int) + 1]
     return Picture(
         repeat(pixels, max(1, 320 // len(pixels))),
-        f"Where the truth left the interval, {title}",
+        f"Where the truth is outside the interval, {title}",
         f"Truth above (red) and below (blue) the interval, {title}",
         f", {100 * float((left != 0).mean()):.1f} % of the pixels",
     )
@@ -462,14 +461,14 @@ def _reliability_chart(found: Mapping[str, Any]) -> Chart:
     levels, shares = (100 * np.array(column) for column in zip(*found["reliability"], strict=True))
 
     def draw(ax: Axes) -> None:
-        ax.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="as it should")
+        ax.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1, label="ideal")
         ax.plot(levels, shares, marker=".", label="test images")
         ax.set(xlabel="level of the interval (%)", ylabel="truth inside (%)")
 
     return chart(
         draw,
         "Share of the truth inside intervals of every level",
-        "Reliability: below the dashed line intervals are too narrow, above it too wide.",
+        "Reliability: below the dashed line, intervals are too narrow; above it, too wide.",
     )
 
 
@@ -477,14 +476,14 @@ def _reliability_chart(found: Mapping[str, Any]) -> Chart:
 
 
 def _example(example: Example, unit: str) -> Iterator[Block | None]:
-    """Show a test image: bicubic ↔ super-resolution over each other, truth, input and errors."""
+    """Show a test image: a slider from bicubic to super-resolution, truth, input and errors."""
     title = example[0]
     lr, bicubic, sr, hr = (finite(np.asarray(img)) for img in example[1:])
     scale = len(hr) // len(lr)
     if not bicubic.shape == sr.shape == hr.shape or lr.shape[1] * scale != hr.shape[1]:
         raise DataError(
-            f"example {title}: bicubic, super-resolution and truth must be equally large and a "
-            f"whole multiple of the input; received {bicubic.shape}, {sr.shape} and {hr.shape} "
+            f"example {title}: bicubic, super-resolution and truth must have the same size, an "
+            f"integer multiple of the input; received {bicubic.shape}, {sr.shape} and {hr.shape} "
             f"for {lr.shape}."
         )
     relief = unit == "m" and hr.ndim == 2
@@ -512,7 +511,7 @@ def _example(example: Example, unit: str) -> Iterator[Block | None]:
                 Slider(
                     picture(bicubic, "Bicubic"),
                     picture(sr, "Super-resolution"),
-                    "Left bicubic, right super-resolution.",
+                    "Left: bicubic. Right: super-resolution.",
                 )
             ],
             [picture(hr, "Truth")],
@@ -524,7 +523,7 @@ def _example(example: Example, unit: str) -> Iterator[Block | None]:
     light = "Shaded relief, lit from the upper left; colours and light are the same throughout. "
     mean = ", in the mean of the channels" * (hr.ndim == 3)
     yield Text(
-        f"{light * relief}Errors are red where the image lies above the truth{mean}, blue where "
+        f"{light * relief}Errors are red where the image is above the truth{mean}, blue where "
         "below.",
         quiet=True,
     )

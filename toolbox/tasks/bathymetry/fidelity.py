@@ -1,4 +1,4 @@
-"""Figures of detail and of landforms for every method, over all images and by slope class."""
+"""Figures of detail and landforms for every method, over all images and by slope class."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from toolbox.tasks.bathymetry.landforms import (
     landform_table,
 )
 
-#: Keys of a method in the summary.
+#: Keys of each method in the summary.
 FIGURES = (*DETAIL, *LANDFORMS)
-#: Distances between lines count up to so many pixels of the input.
+#: Largest distance between lines, in pixels of the input.
 _FAR_PIXELS = 2
 
 
 class Fidelity:
-    """What each method does to detail and landforms.
+    """Effect of each method on detail and landforms.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class Fidelity:
     predictions : dict of str to numpy.ndarray
         Maps by method.
     delta_m : float or (float, float) or None
-        Grid spacing of the truth, metres; without it, or with several channels, there are no
+        Grid spacing of the truth, metres. Without it, or with several channels, there are no
         figures of landforms.
     scale : int
-        How many times finer the truth is than the input.
+        Enlargement factor from the input to the truth.
 
     Attributes
     ----------
     limit_m : float
-        Difference, metres, that exceeds the noise of the truth.
+        Difference, metres, above which a map differs from the truth beyond noise.
     tables : dict of str to pandas.DataFrame
         Counts and sums of each image, by method.
     """
@@ -75,7 +75,7 @@ class Fidelity:
     def summary(
         self, classes: Mapping[str, np.ndarray], regions: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, Any]:
-        """Pool the figures.
+        """Return the figures over all images, by slope class and by region.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class Fidelity:
         Returns
         -------
         dict
-            ``noise_limit_m``, then ``all``, ``slope_classes`` and ``regions`` with `FIGURES` of
+            ``noise_limit_m``, and ``all``, ``slope_classes`` and ``regions`` with `FIGURES` of
             each method; None where there is nothing to measure.
         """
         every = np.ones(len(next(iter(self.tables.values()))), bool)
@@ -110,6 +110,6 @@ class Fidelity:
         return pd.concat([detail_figures(table), forms], axis=1)
 
     def per_image(self) -> pd.DataFrame:
-        """Return the figures of every image: a column ``METHOD_FIGURE`` for each."""
+        """Return the figures of every image, in columns ``METHOD_FIGURE``."""
         tables = [self._figures(t).add_prefix(f"{name}_") for name, t in self.tables.items()]
         return pd.concat(tables, axis=1)

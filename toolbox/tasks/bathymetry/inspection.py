@@ -1,21 +1,21 @@
-"""What a map says about its own making: enlarged, striped, terraced, noisy, rounded (NumPy).
+"""How a map was made, judged from its relief: enlarged, striped, terraced, noisy, rounded (NumPy).
 
-A map is looked at in square windows. `take_survey` reads them and keeps a few hundred numbers of
-each; the `judge_...` functions make findings of those. Nothing needs the truth: the yardstick is
-that relief is self-affine, so that its power spectral density falls as a power of the frequency
-[1]_, and that what people do to maps breaks this law in ways of their own:
+The map is read in square windows. `take_survey` keeps a few hundred numbers of each window, and
+the `judge_...` functions turn them into findings. No truth is needed. Relief is self-affine: its
+power spectral density falls as a power of the frequency [1]_. Processing breaks this law in
+recognisable ways:
 
-- interpolation leaves no energy above the Nyquist frequency of the grid that it started from, and
-  none at all at multiples of that grid's sampling frequency, where every kernel that keeps
-  constants is zero [2]_, [3]_;
-- tracks of ships put energy of fine scales into one direction;
-- contour lines turned into a grid gather depths at multiples of a step, as a circular mean
-  shows [4]_;
-- white noise has the same power at all frequencies, and rounding to a step s that of a variance
-  of s² / 12 [5]_.
+- Interpolation leaves no energy above the Nyquist frequency of the original grid, and none at
+  multiples of that grid's sampling frequency, where every kernel that preserves constants is
+  zero [2]_, [3]_.
+- Ship tracks put the energy of fine scales into one direction.
+- Contour lines turned into a grid cluster depths at multiples of a step, which a circular mean
+  shows [4]_.
+- White noise has the same power at all frequencies. Rounding to a step s has the power of a
+  variance of s² / 12 [5]_.
 
-The limits below were chosen on half of 150 tiles of the GEBCO grid and tried on the other half;
-``docs/inspect.md`` has the rates.
+The limits below were chosen on half of 150 tiles of the GEBCO grid and tested on the other half.
+``docs/inspect.md`` lists the rates.
 
 References
 ----------
@@ -44,61 +44,61 @@ from toolbox.tasks.bathymetry.terrain import slope, spacing_text
 from toolbox.tasks.bathymetry.validity import Validity
 
 Grade = Literal["fine", "note", "warning"]
-#: Reads rows and columns of a map, metres, NaN missing: (rows, columns, C).
+#: Reads rows and columns of a map as (rows, columns, C), metres; NaN is missing.
 Read = Callable[[slice, slice], np.ndarray]
 
-#: Sides of the windows in pixels: the first that the map and its gaps leave room for.
+#: Sides of the windows in pixels; the first one that fits the map and its gaps is used.
 SIDES = (128, 64, 32)
-#: Enlargements that are told apart.
+#: Enlargement factors that are distinguished.
 FACTORS = (2, 3, 4, 6, 8)
 #: Steps of contour lines, metres.
 CONTOURS_M = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0, 250.0, 500.0, 1000.0)
-#: Windows that a survey reads at most along each axis.
+#: Maximum number of windows that a survey reads along each axis.
 MOST = 32
-#: Share of a window that may be missing, and is filled.
+#: Share of a window that may be missing; it is filled.
 _GAP = 0.02
-#: Directions of the spectrum, degrees apart, and the band that is counted, cycles per pixel.
+#: Spacing of the spectrum's directions in degrees, and its band in cycles per pixel.
 _DEGREES, _FINE = 5, (0.1, 0.45)
-#: Depths, slopes and roughnesses kept of each window.
+#: Number of depths, slopes and roughnesses kept from each window.
 _KEPT = 256
-#: Decades of power that a window must have lost to count as interpolated.
+#: Decades of power that a window must lack to count as interpolated.
 LOST = 1.25
-#: Depth of the notches, decades, by which an enlargement is told; of k = 2 one side is seen only.
+#: Depth of the notches that identify an enlargement, decades; for k = 2 only one side is visible.
 _NOTCH = {2: 0.6}
 _ANY_NOTCH = 0.5
-#: log10 of the power in one direction ÷ that 15° to 25° beside it.
+#: log10 of the power in one direction ÷ the power 15° to 25° away.
 _STRIPE = (0.27, 0.35)
-#: Mean cosine of depths at the step of contour lines, and at half of it.
+#: Mean cosine of depths at the step of contour lines, and at half that step.
 _TERRACE = (0.08, 0.12)
 _ROUNDED = 0.95
-#: Step of terraces ÷ median roughness from which they are seen.
+#: Step of terraces ÷ median roughness, from which terraces are visible.
 _VISIBLE = 2.0
 #: Power at 0.4-0.5 ÷ at 0.2-0.3 cycles per pixel (1 for noise), and noise ÷ relief.
 _FLAT, _NOISY = 0.3, 0.025
-#: Share of equal neighbours from which rounding hides the fine relief of a window.
+#: Share of equal neighbours above which rounding hides the fine relief of a window.
 _EVEN = 0.5
-#: Share of the windows without which stripes are not looked for.
+#: Share of usable windows below which stripes are not searched for.
 _FEW = 0.25
-#: Shares of the windows that are worth a note, and a warning.
+#: Shares of the windows that give a note and a warning.
 _SOME, _MANY = 0.15, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes
     ----------
     name : str
-        What: ``enlarged before``.
+        Name of the check, such as ``interpolated before``.
     grade : {'fine', 'note', 'warning'}
-        How bad it is for a network that adds detail.
+        How serious it is for a network that adds detail.
     figure : str
-        What was measured, with its unit.
+        Measured value, with its unit.
     advice : str
-        What to do; nothing if it is fine.
+        What to do; empty if the grade is ``fine``.
     windows : numpy.ndarray of bool, optional
-        In which windows of the survey it was found.
+        Windows of the survey in which it was found.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What was measured in the windows of a map; n windows of `side` pixels.
+    """Measurements in n windows of a map, each `side` pixels wide.
 
     Attributes
     ----------
@@ -121,9 +121,9 @@ class Survey:
     places : numpy.ndarray, shape (n, 2), int
         First row and column of each window.
     missing : float
-        Share of missing pixels in all windows that were read, used or not.
+        Share of missing pixels in all windows that were read, including unused ones.
     depths : numpy.ndarray, shape (n, d)
-        A sample of the pixels of each window that are not missing, metres.
+        Sample of the valid pixels of each window, metres.
     radial : numpy.ndarray, shape (n, side / 2)
         `toolbox.spectrum.radial_spectrum` for a spacing of 1: m² per (cycle/pixel)², at
         k / side cycles per pixel for k = 1, 2, ...
@@ -132,19 +132,19 @@ class Survey:
     directions : numpy.ndarray, shape (n, 36)
         Power of the fine scales by direction, 1 on average.
     even : numpy.ndarray, shape (n,)
-        Share of neighbours that have the same value.
+        Share of neighbours with the same value.
     noise_m : numpy.ndarray, shape (n,)
         `noise_sigma_m`, metres.
     relief_m : numpy.ndarray, shape (n,)
         Standard deviation, metres.
     slopes : numpy.ndarray, shape (n, d)
-        A sample, m/m; per pixel if the spacing is not known.
+        Sample of the slopes, m/m; per pixel if the spacing is unknown.
     rough_m : numpy.ndarray, shape (n, d)
-        A sample of ``|depth - mean of 3 × 3 pixels|``, metres.
+        Sample of ``|depth - mean of 3 × 3 pixels|``, metres.
     concentration : numpy.ndarray, shape (n, 2, len(CONTOURS_M))
-        Mean cos(2π depth / step) and mean cos(4π depth / step): both 1 if all depths are
-        multiples of the step, about 0 if none is preferred; NaN if the window has less relief
-        than three steps.
+        Mean cos(2π depth / step) and mean cos(4π depth / step). Both are 1 if all depths are
+        multiples of the step, and about 0 if no step is preferred. NaN if the window has less
+        relief than three steps.
     """
 
     side: int
@@ -169,7 +169,7 @@ class Survey:
 
     @property
     def step_m(self) -> float:
-        """Step to which the depths are rounded, metres; 0 for none."""
+        """Step to which the depths are rounded, metres; 0 if they are not rounded."""
         return rounding_step_m(self.depths)
 
 
@@ -183,26 +183,26 @@ def take_survey(
     most: int = MOST,
     tell: Callable[[int], object] = lambda count: None,
 ) -> Survey | None:
-    """Measure a map in windows spread over it, a band of rows at a time.
+    """Measure a map in windows spread over it, one band of rows at a time.
 
     Parameters
     ----------
     read : callable
-        ``read(rows, columns)`` returns metres (rows, columns, C), NaN missing; the first channel
-        counts.
+        ``read(rows, columns)`` returns (rows, columns, C) in metres; NaN is missing. Only the
+        first channel is used.
     shape : (int, int)
         Rows and columns of the map.
     delta_m : (float, float), optional
         Grid spacing (between rows, between columns), metres.
     most : int
-        Windows along each axis at most; a larger map is sampled.
+        Maximum number of windows along each axis; a larger map is sampled.
     tell : callable
         Called with the number of windows after each band.
 
     Returns
     -------
     Survey or None
-        None if no window of 32 pixels is complete to 2 % and has any relief.
+        None if no window of 32 pixels has relief and at most 2 % missing pixels.
     """
     for side in SIDES:
         if min(shape) < side or (min(shape) < 2 * side and side != SIDES[-1]):
@@ -232,9 +232,9 @@ def _survey_of(
         if np.ptp(known) > 0:
             z = fill_gaps(z[..., None], side)[..., 0] if gaps else z
             places.append((row, column))
-            # What is filled in is not rounded as the rest is.
+            # Filled pixels are not rounded like the others.
             measured.append(_measured(z.astype(np.float64), delta_m) | {"depths": _some(known)})
-    # Where gaps leave few windows, smaller ones see more of the map.
+    # Where gaps leave few windows, smaller windows cover more of the map.
     if not places or (len(places) < max(4, seen / 10) and side > SIDES[-1]):
         return None
     columns = {name: np.array([part[name] for part in measured]) for name in measured[0]}
@@ -244,7 +244,7 @@ def _survey_of(
 def _windows(
     read: Read, shape: tuple[int, int], side: int, most: int, tell: Callable[[int], object]
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Give the windows band by band: memory is that of `side` rows."""
+    """Yield the windows band by band, which limits memory to `side` rows."""
     firsts = [np.linspace(0, n - side, min(most, -(-n // side))).astype(int) for n in shape]
     for row in firsts[0]:
         band = read(slice(int(row), int(row) + side), slice(0, shape[1]))
@@ -254,9 +254,9 @@ def _windows(
 
 
 def _measured(z: np.ndarray, delta_m: tuple[float, float]) -> dict[str, np.ndarray | float]:
-    """Return what `Survey` keeps of a window (side, side) without gaps."""
+    """Return the entries of `Survey` for a window (side, side) without gaps."""
     power = power_spectrum(z[None, ..., None])
-    # Of a window that is a plane but for rounding nothing is left.
+    # Nothing remains of a window that is a plane except for rounding.
     power = np.maximum(power, 1e-12 * max(float(power.max()), 1e-6))
     low, high = np.percentile(z, [5, 95])
     steps = np.array(CONTOURS_M)
@@ -282,14 +282,14 @@ def _some(values: np.ndarray) -> np.ndarray:
 
 
 def _axial(power: np.ndarray) -> np.ndarray:
-    """Mean log10 power at each frequency along rows and along columns, zero left out."""
+    """Return the mean log10 power at each frequency along rows and columns, without zero."""
     half = len(power) // 2
     logs = np.log10(power)
     return (logs[1:, 1 : half + 1].mean(axis=0) + logs[1 : half + 1, 1:].mean(axis=1)) / 2
 
 
 def _directions(power: np.ndarray) -> np.ndarray:
-    """Power of the fine scales by direction, relative to the mean of each annulus."""
+    """Return the power of the fine scales by direction, relative to each annulus's mean."""
     side = len(power)
     fy, fx = np.meshgrid(*(np.fft.fftfreq(side),) * 2, indexing="ij")
     annulus = np.floor(np.hypot(fy, fx) * side + 0.5).astype(int)
@@ -307,17 +307,17 @@ def _directions(power: np.ndarray) -> np.ndarray:
 
 
 def energy_lost(survey: Survey) -> np.ndarray:
-    """Decades of power that are missing above the Nyquist frequency of a coarser grid.
+    """Return the decades of power missing above the Nyquist frequency of a coarser grid.
 
-    A power law is fitted between a quarter and 0.8 of f_N / k, its exponent held between -2 and
-    -4.5, and compared with what lies between 1.6 and 2.4 f_N / k, where an interpolated map has
-    the zero of its kernel. The power of the rounding is subtracted first.
+    A power law is fitted between 0.25 and 0.8 f_N / k, with an exponent held between -2 and -4.5.
+    It is compared with the power between 1.6 and 2.4 f_N / k, where an interpolated map has the
+    zero of its kernel. The power of the rounding is subtracted first.
 
     Returns
     -------
     numpy.ndarray, shape (n, len(FACTORS))
-        log10(expected ÷ found) for each k; NaN where rounding would hide it: less than five times
-        its power is expected.
+        log10(expected ÷ found) for each k; NaN where rounding would hide it, because the expected
+        power is less than five times that of the rounding.
     """
     f, floor = survey.frequency, survey.step_m**2 / 12
     x, y = np.log10(f), np.log10(_above(survey.radial, floor))
@@ -337,17 +337,17 @@ def energy_lost(survey: Survey) -> np.ndarray:
 
 
 def _above(power: np.ndarray, floor: float) -> np.ndarray:
-    """Subtract the power of the rounding; what it hides becomes a tenth of it."""
+    """Subtract the power of the rounding; where that hides the rest, return a tenth of it."""
     return np.maximum(power - floor, 0.1 * floor + 1e-12)
 
 
 def notch_depth(survey: Survey) -> np.ndarray:
-    """Decades by which the power dips at the sampling frequency 1 / k of a coarser grid.
+    """Return by how many decades the power dips at a coarser grid's sampling frequency 1 / k.
 
     Returns
     -------
     numpy.ndarray, shape (n, len(FACTORS))
-        Mean log10 power at 0.7 and 1.3 of the frequency (of k = 2, at 0.75) less that at it.
+        Mean log10 power at 0.7 and 1.3 of the frequency (for k = 2, at 0.75) minus that at it.
     """
     side, last = survey.side, survey.side // 2
 
@@ -368,15 +368,15 @@ def notch_depth(survey: Survey) -> np.ndarray:
 def cutoff(survey: Survey, windows: np.ndarray) -> float | None:
     """Return the frequency, cycles per pixel, above which windows have lost their energy.
 
-    It is the lowest one at which the mean spectrum (of the logarithms) lies a decade below the
-    power law of the lower half of all lower frequencies, and stays below it to the end.
+    It is the lowest frequency at which the mean log spectrum is a decade below the power law of
+    the lower half of all lower frequencies, and stays below it at all higher frequencies.
 
     Parameters
     ----------
     survey : Survey
-        Of the map.
+        Survey of the map.
     windows : numpy.ndarray of bool, shape (n,)
-        Which of its windows count.
+        Windows to use.
     """
     if not windows.any():
         return None
@@ -388,7 +388,7 @@ def cutoff(survey: Survey, windows: np.ndarray) -> float | None:
 
 
 def _law(f: np.ndarray, y: np.ndarray, limit: float) -> np.ndarray:
-    """Power law through log10 powers `y` below a frequency, at all frequencies `f`."""
+    """Fit a power law to log10 powers `y` below a limit; return it at all frequencies `f`."""
     low = f <= max(limit, f[2])
     x = np.log10(f)
     centred = x[low] - x[low].mean()
@@ -398,7 +398,7 @@ def _law(f: np.ndarray, y: np.ndarray, limit: float) -> np.ndarray:
 
 
 def mean_spectrum(survey: Survey, windows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-    """Return the frequencies, the mean spectrum of windows and its power law, for a chart.
+    """Return frequencies, the mean spectrum of the windows and its power law, for a chart.
 
     Returns
     -------
@@ -415,19 +415,19 @@ def mean_spectrum(survey: Survey, windows: np.ndarray | None = None) -> tuple[np
 
 
 def judge_relief(survey: Survey, delta_m: tuple[float, float] | None) -> list[Finding]:
-    """Judge what a map's relief says about its making.
+    """Judge from a map's relief how the map was made.
 
     Parameters
     ----------
     survey : Survey
-        Of the map.
+        Survey of the map.
     delta_m : (float, float) or None
-        Its grid spacing, metres.
+        Grid spacing of the map, metres.
 
     Returns
     -------
     list of Finding
-        In the order of their weight: enlarged before, contour lines, stripes, noise, rounding.
+        Most serious first: interpolation, contour lines, stripes, noise, rounding.
     """
     lost = energy_lost(survey)
     interpolated = (np.nan_to_num(lost, nan=-np.inf) > LOST).any(axis=1)
@@ -447,14 +447,14 @@ def judge_interpolation(
     known: np.ndarray,
     delta_m: tuple[float, float] | None,
 ) -> Finding:
-    """Tell whether the map, or a part of it, was enlarged or interpolated from fewer points.
+    """Judge whether all or part of the map was enlarged or interpolated from fewer points.
 
     Parameters
     ----------
     survey : Survey
-        Of the map.
+        Survey of the map.
     interpolated, known : numpy.ndarray of bool, shape (n,)
-        Windows that lost energy by `energy_lost`, and those in which that can be told.
+        Windows that lost energy according to `energy_lost`, and those where that is measurable.
     delta_m : (float, float) or None
         Grid spacing, metres.
     """
@@ -463,12 +463,13 @@ def judge_interpolation(
         return Finding(
             name,
             "note",
-            f"cannot be told: rounding to {survey.step_m:g} m hides the fine relief",
-            "Take the map as it was before it was rounded.",
+            f"cannot be determined: rounding to {survey.step_m:g} m hides the fine relief",
+            "Use the map from before it was rounded.",
         )
     share = float(interpolated.sum() / known.sum())
     if share < _SOME:
-        return Finding(name, "fine", f"energy to the finest scale in {_percent(1 - share)}")
+        figure = f"relief down to the finest scale in {_percent(1 - share)} of the map"
+        return Finding(name, "fine", figure)
     frequency = cutoff(survey, interpolated) or 0.25
     pixels = 1 / frequency
     ground = "" if delta_m is None else f" ({_length(pixels * float(np.mean(delta_m)))})"
@@ -478,16 +479,16 @@ def judge_interpolation(
     return Finding(
         name,
         _grade(share, _SOME, _MANY),
-        f"{_percent(share)} has no relief finer than {pixels:.2g} pixels{ground}{how}; "
+        f"{_percent(share)} of the map has no relief finer than {pixels:.2g} pixels{ground}{how}; "
         f"{_place(survey, interpolated)}",
-        f"A network adds nothing true to it. Take the map that it was made from, or the means of "
-        f"{less} × {less} pixels, and enlarge that.",
+        f"A network cannot add true detail to it. Enlarge the original map, or the means of "
+        f"{less} × {less} pixels.",
         interpolated,
     )
 
 
 def _factor(survey: Survey, windows: np.ndarray) -> int | None:
-    """Return the enlargement whose sampling frequency is a notch in most windows."""
+    """Return the enlargement factor whose sampling frequency is a notch in most windows."""
     depth = np.median(notch_depth(survey)[windows], axis=0)
     found = [k for k, d in zip(FACTORS, depth, strict=True) if d > _NOTCH.get(k, _ANY_NOTCH)]
     return max(found, default=None)
@@ -496,18 +497,18 @@ def _factor(survey: Survey, windows: np.ndarray) -> int | None:
 def contour_column(survey: Survey) -> tuple[int | None, float]:
     """Find the step of contour lines.
 
-    The largest of `CONTOURS_M` above the step of rounding at which the depths and the doubled
-    depths are concentrated; with few windows they must be more so.
+    It is the largest of `CONTOURS_M` above the step of rounding at which both the depths and the
+    doubled depths are concentrated. With few windows, stronger concentration is required.
 
     Returns
     -------
     (int or None, float)
-        Its place in `CONTOURS_M`, None if there is none, and the concentration, 0 to 1.
+        Index in `CONTOURS_M` or None, and the concentration, 0 to 1.
     """
     rounding, best, found = survey.step_m, 0.0, None
     for column, step in enumerate(CONTOURS_M):
         both = survey.concentration[:, :, column]
-        # A part of the map in which all depths are multiples is rounded; and halves are rounded to
+        # A part of the map in which all depths are multiples was rounded. Halves are rounded to
         # even multiples.
         both = both[both[:, 0] < _ROUNDED]
         if step <= 2 * rounding or len(both) < 2:
@@ -519,66 +520,68 @@ def contour_column(survey: Survey) -> tuple[int | None, float]:
 
 
 def judge_terraces(survey: Survey) -> Finding:
-    """Tell whether depths gather at multiples of a step, as of contour lines turned into a grid."""
+    """Judge whether depths cluster at multiples of a step, as in a grid made from contours."""
     found, size = contour_column(survey)
     if found is None:
-        return Finding("terraces", "fine", "no step of depth is preferred")
+        return Finding("terraces", "fine", "depths do not cluster at multiples of any step")
     both = survey.concentration[:, :, found]
     here = (np.nan_to_num(both).min(axis=1) > _TERRACE[0]) & ~(both[:, 0] >= _ROUNDED)
-    # Steps below the roughness of the ground itself are recorded numbers, and do no harm.
+    # Steps smaller than the roughness of the ground come from recorded numbers and are harmless.
     visible = CONTOURS_M[found] > _VISIBLE * float(np.median(survey.rough_m))
     return Finding(
         "terraces",
         "warning" if size > _TERRACE[1] and visible else "note",
-        f"depths gather at multiples of {CONTOURS_M[found]:g} m (concentration {size:.2f} of 1); "
+        f"depths cluster at multiples of {CONTOURS_M[found]:g} m (concentration {size:.2f} of 1); "
         f"{_place(survey, here)}",
-        "Contour lines or rounded depths were interpolated, and a network takes the terraces for "
-        "relief. Take soundings, or a grid made of them.",
+        "Contour lines or rounded depths were interpolated, and a network mistakes the terraces "
+        "for relief. Use soundings, or a grid made from them.",
         here if here.any() else None,
     )
 
 
 def judge_stripes(survey: Survey, usable: np.ndarray) -> Finding:
-    """Tell whether the fine scales have their energy in one direction, the same everywhere.
+    """Judge whether the energy of the fine scales is in one direction, the same everywhere.
 
     Parameters
     ----------
     survey : Survey
-        Of the map.
+        Survey of the map.
     usable : numpy.ndarray of bool, shape (n,)
-        Windows that count: those that keep their fine relief.
+        Windows that still have fine relief.
     """
     name, count = "stripes", 180 // _DEGREES
     if usable.mean() < _FEW:
-        return Finding(name, "fine", "cannot be told: too little of the map has fine relief")
+        return Finding(name, "fine", "cannot be determined: too little of the map has fine relief")
     logs = np.log10(survey.directions)
     excess = logs - sum(np.roll(logs, d, axis=1) for d in (-5, -4, -3, 3, 4, 5)) / 6
     mean = excess[usable].mean(axis=0)
     peak = int(mean.argmax())
-    # The power of a direction is a mean over so many independent waves of each window.
+    # The power of a direction is a mean over this many independent waves in each window.
     waves = np.pi * (_FINE[1] ** 2 - _FINE[0] ** 2) * survey.side**2 / (2 * count)
     chance = 4 * 0.43 / np.sqrt(waves * usable.sum())
     size = float(mean[peak])
     near = excess[:, [(peak + d) % count for d in (-1, 0, 1)]].max(axis=1)
     here = usable & (near > _STRIPE[1])
     if size < max(_STRIPE[0], chance) or not here.any():
-        return Finding(name, "fine", f"no direction has more than {10**size:.2g} times its share")
-    # Waves across the stripes: of stripes that run along the rows, the frequency is that of rows.
+        figure = f"no direction has more than {10**size:.2g} times the power of its neighbours"
+        return Finding(name, "fine", figure)
+    # The waves run across the stripes: stripes along the rows have the frequency of the rows.
     runs = (_DEGREES * peak + 90) % 180
     along = min(runs % 90, -runs % 90) <= _DEGREES
-    cause = "The lattice of a coarser grid, seams" if along else "Tracks of ships"
+    cause = "the lattice of a coarser grid, or seams" if along else "ship tracks"
     return Finding(
         name,
         "warning" if size > max(_STRIPE[1], chance) else "note",
-        f"{10**size:.2g} times as much fine relief across lines at {runs}° to the rows as beside "
-        f"that direction; {_place(survey, here)}",
-        f"{cause}, unless ridges run so. Take soundings, level the tracks or smooth across them.",
+        f"{10**size:.2g} times as much fine relief across lines at {runs}° to the rows as in "
+        f"directions 15° to 25° away; {_place(survey, here)}",
+        f"The likely cause is {cause}, unless ridges run in that direction. Use soundings, level "
+        f"the tracks or smooth across them.",
         here,
     )
 
 
 def judge_noise(survey: Survey) -> Finding:
-    """Tell whether the finest scales hold noise: a flat spectrum, and not that of rounding."""
+    """Judge whether the finest scales hold noise: a flat spectrum that is not due to rounding."""
     f, floor = survey.frequency, survey.step_m**2 / 12
     last = survey.radial[:, f >= 0.4].mean(axis=1) - floor
     middle = survey.radial[:, (f >= 0.2) & (f <= 0.3)].mean(axis=1) - floor
@@ -588,8 +591,8 @@ def judge_noise(survey: Survey) -> Finding:
     share = float(noisy.mean())
     of = noisy if noisy.any() else np.ones_like(noisy)
     figure = (
-        f"standard deviation {_length(float(np.median(sigma[of])))} at most, "
-        f"{_percent(float(np.median((sigma / survey.relief_m)[of])))} of the relief in "
+        f"standard deviation at most {_length(float(np.median(sigma[of])))}, "
+        f"{_percent(float(np.median((sigma / survey.relief_m)[of])))} of the relief within "
         f"{survey.side} pixels"
     )
     if share < _SOME:
@@ -598,13 +601,13 @@ def judge_noise(survey: Survey) -> Finding:
         "noise",
         _grade(share, _SOME, _MANY),
         f"{figure}, in {_percent(share)} of the map; {_place(survey, noisy)}",
-        "A network sharpens noise too. Smooth the map, or average it to a coarser grid.",
+        "A network also sharpens noise. Smooth the map, or average it to a coarser grid.",
         noisy,
     )
 
 
 def judge_rounding(survey: Survey) -> Finding:
-    """Tell whether the step of rounding hides the fine relief: most neighbours are equal."""
+    """Judge whether rounding hides the fine relief, so that most neighbours are equal."""
     step = survey.step_m
     if not step:
         return Finding("rounding", "fine", "depths are not rounded")
@@ -617,8 +620,9 @@ def judge_rounding(survey: Survey) -> Finding:
     return Finding(
         "rounding",
         grade,
-        f"{figure}, and in {_percent(share)} most neighbours are equal; {_place(survey, hidden)}",
-        "Its steps become edges. Take the map as it was before it was rounded.",
+        f"{figure}, and in {_percent(share)} of the map most neighbours are equal; "
+        f"{_place(survey, hidden)}",
+        "A network turns the steps into edges. Use the map from before it was rounded.",
         hidden,
     )
 
@@ -627,14 +631,14 @@ def judge_rounding(survey: Survey) -> Finding:
 
 
 def judge_file(reader: MapReader, survey: Survey | None) -> list[Finding]:
-    """Judge how a file is understood: its spacing, sign, unit, gaps and fills.
+    """Report how a file is read: its spacing, sign, unit, gaps and fill values.
 
     Parameters
     ----------
     reader : toolbox.io.maps.MapReader
-        The map, open.
+        The opened map.
     survey : Survey or None
-        Of it; None if no window was complete.
+        Survey of the map; None if no window was complete.
     """
     return [
         *_readings(reader),
@@ -645,14 +649,14 @@ def judge_file(reader: MapReader, survey: Survey | None) -> list[Finding]:
 
 
 def _readings(reader: MapReader) -> list[Finding]:
-    """Return what the reader says of unit and fills, without the name of the file."""
+    """Return the reader's remarks about unit and fill values, without the file name."""
     findings = []
     for line in reader.checks:
         grade: Grade = "warning" if line.startswith("WARNING: ") else "note"
         said = line.removeprefix("WARNING: ").removeprefix(f"{reader.path}: ").rstrip(".")
         findings.append(Finding("how it is read", grade, said))
     if not findings:
-        unit = reader.units or "metres, as the file does not say"
+        unit = reader.units or "metres assumed, as the file states no unit"
         findings.append(Finding("unit and fills", "fine", f"{unit}; no undeclared fill value"))
     return findings
 
@@ -663,17 +667,17 @@ def _spacing_of(reader: MapReader) -> Finding:
         return Finding(
             "spacing",
             "note",
-            "not known: the file has no georeference",
-            "Slopes cannot be compared with those of a training. Give a file with georeference.",
+            "unknown: the file has no georeference",
+            "Slopes cannot be compared with those of the training data. Use a georeferenced file.",
         )
-    told = f"{spacing_text(delta)} a pixel"
+    told = f"{spacing_text(delta)} per pixel"
     if max(delta) / min(delta) <= _OBLONG:
         return Finding("spacing", "fine", told)
     return Finding(
         "spacing",
         "note",
         f"{told}: pixels are {max(delta) / min(delta):.2g} times as long as wide",
-        "Project it to square pixels, as those of the training were.",
+        "Project the map to square pixels, like those of the training data.",
     )
 
 
@@ -683,9 +687,7 @@ def _sign_of(reader: MapReader, survey: Survey | None) -> Finding:
         above = float((survey.depths > 0).mean())
         told = f"{told}; {_percent(above)} above sea level"
         if "assumed" in reader.positive_reason and above == 1:
-            return Finding(
-                "sign", "note", told, "If these are depths, say so with --positive down."
-            )
+            return Finding("sign", "note", told, "If these are depths, add --positive down.")
     return Finding("sign", "fine", told)
 
 
@@ -701,37 +703,39 @@ def _gaps_of(reader: MapReader, survey: Survey | None) -> Finding:
         return Finding(
             "gaps",
             "warning",
-            "no square of 32 pixels is complete and has relief, so nothing else can be judged",
-            "What lies beside gaps is continued from few pixels. Take a denser grid.",
+            "no square of 32 × 32 pixels is complete and has relief, so nothing else can be judged",
+            "Values next to gaps are extrapolated from few pixels. Use a denser grid.",
         )
     share = survey.missing
     return Finding(
         "gaps",
         "note" if share > 0.01 else "fine",
-        f"{_percent(share)} is missing",
-        "Missing stays missing, and pixels beside gaps are less certain." if share > 0.01 else "",
+        f"{_percent(share)} of the pixels are missing",
+        "Missing pixels stay missing in the result, and pixels next to gaps are less certain."
+        if share > 0.01
+        else "",
     )
 
 
-# --- findings against the training of a model -----------------------------------------------
+# --- findings compared with a model's training data ------------------------------------------
 
 
 def judge_range(
     survey: Survey, delta_m: tuple[float, float] | None, validity: Validity
 ) -> list[Finding]:
-    """Compare depth, slope, roughness and spacing of a map with a model's training.
+    """Compare depth, slope, roughness and spacing of a map with a model's training data.
 
     Parameters
     ----------
     survey : Survey
-        Of the map.
+        Survey of the map.
     delta_m : (float, float) or None
-        Its grid spacing, metres; None is taken to be that of the training.
+        Grid spacing of the map, metres; None assumes that of the training data.
     validity : Validity
-        Range of the training.
+        Range of the training data.
     """
     low, high = validity.depth_m
-    # Land in a map of the sea is no depth that a network of sea floors should have known.
+    # Land is judged on its own: a network for sea floors was not trained on it.
     land = (survey.depths > 0) & (high <= 0)
     findings = []
     if not land.all():
@@ -745,11 +749,11 @@ def judge_range(
     if delta_m is None:
         slopes = slopes / float(np.mean(validity.delta_lr_m))
     top = float(np.quantile(slopes, 0.999))
-    told = f"99.9 % below {top:.2g} m/m; trained on {validity.slope:.2g} m/m"
+    told = f"99.9 % below {top:.2g} m/m; trained on up to {validity.slope:.2g} m/m"
     findings.append(_outside("slope and training", slopes > validity.slope, told, survey))
     if validity.roughness_m is not None:
         top = float(np.quantile(survey.rough_m, 0.999))
-        told = f"99.9 % below {top:.2g} m; trained on {validity.roughness_m:.2g} m"
+        told = f"99.9 % below {top:.2g} m; trained on up to {validity.roughness_m:.2g} m"
         beyond = survey.rough_m > validity.roughness_m
         findings.append(_outside("roughness and training", beyond, told, survey))
     if delta_m is not None:
@@ -758,7 +762,7 @@ def judge_range(
 
 
 def _spacing_against(validity: Validity, delta_m: tuple[float, float]) -> Finding:
-    """Compare the spacing with the finest and the coarsest of the training."""
+    """Compare the spacing with the finest and the coarsest of the training data."""
     name, finest = "spacing and training", validity.delta_lr_m
     coarsest = validity.coarsest_lr_m or finest
     own, low, high = (float(np.sqrt(np.prod(pair))) for pair in (delta_m, finest, coarsest))
@@ -771,33 +775,33 @@ def _spacing_against(validity: Validity, delta_m: tuple[float, float]) -> Findin
         name,
         "note",
         f"{told}: {how}",
-        "Slopes and relief are of another kind at another spacing. Test the model on a part of "
-        "which you have a finer map.",
+        "Slopes and relief differ with the spacing. Test the model on an area of which you have "
+        "a finer map.",
     )
 
 
-#: Length ÷ width of a pixel that is worth a note.
+#: Length ÷ width of a pixel above which there is a note.
 _OBLONG = 2.0
-#: Ratio of spacings beyond which a map counts as of another kind.
+#: Ratio of spacings above which there is a note.
 _SPACINGS = 4.0
-#: Shares of the pixels outside the training that are worth a note, and a warning. By the definition
-#: of the range, 0.1 % of the training itself is steeper.
+#: Shares of the pixels outside the training range that give a note and a warning. By definition
+#: of the range, 0.1 % of the training data itself is steeper.
 _OUTSIDE = (0.005, 0.1)
-#: Depths beyond the training by less than this share of its range are as good as inside.
+#: Depths beyond the training range by less than this share of it count as inside.
 _MARGIN = 0.001
-#: Share of land from which the sign of a map of the sea is in doubt.
+#: Share of land above which the sign of a map of the sea is in doubt.
 _MOSTLY = 0.9
 
 
 def _land(land: np.ndarray) -> list[Finding]:
-    """Tell of land, if the training had none."""
+    """Report land if the training data had none."""
     share = float(land.mean())
     if share <= _OUTSIDE[0]:
         return []
-    figure = f"{_percent(share)} lies above sea level; trained on sea floors alone"
+    figure = f"{_percent(share)} is above sea level; trained on sea floors only"
     grade: Grade = "warning" if share > _MOSTLY else "note"
     sign = "If these are depths, set positive: down. " if grade == "warning" else ""
-    advice = f"{sign}What the model adds on land is a guess; use the sea."
+    advice = f"{sign}Detail that the model adds on land is a guess. Use the sea only."
     return [Finding("land", grade, figure, advice, land.mean(axis=1) > _OUTSIDE[0])]
 
 
@@ -810,8 +814,9 @@ def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Findin
     return Finding(
         name,
         grade,
-        f"{_percent(share)} outside: {told}; {_place(survey, here)}",
-        "What the model adds there is a guess. Train on ground like it; --range-mask marks it.",
+        f"{_percent(share)} of the map outside: {told}; {_place(survey, here)}",
+        "Detail that the model adds there is a guess. Train on similar ground, or mark these "
+        "places with --range-mask.",
         here,
     )
 
@@ -820,19 +825,19 @@ def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Findin
 
 
 def verdict(findings: Sequence[Finding]) -> tuple[Grade, str]:
-    """Return the worst grade and one line: what it means, and why.
+    """Return the worst grade and one line with its meaning and reason.
 
     Parameters
     ----------
     findings : sequence of Finding
-        Of which the first of the worst grade is the reason.
+        The first finding of the worst grade is the reason.
     """
     for grade, words in (("warning", "doubtful"), ("note", "usable with care")):
         named = [finding for finding in findings if finding.grade == grade]
         if named:
             more = f" (and {len(named) - 1} more)" if len(named) > 1 else ""
             return named[0].grade, f"{words}: {named[0].name}: {named[0].figure}{more}"
-    return "fine", "fit to be enlarged: nothing found against it"
+    return "fine", "fit to be enlarged: no problem found"
 
 
 def _grade(share: float, note: float, warning: float) -> Grade:
@@ -848,9 +853,9 @@ def _length(metres: float) -> str:
 
 
 def _place(survey: Survey, windows: np.ndarray) -> str:
-    """Say where windows lie: all over, or in which rectangle of the map."""
+    """Describe where windows are: all over the map, or in which rectangle of it."""
     if windows.mean() > 0.9:
-        return "all over the map"
+        return "throughout the map"
     first, last = survey.places[windows].min(axis=0), survey.places[windows].max(axis=0)
     rows, columns = (f"{a}-{b + survey.side - 1}" for a, b in zip(first, last, strict=True))
     return f"within rows {rows}, columns {columns}"

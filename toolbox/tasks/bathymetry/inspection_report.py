@@ -1,4 +1,4 @@
-"""The page of an inspected map: verdict, findings, and pictures that show why."""
+"""The page of an inspected map: verdict, findings, and pictures that show the reasons."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _GRADES: dict[Grade, Literal["good", "neutral", "bad"]] = {
     "note": "neutral",
     "warning": "bad",
 }
-#: Colours of the frames, told apart by every kind of colour vision (Okabe and Ito 2008).
+#: Colours of the frames, distinct for every kind of colour vision (Okabe and Ito 2008).
 _FRAMES = {
     "vermilion": (213, 94, 0),
     "yellow": (240, 228, 66),
@@ -51,20 +51,21 @@ _FRAMES = {
     "green": (0, 158, 115),
 }
 _CAVEAT = (
-    "Signs, not proofs: a flat spectrum or a straight ridge can be real. Look at the pictures."
+    "These are signs, not proof: a flat spectrum or a straight ridge can be real. Check the "
+    "pictures."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """A map thinned out for a picture.
+    """A map thinned for a picture.
 
     Attributes
     ----------
     heights : numpy.ndarray, shape (h, w)
         Every `step`-th pixel, metres, NaN missing.
     step : int
-        Pixels of the map from one to the next.
+        Step between the pixels used, in pixels of the map.
     delta_m : (float, float) or None
         Grid spacing of the whole map (between rows, between columns), metres.
     """
@@ -82,7 +83,7 @@ def write_inspection(
     overview: Overview,
     facts: Mapping[str, str],
 ) -> None:
-    """Write the page of an inspected map; it appears whole or not at all, and needs nothing else.
+    """Write the page of an inspected map; one self-contained file, complete or not written.
 
     Parameters
     ----------
@@ -91,13 +92,13 @@ def write_inspection(
     title : str
         Heading.
     findings : sequence of Finding
-        In the order of their weight.
+        Findings, most serious first.
     survey : Survey or None
-        What was measured; None if no window was complete.
+        Measurements; None if no window was complete.
     overview : Overview
         The map.
     facts : dict of str to str
-        How it was inspected.
+        Details of the inspection.
     """
     grade, line = verdict(findings)
     page = Page(title)
@@ -112,7 +113,7 @@ def write_inspection(
 
 
 def _table(findings: Sequence[Finding]) -> dict[str, str]:
-    """Return a row for every finding; those of one name, such as what a reader says, share one."""
+    """Return a row for every finding; findings with the same name share one row."""
     rows: dict[str, str] = {}
     for f in findings:
         told = " ".join(f"{part.rstrip('.')}." for part in (f.figure, f.advice) if part)
@@ -122,7 +123,7 @@ def _table(findings: Sequence[Finding]) -> dict[str, str]:
 
 
 def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey | None) -> Picture:
-    """Show the relief, with a frame in a colour of its own around every doubtful window."""
+    """Show the relief with a frame around every doubtful window, one colour per finding."""
     heights, delta = overview.heights, spacing(overview.delta_m, overview.step)
     colours = colours_of([heights])
     pixels = colours.shade(heights, delta, exaggeration_of(heights, delta))
@@ -133,7 +134,7 @@ def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey
         if survey is not None and finding.windows is not None:
             _frame(pixels, survey, finding.windows, overview.step, index, _FRAMES[colour])
     ratio = heights.shape[1] * delta[1] / (heights.shape[0] * delta[0])
-    sampled = " The map is so large that windows were taken from it at equal distances."
+    sampled = " The map is large, so equally spaced windows were inspected."
     sampled = sampled if survey is not None and _is_sampled(survey) else ""
     return Picture(
         pixels,
@@ -149,7 +150,7 @@ def _map_picture(overview: Overview, findings: Sequence[Finding], survey: Survey
 
 
 def _is_sampled(survey: Survey) -> bool:
-    """Whether some of the map lies between the windows."""
+    """Whether parts of the map are between the windows."""
     return any(n > MOST * survey.side for n in survey.shape)
 
 
@@ -161,7 +162,7 @@ def _frame(
     inset: int,
     colour: tuple[int, int, int],
 ) -> None:
-    """Draw frames into the picture, those of later findings inside the earlier ones."""
+    """Draw frames into the picture; those of later findings are inside the earlier ones."""
     line = max(1, max(pixels.shape) // 400)
     for row, column in survey.places[windows]:
         top, left = int(row) // step + inset * line, int(column) // step + inset * line
@@ -182,7 +183,7 @@ def _ruler(overview: Overview) -> Ruler | None:
 
 
 def _spectrum_chart(survey: Survey, findings: Sequence[Finding]) -> Chart:
-    """Show the mean spectrum of the interpolated windows, or of all, with its law and cutoff."""
+    """Show the mean spectrum of the interpolated or all windows, with power law and cutoff."""
     windows = next((f.windows for f in findings if f.name == "interpolated before"), None)
     f, power, law = mean_spectrum(survey, windows)
     limit = None if windows is None else cutoff(survey, windows)
@@ -201,17 +202,17 @@ def _spectrum_chart(survey: Survey, findings: Sequence[Finding]) -> Chart:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_ylim(bottom=max(1e-6, 0.3 * float(min(power.min(), law.min()))))
 
-    which = "all windows" if windows is None else "the windows in doubt"
+    which = "all windows" if windows is None else "the doubtful windows"
     return chart(
         draw,
         "Radial power spectrum with its power law",
-        f"Radial power spectrum, geometric mean of {which}. Relief goes on along the law to the "
-        f"right; an interpolated map falls off, noise and rounding are flat.",
+        f"Radial power spectrum, geometric mean of {which}. Natural relief follows the power law "
+        f"to the right end; an interpolated map falls below it, noise and rounding are flat.",
     )
 
 
 def _depth_chart(survey: Survey) -> Chart:
-    """Show the histogram of depths; of contour lines with bins of a tenth of their step."""
+    """Show the histogram of depths; for contour lines, the bins are a tenth of their step."""
     column = contour_column(survey)[0]
     depths = survey.depths.ravel()
     low, high = (float(v) for v in np.percentile(depths, [1, 99]))

@@ -1,4 +1,4 @@
-"""Inspection of map files: read in bands, judged, told in lines and on a page."""
+"""Inspection of map files: read in bands, judged, reported on the terminal and on a page."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from toolbox.tasks.bathymetry.inspection_report import Overview, write_inspectio
 from toolbox.tasks.bathymetry.terrain import spacing_text
 from toolbox.tasks.bathymetry.validity import FILE_NAME, Validity, load_validity
 
-#: Longest side of the picture.
+#: Longest side of the picture, pixels.
 _OVERVIEW = 800
-#: Windows along each axis that are enough for a warning before a prediction.
+#: Windows along each axis for the quick inspection before a prediction.
 _QUICK = 8
 
 
@@ -39,7 +39,7 @@ class MapInspector:
     settings : PredictParams
         How files are read: ``variable``, ``time``, ``group``, ``nodata``, ``positive``.
     folder : pathlib.Path or None
-        Log folder of the run with whose training the maps are compared; None for none.
+        Log folder of the run whose training data the maps are compared with; None for no run.
     """
 
     suffixes = MAP_SUFFIXES
@@ -54,10 +54,11 @@ class MapInspector:
         s = self.settings
         with open_map(path, s.variable, s.nodata, s.positive, s.time, s.group) as reader:
             if reader.is_image or reader.channels != 1:
+                counted = f"{reader.channels} channel{'s' * (reader.channels != 1)}"
                 raise DataError(
-                    f"{path}: is an image of {reader.channels} channels and {reader.dtype}; "
-                    f"inspect is for maps in metres. Choose one band with --variable, or name the "
-                    f"model that is to restore it with --pretrained."
+                    f"{path}: is an image of {counted} and {reader.dtype}; inspect expects "
+                    f"a map in metres. Choose one band with --variable, or name the model for this "
+                    f"kind of image with --pretrained."
                 )
             survey = _survey(reader)
             findings = self._findings(reader, survey)
@@ -73,7 +74,7 @@ class MapInspector:
         return grade
 
     def _findings(self, reader: MapReader, survey: Survey | None) -> list[Finding]:
-        """Return all findings, in the order of their weight."""
+        """Return all findings, most serious first."""
         file = judge_file(reader, survey)
         if survey is None:
             return file
@@ -91,7 +92,9 @@ class MapInspector:
             if finding.advice:
                 print(f"  {'':8}  {finding.advice}")
         if self.folder is not None and self.validity is None:
-            print(f"  {'note':8}{self.folder} has no {FILE_NAME}; depth and slope are not compared")
+            print(
+                f"  {'note':8}{self.folder} has no {FILE_NAME}, so depth and slope are not compared"
+            )
 
     def _facts(self, reader: MapReader, survey: Survey | None) -> dict[str, str]:
         h, w = reader.shape
@@ -106,14 +109,14 @@ class MapInspector:
 
 
 def quick_warnings(reader: MapReader, validity: Validity | None) -> list[str]:
-    """Return the warnings of an inspection in one line each, from at most 64 windows.
+    """Return the warnings of an inspection, one line each, from at most 64 windows.
 
     Parameters
     ----------
     reader : toolbox.io.maps.MapReader
-        A map of one channel, open.
+        An opened map of one channel.
     validity : Validity or None
-        Range of the training; None to leave it out.
+        Range of the training data; None skips the comparison.
     """
     survey = take_survey(reader.read, reader.shape, reader.delta_m, _QUICK)
     if survey is None:
@@ -129,7 +132,7 @@ def _survey(reader: MapReader) -> Survey | None:
 
 
 def _overview(reader: MapReader) -> Overview:
-    """Read every n-th row, one at a time."""
+    """Read every n-th row and column, one row at a time."""
     h, w = reader.shape
     step = -(-max(h, w) // _OVERVIEW)
     rows = [reader.read(slice(r, r + 1), slice(0, w))[0, ::step, 0] for r in range(0, h, step)]

@@ -1,14 +1,14 @@
-"""Calibrated intervals: how far the truth may lie from an enlarged map, pixel by pixel.
+"""Calibrated intervals: how far the truth may be from an enlarged map, pixel by pixel.
 
 Split conformal prediction [1]_ with a normalised score: the absolute error is divided by a spread
-that is known at prediction time, and the quantiles of that ratio on validation images widen it to
-an interval. The spread is a product of powers of three lengths that add up to 1, so
-it serves errors of decimetres and of hundreds of metres alike:
+that is known at prediction time. The quantiles of this ratio on validation images scale the spread
+to an interval. The spread is a product of powers of three lengths. The exponents add up to 1, so it
+serves errors of decimetres and of hundreds of metres alike. The lengths are:
 
-- how far the result is from bicubic, RMS over the pixels around;
-- how rough the input is, RMS of what its mean of 3 × 3 pixels leaves;
-- how far the result, averaged back, is from the input: a network that contradicts what was
-  measured contradicts itself.
+- the distance of the result from bicubic, RMS over the surrounding pixels;
+- the roughness of the input, RMS of its difference from the mean of 3 × 3 pixels;
+- the distance of the result, averaged back, from the input. A network that contradicts the
+  measurement is unlikely to be right.
 
 References
 ----------
@@ -31,35 +31,35 @@ from toolbox.io.atomic import replacing
 from toolbox.resample import block_mean, enlarge
 
 FILE_NAME = "intervals.json"
-#: Levels at which the quantiles are kept.
+#: Levels at which quantiles are stored.
 LEVELS = (*(number / 20 for number in range(1, 20)), 0.98, 0.99)
-#: Low-resolution pixels around a pixel that its spread depends on.
+#: Distance in low-resolution pixels over which a spread depends on its surroundings.
 REACH = 4
-#: The quantile of the errors to which the spread is fitted.
+#: Quantile of the errors to which the spread is fitted.
 _FITTED = 0.9
-#: Lengths below are as good as this one, metres.
+#: Lower limit of the first length, metres.
 _LEAST_M = 1e-6
-#: The second and third length are at least this share of the first: of smooth ground they are 0.
+#: Lower limit of the other lengths, as a share of the first; they are 0 on smooth ground.
 _LEAST_SHARE = 0.01
 _ROUNDS, _PIXELS, _CHUNK = 50, 100_000, 256
-#: Of the lengths: a calibration with others is made again.
+#: Version of the lengths; a calibration with another version is repeated.
 _VERSION = 3
 
 
 def spread_lengths(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
-    """Measure the three lengths from which the spread is made.
+    """Measure the three lengths that the spread is computed from.
 
     Parameters
     ----------
     lr : numpy.ndarray, shape (N, h, w)
-        The input, metres, without gaps.
+        Input of the network, metres, without gaps.
     sr : numpy.ndarray, shape (N, H, W)
-        The network's result, metres.
+        Result of the network, metres.
 
     Returns
     -------
     numpy.ndarray, shape (3, N, h, w), float32
-        For each pixel of the input, metres: distance to bicubic, at least 0.000001; roughness of
+        For each pixel of the input, metres: distance from bicubic, at least 0.000001; roughness of
         the input and contradiction of the input, at least 1 % of the distance.
     """
     scale = sr.shape[1] // lr.shape[1]
@@ -84,13 +84,13 @@ def _mean(imgs: np.ndarray, size: int) -> np.ndarray:
 
 
 def _root(squares: np.ndarray) -> np.ndarray:
-    # Running sums of squares may fall a little below 0.
+    # Rounding may bring running sums of squares slightly below 0.
     return np.sqrt(np.maximum(squares, 0))
 
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """A calibration.
+    """A calibration of intervals.
 
     Attributes
     ----------
@@ -99,11 +99,11 @@ class Intervals:
     factor : float
         Constant factor of the spread.
     levels, quantiles : tuple of float
-        Share of the errors, and the multiple of the spread that it does not exceed.
+        Shares of the errors, and the multiples of the spread that these do not exceed.
     images : int
-        Validation images that were calibrated on.
+        Number of validation images used.
     weights : int
-        CRC-32 of the file of weights whose results were calibrated.
+        CRC-32 of the weights file.
     """
 
     powers: tuple[float, ...]
@@ -119,7 +119,7 @@ class Intervals:
         return self.coarse_spread(lr, sr).repeat(scale, 1).repeat(scale, 2)
 
     def coarse_spread(self, lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
-        """Return the spread in each pixel of the input, metres, (N, h, w)."""
+        """Return the spread of each pixel of the input, metres, (N, h, w)."""
         logs = np.log(spread_lengths(lr, sr))
         powers = np.array(self.powers, logs.dtype)
         found: np.ndarray = np.float32(self.factor) * np.exp(np.tensordot(powers, logs, axes=1))
@@ -136,8 +136,8 @@ class Intervals:
         low, high = self.levels[0], self.levels[-1]
         if not low <= level <= high:
             raise DataError(
-                f"interval must be between {low:g} and {high:g}, the levels that were calibrated; "
-                f"received {level:g}."
+                f"interval must be between {low:g} and {high:g}, the calibrated levels; received "
+                f"{level:g}."
             )
         return float(np.interp(level, self.levels, self.quantiles))
 
@@ -145,18 +145,18 @@ class Intervals:
 def calibrate(
     lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, weights: int = 0, seed: int = 0
 ) -> Intervals:
-    """Fit the spread on one half of some images, and the quantiles on the other.
+    """Fit the spread on one half of the images, and the quantiles on the other.
 
     Parameters
     ----------
     lr : numpy.ndarray, shape (N, h, w)
         Inputs that the network was not trained on, metres, without gaps.
     hr, sr : numpy.ndarray, shape (N, H, W)
-        Truth and results.
+        Truth and results, metres.
     weights : int
-        CRC-32 of the file of weights, to be kept.
+        CRC-32 of the weights file, to be stored.
     seed : int
-        Decides which images are in which half, and which pixels are fitted.
+        Selects the images of each half and the pixels that are fitted.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def calibrate(
         If there are fewer than two images.
     """
     if len(lr) < 2:
-        raise DataError(f"intervals need two validation images or more; received {len(lr)}.")
+        raise DataError(f"intervals need at least two validation images; received {len(lr)}.")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lr))
     first, second = order[::2], order[1::2]
@@ -189,7 +189,7 @@ def calibrate(
 def _fit(
     lr: np.ndarray, hr: np.ndarray, sr: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[float, ...], float]:
-    """Regress the 90th percentile of the logarithm of the error on those of the lengths.
+    """Regress the 90th percentile of the error's logarithm on the logarithms of the lengths.
 
     References
     ----------
@@ -209,15 +209,15 @@ def _fit(
         errors.append(np.take_along_axis(error, pixels[part], 1).ravel())
     x = np.concatenate(logs, axis=1).T.astype(np.float64)
     y = np.log(np.maximum(np.concatenate(errors), _LEAST_M).astype(np.float64))
-    # In ratios to the first length the powers add up to 1: ten times the relief, ten times the
-    # width.
+    # As ratios to the first length, the powers add up to 1: ten times the relief gives ten times
+    # the width.
     ratios = np.column_stack([x[:, 1:] - x[:, :1], np.ones(len(x))])
     second, third, constant = _quantile_regression(ratios, y - x[:, 0], _FITTED).tolist()
     return (1 - second - third, second, third), float(np.exp(constant))
 
 
 def _quantile_regression(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
-    """Return weights whose linear form a share of `y` does not exceed, by reweighted squares."""
+    """Return the weights of a quantile regression, by iteratively reweighted least squares."""
     ridge = 1e-6 * len(x) * np.eye(x.shape[1])
     weights = np.linalg.lstsq(x, y, rcond=None)[0]
     for _ in range(_ROUNDS):
@@ -228,20 +228,22 @@ def _quantile_regression(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarr
     return np.asarray(weights)
 
 
-# -- What intervals are worth --------------------------------------------------------------------
+# -- Quality of intervals ------------------------------------------------------------------------
 
 
 def interval_score_m(error: np.ndarray, half: np.ndarray | np.floating, level: float) -> float:
-    """Return the mean interval score, metres: width, and 2 / (1 - level) of what lies outside [1]_.
+    """Return the mean interval score, metres: width plus a penalty for truth outside [1]_.
+
+    The penalty is 2 / (1 - `level`) times the distance of the truth from the interval.
 
     Parameters
     ----------
     error : numpy.ndarray
-        Metres.
+        Errors, metres.
     half : numpy.ndarray or float
         Half-width of the interval, metres.
     level : float
-        Share that the interval should hold.
+        Share of the truth that the interval should contain.
 
     References
     ----------
@@ -258,7 +260,7 @@ def calibration_error(ratios: np.ndarray, intervals: Intervals) -> float:
     Parameters
     ----------
     ratios : numpy.ndarray
-        Absolute errors in spreads.
+        Absolute errors divided by the spread.
     intervals : Intervals
         The calibration.
     """
@@ -270,7 +272,7 @@ def calibration_error(ratios: np.ndarray, intervals: Intervals) -> float:
 
 
 def intervals_text(intervals: Intervals) -> str:
-    """Return what ``intervals.json`` holds."""
+    """Return the contents of ``intervals.json``."""
     return json.dumps({"version": _VERSION, **dataclasses.asdict(intervals)}, indent=2) + "\n"
 
 
@@ -281,12 +283,12 @@ def save_intervals(intervals: Intervals, folder: str | os.PathLike[str]) -> None
 
 
 def load_intervals(folder: str | os.PathLike[str]) -> Intervals | None:
-    """Read ``intervals.json`` of a run; None without, or if an earlier version measured it.
+    """Read ``intervals.json`` of a run; None if it is absent or from an earlier version.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If the file is damaged.
     """
     path = Path(folder, FILE_NAME)
     if not path.is_file():
@@ -304,6 +306,6 @@ def load_intervals(folder: str | os.PathLike[str]) -> Intervals | None:
             raise ValueError("lists of other lengths")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: is no calibration of intervals ({error}). Remove it and run test again."
+            f"{path}: is not a calibration of intervals ({error}). Remove it and run test again."
         ) from None
     return found

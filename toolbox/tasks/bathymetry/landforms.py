@@ -1,4 +1,4 @@
-"""How true the forms of an enlarged map are: slope, aspect, curvature, ridges and channels."""
+"""Errors of the landforms of an enlarged map: slope, aspect, curvature, ridges and channels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy import ndimage
 from toolbox.spectrum import Spacing, pair_of
 from toolbox.tasks.bathymetry.terrain import gradient, row_sums
 
-#: What `landform_table` sums for each image.
+#: Columns of `landform_table`.
 SUMS = ("slope", "aspect", "curvature", "line", "pixels", "weight", "line_pixels")
-#: What `landform_figures` makes of it.
+#: Columns of `landform_figures`.
 LANDFORMS = ("slope_rmse", "aspect_error_deg", "curvature_rmse_per_m", "line_error_m")
-#: Share of a map's pixels whose curvature is not strong enough for a line.
+#: Share of a map's pixels whose curvature is too weak for a line.
 _WEAK = 0.9
 _CHUNK = 256
 
@@ -26,7 +26,7 @@ class Surface(NamedTuple):
     Attributes
     ----------
     y, x : numpy.ndarray
-        First derivatives along rows (downwards) and columns, m/m.
+        First derivatives, downwards across the rows and to the right across the columns, m/m.
     yy, xx, xy : numpy.ndarray
         Second derivatives, 1/m.
     """
@@ -39,7 +39,7 @@ class Surface(NamedTuple):
 
 
 def surface(imgs: np.ndarray, delta_m: Spacing) -> Surface:
-    """Fit a quadratic surface to every pixel that has all nine neighbours, by least squares.
+    """Fit a quadratic surface to the 3 × 3 pixels around every inner pixel, by least squares.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ def _across(s: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean, half = (s.yy + s.xx) / 2, (s.yy - s.xx) / 2
     reach = np.hypot(half, s.xy)
     strongest = mean + np.where(mean < 0, -reach, reach)
-    # Eigenvector of [[yy, xy], [xy, xx]] by the half angle.
+    # Eigenvector of [[yy, xy], [xy, xx]], by the half angle.
     angle = np.arctan2(s.xy, half) / 2 + np.where(mean < 0, np.pi / 2, 0)
     return strongest, np.cos(angle), np.sin(angle)
 
 
 def line_strength_per_m(imgs: np.ndarray, delta_m: Spacing) -> float:
-    """Return the curvature, 1/m, that a tenth of the pixels of maps (N, H, W) exceeds."""
+    """Return the curvature, 1/m, that a tenth of the pixels of maps (N, H, W) exceed."""
     step = max(1, len(imgs) // _CHUNK)
     strongest = np.abs(_across(surface(imgs[::step], delta_m))[0])
     return float(np.quantile(strongest, _WEAK)) if strongest.size else 0.0
@@ -87,14 +87,14 @@ def line_strength_per_m(imgs: np.ndarray, delta_m: Spacing) -> float:
 def lines(s: Surface, delta_m: Spacing, strength_per_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Find ridge and channel lines.
 
-    A pixel lies on a ridge if the surface has its crest inside it: the first derivative along the
-    strongest curvature vanishes within half a pixel, and that curvature is negative and stronger
-    than `strength_per_m` [1]_. Channels are ridges upside down.
+    A pixel is on a ridge if the crest of the surface is inside the pixel: the first derivative
+    along the strongest curvature vanishes within half a pixel, and that curvature is negative and
+    stronger than `strength_per_m` [1]_. Channels are ridges of the inverted map.
 
     Parameters
     ----------
     s : Surface
-        Of the maps.
+        Surfaces of the maps.
     delta_m : float or (float, float)
         Grid spacing in metres (rows, columns).
     strength_per_m : float
@@ -131,17 +131,17 @@ def landform_table(
     delta_m : float or (float, float)
         Grid spacing in metres (rows, columns).
     far_m : float
-        The largest distance between lines that counts; none in an image counts as that far.
+        Largest distance between lines, metres; it is also used where an image has no line.
 
     Returns
     -------
     pandas.DataFrame
-        `SUMS` of each image: squared errors of slope and Laplacian over ``pixels``, angles between
+        `SUMS` of each image: squared errors of slope and Laplacian over ``pixels``; angles between
         the directions of slope, degrees, times the truth's slope, over ``weight``; distances in
-        metres from each pixel of a line to the nearest one of the same kind in the other map, both
-        ways, over ``line_pixels``.
+        metres from each pixel of a line to the nearest one of the same kind in the other map, in
+        both directions, over ``line_pixels``.
     """
-    # A smooth map has the same lines, but flatter ones.
+    # Each map has its own limit: a smooth map has the same lines, but flatter ones.
     strengths = [line_strength_per_m(imgs, delta_m) for imgs in (truth, result)]
     parts = []
     for start in range(0, len(truth), _CHUNK):
@@ -172,7 +172,7 @@ def _line_distances(
     delta_m: Spacing,
     far_m: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum over both kinds of lines and both ways; each (N, H, W): metres and pixels of lines."""
+    """Sum over both kinds of lines and both directions; return metres and pixels of lines."""
     distance, count = np.zeros(true[0].shape), np.zeros(true[0].shape)
     for first, second in zip(true, own, strict=True):
         for here, there in ((first, second), (second, first)):
@@ -184,14 +184,14 @@ def _line_distances(
 def _distance_m(marked: np.ndarray, delta_m: Spacing, far_m: float) -> np.ndarray:
     """Return the distance to the nearest marked pixel of the same image, metres, at most `far_m`.
 
-    The images lie below each other, far enough apart, so that one transform serves them all.
+    The images are stacked with enough distance between them that one transform serves all.
     """
     dy, dx = pair_of(delta_m)
     count, rows, columns = marked.shape
     apart = int(far_m / dy) + 1
     free = np.ones((count, rows + apart, columns), bool)
     free[:, :rows] = ~marked
-    # Without any marked pixel the transform has nothing to measure from.
+    # Without a marked pixel the transform has nothing to measure from.
     if free.all():
         return np.full(marked.shape, far_m)
     far = ndimage.distance_transform_edt(free.reshape(-1, columns), sampling=(dy, dx))
@@ -199,12 +199,12 @@ def _distance_m(marked: np.ndarray, delta_m: Spacing, far_m: float) -> np.ndarra
 
 
 def landform_figures(table: pd.DataFrame) -> pd.DataFrame:
-    """Turn sums into mean errors.
+    """Convert sums into mean errors.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        `SUMS`, of an image or summed over images, in every row.
+        `SUMS` of one image, or summed over images, in every row.
 
     Returns
     -------

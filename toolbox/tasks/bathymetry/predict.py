@@ -35,13 +35,13 @@ from toolbox.tasks.bathymetry.intervals import REACH, Intervals
 from toolbox.tasks.bathymetry.prediction_report import PredictionReport
 from toolbox.tasks.bathymetry.validity import FILE_NAME, load_validity
 
-#: Per cent of the input outside the range from which it is worth a warning: not "0.0 %".
+#: Per cent of the input outside the range from which a warning is printed; never "0.0 %".
 _LEAST_SHARE = 0.05
 
 
 @dataclasses.dataclass
 class Figures:
-    """What is measured while a map is enlarged; sums, so that interrupted work can go on.
+    """Sums measured while a map is enlarged, which allows interrupted work to resume.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Figures:
     outside: int = 0
 
     def add(self, lr: np.ndarray, sr: np.ndarray, outside: np.ndarray | None) -> None:
-        """Take in rows of the input (h, w, C) and of the result (h * scale, w * scale, C)."""
+        """Add rows of the input (h, w, C) and of the result (h * scale, w * scale, C)."""
         scale = sr.shape[0] // lr.shape[0]
         difference = block_mean(sr[None], scale)[0] - lr
         valid = np.isfinite(difference)
@@ -113,15 +113,15 @@ class MapPredictor:
         self._checksum = zlib.crc32(weights)
 
     def check(self) -> None:
-        """Refuse a mistake in the settings, once for all files."""
+        """Check the settings once for all files, and raise an error for a mistake."""
         self._enhancer((1.0, 1.0) if self.settings.range_mask else None, True)
 
     def suffix(self, path: Path) -> str:
-        """Return the ending of the result: that of the input, if it can be written."""
+        """Return the suffix of the result: that of the input, if it can be written."""
         return default_output_suffix(path)
 
     def predict(self, path: Path, target: Path) -> None:
-        """Enlarge one map; interrupted work goes on where it stopped."""
+        """Enlarge one map; interrupted work resumes where it stopped."""
         s = self.settings
         opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
         with opened as reader, contextlib.ExitStack() as locks:
@@ -147,7 +147,7 @@ class MapPredictor:
         )
 
     def _check(self, reader: MapReader) -> None:
-        """Refuse what the network was not made for, and say aloud how the file is understood."""
+        """Refuse a file that the network cannot process, and print how the file is read."""
         resolver = self.resolver
         if reader.channels != resolver.channels:
             raise DataError(
@@ -158,32 +158,43 @@ class MapPredictor:
         spacing = ""
         if reader.delta_m is not None:
             rows, columns = reader.delta_m
-            spacing = f", {rows:.4g} × {columns:.4g} m a pixel"
+            spacing = f", {rows:.4g} × {columns:.4g} m per pixel"
         print(
             f"{reader.path}: {w} × {h} pixels{spacing}; positive {reader.positive} "
             f"({reader.positive_reason})"
         )
         for note in reader.notes:
             print(note)
-        self._doubts = [] if reader.is_image or reader.channels > 1 else self._doubts_of(reader)
+        self._doubts = self._doubts_of(reader) if reader.channels == 1 else []
         for doubt in self._doubts:
             print(f"WARNING: {doubt}")
         s = self.settings
         whole = reader.dtype.kind in "iu" and not reader.is_image
         if whole and s.dtype is None and s.interval is None:
             print(
-                f"the result is rounded to {reader.dtype}, as the input is; --dtype float32 keeps "
-                f"the fractions"
+                f"the result is rounded to {reader.dtype}, like the input; add --dtype float32 to "
+                f"keep the fractions"
             )
 
     def _doubts_of(self, reader: MapReader) -> list[str]:
-        """Return what an inspection warns of; the range is counted anew with its mask."""
-        return quick_warnings(reader, None if self.settings.range_mask else self.validity)
+        """Return the warnings of an inspection, or that of a grey picture instead of a map."""
+        if not reader.is_image:
+            # With a range mask, `_report` counts the pixels outside the range itself.
+            return quick_warnings(reader, None if self.settings.range_mask else self.validity)
+        depths = self.validity is not None and self.validity.depth_m[0] < 0
+        # A picture of 16 bits may well hold depths.
+        if not depths or reader.dtype.itemsize > 1 or reader.georeferenced:
+            return []
+        return [
+            f"{reader.path}: is an 8-bit grey picture without a georeference, but the network was "
+            f"trained on depths in metres, so the detail that it adds is a guess. Use "
+            f"--pretrained sem_lines for SEM pictures, photo_x2 for photographs."
+        ]
 
     def _cure(self, reader: MapReader) -> str:
-        """Say how a file of other channels can be used; only what its kind allows."""
+        """Suggest how to use a file with a different number of channels, given its kind."""
         if self.resolver.channels != 1:
-            return "Give a file of as many channels, or use another network."
+            return "Use a file with the same number of channels, or another network."
         if isinstance(reader, RasterioReader):
             return (
                 f"Choose a band with --variable 1 to {reader.dataset.count}, or use another "
@@ -206,7 +217,7 @@ class MapPredictor:
         """Return the spacing for slopes: that of the file, else that of the training data."""
         if not self.settings.range_mask:
             return None
-        # Without a range the mask is refused, whatever the spacing.
+        # Without a range, `_enhancer` refuses the mask whatever the spacing.
         return reader.delta_m or (self.validity.delta_lr_m if self.validity else (1.0, 1.0))
 
     def _interval(self) -> tuple[Intervals, float] | None:
@@ -216,8 +227,8 @@ class MapPredictor:
             return None
         if s.self_ensemble or len(self.resolver.weights) > 1 or s.lr_consistency == "project":
             raise ConfigError(
-                "interval is calibrated for the network's own result; received it with "
-                "self_ensemble, several weights or lr_consistency: project. Leave these out."
+                "interval is calibrated for the unmodified result of one network; received it with "
+                "self_ensemble, several weights or lr_consistency: project. Remove these settings."
             )
         intervals = intervals_of(self.run)
         return intervals, intervals.multiple(s.interval)
@@ -225,7 +236,7 @@ class MapPredictor:
     def _with_interval(
         self, enhance: Callable[[np.ndarray], np.ndarray], ends: bool
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return what enlarges a window and adds its interval: both ends, or half the width."""
+        """Return a function that enlarges a window and adds its interval: both ends or a half."""
         found = self._interval()
         if found is None:
             return enhance
@@ -259,7 +270,7 @@ class MapPredictor:
     def _enhancer(
         self, spacing: tuple[float, float] | None, ends: bool = True
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return what enlarges a window; with a spacing, a band more: outside the range, or not."""
+        """Return a function that enlarges a window; a spacing adds the band of the range mask."""
         s, validity = self.settings, self.validity
         enhance = self._with_interval(
             self.resolver.enhancer(s.self_ensemble, s.standard_deviation, s.lr_consistency), ends
@@ -268,8 +279,8 @@ class MapPredictor:
             return enhance
         if validity is None:
             raise ConfigError(
-                f"range_mask needs {FILE_NAME} in {self.resolver.folder}; received none: the run "
-                f"is older than the mask. Train again or leave range_mask out."
+                f"range_mask needs {FILE_NAME} in {self.resolver.folder}; received none, because "
+                f"the run is older than the mask. Train again, or remove range_mask."
             )
 
         def with_mask(lr: np.ndarray) -> np.ndarray:
@@ -284,7 +295,7 @@ class MapPredictor:
     def _enlarge(
         self, reader: MapReader, target: Path, locks: contextlib.ExitStack
     ) -> tuple[WorkFile, Figures]:
-        """Fill the work file, or what is missing of it."""
+        """Fill the work file, or the remaining part of it."""
         s, resolver = self.settings, self.resolver
         project = s.lr_consistency == "project"
         around = 0 if s.interval is None else REACH
@@ -296,7 +307,7 @@ class MapPredictor:
         locks.callback(work.release)
         figures = Figures(**work.figures)
         if work.pieces:
-            print(f"going on after {100 * work.rows / shape[0]:.0f} % of the rows")
+            print(f"resuming after {100 * work.rows / shape[0]:.0f} % of the rows")
         bar = progress(
             None, "enlarging", total=h * w, initial=work.rows // resolver.scale * w, unit="px",
             unit_scale=True,
@@ -305,12 +316,12 @@ class MapPredictor:
         def finish(strip: np.ndarray, lr: np.ndarray) -> None:
             outside = None
             if s.range_mask:
-                outside = strip[..., -1] = np.rint(strip[..., -1])  # blending has shares
+                outside = strip[..., -1] = np.rint(strip[..., -1])  # blending gives fractions
             figures.add(lr, strip[..., : resolver.channels], outside)
             work.append(strip, dataclasses.asdict(figures))
 
-        # A strip is measured and written while the network is at work on the next.
-        # Of a damaged file nothing is kept: going on would end there again.
+        # A strip is measured and written while the network computes the next.
+        # Nothing of a damaged file is kept: resuming would fail at the same place.
         with _removed_on(DataError, work), bar, ThreadPoolExecutor(1) as writer:
             pending, first = None, work.rows // resolver.scale
             for strip in tiling.strips(reader.read, enhance, work.pieces, bar.update):
@@ -324,7 +335,7 @@ class MapPredictor:
         return work, figures
 
     def _job(self, reader: MapReader, tiling: Tiling) -> dict[str, Any]:
-        """Describe the work; a result of other files or settings is not gone on with."""
+        """Describe the job; a partial result of other files or settings is not resumed."""
         state = reader.path.stat()
         shaping = options_of(self.run.task) - {"report", "hillshade", "cog", "dtype"}
         return {
@@ -336,19 +347,19 @@ class MapPredictor:
         }
 
     def _report(self, reader: MapReader, target: Path, work: WorkFile, figures: Figures) -> None:
-        """Say what the result is worth, and draw it if asked to."""
+        """Print how good the result is, and draw it if requested."""
         if not figures.count:
-            print("WARNING: every pixel of the input is missing, and so is every one of the result")
+            print("WARNING: every pixel of the input is missing, so every pixel of the result is")
             return
         rmse = float(np.sqrt(figures.squares / figures.count))
-        agreement = f"RMS {rmse:.3g}, at most {figures.worst:.3g}"
+        unit = "grey values" if reader.is_image else "m"
+        agreement = f"RMS {rmse:.3g} {unit}, at most {figures.worst:.3g} {unit}"
         print(f"difference between the result, averaged back, and the input: {agreement}")
         warnings = []
         share = 100 * figures.outside / figures.count
         if share >= _LEAST_SHARE:
             warnings = [
-                f"{share:.1f} % of the input lies outside the depths and slopes of the training "
-                f"data"
+                f"{share:.1f} % of the input is outside the depths and slopes of the training data"
             ]
             print(f"WARNING: {warnings[0]}")
         pictures = PredictionReport(reader, work, self.resolver.scale)
@@ -365,7 +376,7 @@ class MapPredictor:
             print(f"report: {page}")
 
     def _facts(self, reader: MapReader, target: Path) -> dict[str, str]:
-        """Describe how the result was made."""
+        """Return a table of how the result was made."""
         resolver = self.resolver
         given = self.settings.model_dump(exclude_defaults=True)
         return {

@@ -1,4 +1,4 @@
-"""Pictures of a prediction: the shaded relief and the one-page report beside the result."""
+"""Pictures of a prediction: the shaded relief and the one-page report next to the result."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from toolbox.tasks.bathymetry.report import MapView, choose_detail, write_map_re
 
 #: Longest side of an overview, and side of the detail, in low-resolution pixels.
 _OVERVIEW, _DETAIL = 360, 64
-#: Longest side of a hillshade picture.
+#: Longest side of a hillshade picture, pixels.
 _HILLSHADE = 4000
 
 
 class PredictionReport:
-    """Reads a finished prediction back, a bounded part at a time, and draws it.
+    """Reads a finished prediction back in bounded parts and draws it.
 
     Parameters
     ----------
     reader : toolbox.io.maps.MapReader
-        The input, open.
+        The opened input.
     work : toolbox.inference.work_file.WorkFile
         The result.
     scale : int
@@ -40,7 +40,7 @@ class PredictionReport:
         self.delta_m = None if delta is None else (delta[0] / scale, delta[1] / scale)
 
     def write_hillshade(self, target: Path) -> Path:
-        """Write ``NAME.tif_hillshade.png`` beside `target`; a larger map is thinned out."""
+        """Write ``NAME.tif_hillshade.png`` next to `target`; a large map is thinned."""
         path = target.with_name(f"{target.name}_hillshade.png")
         step = -(-max(self.work.shape[:2]) // _HILLSHADE)
         after = self._plane(self.work.read(slice(None, None, step), slice(None, None, step)))
@@ -54,16 +54,16 @@ class PredictionReport:
         figures: Mapping[str, str],
         warnings: Sequence[str],
     ) -> Path:
-        """Write ``NAME.tif.html`` beside `target`.
+        """Write ``NAME.tif.html`` next to `target`.
 
         Parameters
         ----------
         target : pathlib.Path
             The result.
         facts, figures : dict of str to str
-            Tables: how it was made, what was measured.
+            Tables of how the result was made and what was measured.
         warnings : sequence of str
-            What the reader must know first.
+            Warnings for the top of the page.
         """
         path = target.with_name(f"{target.name}.html")
         step = -(-max(self.reader.shape) // _OVERVIEW)
@@ -90,7 +90,7 @@ class PredictionReport:
         h, w = after.shape[0] // self.scale, after.shape[1] // self.scale
         after = self._plane(after[: h * self.scale, : w * self.scale])
         before = self._plane(np.concatenate(lines))[:h, :w]
-        thinned = f", every {step} pixels" if step > 1 else ""
+        thinned = f", one pixel in {step}" if step > 1 else ""
         return MapView(
             before,
             after,
@@ -105,7 +105,7 @@ class PredictionReport:
         side = min(_DETAIL, h, w)
         row, column = (step * i for i in choose_detail(before, max(1, side // step)))
         row, column = min(row, h - side), min(column, w - side)
-        # Two pixels around, so that bicubic has no margin inside the map.
+        # Two more pixels on each side keep the margin of bicubic out of the detail.
         top, left = max(0, row - 2), max(0, column - 2)
         around = self.reader.read(
             slice(top, min(h, row + side + 2)), slice(left, min(w, column + side + 2))
@@ -129,7 +129,7 @@ class PredictionReport:
         )
 
     def _plane(self, imgs: np.ndarray) -> np.ndarray:
-        """Leave the further bands out, and the last axis of a map."""
+        """Remove extra bands, and the last axis of a map."""
         return imgs[..., 0] if self.channels == 1 else imgs[..., : self.channels]
 
     def _thinned(self, step: int) -> tuple[float, float] | None:

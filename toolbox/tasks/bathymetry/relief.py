@@ -1,4 +1,4 @@
-"""Values become colours: shaded relief, grey values, differences; as arrays, bars and files."""
+"""Colours for values: shaded relief, grey values and differences, as arrays, bars and files."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from toolbox.pages import ScaleBar, number
 from toolbox.pages.pictures import METADATA
 
 _MISSING = (184, 184, 184)
-# Blue against brown is told apart by every kind of colour vision.
+# Blue and brown are distinct for every kind of colour vision.
 _SEA = ("#1b1b4b", "#1f4e9c", "#2a8fbd", "#7cc8cf", "#e0f3ee")
 _LAND = ("#e6d9ae", "#b5905a", "#6b4a2b")
-# At 30° flat ground has an intensity of 0.5, which leaves its colour as it is.
+# At 30°, flat ground has an intensity of 0.5, which does not change its colour.
 _LIGHT = LightSource(azdeg=315, altdeg=30)
-# Slope after exaggeration of the steepest tenth of the map.
+# Slope of the steepest tenth of the map after exaggeration.
 _STEEP = 0.5
 _MAX_EXAGGERATION = 1000.0
-# Pixels that are enough for limits of colours and slopes; also of a strip of a large picture.
+# Pixels used for the limits of colours and slopes; also those of a strip of a large picture.
 _SAMPLE = 2_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Colours:
-    """A scale of colours.
+    """A colour scale.
 
     Attributes
     ----------
     low, high : float
         Values of the first and the last colour.
     table : numpy.ndarray, shape (256, 3), or None
-        Red, green and blue of 0..1; None for images that have colours.
+        Red, green and blue, 0 to 1; None for colour images.
     coast : int or None
-        The first row of `table` that is land, if there is a shore.
+        First row of `table` that is land, if there is a shore.
     """
 
     low: float
@@ -50,28 +50,28 @@ class Colours:
     coast: int | None = None
 
     def flat(self, img: np.ndarray) -> np.ndarray:
-        """Return colours (h, w, 3) of 0..1, without light."""
+        """Return unshaded colours (h, w, 3), 0 to 1."""
         part = np.clip((np.nan_to_num(img) - self.low) / (self.high - self.low), 0, 1)
         if self.table is None:
             return part
         index = np.rint(255 * part).astype(np.int16)
         if self.coast is not None:
-            # Low coasts and shallow reefs keep their side of the shore, however few the colours.
+            # Low coasts and shallow reefs stay on their side of the shore, however few the colours.
             wet, dry = np.minimum(index, self.coast - 1), np.maximum(index, self.coast)
             index = np.where(img < 0, wet, dry)
         return self.table[index]
 
     def paint(self, img: np.ndarray) -> np.ndarray:
-        """Return colours (h, w, 3) uint8, grey where missing."""
+        """Return colours (h, w, 3), uint8; missing pixels are grey."""
         return _bytes(self.flat(img), img)
 
     def shade(self, heights: np.ndarray, delta: tuple[float, float], factor: float) -> np.ndarray:
-        """Return colours (h, w, 3) uint8 of a relief lit from the upper left, gaps grey.
+        """Return the colours of a relief lit from the upper left, (h, w, 3) uint8; gaps are grey.
 
         Parameters
         ----------
         heights : numpy.ndarray, shape (h, w)
-            Elevation, NaN missing.
+            Elevation; NaN is missing.
         delta : (float, float)
             Spacing between rows and between columns, in the unit of `heights`.
         factor : float
@@ -80,14 +80,14 @@ class Colours:
         down = factor * _gradient(heights, 0) / delta[0]
         across = factor * _gradient(heights, 1) / delta[1]
         east, north, up = _LIGHT.direction
-        # Not LightSource.hillshade: it stretches each picture by its own extremes, and a NaN
-        # leaves none of them. Rows run to the south, so north is against `down`.
+        # LightSource.hillshade stretches each picture by its own extremes, and fails with NaN.
+        # Rows run to the south, so north is opposite to `down`.
         lit = (up - across * east + down * north) / np.sqrt(1 + across**2 + down**2)
         lit = np.clip(lit, 0, 1)[..., None]
         return _bytes(_LIGHT.blend_overlay(self.flat(heights), lit), heights)
 
     def bar(self, unit: str) -> ScaleBar | None:
-        """Return the bar that explains the colours; None for images that have colours."""
+        """Return the bar that explains the colours; None for colour images."""
         if self.table is None:
             return None
         return ScaleBar(number(self.low), f"{number(self.high)} {unit}", self.table)
@@ -96,21 +96,21 @@ class Colours:
 def colours_of(
     images: Sequence[np.ndarray], limits: tuple[float, float] | None = None, unit: str = "m"
 ) -> Colours:
-    """Return a scale of colours that images share.
+    """Return a colour scale that several images share.
 
     Parameters
     ----------
     images : sequence of numpy.ndarray, each (h, w) or (h, w, 3)
-        NaN is missing; the measured one comes first. Three channels stay as they are.
+        Images, the measured one first; NaN is missing. Three channels are not changed.
     limits : (float, float), optional
         Values of the first and the last colour; default the 1st and 99th percentile.
     unit : str
-        ``m`` is elevation, blue below zero and brown above; anything else is grey.
+        ``m`` is elevation, blue below zero and brown above; any other unit is grey.
 
     Returns
     -------
     Colours
-        Its limits are never equal.
+        The scale; its limits are never equal.
     """
     if images[0].ndim == 3:
         brightest = float(np.nanmax(images[0], initial=0))
@@ -123,7 +123,7 @@ def colours_of(
 
 
 def difference_colours(changes: Sequence[np.ndarray]) -> Colours:
-    """Return a scale for differences (h, w): red above zero, blue below, white without any."""
+    """Return a colour scale for differences (h, w): red above zero, blue below, white at zero."""
     size = np.concatenate([np.abs(change[~np.isnan(change)]) for change in changes])
     reach = float(np.percentile(size, 99)) if size.size else 0.0
     reach = reach or float(size.max(initial=0)) or 1.0
@@ -131,16 +131,16 @@ def difference_colours(changes: Sequence[np.ndarray]) -> Colours:
 
 
 def exaggeration_of(heights: np.ndarray, delta: tuple[float, float], thin: int = 1) -> float:
-    """Return the factor that makes the steepest tenth of a map steeper than 0.5, two digits.
+    """Return the factor that makes the steepest tenth of a map steeper than 0.5, to two digits.
 
     Parameters
     ----------
     heights : numpy.ndarray, shape (h, w)
-        Elevation, NaN missing.
+        Elevation; NaN is missing.
     delta : (float, float)
         Spacing between rows and between columns, in the unit of `heights`.
     thin : int
-        Count every `thin`-th pixel only.
+        Use only every `thin`-th pixel.
     """
     corner = finite(heights[:-1:thin, :-1:thin])
     down = (finite(heights[1::thin, :-1:thin]) - corner) / delta[0]
@@ -154,7 +154,7 @@ def exaggeration_of(heights: np.ndarray, delta: tuple[float, float], thin: int =
 
 
 def finite(img: np.ndarray) -> np.ndarray:
-    """Return floats in which all that is missing is NaN, (h, w, 1) as (h, w)."""
+    """Return floats with NaN for all missing values; (h, w, 1) becomes (h, w)."""
     kind = np.float32 if img.dtype == np.float32 else np.float64
     values = np.asarray(img, kind)
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
@@ -168,7 +168,7 @@ def signal(img: np.ndarray) -> np.ndarray:
 
 
 def spacing(delta_m: tuple[float, float] | None, step: float = 1) -> tuple[float, float]:
-    """Return the spacing of every `step`-th pixel, metres; in pixels if it is not known."""
+    """Return the spacing of every `step`-th pixel, metres; in pixels if it is unknown."""
     rows, columns = delta_m or (1.0, 1.0)
     return float(rows) * step, float(columns) * step
 
@@ -182,35 +182,35 @@ def write_hillshade(
     exaggeration: float | None = None,
     max_pixels: int = 40_000_000,
 ) -> None:
-    """Write a map as shaded relief in colours: blue below sea level, brown above, lit from NW.
+    """Write a map as coloured shaded relief: blue below sea level, brown above, lit from NW.
 
-    One pixel of the map is one pixel of the PNG, unless the map has more than `max_pixels`: then
-    every second, third … row and column is drawn. Missing pixels are transparent.
+    One pixel of the map is one pixel of the PNG. If the map has more than `max_pixels`, only every
+    second, third … row and column is drawn. Missing pixels are transparent.
 
     Parameters
     ----------
     path : path-like
-        PNG file; it appears whole or not at all.
+        PNG file; it appears complete or not at all.
     elevation : numpy.ndarray, shape (H, W)
-        Metres, negative below sea level, NaN missing; first row in the north. May be
-        memory-mapped: it is read in strips.
+        Metres, negative below sea level; NaN is missing; the first row is in the north. It is read
+        in strips, so it may be memory-mapped.
     delta_m : (float, float) or None
         Grid spacing in metres (between rows, between columns); None counts in pixels.
     limits : (float, float), optional
         Elevation of the first and the last colour; default the 1st and 99th percentile.
     exaggeration : float, optional
-        Factor on the slopes; by default the steepest tenth of the map has a slope above 0.5.
+        Factor of the slopes; by default the steepest tenth of the map has a slope above 0.5.
     max_pixels : int
-        Largest picture.
+        Maximum number of pixels of the picture.
 
     Raises
     ------
     DataError
-        If `elevation` is not a plane with at least one pixel.
+        If `elevation` is not two-dimensional with at least one pixel.
     """
     if elevation.ndim != 2 or not elevation.size:
         raise DataError(
-            f"{path}: elevation must be a plane (H, W); received shape {elevation.shape}."
+            f"{path}: elevation must be an array (H, W); received shape {elevation.shape}."
         )
     step = math.ceil(math.sqrt(elevation.size / max_pixels))
     heights = elevation[::step, ::step]
@@ -237,7 +237,7 @@ def _bytes(rgb: np.ndarray, img: np.ndarray) -> np.ndarray:
 
 
 def _gradient(heights: np.ndarray, axis: int) -> np.ndarray:
-    """Central difference per pixel; one-sided beside gaps and margins, 0 between two of them."""
+    """Return central differences per pixel; one-sided next to a gap or margin, 0 between two."""
     step = np.diff(heights, axis=axis)
     gap = np.full_like(np.take(heights, [0], axis), np.nan)
     after, before = np.concatenate([step, gap], axis), np.concatenate([gap, step], axis)
@@ -246,11 +246,11 @@ def _gradient(heights: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _robust(images: Sequence[np.ndarray]) -> tuple[float, float]:
-    """1st and 99th percentile of all valid pixels, never equal."""
+    """Return the 1st and 99th percentile of all valid pixels, never equal."""
     values = np.concatenate([img[~np.isnan(img)] for img in images])
     if not values.size:
         return -0.5, 0.5
-    # If one value fills the map but for a few pixels: all of them, or a metre about it.
+    # If nearly all pixels have one value: the full range, or a metre about the value.
     for share in (1, 0):
         low, high = (float(limit) for limit in np.percentile(values, [share, 100 - share]))
         if high - low > 1e-6 * max(abs(low), abs(high)):
@@ -259,7 +259,7 @@ def _robust(images: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _relief_colours(low: float, high: float) -> Colours:
-    """Colours of elevations: sea below zero, land above, one step of either as many metres."""
+    """Return the colours of elevations: sea below zero, land above, in equal steps of metres."""
     sea, land = (LinearSegmentedColormap.from_list("relief", ramp) for ramp in (_SEA, _LAND))
     if not low < 0 < high:
         ramp = sea if high <= 0 else land

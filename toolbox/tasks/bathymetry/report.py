@@ -1,4 +1,4 @@
-"""The one-page HTML report of an enhanced map: one file that opens anywhere, without a network."""
+"""The one-page HTML report of an enhanced map: one file that opens anywhere and offline."""
 
 from __future__ import annotations
 
@@ -45,28 +45,29 @@ Window = tuple[int, int, int, int]
 
 _CAVEAT = "Detail was added that is likely, not measured; do not use for navigation."
 _LINES = {"input": ("input", "black"), "bicubic": METHODS["bicubic"], "sr": METHODS["sr"]}
-# High-pass of the relief: what differs from the mean of so many input pixels squared.
+# High-pass of the relief: difference from the mean of a square with this side, input pixels.
 _HIGH_PASS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class MapView:
-    """One rectangle of a map at both resolutions.
+    """A rectangle of a map at both resolutions.
 
     Attributes
     ----------
     before : numpy.ndarray, shape (h, w) or (h, w, 3)
         The input, in metres (elevation, negative below sea level) or grey values; NaN is missing.
     bicubic, after : numpy.ndarray, shape (h * scale, w * scale) or (h * scale, w * scale, 3)
-        The plain enlargement and the network's, same unit; of an overview, any size.
+        The plain enlargement and that of the network, in the same unit. An overview may have any
+        size.
     delta_m : (float, float) or None
         Spacing of `after` in metres (between rows, between columns); None counts in pixels.
     place : str
-        Where it lies, for people: ``rows 512-767, columns 0-255 of the input``.
+        Readable position: ``rows 512-767, columns 0-255 of the input``.
     window : (int, int, int, int) or None
-        Where it lies, for the box in the overview: first row, first column, rows and columns in
-        pixels of the input. Of an overview, None is the whole of `before`; of a detail, None
-        draws no box.
+        Position of the box in the overview: first row, first column, number of rows and of
+        columns, in pixels of the input. None means all of `before` for an overview, and no box
+        for a detail.
     """
 
     before: np.ndarray
@@ -78,18 +79,18 @@ class MapView:
 
 
 def choose_detail(before: np.ndarray, size: int) -> tuple[int, int]:
-    """Find the square of a map that has the most fine relief, for a picture in close-up.
+    """Find the square of a map with the most fine relief, for a close-up picture.
 
-    Of the squares with the fewest missing pixels it is the one with the largest standard
-    deviation of the high-passed map: what differs from the mean of 5 × 5 pixels. The first one,
-    from the top left, if several are equal.
+    Of the squares with the fewest missing pixels, it is the one with the largest standard
+    deviation of the high-passed map, its difference from the mean of 5 × 5 pixels. If several are
+    equal, it is the first from the top left.
 
     Parameters
     ----------
     before : numpy.ndarray, shape (h, w) or (h, w, 3)
         The low-resolution map, any unit; NaN is missing.
     size : int
-        Side of the square in pixels; a side of the map that is shorter is taken whole.
+        Side of the square in pixels; a shorter side of the map is used in full.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def choose_detail(before: np.ndarray, size: int) -> tuple[int, int]:
     """
     plane = signal(finite(before))
     valid = ~np.isnan(plane)
-    # Beside gaps and margins the mean lies to one side, and plain slopes would look like relief.
+    # Next to gaps and margins the mean is one-sided, and plain slopes would look like relief.
     share = ndimage.uniform_filter(valid.astype(np.float64), _HIGH_PASS, mode="constant")
     inner = share > 1 - 0.5 / _HIGH_PASS**2
     high = np.where(inner, plane - local_mean(plane, _HIGH_PASS), 0.0)
@@ -124,20 +125,20 @@ def write_map_report(
     warnings: Sequence[str] = (),
     unit: str = "m",
 ) -> None:
-    """Write the report of an enhanced map as one HTML page that needs nothing else.
+    """Write the report of an enhanced map as one self-contained HTML page.
 
-    Pictures lie in the page, and nothing is fetched. Shaded relief and slopes are
-    drawn only for one channel in metres; other images are shown as they are.
+    The pictures are part of the page. Shaded relief and slopes are drawn only for one channel in
+    metres; other images are shown unchanged.
 
     Parameters
     ----------
     path : path-like
-        HTML file; it appears whole or not at all.
+        HTML file; it appears complete or not at all.
     overview : MapView
         The whole map; only its `after` is drawn, and it may be reduced in size.
     detail : MapView
-        A small part, where `bicubic` and `after` are a whole multiple of `before`. The slopes are
-        counted here, where no pixel was left out.
+        A small part, where `bicubic` and `after` are an integer multiple of `before`. It has all
+        pixels, so the slopes are counted here.
     title : str
         Heading of the page.
     facts : dict of str to str
@@ -145,14 +146,14 @@ def write_map_report(
     figures : dict of str to str
         Key figures with their units.
     warnings : sequence of str
-        What a reader must know before trusting the map.
+        Warnings for the top of the page.
     unit : str
-        Unit of the values; only ``m`` is taken for elevation.
+        Unit of the values; only ``m`` is treated as elevation.
 
     Raises
     ------
     DataError
-        If a view holds no image, or the sizes of the detail do not fit.
+        If a view holds no image, or the sizes of the detail do not match.
     """
     overview, detail = _checked(overview, "overview"), _checked(detail, "detail")
     scale = _scale_of(detail)
@@ -175,11 +176,11 @@ def write_map_report(
     page.write(path)
 
 
-# --- what goes in ---------------------------------------------------------------------------
+# --- input ----------------------------------------------------------------------------------
 
 
 def _checked(view: MapView, name: str) -> MapView:
-    """Return the view as floats with NaN gaps, or say what is wrong with it."""
+    """Return the view as floats with NaN gaps, or raise an error."""
     images = [finite(np.asarray(img)) for img in (view.before, view.bicubic, view.after)]
     for part, img in zip(("before", "bicubic", "after"), images, strict=True):
         if not img.size or img.ndim not in (2, 3) or img.shape[2:] not in ((), (3,)):
@@ -188,19 +189,20 @@ def _checked(view: MapView, name: str) -> MapView:
                 f"received shape {img.shape}."
             )
     if len({img.ndim for img in images}) > 1:
-        raise DataError(f"report: {name} must be grey or coloured throughout; received both.")
+        raise DataError(f"report: {name} must be all grey or all coloured; received both.")
     before, bicubic, after = images
     return dataclasses.replace(view, before=before, bicubic=bicubic, after=after)
 
 
 def _scale_of(detail: MapView) -> int:
-    """Enlargement of the detail, which must be the same whole number everywhere."""
+    """Return the enlargement factor of the detail, which must be one integer."""
     rows, columns = detail.before.shape[:2]
     scale = detail.after.shape[0] // rows
     wanted = (rows * scale, columns * scale)
     if not scale or detail.after.shape[:2] != wanted or detail.bicubic.shape[:2] != wanted:
         raise DataError(
-            f"report: detail.bicubic and detail.after must be a whole multiple of detail.before; "
+            f"report: detail.bicubic and detail.after must be an integer multiple of "
+            f"detail.before; "
             f"received {detail.bicubic.shape[:2]} and {detail.after.shape[:2]} for "
             f"{(rows, columns)}. Cut all three from the same rectangle of the input."
         )
@@ -208,7 +210,7 @@ def _scale_of(detail: MapView) -> int:
 
 
 def _window_sums(values: np.ndarray, side: tuple[int, int]) -> np.ndarray:
-    """Sum of every window of `side` pixels that lies inside, (h - side + 1, w - side + 1)."""
+    """Return the sum of every inner window of `side` pixels, (h - side + 1, w - side + 1)."""
     total = np.pad(np.asarray(values, np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     rows, columns = side
     return (
@@ -223,7 +225,7 @@ def _window_sums(values: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 
 
 def _overview_picture(overview: MapView, detail: MapView, unit: str, relief: bool) -> Picture:
-    """Show the whole map with a box where the detail is, a scale of colours and a ruler."""
+    """Show the whole map with a box around the detail, a colour scale and a ruler."""
     after, delta = overview.after, spacing(overview.delta_m)
     colours = colours_of([after], unit=unit)
     if relief:
@@ -237,9 +239,9 @@ def _overview_picture(overview: MapView, detail: MapView, unit: str, relief: boo
         top, left, rows, columns = overview.window or (0, 0, *overview.before.shape[:2])
         row, column, height, width = detail.window
         box = Box((row - top) / rows, (column - left) / columns, height / rows, width / columns)
-        caption += f" The box is the detail below: {detail.place}."
+        caption += f" The box marks the detail below: {detail.place}."
     if colours.table is not None:
-        caption += " Colours end at the 1st and 99th percentile."
+        caption += " The colour scale ends at the 1st and 99th percentile."
     ratio = _ratio(after, delta)
     return Picture(
         pixels,
@@ -284,14 +286,14 @@ def _add_detail(page: Page, detail: MapView, scale: int, unit: str, relief: bool
         Slider(
             before,
             after,
-            "Left bicubic, right super-resolution.",
+            "Left: bicubic. Right: super-resolution.",
             width_rem=min(44 * ratio, 44),
         ),
     )
 
 
 def _difference_row(detail: MapView, unit: str, line: tuple[int, int]) -> Row:
-    """Show what the network changed against bicubic, and where the profile lies."""
+    """Show what the network changed compared with bicubic, and the position of the profile."""
     change = signal(detail.after) - signal(detail.bicubic)
     size = np.abs(change[~np.isnan(change)])
     colours = difference_colours([change])
@@ -310,10 +312,10 @@ def _difference_row(detail: MapView, unit: str, line: tuple[int, int]) -> Row:
     words = [
         Text(f"{told}.", lead=f"{what}:"),
         Text(
-            "Red: the network lies above bicubic; blue: below. None of it was measured. "
+            "Red: the network is above bicubic; blue: below. None of it was measured. "
             f"{_missing_text(change)}"
         ),
-        Text("Dashed: the profile below."),
+        Text("Dashed line: the profile below."),
     ]
     bar = colours.bar(unit)
     return Row([[picture], [bar, *words] if bar else words])
@@ -333,7 +335,7 @@ def _profile_chart(detail: MapView, scale: int, y_label: str, line: tuple[int, i
 
 
 def _slopes_row(detail: MapView, scale: int) -> Row:
-    """Show the histogram of slopes, and say why its curves must not be read as one quantity."""
+    """Show the histogram of slopes, and explain why its curves are not one quantity."""
     per = "m/m" if detail.delta_m else "m per pixel of the enlarged map"
     histogram = chart(
         lambda ax: _draw_slopes(ax, detail, scale, per),
@@ -351,12 +353,12 @@ def _slopes_row(detail: MapView, scale: int) -> Row:
 
 # --- parts of a section ---------------------------------------------------------------------
 
-#: Label, grid, image, how often each pixel is repeated, spacing.
+#: Label, grid, image, repetitions of each pixel, spacing.
 _Panel = tuple[str, str, np.ndarray, int, tuple[float, float]]
 
 
 def _three(detail: MapView, scale: int) -> list[_Panel]:
-    """List what is compared, from the input to the network."""
+    """Return the images that are compared, from the input to the network."""
     fine, coarse = spacing(detail.delta_m), spacing(detail.delta_m, scale)
     known = detail.delta_m is not None
     grids = [f", grid {_grid_text(delta)}" if known else "" for delta in (coarse, fine)]
@@ -378,12 +380,12 @@ def _ruler(view: MapView) -> Ruler | None:
 
 
 def _ratio(img: np.ndarray, delta: tuple[float, float]) -> float:
-    """Width ÷ height on the ground."""
+    """Return width ÷ height on the ground."""
     return img.shape[1] * delta[1] / (img.shape[0] * delta[0])
 
 
 def _grid_text(delta: tuple[float, float]) -> str:
-    """Write the spacing once if rows and columns are equally far apart."""
+    """Write the spacing; once if rows and columns have the same."""
     return spacing_text(delta[0] if math.isclose(*delta, rel_tol=1e-4) else delta)
 
 
@@ -402,13 +404,13 @@ def _missing_text(img: np.ndarray) -> str:
 
 
 def _profile_line(before: np.ndarray) -> tuple[int, int]:
-    """Axis (0: a row, 1: a column) and index of the line with the largest relief."""
+    """Return axis (0: a row, 1: a column) and index of the line with the largest relief."""
     valid = ~np.isnan(before)
     best = (0.0, 0, before.shape[0] // 2)
     for axis in (0, 1):
         high = np.where(valid, before, -np.inf).max(axis=1 - axis)
         low = np.where(valid, before, np.inf).min(axis=1 - axis)
-        # A line that is mostly gap shows little, however high its rest.
+        # A line that is mostly missing shows little, however high the rest of it is.
         score = np.where(high >= low, high - low, 0) * valid.mean(axis=1 - axis)
         if score.max() > best[0]:
             best = (float(score.max()), axis, int(score.argmax()))
@@ -418,7 +420,7 @@ def _profile_line(before: np.ndarray) -> tuple[int, int]:
 def _draw_profile(
     ax: Axes, detail: MapView, scale: int, line: tuple[int, int], y_label: str
 ) -> None:
-    """Input as steps, bicubic and super-resolution along one line of pixels."""
+    """Draw the input as steps, bicubic and super-resolution along one line of pixels."""
     axis, index = line
     fine = index * scale + scale // 2
     before = np.take(signal(detail.before), index, axis)
@@ -443,11 +445,11 @@ def _draw_profile(
 
 
 def _draw_slopes(ax: Axes, detail: MapView, scale: int, per: str) -> None:
-    """Share of the pixels in each of 50 classes of slope, logarithmic."""
+    """Draw the share of the pixels in each of 50 classes of slope, logarithmic."""
     slopes = {}
     images = zip(("input", "bicubic", "sr"), _three(detail, scale), strict=True)
     for name, (_, _, img, step, own) in images:
-        # In pixels, those of the enlarged map are the unit for all three.
+        # Without a spacing, a pixel of the enlarged map is the unit of all three.
         values = slope(img, own if detail.delta_m else (float(step), float(step)))
         slopes[name] = values[~np.isnan(values)]
     everything = np.concatenate(list(slopes.values()))

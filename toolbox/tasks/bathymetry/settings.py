@@ -20,24 +20,27 @@ class MapOptions(Settings):
     range_mask: bool = Field(
         False, description="add a band: 1 outside the depths and slopes of the training data"
     )
-    report: bool = Field(False, description="write a one-page report RESULT.html beside the result")
+    report: bool = Field(
+        False, description="write a one-page report RESULT.html next to the result"
+    )
     hillshade: bool = Field(False, description="write a shaded relief RESULT_hillshade.png")
     cog: bool = Field(False, description="write a cloud-optimised GeoTIFF: tiles and overviews")
-    dtype: DTypes | None = Field(None, description="type of the values; default that of the input")
+    dtype: DTypes | None = Field(None, description="type of the values; default: that of the input")
     interval: Float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="add the ends of intervals that hold this share of the truth, e.g. 0.9",
+        description="add the limits of intervals that should contain this share of the truth, "
+        "e.g. 0.9",
     )
     variable: Variable = Field(
         None, description="variable of a NetCDF or S-102 file, band of a GeoTIFF"
     )
     time: Step = Field(
-        None, description="step of a further axis of a NetCDF file: number from 1, or its date"
+        None, description="step of a further axis of a NetCDF file: number from 1, or date"
     )
     group: str | None = Field(None, description="group of a NetCDF file, coverage of S-102")
-    nodata: Float | None = Field(None, description="a further value that means missing")
+    nodata: Float | None = Field(None, description="an additional value that means missing")
     positive: Literal["up", "down"] | None = Field(
-        None, description="whether the file counts heights (up) or depths (down); default detected"
+        None, description="whether the file holds heights (up) or depths (down); default: detected"
     )

@@ -41,8 +41,8 @@ def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
     Returns
     -------
     float or (float, float)
-        Metres (between rows, between columns), from ``dataset.json`` in the folder or above it;
-        without one the manual's 200 (LR) or 50 (HR).
+        Metres (between rows, between columns), from ``dataset.json`` in the folder or its parent;
+        without that file the manual's 200 (LR) or 50 (HR).
     """
     for folder in list(Path(path).resolve().parents)[:2]:
         record = folder / RECORD_NAME
@@ -54,20 +54,20 @@ def recorded_spacing(path: str | os.PathLike[str], kind: str) -> Spacing:
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise DataError(
                     f"{record}: expected metres under {key}; received {type(error).__name__}: "
-                    f"{error}. Mend or remove the file."
+                    f"{error}. Fix or remove the file."
                 ) from None
     return DEFAULT_DELTA_M[kind]
 
 
 class PatchSource(Source):
-    """Patches of depth maps that `sr_dataset_builder.dataset` wrote.
+    """Patches of depth maps, written by `sr_dataset_builder.dataset`.
 
     Parameters
     ----------
     data_dir : str
         Folder with ``train``, ``validation`` and ``test``.
     sr_scale : int, optional
-        HR images must be this many times larger than the LR ones.
+        Required enlargement factor from LR to HR images.
     """
 
     def __init__(self, data_dir: str, sr_scale: int | None = None) -> None:
@@ -91,7 +91,7 @@ class PatchSource(Source):
         return recorded_spacing(self.loader.file("test", kind), kind)
 
     def validity(self) -> Validity | None:
-        """Return the depths and slopes of the LR training images; None if they are no maps."""
+        """Return the depths and slopes of the LR training images; None if they are not maps."""
         recorded = load_validity(self.data_dir, RECORD_NAME)
         lr = self.train()[0]
         if recorded is not None or lr.shape[3] > 1:
@@ -99,16 +99,16 @@ class PatchSource(Source):
         return measure_validity(lr, recorded_spacing(self.loader.file("train", "LR"), "LR"))
 
     def records(self) -> dict[str, str]:
-        """Return ``validity.json``: what the network may be trusted with."""
+        """Return ``validity.json``: the range in which the network may be trusted."""
         validity = self.validity()
         return {} if validity is None else {FILE_NAME: validity_text(validity)}
 
     def share(self) -> None:
-        """Write pickled images as ``.npy``, so that several processes share one copy in memory."""
+        """Write pickled images as ``.npy``; several processes then share one copy in memory."""
         map_images(self.data_dir)
 
     def regions(self, split: str) -> np.ndarray | None:
-        """Return the map that each HR image of a split was cut from; None if it is one for all."""
+        """Return the map that each HR image of a split was cut from; None if there is only one."""
         csv = self.loader.file(split, "HR").with_suffix(".csv")
         if not csv.is_file():
             return None
@@ -119,27 +119,29 @@ class PatchSource(Source):
     def slopes(self, split: str) -> np.ndarray:
         """Return the mean slope gradient of every HR image of a split, (N,), m/m.
 
-        They are read from the CSV beside the images, else computed and written there.
+        They are read from the CSV file next to the images, or computed and written there.
 
         Raises
         ------
         DataError
-            If that file cannot be used.
+            If the CSV file cannot be used.
         """
         images = self.loader.file(split, "HR")
         csv = images.with_suffix(".csv")
         hr = self.split(split)[1]
         if not csv.is_file():
             delta_m = self.spacing_m("HR")
-            print(f"{csv} is missing; computing slopes at {spacing_text(delta_m)}")
+            print(f"{csv} is missing; computing slopes for a spacing of {spacing_text(delta_m)}")
             table = feature_table(hr, delta_m, normalized_column=False)
-            with contextlib.suppress(PermissionError):  # data on a read-only disk
+            with contextlib.suppress(PermissionError):  # the data may be on a read-only disk
                 write_table(table, csv)
             return table[SLOPE].to_numpy()
         try:
             slopes = pd.read_csv(csv)[SLOPE].to_numpy(float)
         except (KeyError, ValueError, OSError) as error:
-            raise DataError(f"{csv}: has no usable column {SLOPE} ({error}). Remove it.") from None
+            raise DataError(
+                f"{csv}: has no usable column {SLOPE} ({error}). Remove the file."
+            ) from None
         if len(slopes) != len(hr):
             raise DataError(
                 f"{csv}: expected a column {SLOPE} with {len(hr)} rows; received "

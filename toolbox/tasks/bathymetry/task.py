@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Bathymetry(Task):
-    """Depth maps are enlarged and judged in metres, by slope class, beside bicubic."""
+    """Depth maps, enlarged and evaluated in metres, by slope class, compared with bicubic."""
 
     name = "bathymetry"
     sources: ClassVar = {"patches": "toolbox.tasks.bathymetry.source:PatchSource"}
@@ -25,7 +25,7 @@ class Bathymetry(Task):
     run_files = ("validity.json", "intervals.json")
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
-        """Judge a run in metres; see `toolbox.tasks.bathymetry.evaluate`."""
+        """Evaluate a run in metres; see `toolbox.tasks.bathymetry.evaluate`."""
         from toolbox.tasks.bathymetry.evaluate import MapTest
 
         return MapTest(run, source, split, self.style).evaluate(compare)
@@ -41,13 +41,13 @@ class Bathymetry(Task):
         return [(*g, "sr", column) for g in groups for column in COLUMNS.values()] + terrain
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what enlarges maps and keeps their geodata."""
+        """Return the predictor, which enlarges maps and keeps their geodata."""
         from toolbox.tasks.bathymetry.predict import MapPredictor
 
         return MapPredictor(run)
 
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
-        """Return what tells of maps how they were made, and compares them with a training."""
+        """Return the inspector, which judges how maps were made and compares them with a run."""
         from toolbox.tasks.bathymetry.inspector import MapInspector
 
         return MapInspector(settings, folder)

@@ -1,4 +1,4 @@
-"""Terrain features of depth maps: slope, mean slope gradient (MSG), relief and their tables."""
+"""Terrain features of depth maps: slope, mean slope gradient (MSG), relief, and tables of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLOPE_CLASSES: tuple[tuple[float, float], ...] = ((0.0, 0.05), (0.05, 0.1), (0.1
 
 
 def spacing_text(delta_m: Spacing) -> str:
-    """Write a grid spacing for people: ``50 m`` or ``92.77 × 74.48 m``."""
+    """Format a grid spacing: ``50 m`` or ``92.77 × 74.48 m``."""
     if isinstance(delta_m, tuple):
         return f"{delta_m[0]:.4g} × {delta_m[1]:.4g} m"
     return f"{delta_m:.4g} m"
@@ -27,7 +27,7 @@ def class_name(low: float, high: float) -> str:
 
 
 def slope(imgs: np.ndarray, delta_m: Spacing) -> np.ndarray:
-    """Slope of every pixel that has all nine neighbours.
+    """Return the slope of every pixel that has all its neighbours.
 
     ``sx = (sum of the row below - sum of the row above) / (6 delta)``, ``sy`` the same over
     columns, ``s = sqrt(sx² + sy²)``: the plane fitted to 3 × 3 pixels.
@@ -42,7 +42,7 @@ def slope(imgs: np.ndarray, delta_m: Spacing) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (..., H - 2, W - 2), float64
-        Slope in m/m, never negative; NaN beside missing pixels.
+        Slope in m/m, never negative; NaN next to missing pixels.
     """
     h = np.asarray(imgs, dtype=np.float64)
     if h.ndim == 4:
@@ -80,7 +80,7 @@ def gradient(
 def mean_slope_gradient(
     imgs: np.ndarray, delta_m: Spacing, count_border: bool = False
 ) -> np.ndarray:
-    """Mean slope gradient (MSG) of each image.
+    """Return the mean slope gradient (MSG) of each image.
 
     Parameters
     ----------
@@ -89,13 +89,13 @@ def mean_slope_gradient(
     delta_m : float or (float, float)
         Grid spacing in metres (rows, columns).
     count_border : bool
-        Count the border pixels, which have no slope, as 0: the mean of a 64² image shrinks by
-        0.938 and that of a 16² image by 0.766. Only for comparison with old tables.
+        Count the border pixels, which have no slope, as 0. The mean of a 64² image is then
+        multiplied by 0.938, and that of a 16² image by 0.766. Only for comparison with old tables.
 
     Returns
     -------
     numpy.ndarray, shape (N,) or ()
-        MSG in m/m. LR and HR values of one place are not interchangeable.
+        MSG in m/m. LR and HR values of the same place are not interchangeable.
     """
     slopes = slope(imgs, delta_m)
     mean = slopes.mean(axis=(-2, -1))
@@ -115,7 +115,7 @@ def feature_table(imgs: np.ndarray, delta_m: Spacing, normalized_column: bool) -
     delta_m : float or (float, float)
         Grid spacing in metres.
     normalized_column : bool
-        Add ``normalized_mean_slope_gradient``, the MSG stretched to 0..1 (the LR table has it).
+        Add ``normalized_mean_slope_gradient``, the MSG scaled to 0..1 (the LR table has it).
 
     Returns
     -------
@@ -147,12 +147,12 @@ def feature_table(imgs: np.ndarray, delta_m: Spacing, normalized_column: bool) -
 def write_feature_csv(
     imgs: np.ndarray, delta_m: Spacing, path: str | os.PathLike[str], normalized_column: bool
 ) -> pd.DataFrame:
-    """Write `feature_table` as CSV; the parameters are its own.
+    """Write `feature_table` as CSV; parameters as in `feature_table`.
 
     Returns
     -------
     pandas.DataFrame
-        The table written.
+        The table that was written.
     """
     table = feature_table(imgs, delta_m, normalized_column)
     write_table(table, path)

@@ -1,4 +1,4 @@
-"""Where a network may be trusted: the depths and slopes that its training data held."""
+"""Range in which a network may be trusted: the depths and slopes of its training data."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Validity:
     Attributes
     ----------
     depth_m : (float, float)
-        Least and greatest elevation, metres, negative below sea level.
+        Lowest and highest elevation, metres, negative below sea level.
     slope : float
-        Slope at the spacing of the low-resolution grid, m/m, that 99.9 % of the pixels do not
-        exceed.
+        Slope that 99.9 % of the pixels do not exceed, at the spacing of the low-resolution grid,
+        m/m.
     delta_lr_m : (float, float)
-        That spacing (between rows, between columns), metres.
+        Spacing of the low-resolution grid (between rows, between columns), metres.
     roughness_m : float or None
-        Distance from the mean of 3 × 3 pixels, metres, that 99.9 % of the pixels do not exceed;
+        Distance from the mean of 3 × 3 pixels that 99.9 % of the pixels do not exceed, metres;
         None in runs of earlier versions.
     coarsest_lr_m : (float, float) or None
-        Spacing of the coarsest map, if there were several; `delta_lr_m` is that of the finest.
+        Spacing of the coarsest map if there were several; `delta_lr_m` is that of the finest.
     """
 
     depth_m: tuple[float, float]
@@ -49,19 +49,19 @@ class Validity:
     coarsest_lr_m: tuple[float, float] | None = None
 
     def outside(self, lr: np.ndarray, delta_lr_m: Spacing) -> np.ndarray:
-        """Tell where a map leaves the range.
+        """Return where a map is outside the range.
 
         Parameters
         ----------
         lr : numpy.ndarray, shape (h, w)
             Low-resolution map, metres; NaN where missing.
         delta_lr_m : float or (float, float)
-            Its grid spacing, metres.
+            Grid spacing of the map, metres.
 
         Returns
         -------
         numpy.ndarray, shape (h, w), bool
-            False where missing. The margins have the slope of their neighbours.
+            False where pixels are missing. The margins have the slope of their neighbours.
         """
         low, high = self.depth_m
         beyond = (lr < low) | (lr > high)
@@ -76,9 +76,9 @@ def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
     Parameters
     ----------
     lr : numpy.ndarray, shape (N, h, w, C)
-        Low-resolution images, metres; NaN does not count.
+        Low-resolution images, metres; NaN is ignored.
     delta_lr_m : float or (float, float)
-        Their grid spacing, metres.
+        Grid spacing of the images, metres.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def measure_validity(lr: np.ndarray, delta_lr_m: Spacing) -> Validity:
     """
     pair = pair_of(delta_lr_m)
     depth_m = float(np.nanmin(lr)), float(np.nanmax(lr))
-    # Enough patches for a quantile, spread over all of them.
+    # A sample spread over all patches is enough for a quantile.
     lr = lr[:: max(1, len(lr) // _PATCHES)]
     parts = [slope(lr[i : i + _CHUNK, ..., 0], delta_lr_m) for i in range(0, len(lr), _CHUNK)]
     slopes = np.concatenate([part[np.isfinite(part)] for part in parts])
@@ -104,7 +104,7 @@ def _roughness_m(lr: np.ndarray) -> float | None:
 
 
 def validity_text(validity: Validity) -> str:
-    """Return what ``validity.json`` holds."""
+    """Return the contents of ``validity.json``."""
     content = dataclasses.asdict(validity)
     if validity.coarsest_lr_m is None:
         del content["coarsest_lr_m"]
@@ -118,19 +118,19 @@ def save_validity(validity: Validity, folder: str | os.PathLike[str]) -> None:
 
 
 def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Validity | None:
-    """Read ``validity.json`` of a run, or what the record of a data set says; None without.
+    """Read the range from ``validity.json`` of a run or the record of a data set; None if absent.
 
     Parameters
     ----------
     folder : path-like
         Log folder or data set.
     fname : str
-        File; one that has a key ``validity`` is a record of more.
+        File name; a file with a key ``validity`` is a record that contains the range.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If the file is damaged.
     """
     path = Path(folder, fname)
     if not path.is_file():
@@ -153,4 +153,4 @@ def load_validity(folder: str | os.PathLike[str], fname: str = FILE_NAME) -> Val
             None if coarsest is None else (float(coarsest[0]), float(coarsest[1])),
         )
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a range of validity ({error}). Remove the file.") from None
+        raise DataError(f"{path}: is not a range of validity ({error}). Remove the file.") from None
