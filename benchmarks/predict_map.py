@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.rows import Row, printed
+
 SIDE, PATCH, SCALE = 3000, 250, 4
 CONFIG = {
     "data_dir": "none",
@@ -160,29 +162,48 @@ SIDES: dict[str, Callable[[Path], dict[str, float]]] = {
 }
 
 
-def _in_own_process(side: str, folder: Path) -> dict[str, float]:
+def _in_own_process(side: str, folder: Path, python: str) -> dict[str, float]:
     command = [
-        sys.executable,
+        python if side == "PyTorch" else sys.executable,
         "-m",
         "benchmarks.predict_map",
         "--side",
         side,
         "--folder",
         str(folder),
+        "--pixels",
+        str(SIDE),
     ]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     figures: dict[str, float] = json.loads(out.splitlines()[-1])
     return figures
 
 
+def _rows(speeds: dict[str, float], peaks: dict[str, float]) -> list[Row]:
+    """Return rows for ``python -m benchmarks``: files beside the networks alone."""
+    alone = {side: speeds[side] for side in ("PyTorch", "model.predict") if side in speeds}
+    rival, speed = next(iter(alone.items()), ("", None))
+    made = f"{SIDE * SCALE:,}²"
+    return [
+        Row(f"{made}, {side}", value, "Mpixel/s", rival, speed, peaks[side] or None)
+        for side, value in speeds.items()
+        if side not in alone
+    ] + [Row(f"{made}, {side} alone", value, "Mpixel/s") for side, value in alone.items()]
+
+
 def main() -> None:
     """Measure every side in turn and print a table."""
+    global SIDE, PATCH
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--pixels", type=int, default=SIDE, help="along a side of the map")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    SIDE, PATCH = args.pixels, min(PATCH, args.pixels)
     if args.side:
         print(json.dumps(SIDES[args.side](args.folder)))
         return
@@ -190,16 +211,20 @@ def main() -> None:
         folder = Path(name)
         make_run(folder)
         rounds = [
-            {side: _in_own_process(side, folder) for side in args.sides} for _ in range(args.rounds)
+            {side: _in_own_process(side, folder, args.python) for side in args.sides}
+            for _ in range(args.rounds)
         ]
     pixels = (SIDE * SCALE) ** 2 / 1e6
     reference = args.sides[0]
     print(f"{'':16}{'Mpixel/s':>10}{'peak MiB':>10}   time / that of {reference}")
+    speeds, peaks = {}, {}
     for side in args.sides:
-        speed = median(pixels / figures[side]["seconds"] for figures in rounds)
-        peak = max(figures[side].get("peak_mib", 0) for figures in rounds)
+        speeds[side] = speed = median(pixels / figures[side]["seconds"] for figures in rounds)
+        peaks[side] = peak = max(figures[side].get("peak_mib", 0) for figures in rounds)
         ratio = median(f[side]["seconds"] / f[reference]["seconds"] for f in rounds)
         print(f"{side:16}{speed:10.2f}{peak or float('nan'):10.0f}{ratio:10.2f}")
+    if args.json:
+        printed(_rows(speeds, peaks))
 
 
 if __name__ == "__main__":
