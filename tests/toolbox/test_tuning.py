@@ -10,15 +10,14 @@ from toolbox.training import tuning
 from toolbox.training.checkpoint import load_checkpoint
 
 AUTO = {"jit_compile": "auto", "steps_per_execution": "auto"}
-#: A discriminator with dropout, two optimizers, an average: all that steps change.
+#: A discriminator, noise, two optimizers with moments, an average: all that steps change.
 JUDGED = {
-    "model": "esrgan",
-    "esrgan": {"filters": 4, "num_residual_blocks": 1, "d_filters": 4},
-    "jit_compile": False,
+    "model": "srgan",
+    "srgan": {"filters": 4, "num_residual_blocks": 1, "d_filters": 2, "label_noise": 0.1},
     "ema": 0.9,
     "metrics": ["psnr"],
-    "precision": "mixed_float16",
     "optimizer": "adam",
+    "jit_compile": False,
 }
 
 
@@ -46,9 +45,9 @@ def assert_same_end(one, other):
     assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
 
 
-@pytest.mark.parametrize("network", [{}, JUDGED], ids=["espcn", "esrgan"])
+@pytest.mark.parametrize("network", [{}, JUDGED], ids=["espcn", "srgan"])
 def test_timing_leaves_no_trace(workshop, timed, network):
-    """A timed run, one that finds the choice and one that names it end with the same bytes."""
+    """A timed run, one that names its choice and one that finds it end with the same bytes."""
     first = workshop.run(workshop.config("first.yml", **{**AUTO, **network}), "train")
     assert first.code == 0, first.err
     assert "timed in" in first.out
@@ -58,12 +57,13 @@ def test_timing_leaves_no_trace(workshop, timed, network):
         "jit_compile": json.loads(record.read_text())["way"]["xla"],
         "steps_per_execution": json.loads(record.read_text())["way"]["steps"],
     }
-    second = workshop.run(workshop.config("second.yml", **{**AUTO, **network}), "train")
-    assert "timed before" in second.out
     named = {**AUTO, **network, **chosen(folder)}
     assert "timed" not in workshop.run(workshop.config("named.yml", **named), "train").out
     assert_same_end(folder, workshop.folder / "named")
-    assert_same_end(folder, workshop.folder / "second")
+    if not network:  # once is enough: what is kept is used
+        second = workshop.run(workshop.config("second.yml", **AUTO), "train")
+        assert "timed before" in second.out
+        assert_same_end(folder, workshop.folder / "second")
 
 
 def test_resumed_run_keeps_its_way(workshop, timed, monkeypatch):
