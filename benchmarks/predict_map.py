@@ -1,13 +1,12 @@
-"""A whole map through `predict`, beside plain networks: ``python -m benchmarks.predict_map``.
+"""Time of `predict` on a whole map, and of plain networks: ``python -m benchmarks.predict_map``.
 
 3000 × 3000 pixels become 12,000 × 12,000 with ESPCN (×4, one channel, bicubic skip, local mean).
-Ours is the whole way from file to file: read, tiles with their surroundings, normaliser, network,
-work file, result. "By hand" is the same way as one writes it with ``model.predict``: the whole map
-in memory, patches of 250 × 250 pixels side by side, with seams. The others get such patches
-normalised, in memory, and give normalised pixels back: Keras ``model.predict``, and PyTorch (extra
-``bench``) eager and
-channels-last. Each runs in a process of its own, in turn; a ratio is that of each round, above 1
-where ours is faster.
+Ours works from file to file: read, tiles with their surroundings, normaliser, network, work file,
+result. "By hand" does the same with ``model.predict``: the whole map in memory, patches of 250 ×
+250 pixels side by side, with seams. The others receive normalised patches in memory and return
+normalised pixels: Keras ``model.predict``, and PyTorch (extra ``bench``), eager and channels-last.
+Each runs in a separate process, in turn. Ratios are computed within a round and are above 1 where
+ours is faster.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ CONFIG = {
 
 
 def _map() -> np.ndarray:
-    """Return rough ground about -3000 m, (SIDE, SIDE) float32, metres."""
+    """Return rough ground at about -3000 m, float32 of shape (SIDE, SIDE), metres."""
     rng = np.random.default_rng(0)
     steps = rng.normal(0, 3, (SIDE, SIDE)).astype(np.float32)
     return steps.cumsum(0).cumsum(1) / 30 - 3000
 
 
 def make_run(folder: Path) -> None:
-    """Write a log folder with an untrained network, and the map."""
+    """Write the map and a log folder with an untrained network."""
     from toolbox.config import write_yaml
     from toolbox.io.weights import save_weights
     from toolbox.model.build import build_network
@@ -61,7 +60,7 @@ def make_run(folder: Path) -> None:
 
 
 def ours(folder: Path, ending: str) -> dict[str, float]:
-    """Predict from file to file; seconds without the start of Python and TensorFlow."""
+    """Predict from file to file; seconds exclude the start of Python and TensorFlow."""
     from sr_trainer.initializer import Initializer
     from sr_trainer.main import Main
 
@@ -97,7 +96,7 @@ def keras_predict(folder: Path) -> dict[str, float]:
 
 
 def by_hand(folder: Path) -> dict[str, float]:
-    """Do what one writes without `predict`: patches without surroundings, from file to file."""
+    """Process patches without surroundings from file to file, as one would without `predict`."""
     from sr_trainer.initializer import Initializer
 
     Initializer.tf_init()
@@ -192,7 +191,7 @@ def _rows(speeds: dict[str, float], peaks: dict[str, float]) -> list[Row]:
 
 
 def main() -> None:
-    """Measure every side in turn and print a table."""
+    """Measure all sides in turn and print a table."""
     global SIDE, PATCH
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)

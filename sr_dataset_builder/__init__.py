@@ -1,1 +1,1 @@
-"""Programs that turn rasters into sets of low- and high-resolution patches."""
+"""Programs that make sets of low- and high-resolution patches from rasters."""

@@ -1,8 +1,8 @@
-"""The whole adaptation to a region: ``python -m sr_dataset_builder.adapt adapt.yml``.
+"""Adapt a data set to a region in one run: ``python -m sr_dataset_builder.adapt adapt.yml``.
 
-Features of the target's LR map, flips and rotations of the training pairs, mixtures, choice, and a
-folder ready for training. Arrays stay on disk and are read through memory maps. Interrupted work
-goes on where it stopped when the same file is run again.
+The stages are: features of the target's LR map, flips and rotations of the training pairs,
+mixtures, selection, and a folder ready for training. Arrays stay on disk and are read through
+memory maps. To resume interrupted work, run the same file again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ POOL = "pool"
 
 
 class AdaptParams(MixSettings):
-    """What an adaptation file (YAML) may say."""
+    """Settings of an adaptation file (YAML)."""
 
     data_dir: Annotated[str, Field(min_length=1)]
     save_dir: Annotated[str, Field(min_length=1)]
@@ -58,7 +58,7 @@ class AdaptParams(MixSettings):
 
 
 class _Stages:
-    """Runs each stage once: a finished stage leaves a mark with the settings it depends on."""
+    """Runs each stage once: a finished stage leaves a file with the settings it depends on."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
@@ -66,7 +66,7 @@ class _Stages:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def done(self, number: int, outputs: list[Path]) -> bool:
-        """Tell whether a stage was finished with these settings and its files are still there."""
+        """Whether a stage was finished with these settings and its files still exist."""
         mark = self.folder / f"stage_{number}.json"
         if not mark.is_file() or not all(path.is_file() for path in outputs):
             return False
@@ -78,13 +78,13 @@ class _Stages:
     def run(
         self, number: int, label: str, work: Callable[[], Any], outputs: list[Path], over: bool
     ) -> None:
-        """Do a stage unless it, or all that follows (`over`), was done before."""
+        """Run a stage unless it, or everything after it (`over`), was done before."""
         mark = self.folder / f"stage_{number}.json"
         if over or self.done(number, outputs):
             print(f"[{number}/5] {label}: done before", flush=True)
             return
         print(f"[{number}/5] {label}", flush=True)
-        for later in range(number, 6):  # what follows was made from what is now replaced
+        for later in range(number, 6):  # later stages used what is now replaced
             (self.folder / f"stage_{later}.json").unlink(missing_ok=True)
         work()
         with replacing(mark) as beside:
@@ -99,8 +99,8 @@ def adapt(params: AdaptParams) -> None:
     params : AdaptParams
         ``data_dir`` holds train, validation and test; ``target`` is the LR map (any raster), or a
         ``.csv`` table of its features. ``save_dir`` receives a data set with an adapted ``train/``,
-        the test data as they are, and the validation data as they are or, with ``fit: stretch``,
-        stretched as the training data.
+        unchanged test data, and validation data that are unchanged or, with ``fit: stretch``,
+        stretched like the training data.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def adapt(params: AdaptParams) -> None:
     source, out = Path(params.data_dir), Path(params.save_dir)
     if source.resolve() == out.resolve():
         raise ConfigError(
-            f"save_dir must not be data_dir; received {params.save_dir} for both. The data set is "
-            f"never overwritten."
+            f"save_dir must differ from data_dir; received {params.save_dir} for both. Choose "
+            f"another save_dir: the data set is never overwritten."
         )
     for split in ("train", "validation", "test"):
         for kind in ("HR", "LR"):
@@ -147,7 +147,7 @@ def adapt(params: AdaptParams) -> None:
             [data_csv],
         ),
         (
-            "mixtures and choice",
+            "mixtures and selection",
             lambda: _mix(params, pool, target_csv, len(lr), delta_m),
             [picked / "data_HR.npy", picked / "data_LR.npy"],
         ),
@@ -172,11 +172,11 @@ def _images(folder: Path, kind: str) -> Path:
 
 
 def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
-    """Cut the target's LR map into patches and tabulate their features."""
+    """Cut the LR map of the target into patches and tabulate their features."""
     csv.parent.mkdir(parents=True, exist_ok=True)
     if params.target.endswith(".csv"):
         if not Path(params.target).is_file():
-            raise DataError(f"{params.target}: no such table. Name the target's map or table.")
+            raise DataError(f"{params.target}: no such table. Name the map or table of the target.")
         shutil.copyfile(params.target, csv)
         return
     raster = read_raster(
@@ -186,17 +186,21 @@ def _target(params: AdaptParams, img_shape: tuple[int, ...], csv: Path) -> None:
     delta_m: Spacing | None = params.target_delta_m or raster.delta_m
     if delta_m is None:
         raise DataError(
-            f"{params.target}: does not say its grid spacing. Add 'target_delta_m: ...' in metres."
+            f"{params.target}: does not state its grid spacing. Add 'target_delta_m: ...' in "
+            f"metres."
         )
     if min(np.subtract(raster.values.shape, img_shape)) < 0:
         raise DataError(
             f"{params.target}: a map of {raster.values.shape} is smaller than a patch of "
-            f"{tuple(img_shape)}."
+            f"{tuple(img_shape)}. Name a larger map."
         )
     patches = Dataset.block_split(raster.values, (1, 1), img_shape, params.target_stride)[0]
     patches = patches[np.isfinite(patches).all(axis=(1, 2))]
     if not len(patches):
-        raise DataError(f"{params.target}: no patch of {img_shape} without a missing pixel.")
+        raise DataError(
+            f"{params.target}: has no patch of {img_shape} without missing pixels. Name a map with "
+            f"fewer gaps."
+        )
     print(f"      {len(patches)} patches at {spacing_text(delta_m)}")
     write_feature_csv(patches, delta_m, csv, normalized_column=True)
 
@@ -227,7 +231,7 @@ def _mix(params: AdaptParams, pool: Path, csv: Path, originals: int, delta_m: Sp
 
 
 def _deliver(params: AdaptParams, source: Path, out: Path, delta_m: Spacing) -> None:
-    """Write the chosen pairs as train/ and take validation and test over."""
+    """Write the selected pairs as train/ and copy validation and test."""
     picked = out / POOL / "mixup" / PICKED
     for kind in ("HR", "LR"):
         save_array(load_images(picked / f"data_{kind}.npy"), out / "train" / f"data_{kind}.pkl")
@@ -250,7 +254,7 @@ def _deliver(params: AdaptParams, source: Path, out: Path, delta_m: Spacing) -> 
 
 
 def _stretch_validation(params: AdaptParams, source: Path, out: Path, delta_m: Spacing) -> None:
-    """Stretch the validation pairs too: they choose the weights, for the target's terrain."""
+    """Stretch the validation pairs too: they select the weights for the target's terrain."""
     hr_file, lr_file = (_images(source, kind) for kind in ("HR", "LR"))
     hr, lr = load_images(hr_file), load_images(lr_file)
     key = FEATURES[params.target_value]
@@ -267,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m sr_dataset_builder.adapt",
         description="Adapt training data to the region whose LR map is to be enhanced.",
     )
-    parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
+    parser.add_argument("yml_fname", help="file with the input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     adapt(check(AdaptParams, read_yaml(fname), fname))
 

@@ -1,7 +1,7 @@
 """Tabulate terrain features of high-resolution patches.
 
 ``python -m sr_dataset_builder.bathymetric_map_feature data_HR.pkl [--delta 50]`` writes
-``data_HR.csv`` beside the input.
+``data_HR.csv`` next to the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_featur
 
 @program
 def main(arguments: list[str] | None = None, kind: str = "HR") -> None:
-    """Command line of this module; `kind` is the resolution of the patches, 'LR' or 'HR'."""
+    """Run the command line; `kind` is the resolution of the patches, 'LR' or 'HR'."""
     suffix = "" if kind == "HR" else "_LR"
     parser = argparse.ArgumentParser(
         prog=f"python -m sr_dataset_builder.bathymetric_map_feature{suffix}",
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None, kind: str = "HR") -> None:
         type=float,
         nargs="+",
         metavar="M",
-        help=f"grid spacing in metres, one number or rows and columns "
+        help=f"grid spacing in metres, one number, or two for rows and columns "
         f"(default: dataset.json, else {DEFAULT_DELTA_M[kind]:g})",
     )
     args = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
 """Tabulate terrain features of low-resolution patches.
 
 ``python -m sr_dataset_builder.bathymetric_map_feature_LR data_LR.pkl [--delta 200]`` writes
-``data_LR.csv`` beside the input, with the column ``normalized_mean_slope_gradient``.
+``data_LR.csv`` next to the input, with the column ``normalized_mean_slope_gradient``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cut rasters into blocks and blocks into patches: the train / validation / test folders.
+"""Cut rasters into blocks and blocks into patches, for training, validation and test.
 
 ``python -m sr_dataset_builder.dataset build.yml``
 """
@@ -36,7 +36,7 @@ Metres = Annotated[Float, Field(gt=0)]
 
 
 class MapParams(Settings):
-    """How a map is read.
+    """Settings that state how a map is read.
 
     Attributes
     ----------
@@ -44,22 +44,22 @@ class MapParams(Settings):
         Variable of a NetCDF or ``.npz`` file, ``uncertainty`` of S-102, or band number such as
         ``2`` (band 1 if not set).
     time : default the only step
-        Step of the axis that a NetCDF variable has besides rows and columns: its number from 1, or
-        its date or value.
+        Step of the axis that a NetCDF variable has in addition to rows and columns: its number,
+        counted from 1, or its date or value.
     group : default the file itself, or the only group with planes
         Group of a NetCDF file, such as ``survey/fine``, or coverage of S-102, such as
         ``BathymetryCoverage.02``.
     nodata
-        A value that means "missing", besides NaN and the file's own.
+        A value that means "missing", in addition to NaN and the nodata value of the file.
     zero_is_missing
-        Zero means "missing" too.
+        Zero also means "missing".
     positive
         Whether the file holds elevations or depths.
     valid_range
-        Elevations outside are left out and not mended, in metres, negative below sea level.
+        Elevations outside this range are excluded and not filled; metres, negative below sea level.
     kernel_size
-        Window whose mean mends a missing pixel.
-    delta_hr_m : default the file's, else ``50``
+        Window whose mean fills a missing pixel.
+    delta_hr_m : default that of the file, else ``50``
         Grid spacing of the high-resolution map in metres.
     """
 
@@ -83,7 +83,7 @@ class MapParams(Settings):
 
 
 class BuildParams(MapParams):
-    """What a build file (YAML) may say.
+    """Settings of a build file (YAML).
 
     Attributes
     ----------
@@ -91,9 +91,9 @@ class BuildParams(MapParams):
         High-resolution map: ``.tif``, ``.tiff``, ``.bag``, ``.h5`` (S-102), ``.nc``, ``.asc``,
         ``.grd``, ``.npy``, ``.npz``, ``.pkl``, or ``sample:NAME.npz`` from Matplotlib.
     lr_fname
-        Low-resolution map of the same area; null makes it from the high-resolution one.
+        Low-resolution map of the same area; null derives it from the high-resolution one.
     save_dir
-        Where the patches go; a folder that already holds patches is refused.
+        Folder for the patches; one that already holds patches is refused.
     scale
         High resolution ÷ low resolution.
     lr_method
@@ -115,7 +115,7 @@ class BuildParams(MapParams):
         Grid spacing of the low-resolution map in metres.
     overwrite
         Replace the patches in ``save_dir``, and remove the ``.csv`` and ``.npy`` files of the old
-        ones.
+        patches.
     """
 
     hr_fname: str
@@ -138,21 +138,21 @@ class BuildParams(MapParams):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be 1 or more; received {getattr(self, name)}.")
         if self.validation_size + self.test_size >= 1:
-            raise ValueError("validation_size + test_size must leave something to train on (< 1).")
+            raise ValueError("validation_size + test_size must be below 1, to leave training data.")
         return self
 
 
 def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
-    """Read a map and mend its gaps; what valid_range excludes stays missing.
+    """Read a map and fill its gaps; pixels that valid_range excludes stay missing.
 
     Parameters
     ----------
     fname : str
         Raster file.
     params : MapParams
-        How it is read.
+        How the map is read.
     notes : list of str
-        Gets a line for every suspicious value.
+        Receives a line for every suspicious value.
 
     Returns
     -------
@@ -161,9 +161,9 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
     Raises
     ------
     DataError
-        If it cannot be read or nothing is left of it.
+        If the map cannot be read, or every pixel is missing.
     """
-    # A zero that is known to mean missing needs no warning.
+    # A declared zero needs no warning.
     zero = 0.0 if params.zero_is_missing else None
     nodata = zero if params.nodata is None else params.nodata
     raster = read_raster(fname, params.variable, nodata, params.positive, params.time, params.group)
@@ -178,7 +178,7 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
         values[outside] = np.nan
     if np.isnan(values).all():
         raise DataError(
-            f"{fname}: every pixel is missing once zero_is_missing and valid_range "
+            f"{fname}: every pixel is missing after zero_is_missing and valid_range "
             f"{params.valid_range} are applied. Widen valid_range."
         )
     raster.values = Dataset.cleansing(values, params.kernel_size)
@@ -189,18 +189,19 @@ def read_map(fname: str, params: MapParams, notes: list[str]) -> Raster:
 class Dataset:
     """A randomly split set of patches, cut block by block.
 
-    Patches of one block overlap, so whole blocks go to train, validation or test.
+    Patches of one block overlap, so each block is assigned to train, validation or test.
 
     Parameters
     ----------
     lr_fname : str or None
-        Low-resolution raster, shape (h, w); None makes it from the high-resolution one.
+        Low-resolution raster, shape (h, w); None derives it from the high-resolution one.
     hr_fname : str
         High-resolution raster, shape (h * scale, w * scale).
     block_shape : (int, int)
         Number of blocks (rows, columns), e.g. (44, 40).
     params : BuildParams, optional
-        Everything else; the defaults are the manual's (16² and 64² patches, offsets 2 and 8).
+        All other settings; the defaults are those of the manual (16² and 64² patches, offsets 2
+        and 8).
 
     Attributes
     ----------
@@ -232,7 +233,7 @@ class Dataset:
         del x, y
         self.blocks = dict(zip(SPLITS, (len(part) for part in parts[:3]), strict=True))
         joined = []
-        while parts:  # released one by one: the patches are held once, not twice
+        while parts:  # released one by one, so that the patches are in memory only once
             joined.append(np.concatenate(parts.pop(0)))
         self.x_train, self.x_validation, self.x_test = joined[:3]
         self.y_train, self.y_validation, self.y_test = joined[3:]
@@ -265,7 +266,7 @@ class Dataset:
         rows, columns = lr.shape[0] // block_shape[0], lr.shape[1] // block_shape[1]
         if not rows or not columns:
             raise DataError(
-                f"block_shape {block_shape} asks for more blocks than the low-resolution map of "
+                f"block_shape {block_shape} has more blocks than the low-resolution map of "
                 f"{lr.shape} has pixels. Use fewer blocks."
             )
         # Cut in low-resolution pixels first, so that both maps keep the same block corners.
@@ -279,19 +280,19 @@ class Dataset:
 
     @staticmethod
     def cleansing(img: np.ndarray, kernel_size: Sequence[int] = (5, 5)) -> np.ndarray:
-        """Mend missing pixels with the mean of the valid ones around them.
+        """Fill missing pixels with the mean of the valid ones around them.
 
         Parameters
         ----------
         img : numpy.ndarray, shape (H, W)
             NaN where missing.
         kernel_size : (int, int)
-            Window (rows, columns); only the original pixels count, also at the margins.
+            Window (rows, columns). Only original pixels are used, at the margins too.
 
         Returns
         -------
         cimg : numpy.ndarray, shape (H, W), float32
-            Pixels whose whole window is missing stay NaN.
+            The filled map. Pixels without a valid pixel in their window stay NaN.
         """
         img = np.asarray(img, np.float32)
         missing = np.isnan(img)
@@ -313,8 +314,8 @@ class Dataset:
         Parameters
         ----------
         base_img : numpy.ndarray, shape (H, W)
-            The whole map; what a whole number of blocks leaves over is dropped at the bottom and
-            the right.
+            The map. Rows and columns beyond a whole number of blocks are dropped at the bottom
+            and the right.
         block_shape : (int, int)
             Number of blocks (rows, columns), e.g. (44, 40).
         img_shape : (int, int)
@@ -362,7 +363,7 @@ class Dataset:
         lr_kept: Blocks = []
         hr_kept: Blocks = []
         for lr, hr in zip(lr_blocks, hr_blocks, strict=True):
-            # A sum is NaN or infinite if something in it is, and needs no mask in memory.
+            # A sum is NaN or infinite if any term is, and needs no mask in memory.
             with np.errstate(over="ignore", invalid="ignore"):
                 whole = np.isfinite(lr.sum(axis=(1, 2)) + hr.sum(axis=(1, 2)))
             if whole.any():
@@ -373,19 +374,19 @@ class Dataset:
     def train_validation_test_split(
         self, x: Blocks, y: Blocks, validation_size: float = 0.1, test_size: float = 0.1
     ) -> list[Blocks]:
-        """Deal the blocks out at random, by the recorded seed.
+        """Split the blocks at random, with the recorded seed.
 
         Parameters
         ----------
         x, y : list of numpy.ndarray, each (images, h, w)
             Low- and high-resolution images by block.
         validation_size, test_size : float
-            Share of the blocks, 0 to 1.
+            Shares of the blocks, 0 to 1.
 
         Returns
         -------
         list of six lists
-            x train, validation, test; y train, validation, test.
+            x for train, validation and test, then y for train, validation and test.
 
         Raises
         ------
@@ -397,9 +398,9 @@ class Dataset:
         train = n - validation - test
         if min(train, validation, test) < 1:
             raise DataError(
-                f"{n} complete blocks split into {train} for training, {validation} for validation "
-                f"and {test} for test; each needs one. Use more blocks (block_shape), a wider "
-                f"valid_range, or larger validation_size and test_size."
+                f"{n} complete blocks are split into {train} for training, {validation} for "
+                f"validation and {test} for test; each needs at least one. Use more blocks "
+                f"(block_shape), a wider valid_range, or larger validation_size and test_size."
             )
         order = np.random.default_rng(self.params.seed).permutation(n)
         parts = np.split(order, [train, train + validation])
@@ -414,13 +415,13 @@ class Dataset:
         Parameters
         ----------
         save_dir : str
-            Folder; made if missing.
+            Folder; created if missing.
         """
-        # The record comes last: a folder without it is not a whole data set.
+        # The record comes last: a folder without it is not a complete data set.
         Path(save_dir, RECORD_NAME).unlink(missing_ok=True)
         jobs = [(split, kind) for split in SPLITS for kind in ("LR", "HR")]
         for split, kind in progress(jobs, "saving"):
-            # What described or replaced the old patches would be wrong for the new ones.
+            # Files derived from the old patches do not fit the new ones.
             for stale in (".csv", ".npy"):
                 Path(save_dir, split, f"data_{kind}{stale}").unlink(missing_ok=True)
             imgs = getattr(self, f"{'x' if kind == 'LR' else 'y'}_{split}")
@@ -429,7 +430,7 @@ class Dataset:
             beside.write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
 
     def summary(self) -> dict[str, Any]:
-        """Describe the data set: what ``dataset.json`` holds."""
+        """Return the description of the data set for ``dataset.json``."""
         return {
             "hr_fname": self.params.hr_fname,
             "lr_fname": self.params.lr_fname,
@@ -462,33 +463,33 @@ def spacing_of(
     Parameters
     ----------
     setting : float or (float, float), optional
-        What the build file says, metres.
+        Spacing in the build file, metres.
     raster : toolbox.io.raster.Raster
         The map.
     notes : list of str
-        Gets a line if the manual's spacing is taken, as neither of them says one.
+        Receives a line if neither states a spacing and that of the manual is used.
 
     Returns
     -------
     float or (float, float)
-        Metres.
+        Grid spacing in metres.
 
     Raises
     ------
     DataError
-        If the map has coordinates, but not in a unit that is known.
+        If the map has coordinates in an unknown unit.
     """
     if setting is not None or raster.delta_m is not None:
         return setting if setting is not None else raster.delta_m  # type: ignore[return-value]
     if raster.georeferenced:
         raise DataError(
-            f"{raster.fname}: says where its pixels lie, but not in which unit, so its grid "
-            f"spacing is not known. Add 'delta_hr_m: ...' in metres."
+            f"{raster.fname}: states the position of its pixels, but not the unit, so its grid "
+            f"spacing is unknown. Add 'delta_hr_m: ...' in metres."
         )
     default = DEFAULT_DELTA_M["HR"]
     notes.append(
-        f"{raster.fname}: does not say its grid spacing; {default:g} m are taken, as in the "
-        f"manual. If it has another, add 'delta_hr_m: ...' in metres."
+        f"{raster.fname}: does not state its grid spacing; {default:g} m is used, as in the "
+        f"manual. If it is another, add 'delta_hr_m: ...' in metres."
     )
     return default
 
@@ -506,14 +507,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def refuse_data_set(save_dir: str, where: str, overwrite: bool) -> None:
-    """Refuse to write where a data set lies, unless it may be replaced."""
+    """Refuse a folder that holds a data set, unless it may be replaced."""
     folder = Path(save_dir)
     if not overwrite and any(
         next(folder.glob(pattern), None) for pattern in (RECORD_NAME, "*/data_[HL]R.*")
     ):
         raise ConfigError(
             f"{where}: save_dir {save_dir} already holds a data set. "
-            f"Choose another, remove it, or add 'overwrite: true'."
+            f"Choose another folder, remove it, or add 'overwrite: true'."
         )
 
 

@@ -3,14 +3,13 @@
 ``python -m sr_dataset_builder.downscale photos/``
 
 Afterwards ``photos/HR/`` holds the originals, byte for byte, and ``photos/LR/`` a copy of each at
-half the size: upright, without loss (PNG), with the colour profile. Sub-folders keep their tree.
-Hidden files, files of other kinds and linked folders are left alone, and what lies in ``HR/`` and
-``LR/`` is never taken as input. Where the sides of a photograph are no multiples of the factor, the
-copy is made from what is left when it is cut at the bottom and at the right; a reader of pairs cuts
-the original in the same way.
+half the size: upright, lossless (PNG), with the colour profile. The tree of sub-folders is kept.
+Hidden files, other kinds of files and linked folders are ignored, and files in ``HR/`` and ``LR/``
+are never used as input. If the sides of a photograph are not multiples of the factor, it is first
+cropped at the bottom and at the right; a reader of pairs crops the original in the same way.
 
-An original is removed only after its copy in ``HR/`` has been compared with it byte by byte, so
-the program may be stopped, or killed, at any moment: run it again and it resumes. No file is ever
+An original is removed only after its copy in ``HR/`` has been compared with it byte by byte. You
+can interrupt or kill the program at any time: run it again and it resumes. No file is ever
 replaced by a different one.
 """
 
@@ -41,22 +40,22 @@ from toolbox.resize import Reduction, reduced, whole_blocks
 
 FACTORS = (2, 3, 4)
 _CHUNK = 1 << 20
-#: Names of unfinished files, and of what a writer of pictures keeps beside one.
+#: Names of unfinished files, and of side files of a picture writer.
 _UNFINISHED = re.compile(r"\.+downscale-[0-9a-f]{12}\.tmp.*")
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of the photographs.
+    """Result of a run.
 
     Attributes
     ----------
     paired : int
         Number of pairs completed by this run.
     before : int
-        Number of pairs that were complete before.
+        Number of pairs that were already complete.
     failed : list of str
-        A line for each photograph that was left where it is, with the reason.
+        A line with the reason for each photograph that was not processed.
     """
 
     paired: int = 0
@@ -72,8 +71,8 @@ def low_resolution(picture: Picture, factor: int, method: Reduction = "bicubic")
     picture : Picture
         The photograph, upright, pixels (H, W, C).
     factor : int
-        How many times smaller. Rows and columns beyond a multiple of it are cut off at the bottom
-        and at the right first; whoever pairs the two cuts the photograph in the same way.
+        Reduction factor. Rows and columns beyond a multiple of it are first cropped at the bottom
+        and at the right; a reader of pairs crops the photograph in the same way.
     method : {'bicubic', 'lanczos', 'area'}
         See `toolbox.resize.Reduction`.
 
@@ -90,7 +89,10 @@ def low_resolution(picture: Picture, factor: int, method: Reduction = "bicubic")
     """
     height, width = picture.pixels.shape[:2]
     if min(height, width) < factor:
-        raise DataError(f"{width} × {height} pixels are too few to be reduced {factor} times.")
+        raise DataError(
+            f"{width} × {height} pixels are too few to be reduced {factor} times. Use a smaller "
+            f"--factor."
+        )
     alpha = picture.alpha
     if alpha is not None:
         alpha = reduced(whole_blocks(alpha[..., None], factor), factor, method)[..., 0]
@@ -100,26 +102,26 @@ def low_resolution(picture: Picture, factor: int, method: Reduction = "bicubic")
 
 @dataclasses.dataclass(frozen=True)
 class Downscaler:
-    """Turns a folder of photographs into two folders of pairs.
+    """Converts a folder of photographs to two folders of pairs.
 
     Parameters
     ----------
     photos : pathlib.Path
         Folder of the photographs.
     hr_dir, lr_dir : pathlib.Path
-        Folders of the originals and of their low-resolution copies, inside `photos` or apart from
-        it; never taken as input.
+        Folders of the originals and of their low-resolution copies, inside or outside `photos`.
+        They are never used as input.
     factor : int
-        How many times smaller the copies are.
+        Reduction factor of the copies.
     method : {'bicubic', 'lanczos', 'area'}
-        How they are made.
+        Kernel of the reduction.
     keep : bool
-        Copy the originals instead of moving them.
+        Whether to copy the originals instead of moving them.
 
     Raises
     ------
     ConfigError
-        If `photos` is no folder, or one folder would hold files of another.
+        If `photos` is not a folder, or the folders overlap.
     """
 
     photos: Path
@@ -142,12 +144,12 @@ class Downscaler:
             inside = other.resolve().is_relative_to(one.resolve())
             if inside and (outer != "photos" or one.resolve() == other.resolve()):
                 raise ConfigError(
-                    f"{inner} must not be, or lie in, {outer}; received {other} and {one}. Name "
-                    f"another folder."
+                    f"{inner} must not be, or be inside, {outer}; received {other} and {one}. "
+                    f"Name another folder."
                 )
 
     def run(self) -> Outcome:
-        """Pair every photograph; those that cannot be are left where they are.
+        """Pair every photograph; those that cannot be paired are left unchanged.
 
         Raises
         ------
@@ -161,7 +163,7 @@ class Downscaler:
         there = _photographs(self.hr_dir)
         if not waiting and not there:
             raise DataError(
-                f"{self.photos}: holds no photograph. Expected files of the kinds "
+                f"{self.photos}: has no photographs. Expected files ending in "
                 f"{', '.join(SUFFIXES)}."
             )
         alone = {name for name in there if not self._low(name).exists()}
@@ -188,7 +190,7 @@ class Downscaler:
         return outcome
 
     def _refuse_other_factor(self, names: Sequence[Path]) -> None:
-        """Refuse to lay copies beside those of another factor; the first pair tells."""
+        """Refuse to add copies to those of another factor, judging by the first pair."""
         for name in names[:1]:
             with quiet_pillow(), Image.open(self._low(name)) as low:
                 small = low.size[::-1]
@@ -196,33 +198,33 @@ class Downscaler:
             if small != tuple(side // self.factor for side in high):
                 raise DataError(
                     f"{self._low(name)}: is {small[1]} × {small[0]} pixels, not 1/{self.factor} of "
-                    f"{high[1]} × {high[0]}. Use the --factor of before, or another --lr-dir."
+                    f"{high[1]} × {high[0]}. Use the earlier --factor, or another --lr-dir."
                 )
 
     def _place(self, name: Path) -> str:
-        """Return what two photographs must not have in common: many machines ignore case."""
+        """Return the name that no two photographs may share: many systems ignore case."""
         return str(self._low(name)).casefold()
 
     def _low(self, name: Path) -> Path:
         return self.lr_dir / name.with_suffix(".png")
 
     def _pair(self, source: Path, name: Path) -> bool:
-        """Make the pair of a photograph, or what is missing of it; tell if anything was."""
+        """Make the pair of a photograph, or its missing part; return whether any was missing."""
         hr, lr = self.hr_dir / name, self._low(name)
         for path in (source, hr, lr):
             if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
                 raise DataError(f"{path} is a link or a folder; expected a file.")
         fresh = [path for path in (hr, lr) if not path.exists()]
         if hr not in fresh and not _same_bytes(source, hr):
-            raise DataError(f"{hr} is another file of this name. Rename one of the two.")
+            raise DataError(f"{hr} is another file with this name. Rename one of the two.")
         small = low_resolution(read_picture(source), self.factor, self.method)
         if lr in fresh:
             with _appearing(lr) as beside:
                 _write(beside, small)
         elif not _holds(lr, small):
             raise DataError(
-                f"{lr} exists and is not the copy that would be made now. Use the --factor, "
-                f"--method and version of before, or another --lr-dir, or remove it."
+                f"{lr} already exists and differs from the copy that would be made now. Use the "
+                f"earlier --factor, --method and version, use another --lr-dir, or remove it."
             )
         if hr in fresh:
             _copy(source, hr)
@@ -242,11 +244,11 @@ def _write(path: Path, picture: Picture) -> None:
     _sync(path)
 
 
-# --- files that are never lost -----------------------------------------------------------------
+# --- file operations that lose nothing ---------------------------------------------------------
 
 
 def _photographs(folder: Path, without: Collection[Path] = ()) -> list[Path]:
-    """Return the paths of photographs inside a folder, sorted; `without` are resolved folders."""
+    """Return the sorted paths of photographs inside a folder, without some resolved folders."""
     found = []
     for place, folders, files in os.walk(folder, onerror=_refuse_to_walk):
         folders[:] = [
@@ -268,7 +270,7 @@ def _refuse_to_walk(error: OSError) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what a run that was killed left behind."""
+    """Remove what a killed run left behind."""
     for path in folder.rglob(".*"):
         if _UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -276,15 +278,15 @@ def _remove_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(final: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `final` if the block ends well, never over a file."""
+    """Provide a temporary path that becomes `final` if the block succeeds, never over a file."""
     _make_folder(final.parent)
-    # Two runs, even in containers that share a folder and a process number, use different names;
-    # short ones, because that of a photograph may be as long as the file system allows.
+    # Two runs use different names, even in containers that share a folder and a process number.
+    # The names are short, as that of a photograph may be as long as the file system allows.
     beside = final.with_name(f".downscale-{secrets.token_hex(6)}.tmp{final.suffix}")
     try:
         yield beside
         try:
-            os.link(beside, final)  # a rename would replace a file that has appeared meanwhile
+            os.link(beside, final)  # a rename would replace a file created in the meantime
         except FileExistsError:
             _refuse_to_replace(final)
         except OSError:  # a file system without hard links
@@ -296,7 +298,9 @@ def _appearing(final: Path) -> Iterator[Path]:
 
 
 def _refuse_to_replace(path: Path) -> NoReturn:
-    raise DataError(f"{path} has appeared meanwhile. Is the program running twice?") from None
+    raise DataError(
+        f"{path} was created in the meantime. Check whether the program is running twice."
+    ) from None
 
 
 def _make_folder(folder: Path) -> None:
@@ -307,10 +311,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk hold a file, or the names in a folder, before anything builds on it."""
+    """Write a file, or the names in a folder, to the disk before anything relies on it."""
     windows = os.name == "nt"
     if windows and (path.is_dir() or not os.access(path, os.W_OK)):
-        return  # only what can be opened for writing can be synced there
+        return  # on Windows, only files opened for writing can be synced
     descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -322,21 +326,23 @@ def _sync(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file with its times and permissions; the copy appears after it was compared."""
+    """Copy a file with its times and permissions; the copy appears after a comparison."""
     with _appearing(target) as beside:
         shutil.copyfile(source, beside)
         _sync(beside)
         shutil.copystat(source, beside)
         if not _same_bytes(source, beside):
-            raise DataError("its copy differs from it: it has just changed, or the disk is faulty.")
+            raise DataError(
+                "its copy differs: the file has just changed, or the disk is faulty. Run again."
+            )
 
 
 def _remove(source: Path, copy: Path) -> None:
-    """Remove a file of which another one holds every byte."""
+    """Remove a file after checking that `copy` is identical."""
     if source.samefile(copy):
-        raise DataError(f"is {copy} itself under another name. Remove one of the two names.")
+        raise DataError(f"is {copy} under another name. Remove one of the two names.")
     if not _same_bytes(source, copy):
-        raise DataError(f"changed while it was copied; {copy} holds the former state. Remove that.")
+        raise DataError(f"changed while it was copied; {copy} holds the old state. Remove that.")
     source.unlink()
     _sync(source.parent)
 
@@ -350,7 +356,7 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 
 def _holds(path: Path, expected: Picture) -> bool:
-    """Tell whether a file holds the pixels of a picture."""
+    """Whether a file holds the pixels of a picture."""
     try:
         found = read_picture(path)
     except DataError:
@@ -362,8 +368,8 @@ def _holds(path: Path, expected: Picture) -> bool:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Return one line: which photograph, and why it was left."""
-    text = "does not fit into memory." if isinstance(error, MemoryError) else str(error)
+    """Return one line: the photograph, and why it was not processed."""
+    text = "does not fit in memory." if isinstance(error, MemoryError) else str(error)
     if isinstance(error, OSError):
         text = error.strerror or text
     return text if text.startswith(str(path)) else f"{path}: {text}"
@@ -373,7 +379,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _say(line: str) -> None:
-    """Print a line; what the screen cannot show of a file name is written as its code."""
+    """Print a line; characters that the terminal cannot show are escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
@@ -389,7 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hr-dir", type=Path, help="folder of the originals (PHOTOS/HR)")
     parser.add_argument("--lr-dir", type=Path, help="folder of the copies (PHOTOS/LR)")
     parser.add_argument(
-        "--factor", type=int, choices=FACTORS, default=2, help="how many times smaller (2)"
+        "--factor", type=int, choices=FACTORS, default=2, help="reduction factor (2)"
     )
     parser.add_argument(
         "--method", choices=get_args(Reduction), default="bicubic", help="kernel (bicubic)"
@@ -408,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if outcome.failed:
         raise DataError(
             f"{len(outcome.failed)} of {len(outcome.failed) + outcome.paired} photographs were "
-            f"left where they are; the reasons are above."
+            f"not processed; the reasons are above."
         )
 
 

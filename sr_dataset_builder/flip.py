@@ -1,6 +1,6 @@
 """Append mirrored copies of the training pairs: ``python -m sr_dataset_builder.flip flip.yml``.
 
-The output holds the input, then the pairs turned up-down, left-right, and both.
+The output holds the input, then the pairs mirrored up-down, left-right, and both ways.
 """
 
 from __future__ import annotations

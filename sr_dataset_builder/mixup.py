@@ -1,10 +1,10 @@
-"""Adaptive Mixup: fit the training data to the region to be enhanced.
+"""Adaptive Mixup: adapt the training data to the region to be enhanced.
 
 ``python -m sr_dataset_builder.mixup mixup.yml``
 
-Reads the training pairs with their flipped and turned copies, mixes steep and gentle ones until the
-histogram of a terrain feature can follow that of the target's LR map, and picks a set that does.
-The target's HR map is not needed.
+Reads the training pairs with their flipped and rotated copies, mixes steep and gentle patches until
+the histogram of a terrain feature can follow that of the target's LR map, and picks a set that
+does. The HR map of the target is not needed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _CHUNK = 2048
 
 
 class MixSettings(Settings):
-    """How to divide, mix and pick: what the files of mixup and of adapt have in common."""
+    """Settings common to the files of mixup and adapt: how to divide, mix and pick."""
 
     target_value: Annotated[Int, Field(ge=0, le=3)] = 3
     threshold: Float | None = None
@@ -90,13 +90,14 @@ class MixSettings(Settings):
         if self.fit == "stretch" and FEATURES[self.target_value] not in PROPORTIONAL:
             raise ValueError(
                 f"target_value must be 1 or 3 with fit: stretch, a feature that is proportional to "
-                f"the depths; received {self.target_value}. Leave it out or set fit: pick."
+                f"the depths; received {self.target_value}. Leave out target_value, or set fit: "
+                f"pick."
             )
         return self
 
 
 class MixupParams(MixSettings):
-    """What a mixup file (YAML) may say."""
+    """Settings of a mixup file (YAML)."""
 
     train_dir: str
     train_data: tuple[str, str] = ("data_HR.pkl", "data_LR.pkl")
@@ -112,12 +113,13 @@ class MixupParams(MixSettings):
         if wanted.valid and not (wanted.input_data_dir and Path(wanted.input_data_dir).is_dir()):
             raise ValueError(
                 f"get_slope_difference.input_data_dir must be a folder with data_HR and data_LR; "
-                f"received {wanted.input_data_dir!r}. Mend it or set valid: false."
+                f"received {wanted.input_data_dir!r}. Correct it, or set valid: false."
             )
         if Path(self.train_dir, self.save_dir_name).resolve() == Path(self.train_dir).resolve():
             raise ValueError(
                 f"save_dir_name must name a folder inside train_dir; received "
-                f"{self.save_dir_name!r}. The training data are never overwritten."
+                f"{self.save_dir_name!r}. Choose another name: the training data are never "
+                f"overwritten."
             )
         return self
 
@@ -127,30 +129,30 @@ class MixupParams(MixSettings):
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveMixup:
-    """What is wanted of the training data, and the steps towards it in their order.
+    """Requirements for the training data, and the steps that meet them, in order.
 
-    Both the program and the manual's functions call these; none of them touches a file.
+    Both the program and the manual's functions call these steps. None of them touches a file.
 
     Attributes
     ----------
     key : str
         One of `FEATURES`.
     target : numpy.ndarray, shape (T,)
-        That feature of the target's LR patches, in the unit of the table; NaN does not count.
+        That feature of the target's LR patches, in the unit of the table; NaN is ignored.
     increase_rate : float
-        Images wanted for each target patch.
+        Number of images for each target patch.
     pick_number : int, optional
-        Images wanted in all, instead of `increase_rate` times the target's.
+        Total number of images, instead of `increase_rate` times that of the target.
     threshold : float, optional
-        Where the groups part; default the middle of the target's fullest bin.
+        Value that separates the groups. Default: the middle of the target's fullest bin.
     std : float
-        Each patch meets a threshold of its own, drawn with this standard deviation; 0 for none.
+        Standard deviation with which the threshold of each patch is drawn; 0 for none.
     rule : MixRule
-        How mixing ratios are chosen.
+        Rule for the mixing ratios.
     seed : int
-        Seed of all draws; every step has a stream of its own.
+        Seed of all draws; every step has its own stream.
     fit : {'pick', 'stretch'}
-        Mix and pick images bin by bin, or take all originals equally often and stretch depths.
+        Mix and pick images bin by bin, or use all originals equally often and stretch depths.
     """
 
     key: str
@@ -165,42 +167,42 @@ class AdaptiveMixup:
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """Edges of the target's histogram, shape (bins + 1,)."""
+        """Return the edges of the target's histogram, shape (bins + 1,)."""
         return target_edges(self.target)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Number of the target's patches in each bin, shape (bins,)."""
+        """Return the number of target patches in each bin, shape (bins,)."""
         return counts_in(self.target, self.edges)
 
     @property
     def limit(self) -> float:
-        """Threshold in force, in the unit of the feature."""
+        """Return the threshold in use, in the unit of the feature."""
         if self.threshold is not None:
             return self.threshold
         return group_threshold(self.edges, self.counts)
 
     @cached_property
     def quota(self) -> np.ndarray:
-        """Number of images wanted in each bin, shape (bins,)."""
+        """Return the number of images required in each bin, shape (bins,)."""
         if self.pick_number is None:
             return np.rint(self.increase_rate * self.counts).astype(np.int64)
         shares = self.pick_number * self.counts / max(1, self.counts.sum())
         quota = np.floor(shares).astype(np.int64)
-        # What rounding down leaves over goes to the largest remainders.
+        # The rest after rounding down goes to the largest remainders.
         left = self.pick_number - quota.sum() if self.counts.any() else 0
         quota[np.argsort(quota - shares, kind="stable")[:left]] += 1
         return quota
 
     def divide(self, values: np.ndarray, original_image_num: int) -> Groups:
-        """Divide a pool with the feature `values` (N,), kind after kind, into its groups."""
+        """Divide a pool with the feature `values` (N,), kind by kind, into its groups."""
         rng = np.random.default_rng([self.seed, 0])
         limits = rng.normal(self.limit, self.std, len(values))
         return Groups.divide(values, np.arange(len(values)) // original_image_num, limits)
 
     def plan(self, lr: np.ndarray, groups: Groups, feature: Feature) -> Mixtures:
-        """Plan mixtures of the LR patches (N, h, w, C) for what the originals lack in each bin."""
-        # Copies repeat terrain and do not count as held; see docs/decisions/0010.
+        """Plan mixtures of LR patches (N, h, w, C) for the images missing from each bin."""
+        # Copies repeat terrain and are not counted; see docs/decisions/0010.
         originals = np.concatenate([groups.high[0], groups.low[0]])
         held = counts_in(groups.values[originals], self.edges)
         wanted = np.maximum(0, self.quota - held)
@@ -211,16 +213,16 @@ class AdaptiveMixup:
     def choose(
         self, pool: pd.DataFrame, original_image_num: int, first_mixture: int, where: Path
     ) -> np.ndarray:
-        """Choose images of the pool: those whose features follow the target, or all equally often.
+        """Select images from the pool: those whose features follow the target, or all equally.
 
         Parameters
         ----------
         pool : pandas.DataFrame
             Features of the originals, their flips, their other copies and the mixtures.
         original_image_num, first_mixture : int
-            Number of originals, and the pool number at which the mixtures begin.
+            Number of originals, and pool number of the first mixture.
         where : pathlib.Path
-            Place of the pool, for messages.
+            Path of the pool, for messages.
 
         Returns
         -------
@@ -230,7 +232,7 @@ class AdaptiveMixup:
         Raises
         ------
         DataError
-            If nothing is wanted, or no image of the pool has a finite feature.
+            If no images are required, or no image of the pool has a finite feature.
         """
         values, number = pool[self.key].to_numpy(float), np.arange(len(pool))
         if self.fit == "stretch":
@@ -240,7 +242,7 @@ class AdaptiveMixup:
             fresh = (number < original_image_num) | (number >= first_mixture)
             chosen = pick(
                 values,
-                # Turned copies are interpolated and come last.
+                # Rotated copies are interpolated and come last.
                 priorities=np.select([fresh, number < 4 * original_image_num], [0, 1], 2),
                 depths=pool["mean_altitude"].to_numpy(float),
                 edges=self.edges,
@@ -249,18 +251,20 @@ class AdaptiveMixup:
         if not self.quota.any():
             raise DataError(
                 f"increase_rate {self.increase_rate:g} of {len(self.target)} target images rounds "
-                f"to no image. Raise it, or set pick_number."
+                f"to 0 images. Raise increase_rate, or set pick_number."
             )
         if not len(chosen):
-            raise DataError(f"{where}: no image of the pool has a finite {self.key}.")
+            raise DataError(
+                f"{where}: no image of the pool has a finite {self.key}. Check the table."
+            )
         return chosen
 
     def factors(self, values: np.ndarray) -> np.ndarray | None:
-        """Return what stretches images with the feature `values` (N,); None if nothing does."""
+        """Return stretching factors for images with the feature `values` (N,); None without."""
         return stretch_factors(values, self.target) if self.fit == "stretch" else None
 
 
-# --- the manual's functions: the same steps under its names and arguments ----------------------
+# --- the manual's functions: the same steps with its names and arguments -----------------------
 
 
 def Load_csv_norm(
@@ -278,27 +282,27 @@ def Load_csv_norm(
     Parameters
     ----------
     data_csv : path-like
-        Features of the LR training patches and their copies, kind after kind.
+        Features of the LR training patches and their copies, kind by kind.
     target_key : str
         One of `FEATURES`.
     target_data_csv : path-like
         Features of the target's LR patches.
     save_dir : path-like
-        Folder of the output; made if missing.
+        Folder of the output; created if missing.
     original_image_num : int
-        Number of original pairs, which is also that of each kind of copies.
+        Number of original pairs, and of the copies of each kind.
     threshold : float, optional
-        Where the groups part; default the middle of the fullest bin of the target's 20-bin
-        histogram.
+        Value that separates the groups. Default: the middle of the fullest bin of the target's
+        20-bin histogram.
     std : float
-        Each patch meets a threshold of its own, drawn with this standard deviation; 0 for none.
+        Standard deviation with which the threshold of each patch is drawn; 0 for none.
     seed : int
         Seed of that draw.
 
     Returns
     -------
     index_high, index_low : list of numpy.ndarray
-        For each kind, numbers of its steep patches (descending) and gentle ones (ascending).
+        For each kind, indices of its steep patches (descending) and gentle ones (ascending).
     slope_high, slope_low : list of numpy.ndarray
         Their features.
     df, target_df : pandas.DataFrame
@@ -307,7 +311,7 @@ def Load_csv_norm(
     Raises
     ------
     DataError
-        If a table is missing, lacks the column, or has fewer rows than originals.
+        If a table is missing, lacks the column, or has fewer rows than there are originals.
     """
     df, target_df = _read_tables(data_csv, target_data_csv, target_key, original_image_num)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
@@ -333,7 +337,7 @@ def Load_imgs(imgs_file: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray
     imgs : numpy.ndarray, shape (N, H, W, C), float32
         Scaled to 0..1 by their common minimum and maximum.
     imgs_org : numpy.ndarray, shape (N, H, W, C)
-        As stored, metres.
+        The images as stored, in metres.
     """
     imgs_org = load_images(imgs_file)
     low, high = np.nanmin(imgs_org), np.nanmax(imgs_org)
@@ -363,35 +367,35 @@ def mixup_norm(
     Parameters
     ----------
     imgs_HR, imgs_LR : numpy.ndarray
-        Images scaled to 0..1; their slopes count if `slope_normalized`.
+        Images scaled to 0..1, whose slopes are used if `slope_normalized`.
     imgs_HR_org, imgs_LR_org : numpy.ndarray, shape (N, H, W, C) and (N, h, w, C)
         Images in metres, originals first, then their copies.
     index_high, index_low : list of numpy.ndarray
         The groups of `Load_csv_norm`.
     train_dir : path-like
-        Folder of the training data; ``dataset.json`` in or above it tells the grid spacing.
+        Folder of the training data; ``dataset.json`` in or above it states the grid spacing.
     target_df : pandas.DataFrame
         Features of the target.
     target_key : str
         One of `FEATURES`.
     slope_normalized : bool
-        Measure mixtures on the scaled images instead of metres; for a target table whose
-        ``mean_slope_gradient`` was made from images scaled to 0..1.
+        Whether to measure mixtures on the scaled images instead of metres: for a target table
+        whose ``mean_slope_gradient`` was computed from images scaled to 0..1.
     feature : Feature, optional
-        How the feature is computed; default from `target_key` and the recorded spacing.
+        Function that computes the feature. Default: from `target_key` and the recorded spacing.
     increase_rate : float
-        Patches wanted for each target patch.
+        Number of patches for each target patch.
     rule : MixRule, optional
-        How mixing ratios are chosen; default solved for the wanted feature.
+        Rule for the mixing ratios. Default: solved for the required feature.
     seed : int
-        Seed of the choice.
+        Seed of the draws.
 
     Returns
     -------
     imgs_HR_mixup, imgs_LR_mixup : numpy.ndarray, shape (N + M, ...)
-        All images of the pool, then the mixtures; metres.
+        All images of the pool, followed by the mixtures; metres.
     mixtures : Mixtures
-        Pairs, ratios and features, and what is still missing in each bin.
+        Pairs, ratios and features, and the number of images still missing in each bin.
     """
     if imgs_LR_org.ndim == 3:  # the manual's images may lack the channel
         imgs_HR_org, imgs_LR_org, imgs_LR = (
@@ -438,17 +442,17 @@ def pick_images(
     pick_number: int | None = None,
     delta_lr_m: Spacing | None = None,
 ) -> np.ndarray:
-    """Choose images and write ``picked_images/``: the manual's form of `AdaptiveMixup.choose`.
+    """Select images and write ``picked_images/``: the manual's form of `AdaptiveMixup.choose`.
 
-    Originals and mixtures are taken first, then flips, then rotations; what a bin cannot give is
-    taken from the nearest bins; within a bin, images are evenly spaced by mean depth.
+    Originals and mixtures are used first, then flips, then rotations. Images that a bin lacks are
+    taken from the nearest bins. Within a bin, images are evenly spaced by mean depth.
 
     Parameters
     ----------
     target_df : pandas.DataFrame
         Features of the target.
     save_dir : path-like
-        Folder with ``data_LR.csv``, the features of the pool; ``picked_images/`` is made in it.
+        Folder with ``data_LR.csv``, the features of the pool; ``picked_images/`` is created there.
     imgs_HR_mixup, imgs_LR_mixup : numpy.ndarray, shape (N, H, W, C) and (N, h, w, C)
         The pool: originals, copies, mixtures.
     original_image_num : int
@@ -456,18 +460,18 @@ def pick_images(
     target_key : str
         One of `FEATURES`.
     data_csv : path-like
-        Features of the training data without mixtures; tells where the mixtures begin.
+        Features of the training data without mixtures; its length gives the first mixture.
     increase_rate : float
-        Images wanted for each target patch.
+        Number of images for each target patch.
     pick_number : int, optional
-        Images wanted in all, instead of `increase_rate` times the target's.
+        Total number of images, instead of `increase_rate` times that of the target.
     delta_lr_m : float or (float, float), optional
-        Grid spacing of the LR images, metres; default the recorded one.
+        Grid spacing of the LR images in metres. Default: the recorded one.
 
     Returns
     -------
     numpy.ndarray of int
-        Numbers of the chosen images in the pool.
+        Pool numbers of the selected images.
 
     Raises
     ------
@@ -488,7 +492,7 @@ def pick_images(
 
 
 def idx_of_the_nearest(data: Sequence[float] | np.ndarray, value: float) -> int:
-    """Return the index of the element nearest to `value` (the first of several)."""
+    """Return the index of the first element nearest to `value`."""
     return int(np.argmin(np.abs(np.asarray(data) - value)))
 
 
@@ -502,7 +506,7 @@ def indices_of_the_nearest(data: Sequence[float] | np.ndarray, value: float) -> 
 
 
 def run(params: MixupParams) -> Report:
-    """Mix, pick and report, as the file says; returns what was reached."""
+    """Mix, pick and report as set in the file; return the report."""
     folder, originals = Path(params.train_dir), params.original_image_num
     save_dir, lr_file = folder / params.save_dir_name, folder / params.train_data[1]
     key = FEATURES[params.target_value]
@@ -528,7 +532,7 @@ def run(params: MixupParams) -> Report:
         for kind, imgs in (("HR", hr), ("LR", lr))
     )
     write_feature_csv(lr_pool, delta_m, save_dir / "data_LR.csv", normalized_column=True)
-    # Read back, because that is what the manual's pick_images sees: text rounds the last digit.
+    # Read back what the manual's pick_images reads: text rounds the last digit.
     pool = _read_table(save_dir / "data_LR.csv", key)
     chosen = steps.choose(pool, originals, first_mixture=len(lr), where=save_dir)
     picked = pool[key].to_numpy(float)[chosen]
@@ -549,17 +553,18 @@ def run(params: MixupParams) -> Report:
 
 
 def _load_pairs(params: MixupParams) -> tuple[np.ndarray, np.ndarray]:
-    """Read HR and LR images and refuse what cannot be mixed."""
+    """Read HR and LR images, and refuse those that cannot be mixed."""
     folder = Path(params.train_dir)
     hr, lr = (load_images(folder / name) for name in params.train_data)
     if len(hr) != len(lr):
         raise DataError(
-            f"{folder}: {params.train_data[0]} holds {len(hr)} images but {params.train_data[1]} "
-            f"holds {len(lr)}; every HR image needs its LR partner."
+            f"{folder}: {params.train_data[0]} has {len(hr)} images but {params.train_data[1]} "
+            f"has {len(lr)}; every HR image needs its LR image. Name files that match."
         )
     if not any(np.isfinite(img).all() for img in lr):
         raise DataError(
-            f"{folder / params.train_data[1]}: every patch has a missing pixel; nothing to mix."
+            f"{folder / params.train_data[1]}: every patch has a missing pixel, so nothing can be "
+            f"mixed. Fill the gaps first."
         )
     return hr, lr
 
@@ -567,7 +572,7 @@ def _load_pairs(params: MixupParams) -> tuple[np.ndarray, np.ndarray]:
 def _features(
     params: MixupParams, lr: np.ndarray, delta_m: Spacing
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the features of the pool, made from `lr` if there is no table yet, and the target's."""
+    """Read the features of the target and of the pool, computed from `lr` if not yet tabulated."""
     data_csv = Path(params.train_dir, params.train_data[1]).with_suffix(".csv")
     if not data_csv.is_file():
         write_feature_csv(lr, delta_m, data_csv, normalized_column=True)
@@ -577,13 +582,14 @@ def _features(
     if target_csv.resolve() == data_csv.resolve():
         raise ConfigError(
             f"target_data_csv is {data_csv}, the table of the training data itself. Name the "
-            f"table of the target's LR patches, made by bathymetric_map_feature_LR."
+            f"table of the target's LR patches, made with bathymetric_map_feature_LR."
         )
     key, originals = FEATURES[params.target_value], params.original_image_num
     table, target_table = _read_tables(data_csv, target_csv, key, originals)
     if len(table) != len(lr):
         raise DataError(
-            f"{data_csv}: expected {len(lr)} rows, one an image; received {len(table)}."
+            f"{data_csv}: expected {len(lr)} rows, one per image; received {len(table)}. Remove "
+            f"the table to compute it again."
         )
     return table, target_table
 
@@ -598,8 +604,8 @@ def _read_tables(
     table, target_table = _read_table(data_csv, key), _read_table(target_csv, key)
     if len(table) < original_image_num:
         raise DataError(
-            f"{data_csv}: original_image_num must be at most its {len(table)} rows; received "
-            f"{original_image_num}."
+            f"{data_csv}: original_image_num must be at most {len(table)}, the number of rows; "
+            f"received {original_image_num}."
         )
     return table, target_table
 
@@ -618,12 +624,12 @@ def _read_table(path: str | os.PathLike[str], key: str) -> pd.DataFrame:
         columns = [str(column) for column in table.columns]
         raise DataError(f"{path}: expected rows with a column {key}. {did_you_mean(key, columns)}")
     if not pd.api.types.is_numeric_dtype(table[key]):
-        raise DataError(f"{path}: expected numbers in the column {key}; received words.")
+        raise DataError(f"{path}: expected numbers in the column {key}; received text.")
     return table
 
 
 def _write_pool(path: Path, imgs: np.ndarray, plan: Mixtures) -> np.ndarray:
-    """Write the images, then the mixtures, a chunk at a time; return what was written."""
+    """Write the images, then the mixtures, in chunks; return what was written."""
     with writing_images(path, (len(imgs) + len(plan.pairs), *imgs.shape[1:])) as out:
         for start in progress(range(0, len(imgs), _CHUNK), f"{path.name} pool"):
             out[start : min(start + _CHUNK, len(imgs))] = imgs[start : start + _CHUNK]
@@ -641,18 +647,18 @@ def write_pairs(
     chosen: np.ndarray,
     factors: np.ndarray | None = None,
 ) -> None:
-    """Write some pairs, a chunk at a time, stretched if there are factors.
+    """Write selected pairs in chunks, stretched if there are factors.
 
     Parameters
     ----------
     hr_file, lr_file : pathlib.Path
-        ``.pkl`` or ``.npy``; both appear whole or not at all.
+        ``.pkl`` or ``.npy``; both appear complete or not at all.
     hr, lr : numpy.ndarray, shape (N, H, W, C) and (N, h, w, C)
         Pairs, metres.
     chosen : numpy.ndarray of int, shape (M,)
-        Which to write.
+        Indices of the pairs to write.
     factors : numpy.ndarray, shape (M,), optional
-        What the depths about each mean are multiplied by.
+        Factors for the depths relative to the mean of each image.
     """
     with (
         writing_images(hr_file, (len(chosen), *hr.shape[1:])) as hr_out,
@@ -674,7 +680,7 @@ def _write_picked(
     delta_lr_m: Spacing | None,
     factors: np.ndarray | None = None,
 ) -> None:
-    """Write the chosen pairs and the LR table into picked_images/, in the format of the pool."""
+    """Write the selected pairs and the LR table to picked_images/, in the format of the pool."""
     folder = save_dir / PICKED
     ending = ".npy" if (save_dir / "data_LR.npy").is_file() else ".pkl"
     hr_file, lr_file = (folder / f"data_{kind}{ending}" for kind in ("HR", "LR"))
@@ -690,7 +696,7 @@ def _write_picked(
 def _report(
     steps: AdaptiveMixup, groups: Groups, plan: Mixtures, before: np.ndarray, after: np.ndarray
 ) -> Report:
-    """Count what was wanted and reached; `before` and `after` are features (N,), (M,)."""
+    """Return the counts required and reached; `before` and `after` are features (N,), (M,)."""
     return Report(
         target_key=steps.key,
         threshold=steps.limit,
@@ -712,9 +718,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
         prog="python -m sr_dataset_builder.mixup",
-        description="Fit the training data to the region to be enhanced.",
+        description="Adapt the training data to the region to be enhanced.",
     )
-    parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
+    parser.add_argument("yml_fname", help="file with the input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     params = check(MixupParams, read_yaml(fname), fname)
     print("\n".join(run(params).lines()))

@@ -1,4 +1,4 @@
-"""What a mixup run reached: in words, as ``report.json`` and as pictures."""
+"""Results of a mixup run: as text, as ``report.json`` and as pictures."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class SlopeDifference(Settings):
     delta: Annotated[Float, Field(gt=0)] = 50
 
 
-#: Factor of depth beyond which a pair is hardly the ground that it was.
+#: Factor of depth beyond which a pair hardly resembles the original ground.
 _FAR = 10.0
 
 
 @dataclasses.dataclass
 class Report:
-    """What was wanted and what was reached; ``report.json`` holds the same."""
+    """Counts and distances required and reached; ``report.json`` holds the same."""
 
     target_key: str
     threshold: float
@@ -53,9 +53,9 @@ class Report:
     stretch_largest: float | None = None
 
     def lines(self) -> list[str]:
-        """Say it in words."""
+        """Return the report as lines of text."""
         text = [
-            f"{self.mixtures} mixtures, {self.picked} of {self.wanted} wanted images picked",
+            f"{self.mixtures} mixtures, {self.picked} of {self.wanted} required images picked",
             f"distance of the histograms of {self.target_key} (Wasserstein): "
             f"{self.wasserstein_before:.4g} before, {self.wasserstein_after:.4g} after",
         ]
@@ -67,36 +67,36 @@ class Report:
             if self.stretch_largest is not None and self.stretch_largest > _FAR:
                 text.append(
                     f"WARNING: some pairs are stretched more than {_FAR:g} times: nearly flat "
-                    f"ground, whose rounding and noise grow with it. Train on ground nearer to "
-                    f"the target's, or set fit: pick."
+                    f"ground, whose rounding and noise are stretched too. Train on ground more "
+                    f"like the target, or set fit: pick."
                 )
             return text
         if self.threshold_set and not (self.steep and self.gentle):
             text.append(
                 f"WARNING: threshold {self.threshold:g} leaves {self.steep} steep and "
-                f"{self.gentle} gentle patches, so nothing can be mixed; leave threshold out to "
+                f"{self.gentle} gentle patches, so nothing can be mixed. Leave out threshold to "
                 f"take it from the target."
             )
         elif self.mixtures_missing:
             text.append(
-                f"WARNING: {self.mixtures_missing} mixtures could not be made: no two training "
-                f"patches mix to the target's steepest (or gentlest) bins; the nearest images "
-                f"were taken instead."
+                f"WARNING: {self.mixtures_missing} mixtures could not be made: no mixture of two "
+                f"training patches is in the target's steepest (or gentlest) bins; the nearest "
+                f"images were used instead."
             )
         if self.picked < self.wanted:
-            text.append(f"WARNING: the pool holds only {self.picked} images; lower increase_rate.")
+            text.append(f"WARNING: the pool has only {self.picked} images; lower increase_rate.")
         return text
 
 
 def distance(values: np.ndarray, target: np.ndarray) -> float:
-    """Return the Wasserstein distance of two sets of values, in their unit."""
+    """Return the Wasserstein distance between two sets of values, in their unit."""
     return float(wasserstein_distance(values[np.isfinite(values)], target[np.isfinite(target)]))
 
 
 def draw_report(
     report: Report, before: np.ndarray, target: np.ndarray, after: np.ndarray, path: Path
 ) -> None:
-    """Draw the feature's histograms before, of the target, and after, with their distances."""
+    """Draw histograms of the feature before, in the target and after, with their distances."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     sets = [("training before", before), ("target (LR)", target), ("picked", after)]
     low = min(np.nanmin(v) for _, v in sets)
@@ -121,7 +121,7 @@ def draw_report(
 
 
 def draw_mixtures(lr: np.ndarray, plan: Mixtures, path: Path, count: int = 4) -> None:
-    """Draw some LR mixtures beside their parents."""
+    """Draw some LR mixtures next to their parents."""
     if not len(plan.pairs):
         return
     figure = Figure(figsize=(7, 2.2 * count), layout="constrained")
@@ -148,7 +148,7 @@ def write_slope_difference(params: SlopeDifference, path: Path) -> None:
     if len(hr) != len(lr):
         raise DataError(
             f"{params.input_data_dir}: {len(hr)} HR images but {len(lr)} LR images; every HR image "
-            f"needs its LR partner."
+            f"needs its LR image. Name a folder whose files match."
         )
     scale = hr.shape[1] // lr.shape[1]
     fine = mean_slope_gradient(hr, params.delta)

@@ -1,4 +1,4 @@
-"""What the augmentation programs share: the files that their YAML names, in pairs."""
+"""Pairs of files named in the YAML files of the augmentation programs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CHUNK = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Copies:
-    """Kinds of copies that are made together.
+    """Kinds of copies made by one function.
 
     Attributes
     ----------
     labels : list of str
         Name of each kind.
     make : callable
-        Takes images (N, H, W, C), yields a changed stack for each label.
+        Accepts images (N, H, W, C) and yields a changed stack for each label.
     """
 
     labels: list[str]
@@ -41,23 +41,23 @@ class PairFiles(Settings):
     """Input and output of an augmentation program.
 
     ``train_data`` and ``train_savedata`` name the HR file first, then the LR file, both inside
-    ``train_dir``; ``.pkl`` or ``.npy``. ``train_savedir`` is another folder for the output, whose
-    files then have the names of the input unless ``train_savedata`` names them. Copies are made
-    of the first ``original_image_num`` pairs (default: all) and follow the input in the output,
-    kind by kind.
+    ``train_dir``; ``.pkl`` or ``.npy``. ``train_savedir`` is another folder for the output; its
+    files have the names of the input unless ``train_savedata`` names them. The first
+    ``original_image_num`` pairs (default: all) are copied. In the output, the copies follow the
+    input, kind by kind.
 
     Attributes
     ----------
     train_dir
         Folder of the files.
     train_data
-        Input, high resolution first; ``.pkl`` or ``.npy``.
+        Input files, high resolution first; ``.pkl`` or ``.npy``.
     train_savedata : default required, unless there is ``train_savedir``
-        Output, high resolution first; ``.pkl`` or ``.npy``; the input is never overwritten.
+        Output files, high resolution first; ``.pkl`` or ``.npy``. The input is never overwritten.
     train_savedir : default ``train_dir``
-        Folder of the output; without ``train_savedata`` its files have the names of the input.
+        Folder of the output. Without ``train_savedata``, its files have the names of the input.
     original_image_num : default all
-        Copies are made of so many pairs, from the first on.
+        Number of pairs to copy, counted from the first.
     """
 
     train_dir: str
@@ -89,8 +89,9 @@ class PairFiles(Settings):
         hr, lr = map(load_images, self.sources())
         if len(hr) != len(lr):
             raise DataError(
-                f"{self.train_dir}: {self.train_data[0]} holds {len(hr)} images but "
-                f"{self.train_data[1]} holds {len(lr)}; every HR image needs its LR partner."
+                f"{self.train_dir}: {self.train_data[0]} has {len(hr)} images but "
+                f"{self.train_data[1]} has {len(lr)}; every HR image needs its LR image. Name "
+                f"files that match."
             )
         return hr, lr
 
@@ -101,19 +102,20 @@ P = TypeVar("P", bound=PairFiles)
 def read_params(settings: type[P], arguments: list[str] | None, description: str) -> P:
     """Parse ``PROGRAM input.yml`` and check the file."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("yml_fname", help="filename including input parameters (.yml)")
+    parser.add_argument("yml_fname", help="file with the input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     params = check(settings, read_yaml(fname), fname)
     places = [path.resolve() for path in params.outputs()]
     if set(places) & {path.resolve() for path in params.sources()}:
         raise ConfigError(
             f"{fname}: train_savedata must differ from train_data; received "
-            f"{[str(path) for path in params.outputs()]}. The input is never overwritten."
+            f"{[str(path) for path in params.outputs()]}. Choose other names: the input is never "
+            f"overwritten."
         )
     if places[0] == places[1]:
         raise ConfigError(
             f"{fname}: train_savedata must name two files; received {places[0].name} for both HR "
-            f"and LR."
+            f"and LR. Use two names."
         )
     return params
 
@@ -124,9 +126,9 @@ def append_copies(params: PairFiles, families: list[Copies]) -> int:
     Parameters
     ----------
     params : PairFiles
-        Which files.
+        The files.
     families : list of Copies
-        What to append, in order: copy k of pair i is number ``len(input) + k * originals + i``.
+        Copies to append, in order: copy k of pair i is number ``len(input) + k * originals + i``.
 
     Returns
     -------

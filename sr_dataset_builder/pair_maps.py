@@ -1,4 +1,4 @@
-"""Whether a low-resolution map is that of the high-resolution one: place, orientation, values."""
+"""Check that two maps form a pair: position, orientation and values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from toolbox.io.raster import Raster
 from toolbox.io.units import metres_per_unit
 from toolbox.resample import block_mean
 
-#: Shifts in low-resolution pixels: from the first on a warning, from the second on refused.
+#: Shifts in low-resolution pixels: a warning from the first on, refused from the second on.
 _SHIFTS = (0.1, 0.75)
-#: Correlation of the low-resolution map with block means below which two maps are no pair. Real
-#: surveys of one area agree to 0.9 and more (GEBCO and ETOPO1: 0.98).
+#: Correlation of the low-resolution map with block means below which two maps are not a pair. Real
+#: surveys of one area reach 0.9 and more (GEBCO and ETOPO1: 0.98).
 _LEAST_CORRELATION = 0.5
 _GOOD = 0.9
 _TURNS = {
@@ -23,7 +23,7 @@ _TURNS = {
     "mirrored from left to right": (slice(None), slice(None, None, -1)),
     "turned by 180 degrees": (slice(None, None, -1), slice(None, None, -1)),
 }
-#: Units in which a map may be although its file does not say so.
+#: Units that a map may have although its file does not state one.
 _UNITS = ("feet", "fathoms", "km", "cm")
 
 
@@ -35,19 +35,19 @@ def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
     lr, hr : toolbox.io.raster.Raster
         (h, w) and (h * scale, w * scale), metres.
     scale : int
-        How many times finer `hr` is.
+        Enlargement factor from `lr` to `hr`.
     notes : list of str
-        Gets what was done, and what is doubtful.
+        Receives what was done and what is doubtful.
 
     Returns
     -------
     toolbox.io.raster.Raster
-        `lr`, its rows and columns in the directions of those of `hr`.
+        `lr`, with rows and columns in the directions of those of `hr`.
 
     Raises
     ------
     DataError
-        If the maps lie apart, or if their values do not belong together.
+        If the maps are in different places, or if their values do not match.
     """
     lr = _oriented(lr, hr, notes)
     _check_place(lr, hr, notes)
@@ -56,11 +56,11 @@ def paired(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> Raster:
 
 
 def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
-    """Turn the low-resolution map if the files say that its rows or columns run the other way."""
+    """Flip the low-resolution map if its rows or columns run in the opposite direction."""
     if lr.transform is None or hr.transform is None:
         return lr
     if any((*lr.transform[1:4:2], *hr.transform[1:4:2])):
-        return lr  # turned by an angle: its place tells whether both are alike
+        return lr  # rotated: the comparison of positions decides
     a, b, c, d, e, f = lr.transform
     rows, columns = lr.values.shape
     values = lr.values
@@ -71,7 +71,7 @@ def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
     if values is lr.values:
         return lr
     notes.append(
-        f"{lr.fname}: its rows or columns run the other way than those of {hr.fname}; it is turned."
+        f"{lr.fname}: its rows or columns run opposite to those of {hr.fname}, so it is flipped."
     )
     return dataclasses.replace(
         lr, values=np.ascontiguousarray(values), transform=(a, b, c, d, e, f)
@@ -79,16 +79,16 @@ def _oriented(lr: Raster, hr: Raster, notes: list[str]) -> Raster:
 
 
 def _check_place(lr: Raster, hr: Raster, notes: list[str]) -> None:
-    """Compare the corners, where both files say them."""
+    """Compare the corners if both files state them."""
     if lr.transform is None or hr.transform is None:
         return
     shift = _shift(lr, hr)
     ours, theirs = as_rasterio(lr.crs), as_rasterio(hr.crs)
     if shift > _SHIFTS[1] and (ours is None) == (theirs is None):
         raise DataError(
-            f"{lr.fname}: lies elsewhere than {hr.fname}: corners differ by up to {shift:.4g} of "
-            f"its pixels ({_extent(lr)} and {_extent(hr)}). Give two maps of the same area in one "
-            f"coordinate reference system, or hr_fname alone."
+            f"{lr.fname}: covers another area than {hr.fname}: corners differ by up to "
+            f"{shift:.4g} of its pixels ({_extent(lr)} and {_extent(hr)}). Give two maps of the "
+            f"same area in one coordinate reference system, or hr_fname alone."
         )
     if shift > _SHIFTS[0]:
         notes.append(
@@ -98,7 +98,7 @@ def _check_place(lr: Raster, hr: Raster, notes: list[str]) -> None:
     elif ours is not None and theirs is not None and ours != theirs:
         notes.append(
             f"WARNING: {lr.fname}: another coordinate reference system than {hr.fname}, with the "
-            f"same corners; they are taken as one."
+            f"same corners; the two are taken as the same."
         )
 
 
@@ -111,7 +111,7 @@ def _corners(raster: Raster) -> np.ndarray:
 
 
 def _shift(lr: Raster, hr: Raster) -> float:
-    """Return the largest distance of two corners in low-resolution pixels."""
+    """Return the largest distance between two corners, in low-resolution pixels."""
     a, b, _, d, e, _ = lr.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     apart = np.abs(_corners(lr) - _corners(hr)) / [np.hypot(a, b), np.hypot(d, e)]
     return float(apart.max())
@@ -123,7 +123,7 @@ def _extent(raster: Raster) -> str:
 
 
 def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
-    """Compare the low-resolution map with the block means of the other."""
+    """Compare the low-resolution map with block means of the other map."""
     means = block_mean(hr.values[None, ..., None], scale)[0, ..., 0].astype(np.float64)
     count, rms, bias, correlation = _agreement(lr.values, means)
     flat = bool(count) and np.isnan(correlation) and _is_flat(lr.values) and not _is_flat(means)
@@ -132,14 +132,14 @@ def _check_values(lr: Raster, hr: Raster, scale: int, notes: list[str]) -> None:
     said = "no relief at all" if flat else f"correlation {correlation:.2f}"
     figures = (
         f"it differs from the means of {scale} × {scale} pixels of {hr.fname} by {rms:.4g} m (RMS) "
-        f"and {bias:.4g} m in the mean, {said}"
+        f"and {bias:.4g} m on average, {said}"
     )
     better = "" if flat else _better(lr.values, means, rms, hr.fname)
     if better or flat or correlation < _LEAST_CORRELATION:
         doubts = [note for note in (*lr.notes, *hr.notes) if note.startswith("WARNING")]
         cure = better or "Give two maps of the same area, or hr_fname alone."
-        if doubts and not better:  # they tell of fills and units, likely the very cause
-            cure = f"First heed what was found in the maps: {' '.join(doubts)}"
+        if doubts and not better:  # they report fills and units, the likely cause
+            cure = f"First correct what was found in the maps: {' '.join(doubts)}"
         raise DataError(f"{lr.fname}: {figures}. {cure}")
     doubtful = abs(bias) > np.nanstd(means) or correlation < _GOOD
     notes.append(f"{'WARNING: ' if doubtful else ''}{lr.fname}: {figures}.")
@@ -160,12 +160,12 @@ def _agreement(lr: np.ndarray, means: np.ndarray) -> tuple[int, float, float, fl
 
 
 def _is_flat(values: np.ndarray) -> bool:
-    """Whether the valid values have one height."""
+    """Whether all valid values are equal."""
     return bool(np.nanstd(values.astype(np.float64)) < 1e-6)
 
 
 def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str:
-    """Say what makes the low-resolution map fit, if it does not as it is; else nothing."""
+    """Return what would make the low-resolution map fit; empty if nothing would."""
 
     def misfit(values: np.ndarray) -> float:
         _, turned, bias, correlation = _agreement(values, means)
@@ -176,15 +176,15 @@ def _better(lr: np.ndarray, means: np.ndarray, rms: float, hr_fname: str) -> str
         return misfit(values) < np.inf
 
     if fits(-lr):
-        return "Its sign is the other one: write it as the other map has it."
+        return "Its sign is opposite: give it the sign of the other map."
     for name, index in _TURNS.items():
         if fits(lr[index]):
-            return f"It fits if it is {name}, but no file says so: turn it first."
+            return f"It fits if it is {name}, but no file states this: turn it first."
     least, found = np.inf, ""
     for unit in _UNITS:
         metres = metres_per_unit(unit) or 1.0
         for done, by, whose in (("multiplied", metres, "it"), ("divided", 1 / metres, hr_fname)):
-            for sign, turned in ((1, ""), (-1, ", its sign turned")):
+            for sign, turned in ((1, ""), (-1, ", with its sign reversed")):
                 if (left := misfit(lr * (sign * by))) < least:
                     least = left
                     found = f"It fits if {done} by {metres:g}{turned}: is {whose} in {unit}?"

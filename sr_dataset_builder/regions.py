@@ -2,12 +2,12 @@
 
 ``python -m sr_dataset_builder.regions regions.yml``
 
-Every map is cut into blocks, and whole blocks go to training, validation and test, as in
-`sr_dataset_builder.dataset`. Patches that touch blocks of one kind only are taken at random places,
-off the grid of the coarse pixels too, and from the map averaged over 2 × 2, 3 × 3, ... pixels
-besides: the same sea floor seen by a coarser survey, dealt out by the same blocks. A region may
-be held out as a whole for the test. Of many small maps, ``hr_fname: tiles/*.tif``, whole ones go to
-training, validation and test instead of blocks.
+Every map is cut into blocks, and each block is assigned to training, validation or test, as in
+`sr_dataset_builder.dataset`. Patches that touch blocks of one split only are taken at random
+places, also off the grid of the coarse pixels. More patches come from the map averaged over 2 × 2,
+3 × 3, ... pixels: the same sea floor in a coarser survey, split by the same blocks. A region may be
+held out completely for the test. With many small maps, ``hr_fname: tiles/*.tif``, complete maps
+instead of blocks are assigned to training, validation and test.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ from toolbox.tasks.bathymetry.validity import Validity, measure_validity
 Corners = np.ndarray
 
 
-#: A slope needs three pixels.
+#: A slope needs at least three pixels.
 Side = Annotated[Count, Field(ge=3)]
 
 
 class RegionParams(MapParams):
-    """One map, or many small ones, and how many patches are taken from each.
+    """Settings of one map, or of many small ones, and the number of patches from each.
 
     Attributes
     ----------
     hr_fname
-        The map, as in ``build.yml``; or many, with ``*``.
+        The map, as in ``build.yml``, or several with ``*``.
     patches
         Number of patches, for training, validation and test together.
     coarsen
-        Take patches from the map averaged over so many pixels too: the same ground in a coarser
-        survey; averaged over *n*, it gives ``patches`` ÷ *n*.
+        Also take patches from the map averaged over this many pixels, like the same ground in a
+        coarser survey; averaged over *n*, it gives ``patches`` ÷ *n*.
     block
         Side of a block in patches.
     held_out
-        Keep the whole region for the test; its patches then lie side by side, and ``patches``,
+        Keep the complete region for the test. Its patches are then side by side, and ``patches``,
         ``coarsen`` and ``block`` have no effect.
     groups : default none
-        Table (CSV) with the columns ``file`` and ``group``: maps of one group, which may overlap,
-        go to one split; maps that are not in it are left out.
+        Table (CSV) with the columns ``file`` and ``group``. Maps of one group, which may overlap,
+        go to the same split; maps that are not in the table are left out.
     keep
         Rows of that table to keep, such as ``{use: [train]}``.
     leave_out
-        Groups to leave out, for another region that holds them out.
+        Groups to leave out, because another region holds them out.
     """
 
     hr_fname: str
@@ -88,21 +88,21 @@ class RegionParams(MapParams):
     @model_validator(mode="after")
     def _groups_are_of_many(self) -> RegionParams:
         if self.groups is None and (self.keep or self.leave_out):
-            raise ValueError("keep and leave_out choose from a table: set groups.")
+            raise ValueError("keep and leave_out select from a table: set groups.")
         if self.groups is not None and not _is_pattern(self.hr_fname):
-            raise ValueError("groups is for many maps: write hr_fname with *, as in tiles/*.tif.")
+            raise ValueError("groups is for several maps: use * in hr_fname, as in tiles/*.tif.")
         return self
 
 
 class RegionsParams(Settings):
-    """What a regions file (YAML) may say.
+    """Settings of a regions file (YAML).
 
     Attributes
     ----------
     regions : section of names
-        The maps; the names are free.
+        The maps, under names of your choice.
     save_dir
-        Where the patches go; a folder that holds a data set is refused.
+        Folder for the patches; one that holds a data set is refused.
     scale
         High resolution ÷ low resolution.
     lr_img_shape
@@ -110,9 +110,9 @@ class RegionsParams(Settings):
     validation_size
         Share of the blocks of a region for validation.
     test_size
-        Share for the test; 0 needs a region that is held out.
+        Share for the test; 0 requires a region that is held out.
     seed
-        Seed of the split and of the places.
+        Seed of the split and of the positions.
     overwrite
         Replace the data set in ``save_dir``.
     """
@@ -129,20 +129,20 @@ class RegionsParams(Settings):
     @field_validator("regions")
     @classmethod
     def _can_be_told_apart(cls, value: dict[str, RegionParams]) -> dict[str, RegionParams]:
-        """Tables name regions beside all images and slope classes, and maps as REGION/MAP."""
+        """Refuse names with another meaning in tables: 'all', slope classes, REGION/MAP."""
         taken = {"all", *(class_name(low, high) for low, high in SLOPE_CLASSES)}
         for name in value:
             if not name.strip() or "/" in name or name in taken:
                 raise ValueError(
-                    f"names must not be empty, hold '/' or be one of {', '.join(sorted(taken))}; "
-                    f"received {name!r}. Rename that region."
+                    f"names must not be empty, contain '/' or be one of "
+                    f"{', '.join(sorted(taken))}; received {name!r}. Rename that region."
                 )
         return value
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> RegionsParams:
         if self.validation_size + self.test_size >= 1:
-            raise ValueError("validation_size + test_size must leave something to train on (< 1).")
+            raise ValueError("validation_size + test_size must be below 1, to leave training data.")
         if all(region.held_out for region in self.regions.values()):
             raise ValueError("held_out must leave at least one region to train on.")
         return self
@@ -159,23 +159,23 @@ def _matching(pattern: str) -> list[Path]:
 
 
 class Region:
-    """One map, ready to give patches.
+    """One map, ready to provide patches.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Name of the region, for messages.
     params : RegionParams
-        Its settings.
+        Settings of the region.
     common : RegionsParams
-        Those of the whole data set.
+        Settings of the data set.
 
     Attributes
     ----------
     split : str or None
-        The split that gets the whole map; None if its blocks are dealt out.
+        The split that receives the complete map; None if its blocks are split.
     values : numpy.ndarray, shape (H, W), float32
-        Elevation in metres, gaps mended, NaN where still missing.
+        Elevation in metres, gaps filled, NaN where still missing.
     delta_m : (float, float)
         Grid spacing in metres.
     """
@@ -200,15 +200,15 @@ class Region:
         Parameters
         ----------
         rng : numpy.random.Generator
-            Source of places.
+            Random generator of the positions.
         factor : int
-            Coarsening.
+            Coarsening factor.
 
         Returns
         -------
         dict of str to numpy.ndarray, each (N, H, W, 1)
-            High-resolution patches in metres; of a held-out region all are for the test, side by
-            side instead of at random. A coarsening may have no place for validation or test.
+            High-resolution patches in metres. Those of a held-out region are all for the test,
+            side by side instead of at random. A coarsening may have none for validation or test.
         """
         c, values = self.common, self.coarse(factor)
         size = (c.lr_img_shape[0] * c.scale, c.lr_img_shape[1] * c.scale)
@@ -229,9 +229,9 @@ class Region:
         for split, mine in places.items():
             if split == "train" and not len(mine):
                 raise DataError(
-                    f"{self.name}: coarsened {factor} times, there is no patch of {size[0]} × "
-                    f"{size[1]} pixels in blocks for training alone. Leave {factor} out of "
-                    f"coarsen, or use larger blocks (block) or smaller images (lr_img_shape)."
+                    f"{self.name}: coarsened {factor} times, it has no patch of {size[0]} × "
+                    f"{size[1]} pixels in training blocks only. Remove {factor} from coarsen, or "
+                    f"use larger blocks (block) or smaller images (lr_img_shape)."
                 )
             if len(mine):
                 share = round(self.params.patches / factor * len(mine) / total)
@@ -240,7 +240,7 @@ class Region:
         return patches
 
     def _inside(self, split: str, corners: Corners, size: np.ndarray) -> np.ndarray:
-        """Tell which rectangles of the finest map touch blocks of `split` alone."""
+        """Return which rectangles of the finest map touch blocks of `split` only."""
         other = np.pad((self._deal != SPLITS.index(split)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         top, left = (corners // self._block).T
         bottom, right = ((corners + size - 1) // self._block + 1).T
@@ -248,7 +248,7 @@ class Region:
         return np.asarray(touched == 0)
 
     def deal(self, rng: np.random.Generator) -> None:
-        """Deal whole blocks to training, validation and test, once for all coarsenings.
+        """Assign blocks to training, validation and test, once for all coarsenings.
 
         Raises
         ------
@@ -263,14 +263,14 @@ class Region:
         corners = _complete_corners(self.values, (int(size[0]), int(size[1])))
         first, last = corners // self._block, (corners + size - 1) // self._block
         row, column = first[(first == last).all(axis=1)].T
-        used[row, column] = True  # the others, too narrow or full of gaps, stay with training
+        used[row, column] = True  # the others, too narrow or full of gaps, remain training blocks
         n = int(used.sum())
         validation = max(1, round(n * c.validation_size))
         test = max(1, round(n * c.test_size)) if c.test_size else 0
         if n - validation - test < 1:
             raise DataError(
-                f"{self.name}: {n} blocks that hold a patch are too few for training, validation "
-                f"and test. Use smaller blocks (block) or images (lr_img_shape)."
+                f"{self.name}: {n} blocks with a patch are too few for training, validation and "
+                f"test. Use smaller blocks (block) or images (lr_img_shape)."
             )
         dealt = np.repeat([0, 1, 2], [n - validation - test, validation, test])
         self._deal = np.full((rows, columns), 0)
@@ -279,7 +279,7 @@ class Region:
     def _cut(self, values: np.ndarray, corners: Corners, size: tuple[int, int]) -> np.ndarray:
         if not len(corners):
             raise DataError(
-                f"{self.name}: holds no patch of {size[0]} × {size[1]} pixels without gaps. Use "
+                f"{self.name}: has no patch of {size[0]} × {size[1]} pixels without gaps. Use "
                 f"smaller images (lr_img_shape) or a wider valid_range."
             )
         rows = corners[:, :1, None] + np.arange(size[0])[:, None]
@@ -288,7 +288,7 @@ class Region:
 
 
 def _complete_corners(values: np.ndarray, size: tuple[int, int]) -> Corners:
-    """Return (row, column) of every place where a patch holds no missing pixel."""
+    """Return (row, column) of every position where a patch has no missing pixel."""
     if values.shape[0] < size[0] or values.shape[1] < size[1]:
         return np.empty((0, 2), int)
     total = np.pad(np.isnan(values).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -298,7 +298,7 @@ def _complete_corners(values: np.ndarray, size: tuple[int, int]) -> Corners:
 
 
 class _Collector:
-    """Gathers patches and their features from all regions."""
+    """Collects patches and their features from all regions."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -310,7 +310,7 @@ class _Collector:
     def add(
         self, name: str, label: str, split: str, hr: np.ndarray, delta_m: tuple[float, float]
     ) -> None:
-        """Take in patches (N, H, W, 1), metres, with a spacing of `delta_m`, of one map."""
+        """Add patches (N, H, W, 1) of one map, metres, with a spacing of `delta_m`."""
         lr = block_mean(hr, self.scale)
         coarse = (delta_m[0] * self.scale, delta_m[1] * self.scale)
         self.hr[split].append(hr)
@@ -323,7 +323,7 @@ class _Collector:
         counts[split] = counts.get(split, 0) + len(hr)
 
     def validity(self) -> Validity:
-        """Return the range that any of the training regions covers."""
+        """Return the range covered by any of the training regions."""
         lows, highs = zip(*(r.depth_m for r in self.ranges), strict=True)
         finest = min(self.ranges, key=lambda r: r.delta_lr_m[0])
         rough = [r.roughness_m for r in self.ranges if r.roughness_m is not None]
@@ -344,7 +344,7 @@ class _Collector:
                 save_array(imgs, path)
                 table = pd.concat(self.tables[split, kind], ignore_index=True)
                 table["index"] = np.arange(len(table))
-                # The range common to all images, not to those of a region.
+                # The range of all images, not of those of one region.
                 slopes = table["mean_slope_gradient"]
                 table["mean_slope_gradient_norm_data"] = slopes / (np.ptp(imgs) or 1.0)
                 write_table(table, path.with_suffix(".csv"))
@@ -360,12 +360,12 @@ def build(params: RegionsParams, where: str) -> None:
     params : RegionsParams
         What to build.
     where : str
-        File name, for messages.
+        Name of the file, for messages.
 
     Raises
     ------
     ConfigError, DataError
-        If the folder holds a data set already or a region has too few patches.
+        If the folder already holds a data set, or a region has too few patches.
     """
     refuse_data_set(params.save_dir, where, params.overwrite)
     collector = _Collector(params.scale)
@@ -393,7 +393,7 @@ def build(params: RegionsParams, where: str) -> None:
         "pairs": collector.counts,
         "validity": dataclasses.asdict(validity),
     }
-    if len(set(spacings)) == 1:  # the spectra of the test need one spacing
+    if len(set(spacings)) == 1:  # the spectra of the test need a single spacing
         rows, columns = spacings[0]
         record |= {"delta_hr_m": [rows, columns]}
         record |= {"delta_lr_m": [rows * params.scale, columns * params.scale]}
@@ -404,7 +404,7 @@ def build(params: RegionsParams, where: str) -> None:
 
 
 class _Job(NamedTuple):
-    """One map of a region: its name in tables, and the split that gets it whole."""
+    """One map of a region: its name in tables, and the split that receives all of it."""
 
     name: str
     label: str
@@ -430,10 +430,10 @@ def _jobs(params: RegionsParams) -> list[_Job]:
 def _dealt_maps(
     name: str, region: RegionParams, params: RegionsParams, rng: np.random.Generator
 ) -> dict[Path, str]:
-    """Deal whole maps to the splits; those of one group go together."""
+    """Assign complete maps to the splits; those of one group stay together."""
     paths = _matching(region.hr_fname)
     if not paths:
-        raise DataError(f"{name}: no file is called {region.hr_fname}. Correct hr_fname.")
+        raise DataError(f"{name}: no file matches {region.hr_fname}. Correct hr_fname.")
     groups = dict(zip(paths, range(len(paths)), strict=True))
     if region.groups is not None:
         groups = _grouped(name, region, paths)
@@ -463,7 +463,7 @@ def _grouped(name: str, region: RegionParams, paths: list[Path]) -> dict[Path, A
         table = table[~table["group"].isin(region.leave_out)]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{name}: {fname} is no table with the columns file and group ({error}). Correct "
+            f"{name}: {fname} is not a table with the columns file and group ({error}). Correct "
             f"groups or keep."
         ) from None
     found = {path: table.at[path.name, "group"] for path in paths if path.name in table.index}
@@ -475,10 +475,10 @@ def _grouped(name: str, region: RegionParams, paths: list[Path]) -> dict[Path, A
 def _refuse_empty(collector: _Collector, where: str) -> None:
     for split in SPLITS:
         if not collector.hr[split]:
-            mend = "Set test_size above 0, or hold a region out" if split == "test" else ""
+            cure = "Set test_size above 0, or hold a region out" if split == "test" else ""
             raise ConfigError(
-                f"{where}: no region gives patches for {split}. "
-                f"{mend or 'Coarsen less, or use larger blocks (block)'}."
+                f"{where}: no region has patches for {split}. "
+                f"{cure or 'Coarsen less, or use larger blocks (block)'}."
             )
 
 

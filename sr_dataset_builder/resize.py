@@ -35,26 +35,28 @@ def resize(img: np.ndarray, scale: int = 4, method: str = "area") -> np.ndarray:
     scale : int
         Reduction factor.
     method : {'area', 'nearest', 'linear', 'cubic', 'lanczos'}
-        ``area`` averages `scale` × `scale` pixels, as a coarser survey does; the others sample
-        at the centre of the new pixel and let fine relief alias.
+        ``area`` averages `scale` × `scale` pixels, like a coarser survey. The others sample at
+        the centre of the new pixel, so that fine relief aliases.
 
     Returns
     -------
     numpy.ndarray, shape (H // scale, W // scale), float32
-        A pixel touched by missing ones is missing.
+        The reduced map. A pixel that depends on missing ones is missing.
 
     Raises
     ------
     DataError
-        If the map is smaller than one new pixel or the method is unknown.
+        If the map is smaller than one new pixel, or the method is unknown.
     """
     rows, columns = img.shape[0] // scale, img.shape[1] // scale
     if not rows or not columns:
-        raise DataError(f"map of {img.shape} is smaller than one pixel at scale {scale}.")
+        raise DataError(
+            f"map of {img.shape} is smaller than one pixel at scale {scale}. Use a smaller scale."
+        )
     cut = np.asarray(img[: rows * scale, : columns * scale], np.float32)
     if method == "area":
         return block_mean(cut[None, ..., None], scale)[0, ..., 0]
-    if method == "nearest":  # OpenCV's takes the corner, off centre
+    if method == "nearest":  # OpenCV would use the corner instead of the centre
         return np.ascontiguousarray(cut[scale // 2 :: scale, scale // 2 :: scale])
     if method not in _OPENCV_METHODS:
         raise DataError(
@@ -72,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.resize")
     parser.add_argument("fname", help="high-resolution raster (.pkl .npy .tif .nc ...)")
-    parser.add_argument("-o", "--output", help="default: NAME_LR.pkl beside it")
+    parser.add_argument("-o", "--output", help="default: NAME_LR.pkl next to it")
     parser.add_argument("--scale", type=int, default=4, help="reduction factor (default 4)")
     parser.add_argument("--method", default="area", choices=METHODS)
     parser.add_argument("--variable", help="variable of a NetCDF or npz file, band of a GeoTIFF")

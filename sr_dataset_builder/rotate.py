@@ -1,6 +1,6 @@
-"""Append turned copies of the training pairs: ``python -m sr_dataset_builder.rotate rotate.yml``.
+"""Append rotated copies of the training pairs: ``python -m sr_dataset_builder.rotate rotate.yml``.
 
-The output holds the input, then for each angle the pairs turned counter-clockwise.
+The output holds the input, then for each angle the pairs rotated counter-clockwise.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from toolbox.warp import FillMode
 
 
 class RotateParams(PairFiles):
-    """Input, output, angles in degrees, and what fills the corners.
+    """Settings of `rotate`: input, output, angles, and how corners are filled.
 
     Attributes
     ----------
     angles
-        ``rotate``: degrees, counter-clockwise.
+        ``rotate``: angles in degrees, counter-clockwise.
     fill_mode
-        ``rotate``, ``scale``: what fills the margins.
+        ``rotate``, ``scale``: how margins are filled.
     """
 
     fill_mode: Literal["nearest", "reflect", "wrap"] = "reflect"
@@ -41,7 +41,7 @@ def rotations(angles: tuple[float, ...], fill_mode: FillMode) -> Copies:
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    params = read_params(RotateParams, arguments, "Append turned copies.")
+    params = read_params(RotateParams, arguments, "Append rotated copies.")
     append_copies(params, [rotations(params.angles, params.fill_mode)])
 
 

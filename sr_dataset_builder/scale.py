@@ -1,7 +1,7 @@
 """Append stretched copies of the training pairs: ``python -m sr_dataset_builder.scale scale.yml``.
 
 The output holds the input, then for each of ``dscales`` the pairs with their depths multiplied,
-then for each of ``xyscales`` the pairs magnified horizontally, alike in both directions.
+then for each of ``xyscales`` the pairs magnified horizontally, equally in both directions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Factor = Annotated[Float, Field(gt=0)]
 
 
 class ScaleParams(PairFiles):
-    """Input, output, factors of depth and of horizontal size.
+    """Settings of `scale`: input, output, factors of depth and of horizontal size.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class ScaleParams(PairFiles):
     xyscales
         ``scale``: horizontal magnifications.
     fill_mode
-        ``rotate``, ``scale``: what fills the margins.
+        ``rotate``, ``scale``: how margins are filled.
     """
 
     dscales: tuple[Factor, ...] = (0.5, 0.8, 1.2, 1.5)
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     params = read_params(ScaleParams, arguments, "Append stretched copies.")
     copies = scalings(params)
     if not copies.labels:
-        raise ConfigError("dscales and xyscales are both empty: there is nothing to append.")
+        raise ConfigError("dscales and xyscales are both empty. Give at least one factor.")
     append_copies(params, [copies])
 
 

@@ -3,8 +3,8 @@
 ``python -m sr_dataset_builder.simulate_sem lines.yml``
 
 Writes pairs of pictures, a short exposure and the average of many frames, for training, validation
-and test, and beside every picture its truth: the edges themselves, CD, LER and LWR. The same file
-and seed give the same bytes.
+and test. Each picture comes with its truth: the edges, CD, LER and LWR. The same file and seed give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from toolbox.tasks.sem.metrology import SIGMAS, roughness_psd
 from toolbox.tasks.sem.pixel_size import PixelSize
 from toolbox.tasks.sem.sem_image import write_sem_image, write_sem_stack
 
-#: Sub-pixels in which a row is drawn; the edges themselves are drawn exactly.
+#: Sub-pixels in which a row is drawn; the edges are drawn exactly.
 _FINE = 6
-#: Farthest shifts in pixels, and widest beam; frames are drawn with a margin that holds all three.
+#: Largest shifts in pixels, and widest beam; frames are drawn with a margin for all three.
 _MOST_DRIFT, _MOST_OFFSET, _MOST_BEAM = 4, 8, 4
 _MARGIN = _MOST_DRIFT + _MOST_OFFSET + 3 * _MOST_BEAM
-#: Edges are drawn this many times longer than a frame: it sees longer waves than itself.
+#: Edges are drawn this many times longer than a frame, to include waves longer than the frame.
 _LONGER = 8
 TRUTH_NAME = "truth.csv"
-#: Drawn from the common stream in this order. What came later has a stream of its own, a number
-#: each in the order of `_LATER`, to which names are only added: older files keep their bytes.
+#: Drawn from the common stream in this order. Later additions have their own streams, numbered in
+#: the order of `_LATER`, to which names are only appended, so that older files keep their bytes.
 _LINES = ("pitch_nm", "cd_nm", "sigma_nm", "xi_nm", "alpha", "edge_correlation")
 _PROFILE = ("inside", "rim", "rim_decay", "background", "foot", "foot_decay", "psf_sigma_px")
 _LATER = (
@@ -58,19 +58,19 @@ _LATER = (
     "contrast",
     "brightness",
 )
-#: What a split consists of, and the names of pictures and edges.
+#: Parts of a split, and the names of pictures and edges.
 _KINDS = ("low", "high", "noise_free", "truth", "average_*", TRUTH_NAME)
 _OWN_NAME = re.compile(r"line_\d{4,}\.(tif|npz)")
 
 
 def _range(value: Any) -> Any:
-    """Let one number stand for a range without width."""
+    """Accept one number as a range without width."""
     return (value, value) if isinstance(value, (int, float)) else value
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
-        raise ValueError("a number, or (min, max) with min <= max")
+        raise ValueError("expected a number, or (min, max) with min <= max")
     return limits
 
 
@@ -87,12 +87,12 @@ Frames = Annotated[Count, Field(le=100_000)]
 
 
 class LineParams(Settings):
-    """Shape of the lines; a range is drawn from anew for every picture.
+    """Shape of the lines; values are drawn from ranges for every picture.
 
     Attributes
     ----------
     pitch_nm
-        Distance of the lines, at most half of the width of a picture.
+        Distance between lines, at most half the width of a picture.
     cd_nm
         Mean width of a line, less than the pitch.
     sigma_nm
@@ -104,11 +104,11 @@ class LineParams(Settings):
     edge_correlation
         Correlation of the left and right edges of a line.
     cd_share : default none
-        Width of a line as a share of the pitch, in place of ``cd_nm``.
+        Width of a line as a share of the pitch, instead of ``cd_nm``.
     wiggle_nm
-        How far all edges go astray together along the lines, by a sine.
+        Amplitude of a sine along the lines that moves all edges together.
     wiggle_period_nm
-        Its period.
+        Period of this sine.
     """
 
     pitch_nm: _between(2, 1e4) = (32.0, 32.0)  # type: ignore[valid-type]
@@ -130,20 +130,20 @@ class ProfileParams(Settings):
     inside
         Signal of a line, far from its edges.
     rim
-        What is added at an edge, inside.
+        Signal added at an edge, inside.
     rim_decay
-        Its decay with the distance, per pixel.
+        Decay of this signal with distance, per pixel.
     background
         Signal of a space.
     foot
-        What is added at an edge, outside.
+        Signal added at an edge, outside.
     foot_decay
-        Its decay, per pixel.
+        Decay of this signal, per pixel.
     psf_sigma_px
         Standard deviation of the beam.
     shape
-        How rims decay: exp(−d), 1 ÷ (1 + d²), with d the distance times the decay; or no rims, and
-        a wall that rises by a sigmoid of d.
+        Decay of the rims: exp(−d) or 1 ÷ (1 + d²), with d the distance times the decay; or no rims,
+        but a wall that rises as a sigmoid of d.
     asymmetry
         The left rim of a line has 1 + a of ``rim``, the right one 1 − a.
     """
@@ -160,16 +160,16 @@ class ProfileParams(Settings):
 
 
 class ChargingParams(Settings):
-    """Shades of the sample's charge: over the whole picture, and behind bright edges.
+    """Shading by the charge of the sample: across the picture, and behind bright edges.
 
     Attributes
     ----------
     gradient
-        Largest share by which a smooth field over the picture brightens or dims it.
+        Largest share by which a smooth field across the picture brightens or dims it.
     shadow
-        Share that is lost right behind a wide bright place, along the scan.
+        Share of the signal lost directly behind a wide bright area, along the scan.
     shadow_px
-        Distance within which that recovers by a factor e.
+        Distance over which the loss falls by a factor e.
     """
 
     gradient: _between(0, 0.9) = (0.0, 0.0)  # type: ignore[valid-type]
@@ -183,38 +183,38 @@ class NoiseParams(Settings):
     Attributes
     ----------
     peak_counts
-        Electrons of a frame in a pixel with the signal ``inside`` + ``rim``.
+        Electrons per frame in a pixel with the signal ``inside`` + ``rim``.
     distribution
-        Noise of the counts; both have the variance of their mean.
+        Distribution of the counts; for both, the variance equals the mean.
     log_counts
-        Draw ``peak_counts`` evenly on a logarithmic scale.
+        Draw ``peak_counts`` uniformly on a logarithmic scale.
     correlation
-        Correlation of the noise of neighbouring pixels of a row.
+        Correlation of the noise between neighbouring pixels of a row.
     low_frames
-        Frames averaged in a low picture; the test's equivalent frames suppose 1.
+        Frames averaged in a low picture; the equivalent frames of the test assume 1.
     high_frames
-        The same in a high picture; null draws it without noise.
+        Frames averaged in a high picture; null draws it without noise.
     drift_px
-        Farthest distance of a frame from the mean place of its picture.
+        Largest distance of a frame from the mean position of its picture.
     pair_offset_px
         Largest shift of a high picture, along each axis.
     bits
-        Depth of the files.
+        Bit depth of the files.
     white
-        Signal that is stored as white, in units of ``inside`` + ``rim``; room for the noise.
+        Signal that is stored as white, in units of ``inside`` + ``rim``; leaves room for noise.
     black
-        How far below no signal black lies, in the same unit.
+        Distance of black below zero signal, in the same unit.
     contrast
-        Factor of the grey values that follow from these.
+        Factor for the resulting grey values.
     brightness
-        What is added to them, as a share of the whole range.
+        Offset added to them, as a share of the full range.
     row_offset
         Standard deviation of the offset of a row (a scan line) in a frame, in units of ``inside`` +
         ``rim``.
     row_gain
-        That of its gain.
+        Standard deviation of the gain of a row.
     row_jitter_px
-        That of its place along the row.
+        Standard deviation of the position of a row along the row.
     """
 
     peak_counts: _between(0.1, 1e6) = (10.0, 10.0)  # type: ignore[valid-type]
@@ -236,23 +236,23 @@ class NoiseParams(Settings):
 
 
 class SplitParams(Settings):
-    """How many pictures, and what differs from the common settings.
+    """Number of pictures, and differences from the common settings.
 
     Attributes
     ----------
     count : default ``32``, ``4``, ``8``
-        Pictures; at least 1 in ``train``.
+        Number of pictures; at least 1 in ``train``.
     lines, noise
         Keys that differ from the sections above in this split.
     cd_sweep_nm
-        Further pictures with these widths, each a group of its own.
+        Widths of further pictures; each width is its own group.
     sweep_count
-        Pictures of each of them.
+        Number of pictures for each width.
     stack_frames
-        ``train`` and ``validation``: ``low`` holds stacks of so many frames, which drift by
+        ``train`` and ``validation``: ``low`` holds stacks of this many frames, which drift by
         ``drift_px``, and there is no ``high``.
     averages
-        ``test`` only: averages of so many frames of each picture that is not in a sweep.
+        ``test`` only: numbers of frames to average, for each picture that is not in a sweep.
     """
 
     count: Annotated[Int, Field(ge=0)] = 0
@@ -265,25 +265,25 @@ class SplitParams(Settings):
 
 
 class SimulationParams(Settings):
-    """What a simulation file (YAML) may say.
+    """Settings of a simulation file (YAML).
 
     Attributes
     ----------
     save_dir
-        Where the pictures go; a folder that holds a data set is refused.
+        Folder for the pictures; one that holds a data set is refused.
     frame_shape
         Rows and columns of a picture.
     pixel_nm
-        Size of a pixel in nm; of a range every file says its own, and a training needs ``sem:
-        {pixel_nm: 1}``, with lengths in pixels.
+        Size of a pixel in nm. With a range, every file states its own size, and training needs
+        ``sem: {pixel_nm: 1}``, with lengths in pixels.
     lines, profile, charging, noise : section
-        Shape of the lines, grey values across them, shades, exposures.
+        Shape of the lines, grey values across them, shading, exposures.
     train, validation, test : section
-        What each split holds.
+        Contents of each split.
     seed
         The same file and seed give the same bytes.
     overwrite
-        Replace an older simulation in ``save_dir``; nothing else is ever removed.
+        Replace an earlier simulation in ``save_dir``; nothing else is ever removed.
     """
 
     save_dir: Annotated[str, Field(min_length=1)]
@@ -324,13 +324,13 @@ class SimulationParams(Settings):
         widest = max(own, *getattr(self, split).cd_sweep_nm, 0)
         if widest >= pitch[0]:
             raise ValueError(
-                f"{split}: cd_nm must stay below pitch_nm; received {widest:g} and {pitch[0]:g}. "
+                f"{split}: cd_nm must be below pitch_nm; received {widest:g} and {pitch[0]:g}. "
                 f"Use narrower lines or a larger pitch."
             )
         width = self.frame_shape[1] * self.pixel_nm[0]
         if width < 2 * pitch[1]:
             raise ValueError(
-                f"{split}: pitch_nm must be at most half of the frame's width, {width:g} nm; "
+                f"{split}: pitch_nm must be at most half the width of the frame, {width:g} nm; "
                 f"received {pitch[1]:g}. Use a wider frame_shape."
             )
 
@@ -357,7 +357,7 @@ class Truth(NamedTuple):
     Attributes
     ----------
     left_px, right_px : numpy.ndarray, shape (lines, H)
-        Pixels, the centre of column j being at j; lines that are cut by the frame are left out.
+        Pixels, with the centre of column j at j. Lines cut by the frame are left out.
     pixel_nm : float
         Size of a pixel.
     """
@@ -367,7 +367,7 @@ class Truth(NamedTuple):
     pixel_nm: float
 
     def figures(self) -> dict[str, float]:
-        """Return CD, LWR and LER (three standard deviations) as drawn, nm."""
+        """Return CD, LWR and LER (three standard deviations) as drawn, in nm."""
         width = (self.right_px - self.left_px) * self.pixel_nm
         edges = np.concatenate([self.left_px, self.right_px]) * self.pixel_nm
         return {
@@ -390,9 +390,9 @@ def rough_edges(
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     shape : (int, int)
-        Edges, rows. The edges are periodic over the rows; cut a part to be rid of that.
+        Edges, rows. The edges are periodic over the rows; use a part of them to avoid that.
     step_nm : float
         Distance between rows.
     sigma_nm, xi_nm, alpha : float
@@ -401,7 +401,7 @@ def rough_edges(
     Returns
     -------
     numpy.ndarray, shape `shape`
-        nm. The mean of an edge is drawn, too.
+        Deviations in nm. The mean of an edge is also random.
 
     References
     ----------
@@ -412,7 +412,7 @@ def rough_edges(
     density = roughness_psd(frequency, sigma_nm, xi_nm, alpha)
     waves = rng.standard_normal((2, count, len(frequency)))
     spectrum = (waves[0] + 1j * waves[1]) * np.sqrt(0.5 * density * rows / step_nm)
-    # The mean and, of an even number of rows, the finest wave have no phase: all power is real.
+    # The mean and, for an even number of rows, the finest wave have no phase: their power is real.
     real = [0, -1] if rows % 2 == 0 else [0]
     spectrum[:, real] = spectrum[:, real].real * np.sqrt(2)
     return np.fft.irfft(spectrum, rows, axis=1)
@@ -424,16 +424,16 @@ class LinePicture:
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     params : SimulationParams
-        Frame and profile.
+        Settings of frame and profile.
     lines : LineParams
         Shape of the lines.
 
     Attributes
     ----------
     nominal : dict of str to float
-        What was drawn from the ranges.
+        Values drawn from the ranges.
     truth : Truth
         The edges.
 
@@ -463,14 +463,14 @@ class LinePicture:
         self._columns = np.fft.rfftfreq((width + 2 * _MARGIN) * _FINE, 1 / _FINE)[None]
 
     def _drawn(self, name: str, limits: tuple[float, float]) -> float:
-        """Draw from a range of `_LATER`, and remember what was drawn if it has any width."""
+        """Draw from a range of `_LATER`, and record the value if the range has any width."""
         low, high = limits
         if high > low:
             self.nominal[name] = low + self._shares[name] * (high - low)
         return self.nominal.get(name, low)
 
     def _wiggle(self, lines: LineParams) -> np.ndarray:
-        """Return how far all edges go astray together in each row, a sine, pixels."""
+        """Return the common displacement of all edges in each row, a sine, in pixels."""
         size = self._drawn("wiggle_nm", lines.wiggle_nm) / self.pixel_nm
         period = self._drawn("wiggle_period_nm", lines.wiggle_period_nm) / self.pixel_nm
         rows = np.arange(self._params.frame_shape[0] + 2 * _MARGIN)
@@ -478,7 +478,7 @@ class LinePicture:
         return np.asarray(size * np.sin(2 * np.pi * turn))
 
     def _edges(self) -> np.ndarray:
-        """Return the positions (2 * lines, rows) of all edges in order, pixels."""
+        """Return the positions (2 * lines, rows) of all edges in order, in pixels."""
         n, rng, pixel = self.nominal, self._rng, self.pixel_nm
         rows = self._params.frame_shape[0] + 2 * _MARGIN
         width = self._params.frame_shape[1] + 2 * _MARGIN
@@ -507,13 +507,13 @@ class LinePicture:
         whole = (left.min(axis=1) > 0) & (right.max(axis=1) < width - 1)
         if not whole.any():
             raise ConfigError(
-                f"no line lies wholly inside a frame_shape of {height} x {width} pixels. Use a "
-                f"wider one, or less roughness."
+                f"no line is completely inside a frame_shape of {height} x {width} pixels. Use a "
+                f"wider frame_shape, or less roughness."
             )
         return Truth(left[whole], right[whole], self.pixel_nm)
 
     def _draw(self, edges: np.ndarray) -> np.ndarray:
-        """Return the signal before the beam blurs it, finely sampled across the lines."""
+        """Return the signal before blurring by the beam, finely sampled across the lines."""
         width = (self._params.frame_shape[1] + 2 * _MARGIN) * _FINE
         x = (np.arange(width) + 0.5) / _FINE - 0.5 - _MARGIN
         number = sum((x[None] >= edge[:, None]).astype(np.int16) for edge in edges)
@@ -524,11 +524,11 @@ class LinePicture:
         inside = number % 2 == 1
         shape = self._params.profile.shape
         if shape == "sigmoid":
-            # A sloping wall: the line has no rim, and its signal rises over 1 / rim_decay pixels.
+            # A sloping wall: the line has no rim, and the signal rises over 1 / rim_decay pixels.
             part = special.expit(p["rim_decay"] * nearest)
             rim = np.full_like(nearest, 0.5)
         else:
-            # A fine pixel that holds an edge is a mixture of both sides.
+            # A fine pixel with an edge is a mixture of both sides.
             part = np.clip(0.5 + nearest * _FINE, 0.5, 1.0)
             lean = self._drawn("asymmetry", self._params.profile.asymmetry)
             rim = _two_sided(before, after, p["rim_decay"], shape, lean)
@@ -538,7 +538,7 @@ class LinePicture:
         return np.asarray(self._shaded(share * line + (1 - share) * space), np.float32)
 
     def _shaded(self, image: np.ndarray) -> np.ndarray:
-        """Let the charge of the sample dim a signal (rows, fine columns)."""
+        """Apply the shading by the charge of the sample to a signal (rows, fine columns)."""
         charging = self._params.charging
         shadow = self._drawn("shadow", charging.shadow)
         length = self._drawn("shadow_px", charging.shadow_px) * _FINE
@@ -550,7 +550,7 @@ class LinePicture:
         if gradient:
             rng = self._shade_rng
             y, x = (np.linspace(0, 2 * np.pi, size) for size in image.shape)
-            # Three waves that are not shorter than the picture.
+            # Three waves, none shorter than the picture.
             waves = [
                 np.cos(rng.uniform(-1, 1) * y[:, None] + rng.uniform(-1, 1) * x + turn)
                 for turn in rng.uniform(0, 2 * np.pi, 3)
@@ -561,11 +561,11 @@ class LinePicture:
 
     @property
     def _peak(self) -> float:
-        """Signal that has ``peak_counts``."""
+        """Return the signal that corresponds to ``peak_counts``."""
         return float(self._profile["inside"] + self._profile["rim"])
 
     def stack(self, noise: NoiseParams, count: int) -> Iterator[np.ndarray]:
-        """Take `count` short exposures one after the other; they drift by up to ``drift_px``."""
+        """Yield `count` consecutive short exposures, which drift by up to ``drift_px``."""
         for place in self._drift(noise.drift_px, count):
             yield self.expose(noise, noise.low_frames, place=place)
 
@@ -576,18 +576,18 @@ class LinePicture:
         offset: bool = False,
         place: np.ndarray | float = 0.0,
     ) -> np.ndarray:
-        """Take a picture.
+        """Return a simulated picture.
 
         Parameters
         ----------
         noise : NoiseParams
             Dose, noise and movement.
         frames : int or None
-            Frames that are averaged; None for a picture without noise.
+            Number of averaged frames; None for a picture without noise.
         offset : bool
-            Let the picture lie up to ``pair_offset_px`` beside the true edges.
+            Whether to shift the picture by up to ``pair_offset_px`` from the true edges.
         place : numpy.ndarray, shape (2,)
-            Where it lies beside them otherwise, (dy, dx) in pixels.
+            Further shift from the true edges, (dy, dx) in pixels.
 
         Returns
         -------
@@ -601,7 +601,7 @@ class LinePicture:
             rng = self._rng
             taken = rng.poisson(total) if noise.distribution == "poisson" else rng.gamma(total)
             rho = self._drawn("correlation", noise.correlation)
-            # Correlated along the fast axis, of the same variance; the beam itself is not blurred.
+            # Correlated along the fast axis with the same variance; the beam is not blurred.
             error = taken - total
             error[:, 0] /= np.sqrt(1 - rho**2)
             error = signal.lfilter([np.sqrt(1 - rho**2)], [1, -rho], error, axis=1)
@@ -615,14 +615,14 @@ class LinePicture:
         return np.rint(np.clip(grey * top, 0, top)).astype(f"uint{noise.bits}")
 
     def _dose(self, noise: NoiseParams) -> float:
-        """Return counts per unit of signal, such that the rim has ``peak_counts``."""
+        """Return the counts per unit of signal that give the rim ``peak_counts``."""
         low, high = noise.peak_counts
         share = self.nominal.setdefault("dose_share", float(self._rng.uniform()))
         peak = low * (high / low) ** share if noise.log_counts else low + share * (high - low)
         return peak / self._peak
 
     def _rows_apart(self, noise: NoiseParams, frames: int, counts: np.ndarray) -> np.ndarray:
-        """Let the rows (scan lines) of an average differ in gain and offset."""
+        """Apply different gains and offsets to the rows (scan lines) of an average."""
         rows = (len(counts), 1)
         for size, unit in ((noise.row_gain, counts), (noise.row_offset, self._peak)):
             if size:
@@ -633,20 +633,20 @@ class LinePicture:
     def _clean(
         self, noise: NoiseParams, frames: int | None, offset: bool, place: np.ndarray | float
     ) -> np.ndarray:
-        """Return the blurred signal (rows, columns) of pixels, margins included."""
+        """Return the blurred signal (rows, columns) of pixels, including margins."""
         beam = self._profile["psf_sigma_px"]
         square = self._rows**2 + self._columns**2
         transfer = np.exp(-2 * (np.pi * beam) ** 2 * square)
         path = self._drift(noise.drift_px, frames or 1) + place
         jitter = noise.row_jitter_px if frames else 0.0
         if jitter and frames:
-            # Over many frames, rows that jump blur, and less and less of a jump is left.
+            # Over many frames, jumping rows blur, and the remaining jump decreases.
             transfer = transfer * np.exp(
                 -2 * (np.pi * jitter * self._columns) ** 2 * (1 - 1 / frames)
             )
         if offset:
             path = path + self._rng.uniform(-1, 1, 2) * noise.pair_offset_px
-        # The mean over all frames of a shift by (dy, dx), as one product of matrices.
+        # The mean over all frames of a shift by (dy, dx), as one matrix product.
         down = np.exp(-2j * np.pi * self._rows * path[:, 0])
         across = np.exp(-2j * np.pi * path[:, 1:] * self._columns)
         moved = down @ across / len(path)
@@ -660,13 +660,13 @@ class LinePicture:
         return fine.reshape(len(fine), -1, _FINE).mean(axis=2)
 
     def _drift(self, size: float, frames: int) -> np.ndarray:
-        """Return where each frame lies (frames, 2): sums of sines about their mean, pixels."""
+        """Return the shift of each frame (frames, 2): sums of sines about their mean, in pixels."""
         if frames == 1 or not size:
             return np.zeros((1, 2))
         time = np.linspace(0, 1, frames)[:, None, None]
         waves = self._rng.uniform(0.2, 1.5, (1, 2, 3)), self._rng.uniform(0, 2 * np.pi, (1, 2, 3))
         path = np.sin(2 * np.pi * waves[0] * time + waves[1]).mean(axis=2) * size / 2
-        # About the mean, so that an average lies where its truth does; none is farther than size.
+        # Centred, so that an average is where its truth is; no frame is farther away than size.
         return np.asarray(path - path.mean(axis=0))
 
 
@@ -677,7 +677,7 @@ def _two_sided(
     shape: str = "exponential",
     lean: float = 0.0,
 ) -> np.ndarray:
-    """Return what two edges add beside them, the left one 1 + lean and the right one 1 - lean."""
+    """Return the signal added by two edges, the left one 1 + lean and the right one 1 - lean."""
     far = [decay * np.abs(before), decay * np.abs(after)]
     left, right = (1 / (1 + d**2) if shape == "lorentzian" else np.exp(-d) for d in far)
     return np.asarray((1 + lean) * left + (1 - lean) * right)
@@ -689,9 +689,9 @@ class Simulator:
     Parameters
     ----------
     params : SimulationParams
-        What is wanted.
+        Settings of the simulation.
     folder : path-like, optional
-        Where it is written; default that of the settings.
+        Output folder. Default: that of the settings.
     """
 
     def __init__(
@@ -701,7 +701,7 @@ class Simulator:
         self.folder = Path(folder or params.save_dir)
 
     def jobs(self) -> Iterator[tuple[str, int, str, LineParams]]:
-        """Yield (split, number, group, lines) of every picture; a sweep is a group per CD."""
+        """Yield (split, number, group, lines) of every picture; a sweep has one group per CD."""
         for split in SPLITS:
             part: SplitParams = getattr(self.params, split)
             lines = self.params.lines_of(split)
@@ -720,8 +720,8 @@ class Simulator:
 
         ``SPLIT/low`` and ``SPLIT/high`` hold the pairs, ``SPLIT/truth`` the edges (``.npz``) and
         ``SPLIT/truth.csv`` a row for each picture. With ``stack_frames``, ``SPLIT/low`` holds
-        stacks of frames instead, without partners. Pictures of the test have a ``noise_free`` one
-        besides and, for ``averages``, ``average_NNNN`` of N frames.
+        unpaired stacks of frames instead. Test pictures also have a ``noise_free`` version and,
+        for ``averages``, ``average_NNNN`` of N frames.
         """
         rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         jobs = list(self.jobs())
@@ -776,7 +776,7 @@ class Simulator:
     def _record(self, counts: dict[str, int]) -> None:
         low, high = self.params.pixel_nm
         content = {
-            # Of several sizes each file says its own.
+            # With several sizes, each file states its own.
             "pixel_nm": low if low == high else None,
             "pictures": counts,
             "simulation": self.params.model_dump(mode="json"),
@@ -786,42 +786,42 @@ class Simulator:
 
 
 def refuse_pictures(save_dir: str, where: str, overwrite: bool) -> None:
-    """Refuse to write where a data set lies, unless it is an older simulation to be replaced."""
+    """Refuse a folder that holds a data set, except an earlier simulation to be replaced."""
     folder = Path(save_dir)
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{where}: save_dir {save_dir} is a file; name a folder.")
+        raise ConfigError(f"{where}: save_dir {save_dir} is a file; expected a folder.")
     parts = _parts(folder)
     found = [*folder.glob(RECORD_NAME), *folder.glob("*/data_[HL]R.*")]
     found += [path for part in parts for path in (part.iterdir() if part.is_dir() else [part])]
     if found and not overwrite:
         raise ConfigError(
             f"{where}: save_dir {save_dir} already holds a data set. "
-            f"Choose another, remove it, or add 'overwrite: true'."
+            f"Choose another folder, remove it, or add 'overwrite: true'."
         )
     foreign = [path for path in found if not _is_own(path)]
     if not foreign and not _is_simulation(folder / RECORD_NAME):
-        foreign = found  # names alone prove nothing
+        foreign = found  # names alone are no proof
     if foreign:
         raise ConfigError(
-            f"{where}: save_dir {save_dir} holds {foreign[0].relative_to(folder)}, which is no "
-            f"simulation and is not replaced by one. Choose another folder."
+            f"{where}: save_dir {save_dir} holds {foreign[0].relative_to(folder)}, which is not "
+            f"part of a simulation and is never replaced. Choose another folder."
         )
 
 
 def _parts(folder: Path) -> list[Path]:
-    """Return the folders and tables of the splits that are there."""
+    """Return the existing folders and tables of the splits."""
     return [part for kind in _KINDS for split in SPLITS for part in folder.glob(f"{split}/{kind}")]
 
 
 def _is_own(path: Path) -> bool:
-    """Tell whether a file has a name that a simulation gives, or was made from such files."""
-    # What is hidden by a dot belongs to other files: remembered shifts, torn writes.
+    """Whether a file has a name used by a simulation, or was made from such files."""
+    # Hidden files belong to other files: stored shifts, unfinished writes.
     own = path.name in (TRUTH_NAME, RECORD_NAME) or bool(_OWN_NAME.fullmatch(path.name))
     return own or path.name.startswith(".")
 
 
 def _is_simulation(record: Path) -> bool:
-    """Tell whether a folder says that a simulation wrote it."""
+    """Whether the record of a folder states that a simulation wrote it."""
     try:
         return "simulation" in json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
@@ -831,7 +831,8 @@ def _is_simulation(record: Path) -> bool:
 def simulate(params: SimulationParams, where: str = "lines.yml") -> dict[str, int]:
     """Write the data set that `params` describes; return the number of pictures by split.
 
-    It is written beside and put in place when it is whole; an older one stays until then.
+    It is written to a temporary folder and put in place when complete; an earlier one stays until
+    then.
     """
     refuse_pictures(params.save_dir, where, params.overwrite)
     folder = Path(params.save_dir)
@@ -845,7 +846,7 @@ def simulate(params: SimulationParams, where: str = "lines.yml") -> dict[str, in
                 shutil.rmtree(part)
             else:
                 part.unlink()
-        # The record comes last: a folder without it is not a whole data set.
+        # The record comes last: a folder without it is not a complete data set.
         for part in [*_parts(beside), beside / RECORD_NAME]:
             target = folder / part.relative_to(beside)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Show what each augmentation does: ``python -m sr_dataset_builder.test_da data_HR.pkl``.
 
-Writes ``data_HR_da.png`` beside the input; ``--show`` opens a window as well.
+Writes ``data_HR_da.png`` next to the input; ``--show`` also opens a window.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toolbox.plotter import save_figure
 from toolbox.tasks.bathymetry.source import recorded_spacing
 from toolbox.tasks.bathymetry.terrain import mean_slope_gradient
 
-__test__ = False  # a program of the manual, not a test
+__test__ = False  # a program named in the manual, not a test
 
 COLUMNS = 4
 
@@ -51,12 +51,12 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
     delta_m : float or (float, float)
         Grid spacing in metres, for the slopes in the titles.
     name : str
-        What the image is, for the heading.
+        Name of the image, for the heading.
 
     Returns
     -------
     matplotlib.figure.Figure
-        All images share one colour scale, so that a change of depth is seen as one.
+        The figure. All images share one colour scale, so that changes of depth are visible.
     """
     copies = gallery(img)
     rows = -(-len(copies) // COLUMNS)
@@ -64,7 +64,7 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
     axes = figure.subplots(rows, COLUMNS).ravel()
     low, high = np.nanpercentile(img, [0.5, 99.5])
     for ax, (label, copy) in zip(axes, copies, strict=False):
-        # A change of depth scale moves the whole patch: the span stays, the level follows.
+        # Scaling depths moves the level of a patch: keep the span and follow the level.
         shift = np.nanmedian(copy) - np.nanmedian(img) if label.startswith("depth") else 0.0
         shown = copy[0, ..., 0] - shift
         drawn = ax.imshow(shown, cmap="terrain", vmin=low, vmax=high)
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("fname", help="patches, e.g. data_HR.pkl")
     parser.add_argument("--index", type=int, help="number of the image (default: the steepest)")
     parser.add_argument("-o", "--output", help="picture to write (default: NAME_da.png)")
-    parser.add_argument("--show", action="store_true", help="open a window too")
+    parser.add_argument("--show", action="store_true", help="also open a window")
     args = parser.parse_args(arguments)
     imgs = load_images(args.fname)
     kind = "LR" if "LR" in Path(args.fname).stem else "HR"

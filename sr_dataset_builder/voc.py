@@ -1,12 +1,12 @@
-"""Bring the pictures and class maps of Pascal VOC 2012 to a folder.
+"""Provide the pictures and class maps of Pascal VOC 2012 in a folder.
 
-``python -m sr_dataset_builder.voc data/voc``             checks, or unpacks the archive lying there
+``python -m sr_dataset_builder.voc data/voc``             checks, or unpacks the archive found there
 ``python -m sr_dataset_builder.voc data/voc --download``  fetches the archive first, 2 GB
 
 Nothing is sent or fetched without ``--download``. Afterwards ``data/voc/VOCdevkit/VOC2012`` holds
-``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation``; what else is in the archive
-(boxes, instances, actions) is left out. The folder appears when it is complete. A download that was
-interrupted is resumed by the next run.
+``JPEGImages``, ``SegmentationClass`` and ``ImageSets/Segmentation``; the rest of the archive
+(boxes, instances, actions) is left out. The folder appears when it is complete. The next run
+resumes an interrupted download.
 
 References
 ----------
@@ -37,10 +37,10 @@ ARCHIVE_NAME = "VOCtrainval_11-May-2012.tar"
 ARCHIVE_BYTES = 1_999_639_040
 ARCHIVE_MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
 DATA_SET = Path("VOCdevkit", "VOC2012")
-#: Lists of names that the data set must have; "trainval" joins the two.
+#: Lists of names that the data set must have; "trainval" is the union of the other two.
 LISTS = ("train", "val")
 _CHUNK = 1 << 20
-#: Seconds without a byte after which the network counts as gone.
+#: Seconds without data after which the connection counts as lost.
 _PATIENCE_S = 60
 _WANTED = re.compile(
     r"VOCdevkit/VOC2012/"
@@ -49,26 +49,26 @@ _WANTED = re.compile(
 
 
 def provide(folder: Path, download: bool = False) -> dict[str, int]:
-    """Make sure that a folder holds VOC 2012.
+    """Ensure that a folder holds VOC 2012.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where ``VOCdevkit`` is, or will be.
+        Folder that holds ``VOCdevkit``, or will.
     download : bool
-        Fetch the archive if neither it nor the data set is there.
+        Whether to fetch the archive if neither it nor the data set exists.
 
     Returns
     -------
     dict of str to int
-        Pictures in each of `LISTS`; every one has a mask.
+        Number of pictures in each of `LISTS`; each picture has a mask.
 
     Raises
     ------
     ConfigError
-        If nothing is there and nothing may be downloaded.
+        If nothing exists and downloads are not allowed.
     DataError
-        If what is there is damaged or incomplete, or the download fails.
+        If the existing files are damaged or incomplete, or the download fails.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; expected a folder.")
@@ -80,7 +80,7 @@ def provide(folder: Path, download: bool = False) -> dict[str, int]:
             fetch(archive)
         else:
             raise ConfigError(
-                f"{folder}: holds no {DATA_SET.as_posix()}. Put {ARCHIVE_NAME} into it "
+                f"{folder}: has no {DATA_SET.as_posix()}. Put {ARCHIVE_NAME} into it "
                 f"({ARCHIVE_BYTES:,} bytes, MD5 {ARCHIVE_MD5}, from {ADDRESS}) and run this again, "
                 f"or add --download."
             )
@@ -117,7 +117,7 @@ def count(data_set: Path) -> dict[str, int]:
 
 def _incomplete(data_set: Path, missing: Path) -> DataError:
     return DataError(
-        f"{data_set}: is not complete, {missing.relative_to(data_set).as_posix()} is missing or "
+        f"{data_set}: is incomplete: {missing.relative_to(data_set).as_posix()} is missing or "
         f"empty. Remove or rename the folder and run this again."
     )
 
@@ -126,7 +126,7 @@ def _incomplete(data_set: Path, missing: Path) -> DataError:
 
 
 def verify(archive: Path) -> None:
-    """Compare size and MD5 of the archive with those that are published.
+    """Compare size and MD5 of the archive with the published ones.
 
     Raises
     ------
@@ -134,15 +134,15 @@ def verify(archive: Path) -> None:
         If they differ.
     """
     if difference := _difference(archive):
-        raise DataError(f"{archive}: {difference}. It is not whole: remove it and get it anew.")
+        raise DataError(f"{archive}: {difference}. It is incomplete: remove it and get it again.")
 
 
 def _difference(archive: Path) -> str:
-    """Tell in what a file differs from the published archive; nothing if it does not."""
+    """Return how a file differs from the published archive; empty if it does not."""
     size = archive.stat().st_size
     if size != ARCHIVE_BYTES:
         return f"has {size:,} bytes; expected {ARCHIVE_BYTES:,}"
-    checksum = hashlib.md5(usedforsecurity=False)  # finds damage, not malice
+    checksum = hashlib.md5(usedforsecurity=False)  # to find damage, not tampering
     with open(archive, "rb") as file, _byte_bar("verifying") as bar:
         while data := file.read(_CHUNK):
             checksum.update(data)
@@ -153,18 +153,18 @@ def _difference(archive: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take pictures, class maps and lists out of the archive; the folder appears when complete.
+    """Extract pictures, class maps and lists from the archive; the folder appears when complete.
 
     Raises
     ------
     DataError
-        If the archive cannot be read, lacks files, or holds names that lead elsewhere.
+        If the archive cannot be read, lacks files, or has names that lead outside the folder.
     """
     beside = folder / ".voc-unpacking.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     try:
         with tarfile.open(archive, "r:") as tar:
-            # Early releases of Python 3.10 and 3.11 lack the filter; `_wanted` is stricter still.
+            # Early releases of Python 3.10 and 3.11 lack the filter; `_wanted` is even stricter.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in _wanted(tar, archive):
                 tar.extract(member, beside)
@@ -172,21 +172,25 @@ def unpack(archive: Path, folder: Path) -> None:
         (folder / DATA_SET).parent.mkdir(parents=True, exist_ok=True)
         os.replace(beside / DATA_SET, folder / DATA_SET)
     except tarfile.TarError as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}). Get it anew.") from None
+        raise DataError(f"{archive}: cannot be unpacked ({error}). Get it again.") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _wanted(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the files to be taken out; refuse names that lead elsewhere, and links for files."""
+    """Yield the files to extract; refuse links, and names that lead outside the folder."""
     with _byte_bar("unpacking") as bar:
         for member in tar:
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{archive}: holds {member.name!r}, which leads out of the folder.")
+                raise DataError(
+                    f"{archive}: has {member.name!r}, which leads out of the folder. Get it again."
+                )
             if _WANTED.fullmatch(member.name):
                 if not member.isreg():
-                    raise DataError(f"{archive}: {member.name!r} is a link; expected a file.")
+                    raise DataError(
+                        f"{archive}: {member.name!r} is a link; expected a file. Get it again."
+                    )
                 yield member
             bar.update(tar.offset - bar.n)
 
@@ -199,17 +203,17 @@ def _byte_bar(label: str, done: int = 0) -> tqdm:
 
 
 def fetch(archive: Path) -> None:
-    """Download the archive, resuming what is there of it; it gets its name when it is verified.
+    """Download the archive or the rest of it; it gets its name after verification.
 
     Parameters
     ----------
     archive : pathlib.Path
-        Its final name; until then there is a file of that name with ``.part`` added.
+        The final name. Until then, the file has this name with ``.part`` appended.
 
     Raises
     ------
     DataError
-        If the network fails, or what it delivers is another file.
+        If the network fails, or delivers another file.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_name(f"{archive.name}.part")
@@ -217,7 +221,7 @@ def fetch(archive: Path) -> None:
     if done != ARCHIVE_BYTES:
         _receive(part, done if done < ARCHIVE_BYTES else 0)
     if difference := _difference(part):
-        part.unlink()  # resuming it would never help
+        part.unlink()  # resuming it would not help
         raise DataError(
             f"{ADDRESS}: what was downloaded {difference}. It was removed; run this again, or put "
             f"{ARCHIVE_NAME} into the folder yourself."
@@ -226,9 +230,9 @@ def fetch(archive: Path) -> None:
 
 
 def _receive(part: Path, done: int) -> None:
-    """Append the rest of the archive to the first `done` bytes, or start anew."""
+    """Append the rest of the archive to the first `done` bytes, or start again."""
     with _open(done) as response:
-        if response.status != 206:  # the server sends the whole file whatever it is asked for
+        if response.status != 206:  # the server ignores the range and sends the complete file
             done = 0
         _refuse_other_file(response, done)
         with open(part, "ab" if done else "wb") as file, _byte_bar("downloading", done) as bar:
@@ -242,9 +246,9 @@ def _receive(part: Path, done: int) -> None:
 
 
 def _open(done: int) -> http.client.HTTPResponse:
-    """Ask for the archive from byte `done` on."""
+    """Request the archive from byte `done` on."""
     request = urllib.request.Request(ADDRESS, headers={"Range": f"bytes={done}-"} if done else {})
-    # Not build_opener(), which would follow a server to local files and to FTP.
+    # build_opener() would follow redirections to local files and FTP.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -268,7 +272,7 @@ def _open(done: int) -> http.client.HTTPResponse:
 
 
 def _refuse_other_file(response: http.client.HTTPResponse, done: int) -> None:
-    """Refuse an answer of the wrong length before a byte of it is kept."""
+    """Refuse an answer of the wrong length before any of it is kept."""
     announced = response.headers.get("Content-Length", "")
     start = response.headers.get("Content-Range", "")
     if announced.isdigit() and done + int(announced) != ARCHIVE_BYTES:
@@ -277,7 +281,7 @@ def _refuse_other_file(response: http.client.HTTPResponse, done: int) -> None:
             f"{ARCHIVE_BYTES:,}. Get the file elsewhere, put it there and run this again."
         )
     if done and not start.startswith(f"bytes {done}-"):
-        raise _failed(f"asked for bytes from {done} on, the server sent {start!r}")
+        raise _failed(f"requested bytes from {done} on, the server sent {start!r}")
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -293,9 +297,9 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _failed(reason: object) -> DataError:
     return DataError(
-        f"{ADDRESS}: cannot be downloaded ({reason}). Check the network and run this again: what "
-        f"has arrived is kept. Or fetch {ARCHIVE_NAME} in another way, put it into the folder and "
-        f"leave out --download."
+        f"{ADDRESS}: cannot be downloaded ({reason}). Check the network and run this again to "
+        f"resume. Or get {ARCHIVE_NAME} in another way, put it into the folder and leave out "
+        f"--download."
     )
 
 
@@ -304,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
         prog="python -m sr_dataset_builder.voc",
-        description="Bring the pictures and class maps of Pascal VOC 2012 to a folder.",
+        description="Provide the pictures and class maps of Pascal VOC 2012 in a folder.",
     )
     parser.add_argument("folder", type=Path, help="where VOCdevkit is, or will be")
     parser.add_argument(

@@ -31,6 +31,7 @@ from sr_trainer.installed import (
     requirements,
 )
 from toolbox.io.cache import keras_home
+from toolbox.io.extras import install_command
 
 _VARIABLES = re.compile(
     r"TF_|XLA_|KERAS_|CUDA_|NVIDIA_|OPENCV_|OPENBLAS_|OMP_|MKL_|MPL|GDAL_|PROJ_|PYTHON"
@@ -96,6 +97,7 @@ def hidden(text: str) -> str:
     homes = {os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~"))}  # noqa: PTH111
     for home in sorted(homes - {"", "~", os.sep}, key=len, reverse=True):
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
+    text = text.replace(" -e '~/", " -e ~/'")  # a shell reads ~ only outside of quotes
     try:
         user = getpass.getuser()
     except (ImportError, KeyError, OSError):
@@ -156,8 +158,7 @@ def _extra_lines(found: Sequence[Found], tested: Mapping[str, str]) -> list[str]
                 )
         missing = [p.requirement.name for p in packages if p.version is None]
         if missing:
-            remedy = f"pip install '{NAME}[{extra}]'"
-            words.append(f"missing {', '.join(missing)}: {remedy}")
+            words.append(f"missing {', '.join(missing)}: {install_command(extra)}")
         lines.append(f"  {extra:<11} {'; '.join(words)}")
         lines += [
             f"    PROBLEM: {p.requirement.name}: {p.complaint}"

@@ -27,6 +27,7 @@ from sqlalchemy.pool import NullPool
 
 from sr_trainer.search_settings import Search
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 
 #: Key under which a repeated trial names the one whose worker died.
 _ORIGINAL = "failed_trial"
@@ -401,7 +402,7 @@ def _storage_errors(search: Search) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
-            f"{where}: PostgreSQL needs {error.name}. Run: pip install 'sr-toolbox[postgresql]'."
+            f"{where}: PostgreSQL needs {error.name}. Run: {install_command('postgresql')}"
         ) from None
     except _STORAGE_ERRORS as error:
         cause = error.__cause__ or error

@@ -491,7 +491,7 @@ def test_unequal_files_are_refused(workshop, refused, name):
     """An LR file with fewer images than the HR file is no set of pairs; both counts are named."""
     store(workshop, rough())
     workshop.edit_pickle(workshop.folder / "train" / "data_LR.pkl", lambda imgs: imgs[:4])
-    refused(name, ("data_HR.pkl holds 5", "data_LR.pkl holds 4"))
+    refused(name, ("data_HR.pkl has 5", "data_LR.pkl has 4"))
 
 
 def test_missing_key_and_missing_file_are_named(workshop, run_program):

@@ -189,7 +189,7 @@ def test_split_refuses_an_empty_part(workshop):
     hr = workshop.write_pickle(relief(360, 144), workshop.folder / "hr.pkl")
     dataset = Dataset(None, str(hr), (5, 2))
     x = [np.zeros((1, 2, 2))] * 3
-    with pytest.raises(DataError, match="3 complete blocks split into 3 for training, 0 for"):
+    with pytest.raises(DataError, match="3 complete blocks are split into 3 for training, 0 for"):
         dataset.train_validation_test_split(x, x, 0.1, 0.1)
 
 

@@ -171,18 +171,18 @@ def test_maps_that_are_no_pair_are_refused(workshop, hr_fname, sea_floor):
     lr = -sea_floor.reshape(40, 4, 50, 4).mean((1, 3))
     lr_fname = workshop.write_pickle(lr, workshop.folder / "lr.pkl")
     result = workshop.build(hr_fname=hr_fname, lr_fname=lr_fname)
-    result.refused("lr.pkl", "correlation -1.00", "Its sign is the other one")
+    result.refused("lr.pkl", "correlation -1.00", "Its sign is opposite")
     assert not (workshop.folder / "built").exists()
 
 
 def test_spacing_that_is_not_known_is_asked_for(workshop, hr_fname, sea_floor):
     """A world file that may be in degrees is asked about; a file that says nothing is told of."""
     path = write_geotiff(workshop.folder / "hr.tif", sea_floor[None], crs=None, spacing=(0.1, 0.1))
-    workshop.build(hr_fname=path).refused("hr.tif", "delta_hr_m", "grid spacing is not known")
+    workshop.build(hr_fname=path).refused("hr.tif", "delta_hr_m", "grid spacing is unknown")
     assert workshop.build(hr_fname=path, delta_hr_m=271).code == 0
     assert record(workshop)["delta_lr_m"] == 1084
     result = workshop.build(hr_fname=hr_fname, overwrite=True)
-    assert "does not say its grid spacing; 50 m are taken" in result.out
+    assert "does not state its grid spacing; 50 m is used" in result.out
 
 
 @pytest.mark.parametrize("fill", [-99999, 1e20])
@@ -392,7 +392,7 @@ def test_overwriting_leaves_no_stale_slopes(workshop, hr_fname, sea_floor):
         ({"hr_fname": None}, ("hr_fname must be",)),
         ({"block_shape": [50, 60]}, ("block_shape (50, 60)", "more blocks than", "(40, 50)")),
         ({"block_shape": [20, 20]}, ("block_shape (20, 20)", "smaller than an image", "(2, 2)")),
-        ({"block_shape": [1, 2]}, ("2 complete blocks", "each needs one", "block_shape")),
+        ({"block_shape": [1, 2]}, ("2 complete blocks", "each needs at least one", "block_shape")),
         ({"valid_range": [0, 10]}, ("every pixel is missing", "valid_range")),
         ({"nodata": "none"}, ("nodata must be", "'none'")),
     ],

@@ -134,7 +134,7 @@ def test_another_factor_is_refused(photos, program):
     data = put(photos / "b.png", noise(12, 18, 3))
     code, _, err = program("--factor", 2)
     assert code == 2
-    assert "a.png: is 6 × 4 pixels, not 1/2 of 18 × 12. Use the --factor of before" in err
+    assert "a.png: is 6 × 4 pixels, not 1/2 of 18 × 12. Use the earlier --factor" in err
     assert (photos / "b.png").read_bytes() == data
     assert program("--factor", 3)[0] == 0
 
@@ -365,7 +365,7 @@ def test_bad_files_are_left_and_named(photos, program):
         (photos / name).write_bytes(data)
     code, out, err = program()
     assert code == 2
-    assert f"{len(bad)} of {len(bad) + 1} photographs were left" in err
+    assert f"{len(bad)} of {len(bad) + 1} photographs were not processed" in err
     lines = [line for line in out.splitlines() if line.startswith("not done: ")]
     assert len(lines) == len(bad)
     for name in bad:
@@ -400,7 +400,7 @@ def test_another_original_is_never_replaced(photos, program):
     mine, other = put(photos / "a.png", noise(8, 8)), put(photos / "HR" / "a.png", noise(6, 6))
     code, out, _ = program()
     assert code == 2
-    assert "is another file of this name" in out
+    assert "is another file with this name" in out
     assert content(photos) == {"a.png": mine, "HR/a.png": other}
 
 
@@ -414,7 +414,7 @@ def test_another_copy_is_never_replaced(photos, program, damage):
     before = content(photos)
     code, out, _ = program()
     assert code == 2
-    assert "is not the copy that would be made now" in out
+    assert "differs from the copy that would be made now" in out
     assert content(photos) == before
 
 
@@ -439,17 +439,17 @@ def test_the_copy_is_never_the_file_itself(photos, program):
     (photos / "HR" / "sub").symlink_to(photos / "sub", target_is_directory=True)
     code, out, _ = program()
     assert code == 2
-    assert "itself under another name" in out
+    assert "a.png under another name" in out
     assert (photos / "sub" / "a.png").read_bytes() == data
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--hr-dir", "."), "--hr-dir must not be, or lie in, photos"),
-        (("--lr-dir", ".."), "photos must not be, or lie in, --lr-dir"),
-        (("--hr-dir", "X", "--lr-dir", "X"), "must not be, or lie in"),
-        (("--hr-dir", "X", "--lr-dir", "X/LR"), "--lr-dir must not be, or lie in, --hr-dir"),
+        (("--hr-dir", "."), "--hr-dir must not be, or be inside, photos"),
+        (("--lr-dir", ".."), "photos must not be, or be inside, --lr-dir"),
+        (("--hr-dir", "X", "--lr-dir", "X"), "must not be, or be inside"),
+        (("--hr-dir", "X", "--lr-dir", "X/LR"), "--lr-dir must not be, or be inside, --hr-dir"),
         (("--hr-dir", "a.png"), "is a file; expected a folder"),
     ],
 )
@@ -470,7 +470,7 @@ def test_nothing_to_do_is_an_error(photos, program):
     (photos / "notes.txt").write_text("none")
     code, _, err = program()
     assert code == 2
-    assert "holds no photograph" in err
+    assert "has no photographs" in err
     photos.rename(photos.with_name("away"))
     code, _, err = program()
     assert code == 2
@@ -496,7 +496,7 @@ def test_a_faulty_copy_costs_nothing(photos, program, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lambda one, other: other.write_bytes(data[:-1] + b"?"))
     code, out, _ = program()
     assert code == 2
-    assert "its copy differs from it" in out
+    assert "its copy differs" in out
     assert content(photos).keys() == {"a.png", "LR/a.png"}
     assert (photos / "a.png").read_bytes() == data
 
@@ -552,7 +552,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch, li
         monkeypatch.setattr(os, "link", refuse_links)
     final = tmp_path / "new" / "a.png"
     with (
-        pytest.raises(DataError, match="appeared meanwhile"),
+        pytest.raises(DataError, match="was created in the meantime"),
         downscale._appearing(final) as beside,
     ):
         beside.write_text("mine")

@@ -857,7 +857,7 @@ def test_load_csv_norm_refuses_what_is_missing(tables):
         Load_csv_norm("nowhere.csv", key, target_csv, save_dir, originals)
     with pytest.raises(DataError, match=r"a column mean_slope\. Did you mean 'mean_slope_grad"):
         Load_csv_norm(data_csv, "mean_slope", target_csv, save_dir, originals)
-    with pytest.raises(DataError, match=r"at most its 168 rows; received 169"):
+    with pytest.raises(DataError, match=r"at most 168, the number of rows; received 169"):
         Load_csv_norm(data_csv, key, target_csv, save_dir, POOL + 1)
 
 

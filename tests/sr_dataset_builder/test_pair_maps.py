@@ -44,19 +44,21 @@ def test_a_map_that_says_how_it_lies_is_turned(values, place):
     """Rows and columns of the LR map get the directions of those of the HR map, and it is said."""
     turned, notes = compare(values, place, HR_PLACE)
     np.testing.assert_array_equal(turned, LR)
-    assert "it is turned" in notes[0]
+    assert "it is flipped" in notes[0]
 
 
 def test_another_place_is_refused():
     """The corners of both are told, and how far they lie apart."""
     elsewhere = (0.04, 0.0, 141.0, 0.0, -0.04, 12.0)
-    with pytest.raises(DataError, match=r"lr: lies elsewhere than hr: corners differ by up to 25"):
+    with pytest.raises(
+        DataError, match=r"lr: covers another area than hr: corners differ by up to 25"
+    ):
         compare(LR, elsewhere, HR_PLACE)
 
 
 def test_another_spacing_is_refused():
     """The same corner and half the spacing is another area."""
-    with pytest.raises(DataError, match="lies elsewhere"):
+    with pytest.raises(DataError, match="covers another area"):
         compare(LR, (0.02, 0.0, 140.0, 0.0, -0.02, 12.0), HR_PLACE)
 
 
@@ -70,8 +72,8 @@ def test_half_a_pixel_is_warned_of():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (-LR, "Its sign is the other one"),
-        (LR[::-1], "It fits if it is turned upside down, but no file says so"),
+        (-LR, "Its sign is opposite"),
+        (LR[::-1], "It fits if it is turned upside down, but no file states this"),
         (LR[:, ::-1], "It fits if it is mirrored from left to right"),
         (np.random.default_rng(0).normal(-900, 60, LR.shape), "Give two maps of the same area"),
     ],
@@ -92,7 +94,7 @@ def test_a_survey_of_its_own_is_a_pair():
     assert "WARNING" not in notes[0]
     _, notes = compare(other + 5000)
     assert "WARNING" in notes[0]
-    assert "5000 m in the mean" in notes[0]
+    assert "5000 m on average" in notes[0]
 
 
 def test_two_flat_maps_have_nothing_to_compare():
@@ -121,7 +123,7 @@ def test_one_flat_map_is_refused():
         (LR / 1000, "It fits if multiplied by 1000: is it in km?"),
         (LR * 100, "It fits if multiplied by 0.01: is it in cm?"),
         (LR * 0.3048, "It fits if divided by 0.3048: is hr in feet?"),
-        (-LR / 0.3048, "It fits if multiplied by 0.3048, its sign turned: is it in feet?"),
+        (-LR / 0.3048, "It fits if multiplied by 0.3048, with its sign reversed: is it in feet?"),
     ],
 )
 def test_another_unit_is_named(values, words):

@@ -529,7 +529,7 @@ HOLEY = np.where(np.indices(NUMBERED.shape)[1] % 12 < 8, np.nan, NUMBERED).astyp
     [
         # what the maps hold
         ({"a": NUMBERED[:40, :40]}, {}, ("a: ", "too few", "smaller blocks (block)")),
-        ({"a": (NUMBERED, {"coarsen": [1, 8]})}, {}, ("a: coarsened 8", "Leave 8 out of coarsen")),
+        ({"a": (NUMBERED, {"coarsen": [1, 8]})}, {}, ("a: coarsened 8", "Remove 8 from coarsen")),
         ({"a": (NUMBERED, {"coarsen": [16]})}, {}, ("a: coarsened 16 times", "no patch")),
         ({"a": (NUMBERED, {"block": 10})}, {}, ("a: ", "too few", "smaller blocks (block)")),
         ({"a": (HOLEY, {"kernel_size": [1, 1]})}, {}, ("a: ", "images (lr_img_shape)")),
@@ -537,13 +537,13 @@ HOLEY = np.where(np.indices(NUMBERED.shape)[1] % 12 < 8, np.nan, NUMBERED).astyp
         (
             {"a": NUMBERED, "b": (NUMBERED[:10], {"held_out": True})},
             {},
-            ("b: holds no patch of 16 × 16 pixels",),
+            ("b: has no patch of 16 × 16 pixels",),
         ),
         ({"a": NUMBERED, "b": (NUMBERED[:20, :40], {})}, {}, ("b: ", "blocks", "too few")),
         ({"a": (NUMBERED * np.nan, {})}, {}, ("a.npy", "every pixel is missing")),
         ({"a": (NUMBERED, {"valid_range": [0, 10]})}, {}, ("valid_range", "Widen")),
         ({"a": (None, {})}, {}, ("a.npy: no such file",)),
-        ({"a": NUMBERED}, {"test_size": 0}, ("no region gives patches for test", "test_size")),
+        ({"a": NUMBERED}, {"test_size": 0}, ("no region has patches for test", "test_size")),
         # what the file says
         ({"a": (NUMBERED, {"patchs": 5})}, {}, ("unknown key regions.a.patchs", "'patches'")),
         ({"a": NUMBERED}, {"vaildation_size": 0.1}, ("unknown key", "'validation_size'")),
@@ -556,7 +556,11 @@ HOLEY = np.where(np.indices(NUMBERED.shape)[1] % 12 < 8, np.nan, NUMBERED).astyp
         ({"a": (NUMBERED, {"delta_hr_m": -5})}, {}, ("regions.a.delta_hr_m", "received -5")),
         ({"a": (NUMBERED, {"positive": "north"})}, {}, ("regions.a.positive", "'north'")),
         ({"a": (NUMBERED, {"held_out": True})}, {}, ("held_out must leave at least one region",)),
-        ({"a": NUMBERED}, {"validation_size": 0.5, "test_size": 0.5}, ("must leave something",)),
+        (
+            {"a": NUMBERED},
+            {"validation_size": 0.5, "test_size": 0.5},
+            ("must be below 1, to leave",),
+        ),
         ({"a": NUMBERED}, {"validation_size": 0}, ("validation_size must be", "received 0")),
         ({"a": NUMBERED}, {"scale": 0}, ("scale must be", "received 0")),
         ({"a": NUMBERED}, {"lr_img_shape": [4]}, ("lr_img_shape has too few entries",)),
@@ -566,7 +570,7 @@ HOLEY = np.where(np.indices(NUMBERED.shape)[1] % 12 < 8, np.nan, NUMBERED).astyp
         (
             {"a/b": (None, {"hr_fname": "a.npy"})},
             {},
-            ("names must not be empty, hold '/'", "received 'a/b'"),
+            ("names must not be empty, contain '/'", "received 'a/b'"),
         ),
         ({" ": NUMBERED}, {}, ("names must not be empty", "received ' '")),
         ({"all": NUMBERED}, {}, ("or be one of", "received 'all'. Rename")),
@@ -657,10 +661,10 @@ def test_small_maps_may_be_held_out(workshop, sample, tiles):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"hr_fname": "nowhere/*.npy"}, ("small: no file is called nowhere/*.npy",)),
-        ({"groups": "nowhere.csv"}, ("small: nowhere.csv is no table",)),
+        ({"hr_fname": "nowhere/*.npy"}, ("small: no file matches nowhere/*.npy",)),
+        ({"groups": "nowhere.csv"}, ("small: nowhere.csv is not a table",)),
         ({"keep": {"use": ["train"]}}, ("set groups",)),
-        ({"hr_fname": "a.npy", "groups": "g.csv"}, ("write hr_fname with *",)),
+        ({"hr_fname": "a.npy", "groups": "g.csv"}, ("use * in hr_fname",)),
     ],
 )
 def test_mistakes_about_many_maps(workshop, sample, tiles, options, words):
@@ -671,7 +675,7 @@ def test_mistakes_about_many_maps(workshop, sample, tiles, options, words):
 def test_a_table_that_fits_nothing(sample, tiles):
     """Columns and values are those of the table."""
     groups = {"groups": str(tiles / "groups.csv")}
-    sample(of_tiles(tiles, **groups, keep={"class": [1]})).refused("is no table", "'class'")
+    sample(of_tiles(tiles, **groups, keep={"class": [1]})).refused("is not a table", "'class'")
     sample(of_tiles(tiles, **groups, keep={"use": ["none"]})).refused("names none of")
     sample(of_tiles(tiles, **groups, leave_out=[0, 1, 2, 3])).refused("2 groups", "too few")
 

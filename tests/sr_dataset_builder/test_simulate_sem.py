@@ -198,7 +198,7 @@ def test_files_of_others_are_never_removed(simulate, workshop, name, overwrite):
     path = workshop.folder / "sem" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"delta_hr_m": 50}')
-    words = ["is no simulation"] if overwrite else ["already holds a data set"]
+    words = ["not part of a simulation"] if overwrite else ["already holds a data set"]
     simulate(overwrite=overwrite).refused("lines.yml: save_dir", *words)
     assert path.read_text() == '{"delta_hr_m": 50}'
     assert len(workshop.snapshot(workshop.folder / "sem")) == 1
@@ -209,12 +209,12 @@ def test_files_of_others_are_never_removed(simulate, workshop, name, overwrite):
     [
         ({"linse": {}}, ["unknown key linse", "Did you mean 'lines'?"]),
         ({"test": {"noise": {"peek": 3}}}, ["test: unknown key noise.peek"]),
-        ({"lines": {"cd_nm": 33}}, ["cd_nm must stay below pitch_nm; received 33 and 32"]),
+        ({"lines": {"cd_nm": 33}}, ["cd_nm must be below pitch_nm; received 33 and 32"]),
         ({"test": {"count": 1, "cd_sweep_nm": [40]}}, ["test: cd_nm must", "received 40"]),
         ({"lines": {"cd_nm": [18, 12]}}, ["lines.cd_nm", "min <= max", "received [18, 12]"]),
         ({"lines": {"edge_correlation": 2}}, ["lines.edge_correlation", "received 2"]),
         ({"lines": {"sigma_nm": 9.0}}, ["sigma_nm 9", "run into each other"]),
-        ({"frame_shape": [64, 64]}, ["pitch_nm", "half of the frame's width, 51.2 nm"]),
+        ({"frame_shape": [64, 64]}, ["pitch_nm", "half the width of the frame, 51.2 nm"]),
         ({"frame_shape": [64, 8]}, ["frame_shape.1", "received 8"]),
         ({"noise": {"bits": 12}}, ["noise.bits", "received 12"]),
         ({"noise": {"correlation": 1}}, ["noise.correlation", "received 1"]),

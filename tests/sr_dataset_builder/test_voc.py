@@ -353,7 +353,7 @@ def test_an_interrupted_download(program, folder, server, publish, resumes):
     server.breaks_after, server.resumes = 5000, resumes
     code, _, err = program("--download")
     assert code == 2
-    assert "run this again: what has arrived is kept" in err
+    assert "run this again to resume" in err
     part = f"{voc.ARCHIVE_NAME}.part"
     assert files_in(folder) == {part: server.data[:5000]}
     code, out, _ = program("--download")
@@ -411,7 +411,7 @@ def test_a_rest_of_another_place(program, folder, server, publish):
     server.off_by = 1
     code, _, err = program("--download")
     assert code == 2
-    assert "asked for bytes from 600 on" in err
+    assert "requested bytes from 600 on" in err
     assert part.read_bytes() == server.data[:600]
 
 

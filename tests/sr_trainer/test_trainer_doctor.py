@@ -10,6 +10,7 @@ import pytest
 
 from sr_trainer import doctor, installed
 from sr_trainer.installed import Requirement, look_up, probe_modules, requirements
+from toolbox.io.extras import install_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +60,7 @@ def test_report_of_this_environment():
     assert line_of(report, "verdict").endswith("works")
 
 
-def test_nothing_but_python(tmp_path):
+def test_nothing_but_python(tmp_path, monkeypatch):
     """Without any package the report is made all the same: exit code 1 and no traceback."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -73,7 +74,8 @@ def test_nothing_but_python(tmp_path):
     assert "PROBLEM: tensorflow: missing" in result.stdout
     assert "TensorFlow sees nothing" in result.stdout
     assert line_of(result.stdout, "geo").startswith("geo         missing rasterio, xarray")
-    assert "pip install 'sr-toolbox[geo]'" in line_of(result.stdout, "geo")
+    monkeypatch.chdir(tmp_path)
+    assert doctor.hidden(install_command("geo")) in line_of(result.stdout, "geo")
     assert line_of(result.stdout, "verdict") == "verdict     PROBLEM: see the lines above"
 
 
@@ -142,7 +144,7 @@ def test_missing_extra_is_no_failure(versions):
     versions(av=None)
     report, works = doctor.examine(silent)
     assert works
-    assert "missing av: pip install 'sr-toolbox[video]'" in line_of(report, "video")
+    assert f"missing av: {install_command('video')}" in line_of(report, "video")
 
 
 def test_other_builds_will_do(versions):
@@ -190,6 +192,7 @@ def test_no_name_of_a_user(monkeypatch, tmp_path):
     monkeypatch.setattr("getpass.getuser", lambda: "alice")
     text = f"{home}/work {home} {home}2 /scratch/alice/x /scratch/aliceblue"
     assert doctor.hidden(text) == f"~/work ~ {home}2 /scratch/USER/x /scratch/aliceblue"
+    assert doctor.hidden(f"pip install -e '{home}/sr[geo]'") == "pip install -e ~/'sr[geo]'"
 
 
 def test_variables(monkeypatch):

@@ -1,6 +1,7 @@
 """Networks in and out by the command line: the importer and ``export --format safetensors``."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from toolbox.errors import ConfigError, DataError, MissingLibraryError
 from toolbox.inference import export
 from toolbox.inference.export import export_weights, value_range
 from toolbox.io import safetensors as files
+from toolbox.io.extras import install_command
 from toolbox.io.safetensors import read_metadata, read_safetensors, write_safetensors
 from toolbox.io.weights import load_weights
 from toolbox.model import esrgan
@@ -265,7 +267,7 @@ def test_missing_library_is_named(tmp_path, monkeypatch):
     """Without the library the error names it and the line that installs it."""
     monkeypatch.setitem(files.importlib.sys.modules, "safetensors.numpy", None)
     for act in (read_safetensors, lambda path: write_safetensors({}, path)):
-        with pytest.raises(MissingLibraryError, match=r"pip install 'sr-toolbox\[export\]'"):
+        with pytest.raises(MissingLibraryError, match=re.escape(install_command("export"))):
             act(tmp_path / "net.safetensors")
 
 

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from s102_cells import write_s102
 
+from toolbox import __version__
 from toolbox.inference import work_file
 from toolbox.inference.super_resolver import SuperResolver
 from toolbox.inference.work_file import WorkFile
@@ -519,7 +521,7 @@ def test_s102_cells(rasterio, workshop, predict, check_refused):
     depths[3:6, 4:9] = np.nan
     place = (32755, (285_000.0, 8_275_000.0), (50.0, 50.0))
     path = write_s102(workshop.folder / "cell.h5", place=place, coverages=2, depths=depths)
-    words = ("holds its depths in the coverages", f"{W} × {H} pixels of 100 × 100 m", "--group")
+    words = ("has depths in the coverages", f"{W} × {H} pixels of 100 × 100 m", "--group")
     check_refused(words, path)
     result = predict(path, "--group", "BathymetryCoverage.01")
     assert "positive down (declared by verticalCS '6498, positive down')" in result.out
@@ -782,6 +784,54 @@ def test_extra_bands_of_a_netcdf(xarray, workshop, predict):
         assert float(new.standard_deviation.min()) >= 0
 
 
+def test_a_geotiff_says_that_a_network_made_it(rasterio, workshop, predict, tif):
+    """Tags name the network, the version and the input; the same input gives the same bytes."""
+    predict(tif)
+    made = (workshop.folder / "map_x4.tif").read_bytes()
+    with rasterio.open(workshop.folder / "map_x4.tif") as file:
+        tags = file.tags()
+    assert tags["PROCESSING"] == f"super-resolved x4 by espcn (sr-toolbox {__version__})"
+    assert (tags["SOURCE_FILE"], tags["NOT_FOR_NAVIGATION"]) == ("map.tif", "yes")
+    predict(tif, "--overwrite")
+    assert (workshop.folder / "map_x4.tif").read_bytes() == made
+
+
+def test_a_netcdf_says_that_a_network_made_it(xarray, workshop, predict):
+    """Its comment and history name the network; what stood in them stays before it."""
+    plane = xarray.DataArray(sea_floor(), dims=("y", "x"), attrs={"units": "m"})
+    dataset = plane.to_dataset(name="elevation")
+    dataset.attrs |= {"comment": "a survey", "history": "measured"}
+    dataset.to_netcdf(workshop.folder / "map.nc", engine="h5netcdf")
+    predict(workshop.folder / "map.nc")
+    with xarray.open_dataset(workshop.folder / "map_x4.nc") as new:
+        comment, history = (new.attrs[name].splitlines() for name in ("comment", "history"))
+    assert comment == [
+        "a survey",
+        f"Super-resolved x4 by espcn (sr-toolbox {__version__}) from map.nc. The detail is "
+        "likely, not measured: not for navigation.",
+    ]
+    assert history[0] == "measured"
+    assert history[1].endswith("sr-toolbox: map.nc enlarged 4 times by espcn")
+
+
+def test_the_name_of_a_model_that_ships_is_in_the_file(rasterio, workshop, tif):
+    """A shipped model is known by its name, not by the kind of its network."""
+    assert workshop.run("predict", "--pretrained", "bathymetry_x2", tif).code == 0
+    with rasterio.open(workshop.folder / "map_x2.tif") as file:
+        assert file.tags()["PROCESSING"].startswith("super-resolved x2 by bathymetry_x2 (")
+
+
+def test_a_picture_has_nothing_about_navigation(rasterio, workshop, predict):
+    """A TIFF of brightness says that a network made it, and no more."""
+    path = workshop.folder / "photo.tif"
+    tifffile.imwrite(path, np.arange(H * W, dtype=np.uint8).reshape(H, W))
+    predict(path)
+    with tifffile.TiffFile(workshop.folder / "photo_x4.tif") as file:
+        text = file.pages[0].tags["GDAL_METADATA"].value
+    assert "super-resolved x4 by espcn (" in text
+    assert "NOT_FOR_NAVIGATION" not in text
+
+
 def test_what_writing_changes_is_told(rasterio, workshop, predict):
     """Whole metres that must become fractions for a further band are announced on the screen."""
     values = np.round(sea_floor()).astype(np.int16)
@@ -872,7 +922,7 @@ def test_a_bad_section_is_one_line(workshop, finished, npy, section, words):
         (("--positive", "sideways"), ("positive must be", "'sideways'")),
         (("--lr-consistency", "both"), ("lr_consistency must be", "'both'")),
         (("--nodata", "none"), ("nodata must be", "'none'")),
-        (("--standard-deviation",), ("standard_deviation must come with", "self_ensemble")),
+        (("--standard-deviation",), ("standard_deviation needs", "self_ensemble")),
         (("--interval", "1.5"), ("interval must be", "1.5")),
         (("--interval", "0.9", "--self-ensemble"), ("interval is calibrated", "self_ensemble")),
         (("--interval", "0.995"), ("interval must be between 0.05 and 0.99", "0.995")),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ from sr_trainer.search_queue import Queue, original_number, reason_of, trial_fol
 from sr_trainer.search_report import best_trial, table_of
 from sr_trainer.search_settings import Search
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "deep-blue"
@@ -641,7 +643,7 @@ def test_the_driver_is_missing(write, monkeypatch):
     """Without psycopg the message names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "psycopg", None)
     search = Search(write(storage="postgresql://sr@127.0.0.1/sr"))
-    with pytest.raises(MissingLibraryError, match=r"sr-toolbox\[postgresql\]"):
+    with pytest.raises(MissingLibraryError, match=re.escape(install_command("postgresql"))):
         Queue(search)
 
 

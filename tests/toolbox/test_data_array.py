@@ -75,7 +75,7 @@ def test_refined_float32_is_even():
 @pytest.mark.parametrize("shape", [(1,), (0,), (2, 2)])
 def test_refined_needs_two_centres(shape):
     """A single pixel has no known size to divide."""
-    with pytest.raises(ValueError, match="two centres or more"):
+    with pytest.raises(ValueError, match="two or more centres"):
         refined(np.ones(shape), 3)
 
 
@@ -136,7 +136,7 @@ def test_any_number_of_leading_axes(leading):
 
 def test_one_axis_is_refused():
     """A profile is no map; its axes are named."""
-    with pytest.raises(DataError, match=r"with rows and columns; received axes .*'lon'"):
+    with pytest.raises(DataError, match=r"with rows and columns; received the axes .*'lon'"):
         enlarged_array(sample()[0, 0], 2, repeated(2))
 
 

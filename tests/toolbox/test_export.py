@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from networks import IMAGING, KNOWN, network, small
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
 from toolbox.inference import export
 from toolbox.inference.export import FORMATS, export_model
+from toolbox.io.extras import install_command
 from toolbox.model.physical import physical_model
 from toolbox.model_card import LOADING, card_of_run, write_model_card
 from toolbox.normalizer import MinMaxNormalizer
@@ -267,9 +269,8 @@ def test_missing_library_is_named(format, library, espcn, tmp_path, monkeypatch)
     """Without an optional library the error names it and the line that installs it."""
     need(format)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        MissingLibraryError, match=rf"{library}.*pip install 'sr-toolbox\[export\]'"
-    ):
+    command = re.escape(install_command("export"))
+    with pytest.raises(MissingLibraryError, match=rf"{library}.*{command}"):
         export_model(espcn, tmp_path / "model.onnx", format, sample())
     assert list(tmp_path.iterdir()) == []
 
@@ -278,7 +279,8 @@ def test_missing_litert_is_named(espcn, tmp_path, monkeypatch):
     """Without LiteRT the error names it and the line that installs it."""
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(MissingLibraryError, match=r"ai_edge_litert.*'sr-toolbox\[export\]'"):
+    command = re.escape(install_command("export"))
+    with pytest.raises(MissingLibraryError, match=rf"ai_edge_litert.*{command}"):
         export_model(espcn, tmp_path / "model.tflite", "tflite", sample())
 
 
@@ -295,8 +297,8 @@ def test_an_earlier_saved_model_is_replaced(espcn, tmp_path):
     [
         ("model.onx", "onxx", "one of saved_model, onnx, keras, tflite; received 'onxx'.*'onnx'"),
         ("model.h5", "keras", "must end in .keras"),
-        ("full", "saved_model", "is no SavedModel; it would be lost"),
-        ("note", "saved_model", "is no SavedModel; it would be lost"),
+        ("full", "saved_model", "is not a SavedModel, so it is kept"),
+        ("note", "saved_model", "is not a SavedModel, so it is kept"),
         ("folder.onnx", "onnx", "is a folder"),
     ],
 )
@@ -318,7 +320,7 @@ def test_unsuitable_names_are_refused(name, format, words, espcn, tmp_path):
         (sample()[0], r"shape \(N, h, w, 1\); received \(7, 6, 1\)"),
         (sample(channels=2), r"received \(2, 7, 6, 2\)"),
         (sample()[:0], r"received \(0, 7, 6, 1\)"),
-        (np.full((1, 3, 3, 1), np.nan), "no missing values"),
+        (np.full((1, 3, 3, 1), np.nan), "not have missing values"),
     ],
 )
 def test_unsuitable_samples_are_refused(images, words, espcn, tmp_path):

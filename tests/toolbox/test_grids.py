@@ -138,7 +138,7 @@ def test_a_torn_grid(tmp_path):
     """A row that is missing is said when it is read; nothing is made up for it."""
     path = esri(tmp_path / "map.asc")
     path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
-    with pytest.raises(DataError, match="perhaps it is damaged"):
+    with pytest.raises(DataError, match="the file may be damaged"):
         open_map(path)
 
 
@@ -146,11 +146,11 @@ def test_a_torn_grid(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("-104.5", "oops", "row 1, column 5 holds 'oops', which is no number"),
+        ("-104.5", "oops", "row 1, column 5 holds 'oops', which is not a number"),
         ("-105.5", "-1O5.5", "row 2, column 1 holds '-1O5.5'"),
-        (" -119.5", "", "5 × 4 values are 20, but it holds 19"),
-        (" -119.5", " -119.5 -120.5", "but it holds 21"),
-        ("-100.5", "oops", "oops|it holds 18"),
+        (" -119.5", "", "5 × 4 values are 20, but it has 19"),
+        (" -119.5", " -119.5 -120.5", "but it has 21"),
+        ("-100.5", "oops", "oops|it has 18"),
     ],
     ids=["a word", "a letter", "the last is missing", "one too many", "the first"],
 )
@@ -158,7 +158,7 @@ def test_a_damaged_grid_is_refused(name, before, after, said, tmp_path):
     """GDAL reads 0 for what is no number; here it is said where that is."""
     path = esri(tmp_path / name)
     path.write_text(path.read_text().replace(before, after))
-    with pytest.raises(DataError, match=f"perhaps it is damaged.*({said})"):
+    with pytest.raises(DataError, match=f"the file may be damaged.*({said})"):
         open_map(path)
 
 

@@ -3,13 +3,16 @@
 import re
 import tracemalloc
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from toolbox import __version__
 from toolbox.errors import DataError
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import open_map
+from toolbox.io.provenance import Provenance
 from toolbox.io.safe_pickle import load_array, save_array
 from toolbox.opencv import cv2
 
@@ -175,7 +178,7 @@ def test_real_netcdf(xarray, tmp_path):
     """The GMT grid keeps its name, attributes, gaps, chunks, and the ends of its region."""
     source, target = grid(PACIFIC), tmp_path / "out.nc"
     unit, system = enlarge(source, target, 2, rows=101)
-    assert "y and x say no unit; they are taken as degrees" in unit
+    assert "y and x have no unit; they are taken as degrees" in unit
     assert "does not name its coordinate reference system" in system
     with xarray.open_dataset(source) as old, xarray.open_dataset(target) as new:
         assert (new.z.dims, new.z.dtype, new.z.shape) == (("y", "x"), np.float32, (1600, 2000))
@@ -249,7 +252,7 @@ def test_rotated_geotiff(rasterio, tmp_path):
             assert found == pytest.approx(affine @ (column, row), abs=1e-9)
     with pytest.raises(DataError, match=r"o\.nc: .*is rotated.*Name a \.tif"):
         enlarge(source, tmp_path / "o.nc")
-    with pytest.raises(DataError, match=r"o\.bag: a BAG needs.*not rotated"):
+    with pytest.raises(DataError, match=r"o\.bag: a BAG needs.*unrotated grid"):
         enlarge(source, tmp_path / "o.bag")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.tif", "o.tif"]
 
@@ -282,7 +285,7 @@ def test_second_band_with_a_standard_deviation(rasterio, tmp_path):
     with open_map(source, positive="down") as reader:
         parts = (np.concatenate([s, s * 0 + 0.25], 2) for s in enlarged(reader, 2))
         write_map(tmp_path / "o.tif", reader, 2, parts, bands=names)
-        assert "needs fractions" in reader.notes[-1]
+        assert "has fractions" in reader.notes[-1]
     with rasterio.open(tmp_path / "o.tif") as new:
         assert (new.descriptions, new.dtypes, new.nodata) == (names, ("float32",) * 2, -32768)
         first, second = new.read(masked=True)
@@ -325,7 +328,7 @@ def test_whole_numbers_are_rounded_and_clipped_beside_nodata(rasterio, tmp_path)
         [note] = reader.notes
     assert note.startswith("WARNING: ")
     assert note.endswith(
-        "o.tif: 2 pixels lie outside int16 and are cut to it; use --dtype float32."
+        "o.tif: 2 pixels are outside the range of int16 and were clipped; use --dtype float32."
     )
     with rasterio.open(tmp_path / "o.tif") as new:
         assert new.read(1).tolist() == [[2, -2, 32767, -32767, -32767, -32768]]
@@ -338,7 +341,7 @@ def test_cut_pixels_are_counted_over_strips_and_not_in_images(tmp_path):
         strips = [np.full((2, 5, 1), value, np.float32) for value in (255.4, 255.6)]
         write_map(tmp_path / "o.png", reader, 1, strips, dtype="uint8")
         [note] = reader.notes
-    assert "10 pixels lie outside uint8" in note
+    assert "10 pixels are outside the range of uint8" in note
     assert "name a .tif or .npy file and use --dtype float32" in note
     with open_map(tmp_path / "o.png") as reader:
         write_map(tmp_path / "p.png", reader, 1, [np.full((4, 5, 1), 300, np.float32)])
@@ -375,7 +378,7 @@ def test_several_bands_need_a_choice(rasterio, tmp_path):
     bands = np.stack([HEIGHTS, HEIGHTS + 1])
     source = write_tiff(rasterio, tmp_path / "m.tif", bands)
     for variable, message in [
-        (None, r"holds 2 bands .*variable: 1 to 2"),
+        (None, r"has 2 bands .*variable: 1 to 2"),
         ("3", "has bands 1 to 2; received 3"),
         ("depth", "must be a band number; received 'depth'"),
     ]:
@@ -440,7 +443,7 @@ def test_jpeg_inside_a_geotiff_gives_way(rasterio, tmp_path):
     """Compression that loses data is replaced, and said to be."""
     image = np.full((3, 64, 64), 100, np.uint8)
     source = write_tiff(rasterio, tmp_path / "m.tif", image, compress="jpeg", photometric="YCBCR")
-    assert "deflate rather than jpeg" in enlarge(source, tmp_path / "o.tif")[-1]
+    assert "deflate instead of jpeg" in enlarge(source, tmp_path / "o.tif")[-1]
     with rasterio.open(tmp_path / "o.tif") as new:
         assert new.profile["compress"] == "deflate"
 
@@ -574,7 +577,7 @@ def test_time_and_grid_mapping_are_kept(xarray, tmp_path):
     )
     dataset.to_netcdf(tmp_path / "m.nc", engine="h5netcdf")
     [note] = enlarge(tmp_path / "m.nc", tmp_path / "o.nc", 2)
-    assert note.endswith("not carried over: other.")
+    assert note.endswith("not copied to the result: other.")
     with xarray.open_dataset(tmp_path / "o.nc", decode_times=False) as new:
         assert new.z.dims == ("time", "y", "x")
         assert same(new.z.values, repeated(HEIGHTS, 2)[None])
@@ -719,7 +722,7 @@ def test_geotiff_to_netcdf(rasterio, xarray, epsg, tmp_path):
         ({"long_name": "depth"}, 1, False, "most values are not above 0"),
         ({"long_name": "elevation"}, -1, False, "named so by long_name 'elevation'"),
         ({"long_name": "elevation or depth"}, -1, False, "contradict one another"),
-        ({}, -1, False, "assumed.*all values sampled are above 0"),
+        ({}, -1, False, "assumed.*all sampled values are above 0"),
         ({}, 1, False, "assumed, as the file does not say$"),
     ],
 )
@@ -779,6 +782,45 @@ def test_second_band_of_a_bag_is_its_uncertainty(rasterio, tmp_path):
             write_map(tmp_path / "o.bag", reader, 2, parts, bands=names)
         check_output(tmp_path / "o.bag", reader, 2, bands=("depth", "standard_deviation"))
     assert [p.name for p in tmp_path.iterdir()] == ["m.tif"]
+
+
+def test_provenance_replaces_that_of_the_input(rasterio, tmp_path):
+    """Its tags are the last word in a plain GeoTIFF and a cloud-optimised one; without: none."""
+    source = write_tiff(rasterio, tmp_path / "m.tif", HEIGHTS[None])
+    with rasterio.open(source, "r+") as file:
+        file.update_tags(PROCESSING="older", AUTHOR="somebody")
+    made = Provenance("net", {"NOT_FOR_NAVIGATION": "yes"}, "Beware.")
+    expected = {
+        "PROCESSING": f"super-resolved x2 by net (sr-toolbox {__version__})",
+        "SOURCE_FILE": "m.tif",
+        "NOT_FOR_NAVIGATION": "yes",
+        "AUTHOR": "somebody",
+    }
+    for cog in (False, True):
+        enlarge(source, tmp_path / "o.tif", 2, provenance=made, cog=cog)
+        with rasterio.open(tmp_path / "o.tif") as new:
+            assert expected.items() <= new.tags().items()
+    enlarge(source, tmp_path / "o.tif", 2)
+    with rasterio.open(tmp_path / "o.tif") as new:
+        assert new.tags()["PROCESSING"] == "older"
+        assert "SOURCE_FILE" not in new.tags()
+    assert Provenance("net").comment(1, "m.tif").startswith("Restored by net (sr-toolbox ")
+
+
+def test_abstract_of_a_bag(rasterio, tmp_path):
+    """The provenance is in the XML of a BAG; rasterio writes it in capitals."""
+    h5py = pytest.importorskip("h5py")
+    if default_output_suffix("a.bag") != ".bag":
+        pytest.skip("this GDAL has no BAG driver")
+    source = write_tiff(rasterio, tmp_path / "a&b.tif", HEIGHTS[None])
+    enlarge(source, tmp_path / "o.bag", 2, provenance=Provenance("net", remark="Beware."))
+    with h5py.File(tmp_path / "o.bag") as file:
+        text = b"".join(file["BAG_root/metadata"][...].ravel()).decode()
+    abstract = ElementTree.fromstring(text).find(".//{*}abstract/{*}CharacterString").text
+    said = Provenance("net", remark="Beware.").comment(2, "a&b.tif")
+    assert abstract.lower() == said.lower()
+    with rasterio.open(tmp_path / "o.bag") as new:
+        assert same(new.read(1), repeated(HEIGHTS, 2))
 
 
 def test_bag_is_always_positive_up(rasterio, tmp_path):
@@ -914,9 +956,11 @@ def test_white_stays_white(tmp_path):
 def test_floats_into_pictures(tmp_path):
     """A map of metres is no PNG unless a type is asked for."""
     np.save(tmp_path / "m.npy", HEIGHTS)
-    with pytest.raises(DataError, match=r"o\.png: \.png holds uint8 or uint16; received float32"):
+    with pytest.raises(
+        DataError, match=r"o\.png: \.png can hold uint8 or uint16; received float32"
+    ):
         enlarge(tmp_path / "m.npy", tmp_path / "o.png")
-    with pytest.raises(DataError, match=r"o\.jpg: \.jpg holds uint8; received uint16"):
+    with pytest.raises(DataError, match=r"o\.jpg: \.jpg can hold uint8; received uint16"):
         enlarge(tmp_path / "m.npy", tmp_path / "o.jpg", dtype="uint16")
     assert [p.name for p in tmp_path.iterdir()] == ["m.npy"]
     enlarge(tmp_path / "m.npy", tmp_path / "o.png", 2, positive="down", dtype="uint16")
@@ -1099,7 +1143,7 @@ def test_values_beyond_all_computing_are_missing_aloud(value, count, tmp_path):
     gaps = np.abs(values) > 1e18
     assert gaps.sum() == count
     assert same(read, np.where(gaps, np.nan, values))
-    assert re.search(rf"WARNING.*{count} pixels lie beyond ±1e\+18.*taken as missing", notes)
+    assert re.search(rf"WARNING.*{count} pixels are beyond ±1e\+18.*taken as missing", notes)
 
 
 def test_default_suffix():

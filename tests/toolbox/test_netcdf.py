@@ -103,7 +103,7 @@ def test_a_plane_goes_before_a_stack(tmp_path):
     np.testing.assert_array_equal(values_of(path, positive="up"), -HEIGHTS[0])
     np.testing.assert_array_equal(values_of(path, time="2", positive="up"), HEIGHTS[1])
     np.testing.assert_array_equal(values_of(path, variable="tide", time="3"), HEIGHTS[2])
-    with pytest.raises(DataError, match=r"depth has no axis besides.*Leave it out"):
+    with pytest.raises(DataError, match=r"depth has no axis other than.*Leave out time"):
         open_map(path, variable="depth", time="3")
 
 
@@ -148,7 +148,7 @@ def test_a_group_is_chosen(tmp_path, inherit):
     """With its own coordinates, or those of the file around it."""
     around = None if inherit else xarray.Dataset()
     path = write_groups(tmp_path / "g.nc", ["coarse", "survey/fine"], around)
-    with pytest.raises(DataError, match=r"groups coarse, survey/fine; received none.*--group"):
+    with pytest.raises(DataError, match=r"groups coarse, survey/fine; received no group.*--group"):
         open_map(path)
     for number, group in enumerate(("coarse", "/survey/fine/")):
         np.testing.assert_array_equal(values_of(path, group=group), HEIGHTS[number])
@@ -175,7 +175,7 @@ def test_group_and_time_are_for_netcdf(tmp_path):
         with pytest.raises(DataError, match=f"{option} is for NetCDF files; received '1'"):
             open_map(tmp_path / "m.npy", **{option: "1"})
     path = write_steps(tmp_path / "m.nc")
-    with pytest.raises(DataError, match="group must be left out, for the file has none"):
+    with pytest.raises(DataError, match="group must be left out, as the file has no groups"):
         open_map(path, time="1", group="a")
 
 
@@ -240,12 +240,15 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>404: please log in</body></html>"
     [
         (PAGE, r"it is a web page \(HTML\)\. Open it .* download the file again\."),
         (b'<?xml version="1.0"?>\n<html xmlns="">', r"it is a web page \(HTML\)"),
-        (b'<?xml version="1.0"?><ServiceException>', "it is an XML text"),
-        (b'{"error": "token"}', "it is a JSON text"),
+        (b'<?xml version="1.0"?><ServiceException>', "it is an XML file"),
+        (b'{"error": "token"}', "it is a JSON file"),
         (b"", "it is empty"),
         (gzip.compress(b"CDF", mtime=0), r"it is a compressed file\. Unpack it first\."),
         (b"%PDF-1.7", "it is a PDF document"),
-        (b"version https://git-lfs.github.com/spec/v1", "Git LFS, not the file. Run git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "Git LFS pointer, not the file. Run git lfs pull",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["m.nc", "m.grd", "m.tif", "m.asc", "m.png"])
@@ -263,7 +266,7 @@ def test_what_was_downloaded_instead(tmp_path, name, content, words):
 def test_one_kind_under_the_ending_of_another(tmp_path):
     """A TIFF that is called .nc keeps its data: it is to be renamed."""
     (tmp_path / "m.nc").write_bytes(b"II*\0rest")
-    with pytest.raises(DataError, match=r"it is a TIFF\. Give it its own ending\."):
+    with pytest.raises(DataError, match=r"it is a TIFF\. Give it the correct ending\."):
         open_map(tmp_path / "m.nc")
 
 

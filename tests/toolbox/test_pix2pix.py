@@ -268,7 +268,7 @@ def test_sixteen_bits(tmp_path):
     ("edit", "message"),
     [
         (lambda data: b"", "the file is empty"),
-        (lambda data: data[: len(data) - 90], "damaged or cut short"),
+        (lambda data: data[: len(data) - 90], "damaged or truncated"),
         (lambda data: b"a note", "not a picture"),
         (None, "no such file"),
     ],

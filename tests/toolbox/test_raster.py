@@ -89,7 +89,7 @@ def test_colours_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected one plane \(H, W\); received shape \(6, 3, 3\)"):
         read_raster(tmp_path / "map.npy")
     (tmp_path / "map.png").touch()
-    with pytest.raises(DataError, match=r"unknown kind of raster '\.png'\. Expected one of \.bag"):
+    with pytest.raises(DataError, match=r"unknown kind of raster '\.png'; expected one of \.bag"):
         read_raster(tmp_path / "map.png")
 
 

@@ -1,5 +1,6 @@
 """S-102 cells of the editions 2.0 to 3.0: depths, gaps, places, signs, coverages, damage."""
 
+import re
 import sys
 
 import h5py
@@ -22,6 +23,7 @@ from s102_cells import (
 
 from sr_dataset_builder import regions, resize
 from toolbox.errors import DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 from toolbox.io.map_writers import default_output_suffix, write_map
 from toolbox.io.maps import MAP_SUFFIXES, open_map
 from toolbox.io.raster import read_raster
@@ -73,7 +75,7 @@ def test_depths_become_heights(tmp_path, edition, place):
         metres = (4, 8) if code == 32618 else (22.26, 8.45)
         assert reader.delta_m == pytest.approx(metres, rel=1e-3)
         assert not [note for note in reader.notes if "WARNING" in note]
-        assert any("not carried over: uncertainty" in note for note in reader.notes)
+        assert any("not copied to the result: uncertainty" in note for note in reader.notes)
     raster = read_raster(path, positive="down")
     np.testing.assert_array_equal(raster.values, -DEPTHS)
     assert raster.delta_m == pytest.approx(metres, rel=1e-3)
@@ -256,7 +258,7 @@ def test_the_builder_says_what_the_cell_declares(tmp_path):
     """As of NetCDF: ``positive`` of the settings holds, and a line says what contradicts it."""
     raster = read_raster(write_s102(tmp_path / "cell.h5"))
     np.testing.assert_array_equal(raster.values, DEPTHS)
-    assert any("say 'positive: down'" in note for note in raster.notes)
+    assert any("use 'positive: down'" in note for note in raster.notes)
 
 
 # -- programs ------------------------------------------------------------------------------------
@@ -295,9 +297,9 @@ def test_the_builders_take_a_coverage(workshop, sea_floor, capsys):
         built[-1] |= {f"regions {n}": files[n] for n in files if n.endswith((".pkl", ".csv"))}
     assert built[0] == built[1]
     refused = workshop.build(hr_fname=str(cell), overwrite=True)
-    refused.refused("holds its depths in the coverages", f"{ONE} (200 × 160", "'group: ...'")
+    refused.refused("has depths in the coverages", f"{ONE} (200 × 160", "'group: ...'")
     assert resize.main([str(cell), "--group", ONE, "--scale", "2"]) == 0
-    assert "say 'positive: down'" in capsys.readouterr().out
+    assert "use 'positive: down'" in capsys.readouterr().out
     small = workshop.read_pickle(workshop.folder / "cell_LR.pkl")
     np.testing.assert_allclose(small, -sea_floor.reshape(80, 2, 100, 2).mean((1, 3)), rtol=1e-6)
 
@@ -311,7 +313,8 @@ def test_a_coverage_is_chosen(tmp_path):
     edited(path, "BathymetryCoverage/BathymetryCoverage.02", verticalDatum=np.uint16(23))
     message = (
         r"coverages BathymetryCoverage\.01 \(7 × 5 pixels of 8 × 4 m\), BathymetryCoverage\.02 "
-        r"\(7 × 5 pixels of 16 × 8 m, vertical datum 23\); received none\. Choose one with --group"
+        r"\(7 × 5 pixels of 16 × 8 m, vertical datum 23\); received no group\. "
+        r"Choose one with --group"
     )
     with pytest.raises(DataError, match=message):
         open_map(path)
@@ -386,10 +389,18 @@ CONTAINER = "BathymetryCoverage"
         (None, {"gridOriginLongitude": np.nan}, "a number as gridOriginLongitude; received"),
         (None, {"gridSpacingLatitudinal": "wide"}, "gridSpacingLatitudinal; received 'wide'"),
         (None, {"gridSpacingLongitudinal": -8.0}, "spacings above 0; received -8, 4"),
-        ("/", {"productSpecification": "INT.IHO.S-102.1.0"}, "edition 1.0 of S-102; editions 2"),
-        ("/", {"productSpecification": "INT.IHO.S-111.1.2"}, "no S-102.*says 'INT.IHO.S-111.1.2'"),
-        ("/", {"productSpecification": None}, "no S-102.*it says none"),
-        ("/", {"productSpecification": h5py.Empty("S1")}, "no S-102.*it says none"),
+        (
+            "/",
+            {"productSpecification": "INT.IHO.S-102.1.0"},
+            "edition 1.0 of S-102; expected edition 2",
+        ),
+        (
+            "/",
+            {"productSpecification": "INT.IHO.S-111.1.2"},
+            "not S-102.*received 'INT.IHO.S-111.1.2'",
+        ),
+        ("/", {"productSpecification": None}, "not S-102.*received none"),
+        ("/", {"productSpecification": h5py.Empty("S1")}, "not S-102.*received none"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path, place, attributes, words):
@@ -428,8 +439,8 @@ def test_what_is_not_there(tmp_path, gone, words):
     ("attributes", "why"),
     [
         ({"horizontalCRS": None}, "names no horizontalCRS or horizontalDatumValue"),
-        ({"horizontalCRS": np.int32(-1)}, "horizontalCRS -1 is no EPSG code known here"),
-        ({"horizontalCRS": np.int32(99_999)}, "horizontalCRS 99999 is no EPSG code known here"),
+        ({"horizontalCRS": np.int32(-1)}, "horizontalCRS -1 is not a known EPSG code"),
+        ({"horizontalCRS": np.int32(99_999)}, "horizontalCRS 99999 is not a known EPSG code"),
         (
             {"horizontalCRS": None, "horizontalDatumValue": 7, "horizontalDatumReference": "IHO"},
             "horizontalDatumValue 7 is one of 'IHO'",
@@ -453,7 +464,7 @@ def test_other_hdf5_is_refused(tmp_path):
     """What can be told of it is told: weights, NetCDF, BAG."""
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["layers/conv/vars/0"] = np.zeros(3)
-    with pytest.raises(DataError, match=r"is HDF5, but no S-102.*Give it its own ending\."):
+    with pytest.raises(DataError, match=r"is HDF5, but not S-102.*Give it the correct ending\."):
         open_map(tmp_path / "weights.h5")
     with h5py.File(tmp_path / "map.h5", "w") as file:
         file.attrs["_NCProperties"] = "version=2"
@@ -490,7 +501,7 @@ def test_torn_values_are_said(tmp_path):
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
     path.write_bytes(content)
-    with pytest.raises(DataError, match="pixels cannot be read, perhaps it is damaged"):
+    with pytest.raises(DataError, match="pixels cannot be read; the file may be damaged"):
         open_map(path)
 
 
@@ -509,5 +520,6 @@ def test_without_the_libraries(tmp_path, monkeypatch):
     """One line says what to install."""
     path = write_s102(tmp_path / "cell.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(MissingLibraryError, match=r"needs h5py and rasterio.*sr-toolbox\[geo\]"):
+    command = re.escape(install_command("geo"))
+    with pytest.raises(MissingLibraryError, match=rf"needs h5py and rasterio.*{command}"):
         open_map(path)

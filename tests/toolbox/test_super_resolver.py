@@ -540,7 +540,7 @@ def test_several_weights_give_their_mean():
 
 def test_deviation_of_one_is_refused(espcn):
     """One network without copies has no spread; the message says what to add."""
-    with pytest.raises(ConfigError, match="standard_deviation must come with self_ensemble"):
+    with pytest.raises(ConfigError, match="standard_deviation needs self_ensemble"):
         espcn.enhancer(standard_deviation=True)
 
 

@@ -1,5 +1,6 @@
 """Videos read frame by frame: exact numbers, true times, what is damaged or no video."""
 
+import re
 import struct
 import sys
 import threading
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 
 from toolbox.errors import DataError, MissingLibraryError
+from toolbox.io.extras import install_command
 from toolbox.io.video import VideoFile
 from toolbox.opencv import cv2
 
-av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sr-toolbox[video]'")
+av = pytest.importorskip("av", reason="PyAV is not installed: pip install '.[video]'")
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "phase" / "clips"
 SIZE = WIDTH, HEIGHT = 64, 48
@@ -224,9 +226,9 @@ def test_a_last_frame_that_is_cut_is_noted(videos, tmp_path):
     path.write_bytes(data[:-5])
     video = VideoFile(path)
     assert len(video) == COUNT - 1
-    assert video.notes == [f"{path}: packets of frames that are cut short: 1, left out"]
+    assert video.notes == [f"{path}: packets of truncated frames: 1, left out"]
     path.write_bytes(data[: len(data) // 2])
-    assert "should last 2.4 s; only" in VideoFile(path).notes[-1]
+    assert "should last 2.4 s, but only" in VideoFile(path).notes[-1]
 
 
 def test_a_damaged_frame_is_named(videos, tmp_path):
@@ -271,7 +273,7 @@ def write_song(path):
         (lambda path: Image.new("RGB", SIZE).save(path, "PNG"), "not a video, or a damaged one"),
         (lambda path: path.write_text("#EXTM3U\nother.ts\n"), "not a video, or a damaged one"),
         (write_sound, "not a video, or a damaged one"),
-        (write_song, "holds no moving pictures"),
+        (write_song, "has no video stream"),
     ],
     ids=["missing", "folder", "empty", "text", "zeros", "picture", "playlist", "sound", "song"],
 )
@@ -313,7 +315,8 @@ def test_one_frame(tmp_path):
 def test_without_pyav(videos, monkeypatch):
     """The message holds the command that installs it."""
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingLibraryError, match=r"needs PyAV.*pip install 'sr-toolbox\[video\]'"):
+    command = re.escape(install_command("video"))
+    with pytest.raises(MissingLibraryError, match=rf"needs PyAV.*{command}"):
         VideoFile(videos["mp4v.mp4"])
 
 

@@ -204,7 +204,7 @@ def test_other_number_of_layers_is_named(writer, tmp_path):
     params = {"filters": [6, 4, 4], "kernels": [5, 3, 3, 3]}
     writer(ESPCN((6, 6, 1), 2, params=params), tmp_path / "weights.h5")
     model = ESPCN((6, 6, 1), 2, params={"filters": [6, 4], "kernels": [5, 3, 3]})
-    with pytest.raises(WeightsError, match=r"the model has 3 layers with weights, the file 4"):
+    with pytest.raises(WeightsError, match=r"the model has 3 layers with weights, the file has 4"):
         load_weights(model, tmp_path / "weights.h5")
 
 
@@ -246,7 +246,7 @@ def test_other_hdf5_file_is_refused(tmp_path):
     """HDF5 of something else holds no layers."""
     with h5py.File(tmp_path / "weights.h5", "w") as stored:
         stored["depth"] = np.zeros(3)
-    with pytest.raises(WeightsError, match="the file 0"):
+    with pytest.raises(WeightsError, match="the file has 0"):
         load_weights(BUILDERS["espcn"](), tmp_path / "weights.h5")
 
 

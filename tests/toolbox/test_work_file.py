@@ -58,7 +58,7 @@ def test_a_second_process_is_refused(tmp_path):
     begun(folder, rows(4)).release()
     lock = next(folder.glob(".*.json")).with_suffix(".lock")
     lock.write_text("1")  # the first process of the system is alive
-    with pytest.raises(DataError, match="process 1 is writing it"):
+    with pytest.raises(DataError, match="process 1 is writing this file"):
         begun(folder)
     lock.write_text("999999999")
     begun(folder)

@@ -1,1 +1,1 @@
-"""A trained network in use: maps and images of any size, and files for other programs."""
+"""Use of a trained network: maps and images of any size, and export for other programs."""

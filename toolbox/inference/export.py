@@ -1,4 +1,4 @@
-"""A network in physical units as one file for other programs, checked before it appears."""
+"""Export of a network in physical units for other programs, checked before the file appears."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ import tensorflow as tf
 from toolbox import __version__
 from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError, nearest_name
 from toolbox.io.atomic import replacing
+from toolbox.io.extras import install_command
 from toolbox.io.safetensors import read_safetensors, safetensors_library, write_safetensors
 from toolbox.model.interchange import published_title, to_state_dict
 from toolbox.normalizer import IdentityNormalizer, MinMaxNormalizer, Normalizer
 
 INPUT, OUTPUT = "low_resolution", "high_resolution"
-#: Format and the ending of its name; a SavedModel is a folder.
+#: Formats and their endings; a SavedModel is a folder.
 FORMATS = {"saved_model": "", "onnx": ".onnx", "keras": ".keras", "tflite": ".tflite"}
-#: Formats that hold the weights alone, for programs that know the published network.
+#: Formats that hold only the weights, for programs that know the published network.
 WEIGHTS_FORMATS = {"safetensors": ".safetensors"}
-INSTALL = "pip install 'sr-toolbox[export]'"
-#: Of the sample's range, and of the largest value: some thirty roundings of float32.
+#: Allowed fractions of the sample's range and of the largest value: some 30 float32 roundings.
 _OF_RANGE, _OF_VALUE = 1e-4, 4e-6
 _ONNX_OPSET = 17
-#: What a format needs beside TensorFlow. The deprecated interpreter of ``tf.lite`` refuses graphs
-#: that its follower LiteRT runs.
+#: What a format needs in addition to TensorFlow. The deprecated interpreter of ``tf.lite`` refuses
+#: graphs that its successor LiteRT runs.
 _LIBRARIES = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "tflite": ("ai_edge_litert.interpreter",)}
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +44,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and how far it is from the original.
+    """What was written, and how much it differs from the original.
 
     Attributes
     ----------
@@ -53,12 +53,12 @@ class ExportResult:
     format : str
         One of `FORMATS`.
     size_bytes : int
-        Size of the file or of all files in the folder.
+        Size of the file, or of all files in the folder.
     max_difference, tolerance : float
-        Largest absolute difference from the original over both samples, and what was allowed,
-        physical units.
+        Largest absolute difference from the original over both samples, and the largest allowed
+        one, in physical units.
     runtime : str
-        What read the file for the comparison, with its version.
+        Library that read the file for the comparison, with its version.
     """
 
     path: Path
@@ -75,19 +75,19 @@ def export_model(
     """Write a network in physical units for another program, and compare the two.
 
     The file has one input ``low_resolution`` (N, h, w, C) and one output ``high_resolution``
-    (N, H, W, C), float32, physical units, any N, h and w. It is read back by its own runtime and
-    run on two samples of different size before it appears, whole or not at all.
+    (N, H, W, C), float32, physical units, any N, h and w. It is read back by its runtime and run on
+    two samples of different size before it appears, complete or not at all.
 
     Parameters
     ----------
     physical : keras.Model
         From `toolbox.model.physical.physical_model`, built under the policy float32.
     path : path-like
-        Where to write, with the ending of the format; what an earlier export left is replaced.
+        Path of the export, with the ending of the format; an earlier export is replaced.
     format : {'saved_model', 'onnx', 'keras', 'tflite'}
-        A SavedModel is a folder.
+        Format of the export; a SavedModel is a folder.
     sample : numpy.ndarray, shape (N, h, w, C)
-        Typical LR images, physical units, no missing values; a few small ones are enough.
+        Typical LR images in physical units, without missing values; a few small ones suffice.
 
     Returns
     -------
@@ -96,10 +96,10 @@ def export_model(
     Raises
     ------
     ConfigError
-        If the format is unknown or `path` does not suit it.
+        If the format is unknown or does not fit `path`.
     DataError
-        If the sample does not fit, or the file's results differ from the original's by more than
-        1e-4 of the sample's range and 4e-6 of the largest value; then no file is left.
+        If the sample does not fit, or if the results of the file differ from the original by more
+        than 1e-4 of the sample's range and 4e-6 of the largest value; no file is left then.
     MissingLibraryError
         If the format needs a library that is not installed.
     """
@@ -123,18 +123,18 @@ def export_weights(
 ) -> ExportResult:
     """Write the weights of a network under the names of the published PyTorch network.
 
-    The file is for programs that know the network by these names. Its normaliser is not inside:
-    the network wants values of 0 to 1, and the metadata ``value_range`` says which physical values
-    these are. The file is read back and compared bit for bit before it appears.
+    The file is for programs that know the network by these names. The normaliser is not included:
+    the network expects values of 0 to 1, and the metadata ``value_range`` states which physical
+    values these are. The file is read back and compared bit for bit before it appears.
 
     Parameters
     ----------
     network : SRModel
         Generator of ESRGAN or SRGAN.
     normalizer : toolbox.normalizer.Normalizer
-        The one it was trained with.
+        The normaliser that it was trained with.
     path : path-like
-        Where to write, with the ending of the format; what is there is replaced.
+        Path of the export, with the ending of the format; an existing file is replaced.
     format : {'safetensors'}
         Kind of file.
 
@@ -148,9 +148,9 @@ def export_weights(
         If the network is not the published one, the normaliser is not linear between two limits,
         or `path` does not suit the format.
     DataError
-        If the file does not hold the weights; then no file is left.
+        If the file does not hold the weights; no file is left then.
     MissingLibraryError
-        If the library is missing.
+        If the library is not installed.
     """
     final = _check_path(Path(path), format, WEIGHTS_FORMATS)
     library = safetensors_library()
@@ -173,12 +173,12 @@ def export_weights(
 
 
 def value_range(normalizer: Normalizer) -> tuple[float, float]:
-    """Return the physical values that are 0 and 1 for a network.
+    """Return the physical values that a network receives as 0 and 1.
 
     Raises
     ------
     ConfigError
-        If its normaliser is not linear between two limits that LR and HR share.
+        If the normaliser is not linear between two limits common to LR and HR.
     """
     linear = type(normalizer) in (MinMaxNormalizer, IdentityNormalizer)
     if isinstance(normalizer, MinMaxNormalizer) and linear:
@@ -186,26 +186,28 @@ def value_range(normalizer: Normalizer) -> tuple[float, float]:
         if limits[0] == limits[1]:
             return limits[0]
     raise ConfigError(
-        f"normalizer must be minmax with one range for LR and HR, as the published networks want "
-        f"values of 0 to 1; received {normalizer.name}. Use a format that holds the normaliser, "
-        f"e.g. onnx."
+        f"normalizer must be minmax with one range for LR and HR, as the published networks "
+        f"expect values of 0 to 1; received {normalizer.name}. Use a format that includes the "
+        f"normaliser, e.g. onnx."
     )
 
 
 def _compare_weights(
     written: dict[str, np.ndarray], found: dict[str, np.ndarray], final: Path
 ) -> None:
-    """Refuse a file that does not hold the same bits."""
+    """Refuse a file whose weights are not identical to the bit."""
     bits, other = (
         {name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}
         for arrays in (written, found)
     )
     for name in {**bits, **other}:
         if bits.get(name) != other.get(name):
-            raise DataError(f"{final}: {name} differs from the original. Nothing was written.")
+            raise DataError(
+                f"{final}: {name} differs from the original. Nothing was written; export again."
+            )
 
 
-# Before ---------------------------------------------------------------------------------------
+# Checks before the export -----------------------------------------------------------------------
 
 
 def _check_path(path: Path, format: str, formats: Mapping[str, str] = FORMATS) -> Path:
@@ -221,7 +223,7 @@ def _check_path(path: Path, format: str, formats: Mapping[str, str] = FORMATS) -
         raise ConfigError(f"{path}: is a folder; {format} is a file. Choose another name.")
     if format == "saved_model" and path.exists() and not _replaceable(path):
         raise ConfigError(
-            f"{path}: is there and is no SavedModel; it would be lost. Choose another name."
+            f"{path}: already exists and is not a SavedModel, so it is kept. Choose another name."
         )
     return path
 
@@ -239,7 +241,7 @@ def _check_libraries(format: str) -> str:
         return f"tensorflow {tf.__version__}"
     for name in _LIBRARIES[format]:
         _library(name)
-    if format == "tflite":  # the library does not tell its version
+    if format == "tflite":  # the library has no version attribute
         return f"ai_edge_litert {metadata.version('ai-edge-litert')}"
     return f"onnxruntime {_library('onnxruntime').__version__}"
 
@@ -250,7 +252,8 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingLibraryError(
-            f"this export needs {name}, which cannot be imported ({error}). Run {INSTALL}"
+            f"this export needs {name}, which cannot be imported ({error}). Run: "
+            f"{install_command('export')}"
         ) from error
 
 
@@ -259,7 +262,7 @@ def _check_precision(physical: keras.Model) -> None:
         if layer.compute_dtype != "float32":
             raise ConfigError(
                 f"{layer.name} computes in {layer.compute_dtype}; an export needs float32. Build "
-                f"the network under precision: float32 and load the same weights."
+                f"the network with precision: float32 and load the same weights."
             )
 
 
@@ -269,7 +272,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _samples(physical: keras.Model, sample: np.ndarray) -> list[np.ndarray]:
-    """Return the sample, and one image of it with half the height and more than the width."""
+    """Return the sample, and one of its images with half the height and more than the width."""
     first = np.asarray(sample, np.float32)
     channels = physical.input_shape[-1]
     if first.ndim != 4 or first.shape[-1] != channels or not first.size:
@@ -277,14 +280,14 @@ def _samples(physical: keras.Model, sample: np.ndarray) -> list[np.ndarray]:
             f"the sample must have the shape (N, h, w, {channels}); received {first.shape}."
         )
     if not np.isfinite(first).all():
-        raise DataError("the sample must have no missing values; received some. Crop it.")
+        raise DataError("the sample must not have missing values; received some. Crop it.")
     height, width = first.shape[1:3]
     half = first[:1, : (height + 1) // 2]
     wider = np.pad(half, ((0, 0), (0, 0), (0, width // 2 + 3), (0, 0)), mode="symmetric")
     return [first, wider]
 
 
-# Whole or not at all --------------------------------------------------------------------------
+# Complete or not at all -------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -304,12 +307,12 @@ def _appearing(final: Path, format: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _named(format: str, final: Path) -> Iterator[None]:
-    """Turn whatever a converter or a runtime raises into one line that names the file."""
+    """Turn any error of a converter or a runtime into one line that names the file."""
     try:
         yield
     except (ToolboxError, OSError, MemoryError, tf.errors.ResourceExhaustedError):
         raise
-    except Exception as error:  # tf2onnx, LiteRT and ONNX Runtime raise kinds of their own
+    except Exception as error:  # tf2onnx, LiteRT and ONNX Runtime have their own exceptions
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(
             f"{final}: the network cannot be exported to {format} ({first}). Use another format."
@@ -318,7 +321,7 @@ def _named(format: str, final: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what the converters write to standard error, in Python and in C++."""
+    """Suppress what the converters write to standard error, in Python and in C++."""
     levels = {name: logging.getLogger(name).level for name in ("tf2onnx", "absl", "tensorflow")}
     sys.stderr.flush()
     kept = os.dup(2)
@@ -339,7 +342,7 @@ def _quiet() -> Iterator[None]:
 def _compare(
     physical: keras.Model, samples: list[np.ndarray], results: list[np.ndarray], final: Path
 ) -> tuple[float, float]:
-    """Return the largest difference from the original and what is allowed."""
+    """Return the largest difference from the original and the allowed one."""
     references = [np.asarray(physical(images, training=False)) for images in samples]
     largest = max(float(np.abs(images).max()) for images in (samples[0], *references))
     tolerance = _OF_RANGE * float(np.ptp(samples[0])) + _OF_VALUE * largest
@@ -347,10 +350,10 @@ def _compare(
     for reference, result in zip(references, results, strict=True):
         if result.shape != reference.shape or result.dtype != np.float32:
             raise DataError(
-                f"{final}: gave {result.dtype} {result.shape}, expected float32 "
+                f"{final}: gave {result.dtype} {result.shape}; expected float32 "
                 f"{reference.shape}. Nothing was written; use another format."
             )
-        # A NaN must win, which max() of the built-ins does not grant.
+        # A NaN must prevail, which the built-in max() does not ensure.
         difference = float(np.maximum(difference, np.abs(result - reference).max()))
     if not difference <= tolerance:
         raise DataError(
@@ -360,7 +363,7 @@ def _compare(
     return difference, tolerance
 
 
-# The formats ----------------------------------------------------------------------------------
+# Formats ----------------------------------------------------------------------------------------
 
 
 def _signature(physical: keras.Model) -> tf.TensorSpec:
@@ -380,13 +383,13 @@ def _write_saved_model(physical: keras.Model, path: Path) -> None:
 def _read_saved_model(path: Path) -> Run:
     loaded = tf.saved_model.load(os.fspath(path))
     serve = loaded.signatures["serving_default"]
-    # The closure keeps `loaded`: its variables die with it.
+    # The closure keeps `loaded` alive, and with it the variables.
     return lambda images: (loaded, serve(**{INPUT: tf.constant(images)}))[1][OUTPUT].numpy()
 
 
 def _write_keras(physical: keras.Model, path: Path) -> None:
     with warnings.catch_warnings():
-        # Keras 3.15 saving weights under NumPy 2.
+        # Raised by Keras 3.15 when it saves weights with NumPy 2.
         warnings.filterwarnings(
             "ignore", "__array__ implementation doesn't accept", DeprecationWarning
         )
@@ -401,8 +404,8 @@ def _read_keras(path: Path) -> Run:
 def _write_onnx(physical: keras.Model, path: Path) -> None:
     from tf2onnx import convert, optimizer
 
-    # Its optimizer of transpositions swaps axes of one-channel images of unknown size (1.17);
-    # ONNX Runtime has one of its own.
+    # tf2onnx 1.17 swaps axes of one-channel images of unknown size when it optimizes
+    # transpositions; ONNX Runtime has its own optimizer.
     chosen = {
         "fold_constants": optimizer.ConstFoldOptimizer,
         "merge_duplication": optimizer.MergeDuplicatedNodesOptimizer,
@@ -418,7 +421,7 @@ def _write_onnx(physical: keras.Model, path: Path) -> None:
 
 
 def _name_axes(value: Any, name: str, axes: tuple[str | int, ...]) -> None:
-    """Give the dynamic axes of an ONNX input or output the names that people read."""
+    """Give the dynamic axes of an ONNX input or output readable names."""
     if value.name != name:
         raise ValueError(f"{value.name} should be called {name}")
     for dimension, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
@@ -451,7 +454,7 @@ def _write_tflite(physical: keras.Model, path: Path) -> None:
 def _read_tflite(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    # Its content, not its name: an open file cannot be renamed on Windows.
+    # Pass the content, not the name: an open file cannot be renamed on Windows.
     interpreter = Interpreter(model_content=path.read_bytes())
     run = interpreter.get_signature_runner()
     return lambda images: run(**{INPUT: images})[OUTPUT]

@@ -1,4 +1,4 @@
-"""The one inference path: what a test measures is what predictions and exports compute.
+"""The only inference path: a test measures exactly what predictions and exports compute.
 
 ``load_model("log/").predict(map)``
 """
@@ -26,15 +26,15 @@ from toolbox.resample import back_project, block_mean, fill_gaps
 
 Consistency = Literal["report", "project"]
 
-#: Bytes that the largest layer of a tile may take; a few such layers are alive at a time.
+#: Bytes that the largest layer of a tile may take; a few such layers are in memory at a time.
 _LAYER_BYTES = 2**26
-#: How many times as many a network that looks far may take before its tiles are blended instead.
+#: Factor by which a network with a wide reach may exceed this before its tiles are blended.
 _LIMIT = 6
 #: Bytes of a row of tiles, one band.
 _STRIP_BYTES = 2**28
-#: Overlap of tiles, in low-resolution pixels, for a network whose reach is not known.
+#: Overlap of tiles, in low-resolution pixels, for a network of unknown reach.
 _BLEND_HALO = 16
-#: Corrections of `lr_consistency` = ``project``, each of which looks two pixels farther.
+#: Corrections of `lr_consistency` = ``project``. Each extends the reach by two pixels.
 _ROUNDS = 3
 
 
@@ -44,15 +44,15 @@ class SuperResolver:
     Parameters
     ----------
     networks : sequence of SRModel
-        Networks with loaded weights, all of one architecture; their mean is the result.
+        Networks with loaded weights, all of the same architecture; the result is their mean.
     normalizer : toolbox.normalizer.Normalizer
-        The one they were trained with.
+        The normaliser that they were trained with.
     config : dict
         The settings of the run, as in ``config.yml``.
     folder : path-like
-        Where the run lies, for messages and model cards.
+        Folder of the run, for messages and model cards.
     weights : sequence of pathlib.Path
-        The files of the networks' weights.
+        The weights files of the networks.
 
     Attributes
     ----------
@@ -91,11 +91,11 @@ class SuperResolver:
 
     @property
     def reach(self) -> int | None:
-        """Low-resolution pixels around a pixel that its result depends on; None if not known."""
+        """Low-resolution pixels around a pixel on which its result depends; None if unknown."""
         return self.normalizer.look(self._footprint.halo)
 
     def _look(self, project: bool) -> int:
-        """Return how far a pixel looks, the corrections towards the input included."""
+        """Return the reach of a pixel, including the corrections towards the input."""
         reach = _BLEND_HALO if self.reach is None else self.reach
         return reach + (2 * _ROUNDS if project else 0)
 
@@ -114,14 +114,14 @@ class SuperResolver:
         shape : (int, int)
             Size of the low-resolution map.
         tile : int, optional
-            Side of a tile in low-resolution pixels; chosen by memory if left out.
+            Side of a tile in low-resolution pixels. Default: chosen by memory.
         gaps : bool
-            Whether the map may have missing pixels, which are filled from as far as the network
-            looks.
+            Whether the map may have missing pixels. They are filled from pixels within the reach
+            of the network.
         project : bool
             Whether the result is made consistent with the input.
         around : int
-            Low-resolution pixels that what is made of the result looks at, around each pixel.
+            Low-resolution pixels around each pixel that later processing of the result needs.
 
         Returns
         -------
@@ -132,10 +132,10 @@ class SuperResolver:
         halo, trim = look * (2 if gaps and not blend else 1), 0
         aligned = self.normalizer.look(self._aligned_halo)
         if aligned is not None:
-            # Beyond this margin attention gives the numbers of one piece.
+            # With this margin, attention gives the same numbers as on the undivided map.
             halo = trim = aligned + around + (2 * _ROUNDS if project else 0) + (look if gaps else 0)
         if self.normalizer.patchwise:
-            # Its mean is that of a training patch, so a window is as large as one.
+            # The mean was that of a training patch, so a window is as large as one.
             side = min(self.config.get("input_shape", (16, 16))[:2])
             if max(shape) <= side:
                 return Tiling(shape, self.scale, side, 0)
@@ -146,11 +146,11 @@ class SuperResolver:
             side = int(np.sqrt(_LAYER_BYTES / values))
             tile = max(side - 2 * halo, halo + trim, 32)
             if (tile + 2 * halo) ** 2 * values > _LIMIT * _LAYER_BYTES:
-                # A very deep network: what lies far away counts little, and memory more.
+                # A very deep network: distant pixels matter little, memory matters more.
                 halo, blend = min(halo, max(_BLEND_HALO, side // 3)), True
                 trim = min(trim, halo // 2)
                 tile = max(side - 2 * halo, halo)
-            # A row of tiles is in memory as a whole.
+            # A full row of tiles is kept in memory.
             tile = min(tile, max(32, _STRIP_BYTES // (4 * shape[1] * self.scale**2)))
         tile, halo = (-(-side // self._multiple) * self._multiple for side in (tile, halo))
         return Tiling(shape, self.scale, tile, halo, blend, self._multiple, trim)
@@ -166,11 +166,12 @@ class SuperResolver:
         Parameters
         ----------
         self_ensemble : bool
-            Mean over the eight mirrored and turned copies of the input.
+            Whether to average over the eight mirrored and rotated copies of the input.
         standard_deviation : bool
-            Append a band with the standard deviation over copies and networks, physical units.
+            Whether to append a band with the standard deviation over copies and networks, in
+            physical units.
         lr_consistency : {'report', 'project'}
-            ``project`` corrects the result so that its block means are the input.
+            ``project`` corrects the result so that its block means equal the input.
 
         Returns
         -------
@@ -185,8 +186,8 @@ class SuperResolver:
         copies = _COPIES if self_ensemble else _COPIES[:1]
         if standard_deviation and len(copies) * len(self._forward) < 2:
             raise ConfigError(
-                "standard_deviation must come with self_ensemble: true or with several weights; "
-                "received neither, so there is no spread to report. Add one of them."
+                "standard_deviation needs self_ensemble: true or several weights; received "
+                "neither, so there is no spread to report. Add one of them."
             )
         if lr_consistency not in ("report", "project"):
             raise ConfigError(
@@ -230,15 +231,16 @@ class SuperResolver:
                 count += 1
                 if count == 1:
                     mean = large
-                else:  # Welford: no difference of large squares
+                else:  # Welford's algorithm avoids differences of large squares
                     step = large - mean
                     mean = mean + step / count
                     squares = squares + step * (large - mean)
         if not np.isfinite(mean).all():
             raise DataError(
                 f"{self.folder}: the network gave numbers that are not finite for input from "
-                f"{exact(lr.min())} to {exact(lr.max())}. If one of these means missing, say so "
-                f"with --nodata; else set precision: float32 in its config.yml, or train again."
+                f"{exact(lr.min())} to {exact(lr.max())}. If one of these means missing, name it "
+                f"with --nodata; otherwise set precision: float32 in its config.yml, or train "
+                f"again."
             )
         return mean, np.sqrt(squares / max(1, count - 1)) if count > 1 else squares
 
@@ -255,7 +257,7 @@ class SuperResolver:
         ----------
         data : numpy.ndarray, shape (h, w), (h, w, C) or (N, h, w, C), or xarray.DataArray
             Physical units (metres, negative below sea level), NaN where missing. A DataArray may
-            have further axes; its last two are rows and columns.
+            have further axes; its last two must be rows and columns.
         tile, self_ensemble, lr_consistency
             See `tiling` and `enhancer`.
 
@@ -270,7 +272,7 @@ class SuperResolver:
             If the shape does not fit the network.
         """
         if hasattr(data, "data_vars"):
-            raise DataError("expected a DataArray; received a Dataset. Choose a variable of it.")
+            raise DataError("expected a DataArray; received a Dataset. Choose one variable of it.")
         if hasattr(data, "dims") and hasattr(data, "coords"):
             from toolbox.io.data_array import enlarged_array
 
@@ -295,16 +297,16 @@ class SuperResolver:
     def super_resolve(self, lr: np.ndarray, batch_size: int, label: str = "") -> np.ndarray:
         """Enlarge a stack of images of one size, several at a time.
 
-        It is the graph of `predict`, on whole images.
+        The graph is that of `predict`, applied to complete images.
 
         Parameters
         ----------
         lr : numpy.ndarray, shape (N, h, w, C)
-            Physical units, complete: no missing pixel.
+            Physical units, without missing pixels.
         batch_size : int
-            Images at a time.
+            Number of images per call of the network.
         label : str
-            Name of the progress bar; none without.
+            Name of the progress bar; empty for none.
 
         Returns
         -------
@@ -321,7 +323,7 @@ class SuperResolver:
 
     def _as_stack(self, data: np.ndarray) -> np.ndarray:
         if data.dtype.kind not in "biuf":
-            raise DataError(f"expected an array of numbers; received {data.dtype}.")
+            raise DataError(f"expected a numeric array; received {data.dtype}.")
         shape = data.shape
         stack = data[None, ..., None] if data.ndim == 2 else data[None] if data.ndim == 3 else data
         if stack.ndim != 4 or stack.shape[3] != self.channels or 0 in shape:
@@ -334,12 +336,12 @@ class SuperResolver:
         return np.where(np.isinf(stack), np.float32(np.nan), stack)
 
 
-#: Quarter turns, mirrored first or not: the eight symmetries of the square.
+#: Quarter turns, with or without mirroring first: the eight symmetries of the square.
 _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 
 def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function of stacks (N, h, w, C) that runs a network as one graph."""
+    """Return a function of stacks (N, h, w, C) that runs a network as one graph."""
     function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def forward(lr: np.ndarray) -> np.ndarray:
@@ -350,7 +352,7 @@ def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _consistent(sr: np.ndarray, lr: np.ndarray, scale: int) -> np.ndarray:
-    """Correct `sr` smoothly, then the rest block by block."""
+    """Correct `sr` smoothly, then correct the remaining difference block by block."""
     smooth = back_project(sr[None], lr[None], _ROUNDS)
     rest = lr - block_mean(smooth.astype(np.float64), scale)[0]
     return (smooth[0] + repeated(rest, scale)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Overlapping tiles: a map of any size in bounded memory, the same as in one piece (NumPy)."""
+"""Overlapping tiles: a map of any size in bounded memory, same result as undivided (NumPy)."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class Part(NamedTuple):
     Attributes
     ----------
     core : slice
-        What the tile is responsible for.
+        The pixels that the tile contributes to the result.
     window : slice
-        What is read: the core and its surroundings, as far as the map goes.
+        The pixels that are read: the core and its surroundings, within the map.
     """
 
     core: slice
     window: slice
 
     def inner(self, scale: int) -> slice:
-        """Return the core's place inside the enlarged window."""
+        """Return the position of the core inside the enlarged window."""
         start = (self.core.start - self.window.start) * scale
         return slice(start, start + (self.core.stop - self.core.start) * scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How a map is cut into tiles.
+    """Division of a map into tiles.
 
     Every window has the same size, so that one compiled network serves them all. A window that
-    would reach beyond the map is shifted inside; it then only sees more of the map. The margins
-    of the map itself are margins of a window, as those of a training patch are.
+    would extend beyond the map is shifted inside, where it sees more of the map. The margins
+    of the map are margins of a window, like those of a training patch.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ class Tiling:
     tile : int
         Side of a core in low-resolution pixels.
     halo : int
-        Low-resolution pixels around a core that its result depends on.
+        Low-resolution pixels around a core on which its result depends.
     blend : bool
-        For a network whose reach is not known, or too large: windows are faded into each other
-        over twice the halo.
+        Whether windows are faded into each other over twice the halo: for a network whose reach
+        is unknown or too large.
     multiple : int
-        Windows start at multiples of so many pixels, from either end of the map: for a network
-        that pools, with tile and halo multiples of it too.
+        Windows start at multiples of this number of pixels, from either end of the map. For a
+        network that pools; tile and halo must be multiples of it too.
     trim : int
-        Outermost pixels of a window that count nothing in a blend, at most the halo.
+        Outermost pixels of a window that have no weight in a blend, at most the halo.
     """
 
     shape: tuple[int, int]
@@ -101,7 +101,7 @@ class Tiling:
         first: int = 0,
         done: Callable[[int], None] | None = None,
     ) -> Iterator[np.ndarray]:
-        """Enhance a map, one row of tiles after the other.
+        """Enhance a map, one row of tiles after another.
 
         Parameters
         ----------
@@ -110,14 +110,14 @@ class Tiling:
         enhance : callable
             ``enhance(window) -> (h * scale, w * scale, B)``.
         first : int
-            Rows of tiles to leave out: those that an interrupted run has finished.
+            Number of rows of tiles to skip, finished by an interrupted run.
         done : callable, optional
             Called with the number of low-resolution pixels after each tile.
 
         Yields
         ------
         numpy.ndarray, shape (tile * scale, w * scale, B)
-            The last one may be lower.
+            A row of tiles. The last one may have fewer rows.
         """
         if self.blend:
             yield from self._blended(read, enhance, first, done)
@@ -128,7 +128,7 @@ class Tiling:
     def _joined(
         self, read: Read, enhance: Enhance, row: Part, done: Callable[[int], None] | None
     ) -> np.ndarray:
-        """Lay the cores of a row of tiles side by side."""
+        """Join the cores of a row of tiles."""
         strip: np.ndarray | None = None
         for column in self.columns():
             large = enhance(read(row.window, column.window))
@@ -145,7 +145,7 @@ class Tiling:
     def _blended(
         self, read: Read, enhance: Enhance, first: int, done: Callable[[int], None] | None
     ) -> Iterator[np.ndarray]:
-        """Fade neighbouring windows into each other, across and then down."""
+        """Fade neighbouring windows into each other, first across, then down."""
         rows, bands = self.rows(), {}
         for i, row in enumerate(rows[first:], first):
             near = [j for j, other in enumerate(rows) if _overlap(row.core, other.window)]
@@ -185,12 +185,12 @@ class Tiling:
         return total / weights
 
     def _weight(self, part: Part, size: int) -> np.ndarray:
-        """Return 1 inside a window, falling to a side with a neighbour over what both count."""
+        """Return weights of 1 that fall towards a neighbouring window over the overlap."""
         length, ramp = _length(part.window), 2 * (self.halo - self.trim) + 1
         place = np.maximum(np.arange(1, length + 1) - self.trim, 0)
         rising = place if part.window.start else np.full(length, ramp)
         falling = place[::-1] if part.window.stop < size else np.full(length, ramp)
-        # The same for all pixels of a block, whose mean blending then keeps.
+        # The same for all pixels of a block, so that blending preserves its mean.
         return (np.minimum(np.minimum(rising, falling), ramp) / ramp).repeat(self.scale)
 
 

@@ -1,4 +1,4 @@
-"""Rows of an unfinished result on disk, so that interrupted work goes on where it was."""
+"""Rows of an unfinished result on disk, from which interrupted work resumes."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _STRIP_BYTES = 2**25
 
 
 class WorkFile:
-    """A float32 image (H, W, B) that grows from the top; beside it a journal of what is done.
+    """A float32 image (H, W, B) that grows from the top, with a journal of its progress.
 
     Parameters
     ----------
     final : path-like
-        The file that will be made of it; the work lies beside it under a hidden name.
+        The final file. The work file is next to it, under a hidden name.
     shape : (int, int, int)
         Rows, columns and bands.
     job : dict
-        What the work is (JSON types). Work found there is gone on with if its job is the same,
-        else begun anew.
+        Description of the work (JSON types). Existing work is resumed if its job is the same;
+        otherwise it starts again.
 
     Attributes
     ----------
     pieces : int
-        Number of strips that are complete.
+        Number of finished strips.
     rows : int
-        Number of rows that are complete.
+        Number of finished rows.
     figures : dict
-        What the caller wants to remember beside the rows (JSON types).
+        What the caller stores alongside the rows (JSON types).
 
     Raises
     ------
     OSError
-        If the disk has no room for the whole.
+        If the disk has no room for the complete image.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class WorkFile:
         if shutil.disk_usage(final.parent).free < left:
             self.release()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(final))
-        if not self.rows:  # a journal of other work must not speak for the new rows
+        if not self.rows:  # a journal of other work must not apply to the new rows
             self._journal.unlink(missing_ok=True)
         with open(self._path, "ab") as stream:
             stream.truncate(self.rows * self._row_bytes)
 
     def _take_lock(self, final: Path) -> None:
-        """Refuse a second process that writes the same result; a dead one's lock is taken over."""
+        """Refuse a second process that writes the same result; take over the lock of a dead one."""
         while True:
             try:
                 with open(self._lock, "x") as stream:
@@ -81,13 +81,13 @@ class WorkFile:
                 owner = self._lock.read_text().strip()
                 if owner.isdigit() and int(owner) != os.getpid() and _is_alive(int(owner)):
                     raise DataError(
-                        f"{final}: process {owner} is writing it. Wait for it, or name another "
-                        f"output."
+                        f"{final}: process {owner} is writing this file. Wait for it, or name "
+                        f"another output."
                     ) from None
                 self._lock.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let another process go on with the work."""
+        """Release the lock, so that another process can resume the work."""
         self._lock.unlink(missing_ok=True)
 
     def _find_former(self) -> None:
@@ -98,17 +98,17 @@ class WorkFile:
             same = found["job"] == self._job
             rows, pieces, figures = int(found["rows"]), int(found["pieces"]), found["figures"]
         except (ValueError, KeyError, TypeError):
-            return  # a torn journal: the work begins anew
+            return  # a torn journal: the work starts again
         if same and self._path.stat().st_size >= rows * self._row_bytes:
             self.rows, self.pieces, self.figures = rows, pieces, figures
 
     def append(self, strip: np.ndarray, figures: dict[str, Any]) -> None:
-        """Write the next rows (n, W, B) and what is known after them."""
+        """Write the next rows (n, W, B) and the figures up to them."""
         with open(self._path, "r+b") as stream:
             stream.seek(self.rows * self._row_bytes)
             stream.write(np.ascontiguousarray(strip, np.float32).data)
             stream.flush()
-            os.fsync(stream.fileno())  # the journal must not speak of rows that a power cut took
+            os.fsync(stream.fileno())  # the journal must not list rows that a power cut destroyed
         self.rows += len(strip)
         self.pieces += 1
         self.figures = figures
@@ -122,7 +122,7 @@ class WorkFile:
             beside.write_text(json.dumps(content), encoding="utf-8")
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
-        """Return finished rows and columns (n, m, B); a step leaves some out."""
+        """Return finished rows and columns (n, m, B); slices may have a step."""
         start, stop, step = rows.indices(self.rows)
         width, bands = self.shape[1:]
         with open(self._path, "rb") as stream:
@@ -139,20 +139,20 @@ class WorkFile:
         return np.array(chosen, np.float32).reshape(len(chosen), kept, bands)
 
     def strips(self) -> Iterator[np.ndarray]:
-        """Yield all finished rows from the top, a bounded number at a time."""
+        """Yield all finished rows from the top, in strips of bounded size."""
         count = max(1, _STRIP_BYTES // self._row_bytes)
         for start in range(0, self.rows, count):
             yield self.read(slice(start, min(start + count, self.rows)))
 
     def remove(self) -> None:
-        """Delete the work and its journal."""
+        """Delete the work file and its journal."""
         self._journal.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
         self.release()
 
 
 def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # there a signal of 0 would end the process
+    if os.name == "nt":  # on Windows, signal 0 would end the process
         return False
     try:
         os.kill(process, 0)

@@ -1,1 +1,1 @@
-"""Files in and out: rasters, pickles, weights; each appears whole or not at all."""
+"""Reading and writing of files: rasters, pickles, weights. Each appears complete or not at all."""

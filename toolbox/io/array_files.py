@@ -15,36 +15,36 @@ from toolbox.io.atomic import replacing
 
 
 def mapped_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """Map a ``.npy`` file into memory, read-only; nothing in it is ever executed.
+    """Map a ``.npy`` file into memory, read-only. Nothing in it is ever executed.
 
     Raises
     ------
     DataError
-        If it is not a plain array, or damaged.
+        If it is not a plain array, or is damaged.
     """
     try:
         array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception as error:  # a damaged header raises anything, such as TokenError
+    except Exception as error:  # a damaged header may raise anything, such as TokenError
         raise damaged_archive(path, ".npy array", error) from None
     return array
 
 
 def damaged_archive(path: str | os.PathLike[str], kind: str, error: Exception) -> DataError:
-    """Return the error for arrays that NumPy cannot read, in one line."""
+    """Return the error, in one line, for arrays that NumPy cannot read."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"{path}: not a plain {kind}, or damaged ({first}).")
 
 
 @contextlib.contextmanager
 def writing_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Give an array on disk to be filled; the file appears when the block ends well.
+    """Provide an array on disk to fill; the file appears when the block ends without an error.
 
     Parameters
     ----------
     path : path-like
-        ``.npy`` (read back through a memory map) or ``.pkl`` (the manual's form).
+        ``.npy`` (read back through a memory map) or ``.pkl`` (the manual's format).
     shape : tuple of int
         Shape (N, H, W, C).
 
@@ -56,7 +56,7 @@ def writing_images(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Iter
     Raises
     ------
     DataError
-        If the ending is neither.
+        If the file has another ending.
     """
     ending = Path(path).suffix
     if ending not in (".npy", ".pkl"):

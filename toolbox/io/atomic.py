@@ -1,4 +1,4 @@
-"""Write beside, then rename: a file appears whole or not at all."""
+"""Write next to the final name, then rename: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toolbox.errors import ConfigError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], suffix: str | None = None) -> Iterator[Path]:
-    """Give a temporary path in the same folder that becomes `path` if the block ends well.
+    """Provide a temporary path in the same folder; it becomes `path` if the block succeeds.
 
     Parameters
     ----------
     path : path-like
-        The final name; its folder is made if missing.
+        The final name. Its folder is created if missing.
     suffix : str, optional
-        Ending of the temporary name, for writers that insist on one; default that of `path`.
+        Ending of the temporary name, for writers that require one. Default: that of `path`.
 
     Yields
     ------
@@ -42,14 +42,14 @@ def replacing(path: str | os.PathLike[str], suffix: str | None = None) -> Iterat
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty folder beside `path` that takes its place if the block ends well.
+    """Provide an empty folder next to `path` that replaces it if the block succeeds.
 
-    If it does not, nothing is left behind, parents that were made for it included.
+    Otherwise nothing is left behind, including parents that were created for it.
 
     Parameters
     ----------
     path : path-like
-        The final name; a folder that is there is removed with all that it holds.
+        The final name. An existing folder is removed with all its contents.
 
     Yields
     ------
@@ -59,7 +59,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(path).absolute()
     made = [parent for parent in final.parents if not parent.exists()]
     beside = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)  # of a program that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # left by a program that was killed
     beside.mkdir(parents=True)
     try:
         yield beside
@@ -67,18 +67,18 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.replace(final)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-        with contextlib.suppress(OSError):  # a folder that holds something stays
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
             for parent in made:
                 parent.rmdir()
 
 
 def check_writable(path: str | os.PathLike[str], cure: str) -> None:
-    """Refuse, before the work, a file that could not be written; nothing is left behind.
+    """Refuse a file that could not be written, before any work; nothing is left behind.
 
     Parameters
     ----------
     path : path-like
-        The file; its folder need not be there yet.
+        The file. Its folder need not exist yet.
     cure : str
         Last sentence of the message.
 

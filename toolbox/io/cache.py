@@ -1,4 +1,4 @@
-"""The folder that downloads are kept in; known without importing Keras."""
+"""The folder in which downloads are kept, found without importing Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def keras_home() -> Path:
-    """Return the folder that Keras caches in, whether it is there or not."""
+    """Return the cache folder of Keras, which may not exist."""
     if named := os.environ.get("KERAS_HOME"):
         return Path(named).expanduser().absolute()
     home = Path.home()

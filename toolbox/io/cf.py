@@ -1,4 +1,4 @@
-"""Where the planes of a NetCDF file lie, by the CF conventions and the habits beside them."""
+"""Georeference of the planes of a NetCDF file, by the CF conventions and by common habit."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def axis_of(dataset: Any, array: Any, dim: str) -> str | None:
     Returns
     -------
     str or None
-        The coordinate of the dimension's own name; else the one that CF's attributes, units or
-        the plane's attribute ``coordinates`` name. None if there is none, or several.
+        The coordinate with the name of the dimension; otherwise the one that CF attributes, units
+        or the attribute ``coordinates`` of the plane name. None if there is none, or several.
     """
     if dataset.sizes[dim] < 2:
         return None
@@ -46,7 +46,7 @@ def axis_of(dataset: Any, array: Any, dim: str) -> str | None:
 
 
 def curvilinear_of(dataset: Any, array: Any, dims: tuple[str, str]) -> tuple[str, str] | None:
-    """Name the two coordinates that every pixel has of its own, latitudes or y first."""
+    """Name the two coordinates that give the position of every pixel, latitudes or y first."""
     planes = [
         str(name)
         for name, variable in dataset.variables.items()
@@ -61,7 +61,7 @@ def curvilinear_of(dataset: Any, array: Any, dims: tuple[str, str]) -> tuple[str
 
 
 def runs_east(name: str, coordinate: Any = None) -> bool:
-    """Whether an axis of that name, or with that coordinate, counts columns."""
+    """Whether an axis with this name, or with this coordinate, counts columns."""
     if coordinate is None or re.match("lat|lon", name, re.IGNORECASE):
         return name.lower().startswith(("lon", "x", "east"))
     attrs = {key: str(value).lower() for key, value in coordinate.attrs.items()}
@@ -76,7 +76,7 @@ def runs_east(name: str, coordinate: Any = None) -> bool:
 
 
 def _of_place(dataset: Any, names: list[str]) -> list[str]:
-    """Return those of some variables that CF's attributes, or plain names, call a position."""
+    """Return those of `names` that are positions, by CF attributes or by plain names."""
     found = {name for name in names if in_degrees(dataset[name])}
     try:
         import cf_xarray  # noqa: F401
@@ -106,7 +106,7 @@ def system_of_plane(dataset: Any, array: Any, axes: tuple[str, ...]) -> tuple[st
     crs : str or None
         Text that rasterio accepts.
     remark : str
-        Why there is none although the file speaks of one.
+        Why there is none although the file names one; otherwise empty.
     """
     mapping = _grid_mapping(dataset, array)
     if mapping is not None:
@@ -116,8 +116,8 @@ def system_of_plane(dataset: Any, array: Any, axes: tuple[str, ...]) -> tuple[st
         if names_a_system(attrs):
             said = attrs.get("grid_mapping_name") or next(iter(attrs.values()))
             return None, (
-                f"its grid mapping {mapping} ({str(said)[:60]!r}) is no coordinate reference "
-                f"system that is known here, so a GeoTIFF or BAG made of it has none."
+                f"its grid mapping {mapping} ({str(said)[:60]!r}) is not a known coordinate "
+                f"reference system, so a GeoTIFF or BAG made from it has none."
             )
     whole = {"epsg_code": dataset.attrs.get("geospatial_bounds_crs", "")}
     if (found := system_of(whole)) is not None:
@@ -132,8 +132,8 @@ def geotransform_of(dataset: Any, array: Any) -> tuple[float, ...] | None:
     Returns
     -------
     tuple of six float or None
-        x of the outer corner of the first pixel, its steps in x to the next column and row, then
-        the same in y; None if there is none, or if it is no grid.
+        x of the outer corner of the first pixel and its steps to the next column and row, then
+        the same for y. None if there is none, or if it does not describe a grid.
     """
     mapping = _grid_mapping(dataset, array)
     said = "" if mapping is None else dataset[mapping].attrs.get("GeoTransform", "")
@@ -149,7 +149,7 @@ def geotransform_of(dataset: Any, array: Any) -> tuple[float, ...] | None:
 
 
 def _grid_mapping(dataset: Any, array: Any) -> str | None:
-    """Name the variable that tells the system: the plane's own, or the only one of the file."""
+    """Name the variable that holds the system: that of the plane, or the only one in the file."""
     said = str({**array.encoding, **array.attrs}.get("grid_mapping", ""))
     name = said.split(":")[0].split(" ")[0]
     if name in dataset.variables:

@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes, for messages about files with a wrong ending."""
+"""Detect what a file holds from its first bytes, for messages about files with a wrong ending."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from toolbox.errors import DataError
 
 _HEAD = 1024
-_AGAIN = "Open it to see what the server answered, then download the file again."
-_RENAME = "Give it its own ending."
+_AGAIN = "Open it to see the server's answer, then download the file again."
+_RENAME = "Give it the correct ending."
 _UNPACK = "Unpack it first."
 
 
 class Content(NamedTuple):
-    """What begins in a certain way, what to do if something else was expected, and its endings."""
+    """First bytes of a kind of file, its name, what to do if it was not expected, its endings."""
 
     sign: bytes
     what: str
@@ -38,17 +38,17 @@ _KNOWN = (
     Content(rb"\x93NUMPY", "a NumPy array", _RENAME, (".npy",)),
     Content(rb"PK\x03\x04", "a zip archive", _UNPACK, (".npz",)),
     Content(rb"(\x1f\x8b|BZh|\xfd7zXZ)", "a compressed file", _UNPACK),
-    Content(rb"%PDF", "a PDF document", "Name a file of data."),
-    Content(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "Run git lfs pull."),
+    Content(rb"%PDF", "a PDF document", "Name a data file."),
+    Content(rb"version https://git-lfs", "a Git LFS pointer, not the file", "Run git lfs pull."),
     Content(rb"\s*(<!doctype html|<html|<\?xml.*<html)", "a web page (HTML)", _AGAIN),
-    Content(rb"\s*<(\?xml|\w+[ >])", "an XML text", _AGAIN),
-    Content(rb"\s*[{\[]\s*\"", "a JSON text", _AGAIN),
+    Content(rb"\s*<(\?xml|\w+[ >])", "an XML file", _AGAIN),
+    Content(rb"\s*[{\[]\s*\"", "a JSON file", _AGAIN),
     Content(rb"$", "empty", _AGAIN),
 )
 
 
 def content_of(path: str | os.PathLike[str]) -> Content | None:
-    """Return what a file holds; None if its first bytes do not tell."""
+    """Return what a file holds; None if its first bytes do not show it."""
     with open(path, "rb") as stream:
         head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
     found = (known for known in _KNOWN if re.match(known.sign, head, re.IGNORECASE | re.DOTALL))
@@ -56,13 +56,13 @@ def content_of(path: str | os.PathLike[str]) -> Content | None:
 
 
 def is_netcdf(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is NetCDF: classic, or within HDF5."""
+    """Whether a file is NetCDF, either classic or HDF5."""
     found = content_of(path)
     return found is not None and found.what in ("NetCDF", "HDF5")
 
 
 def unreadable(path: str | os.PathLike[str], kind: str, error: object = "") -> DataError:
-    """Return the error for a file that cannot be read, in whole sentences.
+    """Return the error for a file that cannot be read.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def unreadable(path: str | os.PathLike[str], kind: str, error: object = "") -> D
     kind : str
         What was expected: ``NetCDF``, ``a raster``.
     error : object
-        What the library said; told where the first bytes tell nothing better.
+        Message of the library, quoted if the first bytes give no better reason.
     """
     found = content_of(path)
     if found is not None and Path(path).suffix.lower() not in found.endings:

@@ -1,4 +1,4 @@
-"""Coordinate reference systems: what their axes measure, and how NetCDF files say them."""
+"""Coordinate reference systems: what their axes measure, and how NetCDF files state them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import MissingLibraryError
+from toolbox.io.extras import install_command
 
-#: Attributes that hold a whole system as text, in the order in which they are believed.
+#: Attributes that hold a complete system as text, the most trusted first.
 _TEXTS = ("crs_wkt", "spatial_ref", "epsg_code", "epsg", "EPSG", "EPSG_code", "esri_pe_string")
 _PROJ4 = ("proj4", "proj4text", "proj4_params", "proj4_string", "proj4string")
 _KEYS = (*_TEXTS, *_PROJ4, "grid_mapping_name")
 _ELLIPSOID = ("semi_m", "inverse_f", "earth_r", "reference_e", "horizontal_d", "geographic_crs")
 _DEGREE = np.pi / 180
-#: Part of half a step by which the way to the ellipsoid and back may be off.
+#: Allowed error of the conversion to the ellipsoid and back, as a fraction of half a step.
 _BACK = 0.01
 
 
 def as_rasterio(crs: Any) -> Any:
-    """Return a system in the form of rasterio; None without one, or if it cannot be understood."""
+    """Return a system as a rasterio object; None if there is none or it cannot be understood."""
     if crs is None or hasattr(crs, "units_factor"):
         return crs
     try:
@@ -36,7 +37,7 @@ def as_rasterio(crs: Any) -> Any:
 
 
 def plane_unit_m(crs: Any) -> float | None:
-    """Return the unit of the axes in metres, of a local grid too; None if they are angles."""
+    """Return the unit of the axes in metres, also for a local grid; None if they are angles."""
     known = as_rasterio(crs)
     if known is None or known.is_geographic:
         return None
@@ -59,12 +60,12 @@ def degrees_per_unit(crs: Any) -> float | None:
 
 
 def satellite_height_m(crs: Any) -> float | None:
-    """Return the height by which CF's scanning angles, radians, become metres.
+    """Return the height that converts CF scanning angles (radians) to metres.
 
     Returns
     -------
     float or None
-        None if it is not the system of a geostationary satellite.
+        None if the system is not that of a geostationary satellite.
     """
     known = as_rasterio(crs)
     if known is None or not known.is_projected:
@@ -74,12 +75,12 @@ def satellite_height_m(crs: Any) -> float | None:
 
 
 def in_degrees_itself(crs: Any) -> Any:
-    """Return a geographic system whose axes count degrees, its prime meridian as it was.
+    """Return a geographic system with axes in degrees and the same prime meridian.
 
     Parameters
     ----------
     crs : object
-        Geographic system in any unit of angle, such as the grads of NTF (Paris).
+        Geographic system in any angular unit, such as the grads of NTF (Paris).
 
     Returns
     -------
@@ -88,7 +89,7 @@ def in_degrees_itself(crs: Any) -> Any:
     Raises
     ------
     MissingLibraryError
-        If the unit is not the degree, and pyproj is not installed.
+        If the unit is not degrees and pyproj is not installed.
     """
     known = as_rasterio(crs)
     if degrees_per_unit(known) == 1.0:
@@ -97,8 +98,7 @@ def in_degrees_itself(crs: Any) -> Any:
         from pyproj import CRS
     except ImportError:
         raise MissingLibraryError(
-            "angles in another unit than degrees need pyproj. Run: pip install 'sr-toolbox[geo]' "
-            "(or pip install pyproj)."
+            f"angles in units other than degrees need pyproj. Run: {install_command('geo')}"
         ) from None
     said = CRS.from_wkt(known.to_wkt()).to_json_dict()
     plane = said.get("components", [said])[0]
@@ -110,7 +110,7 @@ def in_degrees_itself(crs: Any) -> Any:
 
 
 def vertical_axis(crs: Any) -> tuple[str, str, str] | None:
-    """Return what a system says of heights or depths.
+    """Return what a system states about heights or depths.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def vertical_axis(crs: Any) -> tuple[str, str, str] | None:
     Returns
     -------
     (str, str, str) or None
-        Name of the vertical system, ``'up'`` or ``'down'``, and the unit's name; None without
-        pyproj or a vertical axis.
+        Name of the vertical system, ``'up'`` or ``'down'``, and name of the unit. None without
+        pyproj or without a vertical axis.
     """
     known = as_rasterio(crs)
     try:
@@ -152,15 +152,15 @@ def spacing_on_earth_m(
     crs : object
         Projected system, in any form that rasterio accepts.
     place : (float, float)
-        x and y in its unit, the middle of the steps.
+        x and y of the middle of the steps, in the unit of the system.
     steps : two pairs of float
         x and y of the step to the next row and to the next column.
 
     Returns
     -------
     (float, float) or None
-        Metres; None without pyproj, without a projection, or where its formulas fail: where
-        the way to the ellipsoid and back does not end at the same point.
+        Metres. None without pyproj, without a projection, or where its formulas fail, that is,
+        where the conversion to the ellipsoid and back does not return to the same point.
     """
     known = as_rasterio(crs)
     try:
@@ -170,7 +170,7 @@ def spacing_on_earth_m(
         return None
     if known is None or not known.is_projected:
         return None
-    # The middle; then half a step back and half a step on, for the rows and for the columns.
+    # The middle, then half a step back and half a step forward, for rows and for columns.
     halves = np.array(steps).repeat(2, axis=0) * [[-0.5], [0.5], [-0.5], [0.5]]
     points = np.array(place) + np.concatenate([np.zeros((1, 2)), halves])
     code = known.to_epsg()
@@ -184,7 +184,7 @@ def spacing_on_earth_m(
         return None
     if geod is None or not (np.isfinite(east).all() and np.isfinite(north).all()):
         return None
-    # From the middle and but for whole turns, as a way once around the earth is no fault.
+    # Relative to the middle and modulo full turns: once around the earth is not an error.
     back, circle = np.transpose(again), 2 * np.pi * geod.a / (plane_unit_m(known) or 1.0)
     off = (back - back[0]) - (points - points[0])
     off -= np.round(off / circle) * circle
@@ -194,16 +194,16 @@ def spacing_on_earth_m(
     return float(lengths[0]), float(lengths[1])
 
 
-# -- As NetCDF files say them --------------------------------------------------------------------
+# -- In NetCDF files -----------------------------------------------------------------------------
 
 
 def names_a_system(attrs: Mapping[str, Any]) -> bool:
-    """Whether attributes of a variable tell of a coordinate reference system."""
+    """Whether attributes of a variable describe a coordinate reference system."""
     return any(attrs.get(key) not in (None, "") for key in _KEYS)
 
 
 def system_of(attrs: Mapping[str, Any]) -> str | None:
-    """Read a grid mapping: well-known text, EPSG code, PROJ string or CF's own parameters.
+    """Read a grid mapping: well-known text, EPSG code, PROJ string or CF parameters.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def system_of(attrs: Mapping[str, Any]) -> str | None:
     Returns
     -------
     str or None
-        Text that rasterio accepts; None if nothing of it can be understood.
+        Text that rasterio accepts; None if the mapping cannot be understood.
 
     References
     ----------

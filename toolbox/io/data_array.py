@@ -1,4 +1,4 @@
-"""An ``xarray.DataArray`` in, the enlarged one with its coordinates out."""
+"""Enlargement of an ``xarray.DataArray`` together with its coordinates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
     Parameters
     ----------
     data : xarray.DataArray, shape (..., h, w)
-        Metres, or the unit of length that the attribute ``units`` names; NaN where missing;
-        positive up unless its attributes declare depths (``positive``, ``standard_name``).
+        Metres, or the unit of length in the attribute ``units``; NaN where missing. Positive up
+        unless the attributes (``positive``, ``standard_name``) declare depths.
     scale : int
         Enlargement factor.
     predict : callable
@@ -29,8 +29,9 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
     Returns
     -------
     xarray.DataArray, shape (..., h * scale, w * scale)
-        Name, attributes and coordinates kept; those of rows and columns are refined. Left out
-        is what cannot be: a coordinate of both (a curvilinear grid), or of a single pixel.
+        Name, attributes and coordinates are kept; those of rows and columns are refined.
+        Coordinates that cannot be refined are left out: those of rows and columns together (a
+        curvilinear grid), and those of a single pixel.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def enlarged_array(data: Any, scale: int, predict: Callable[[np.ndarray], np.nda
 
     if data.ndim < 2 or not data.size or (data.ndim > 2 and data.shape[-1] == 1):
         raise DataError(
-            f"expected a DataArray with rows and columns; received axes {dict(data.sizes)}."
+            f"expected a DataArray with rows and columns; received the axes {dict(data.sizes)}."
         )
     declared = declared_sign({key: str(value) for key, value in data.attrs.items()})
     factor = metres_per_unit(str(data.attrs.get("units", "m"))) or 1.0

@@ -1,4 +1,4 @@
-"""ASCII grids of ESRI are checked before GDAL reads them: it takes what is no number for 0."""
+"""Check of ESRI ASCII grids before GDAL reads them, as GDAL reads a word as 0."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _CHUNK_BYTES = 2**20
 _LONGEST_TOKEN = 100
 _HEADER_PAIRS = 16
 _KEY = re.compile(rb"(?!nan|inf)[a-z]", re.IGNORECASE)
-#: How C libraries of Windows write what is no number; GDAL understands it.
+#: How C libraries on Windows write NaN; GDAL understands it.
 _NOT_FINITE = re.compile(rb"[+-]?1\.#(qnan|snan|ind|inf)\d*", re.IGNORECASE)
 
 
 def fault_of(path: Path) -> str:
-    """Say what is wrong with the values of an ASCII grid, in memory of a few MB.
+    """Return what is wrong with the values of an ASCII grid, using a few MB of memory.
 
     Parameters
     ----------
     path : pathlib.Path
-        File that begins with ``ncols`` or another word of such a grid.
+        File that begins with ``ncols`` or another keyword of such a grid.
 
     Returns
     -------
     str
-        Empty if every value is a number and there are ``ncols`` × ``nrows`` of them, or if the
-        header does not say these, which GDAL refuses.
+        Empty if every value is a number and there are ``ncols`` × ``nrows`` of them. Also empty
+        if the header lacks these keys, because GDAL refuses such a file.
     """
     chunks = _chunks(path)
     tokens = next(chunks, [])
@@ -45,7 +45,7 @@ def fault_of(path: Path) -> str:
         if wrong is not None:
             row, column = divmod(count + wrong, max(1, int(columns)))
             shown = tokens[wrong][:20].decode("ascii", "replace")
-            return f"row {row + 1}, column {column + 1} holds {shown!r}, which is no number"
+            return f"row {row + 1}, column {column + 1} holds {shown!r}, which is not a number"
         count += len(tokens)
         following = next(chunks, None)
         if following is None:
@@ -54,16 +54,16 @@ def fault_of(path: Path) -> str:
     wanted = int(columns) * int(rows)
     if count == wanted:
         return ""
-    return f"{int(columns)} × {int(rows)} values are {wanted}, but it holds {count}"
+    return f"{int(columns)} × {int(rows)} values are {wanted}, but it has {count}"
 
 
 def _chunks(path: Path) -> Iterator[list[bytes]]:
-    """Yield the words of a text, many at a time."""
+    """Yield the words of a text, in lists of many words."""
     rest = b""
     with open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             text = rest + chunk
-            # What comes last may go on in the next chunk; a word without an end is none.
+            # The last word may continue in the next chunk.
             cut = max(text.rfind(end) for end in (b" ", b"\n", b"\t", b"\r")) + 1
             rest = text[cut:]
             if len(rest) > _LONGEST_TOKEN:
@@ -73,9 +73,9 @@ def _chunks(path: Path) -> Iterator[list[bytes]]:
 
 
 def _first_wrong(tokens: list[bytes]) -> int | None:
-    """Return the place of the first word that is no number."""
+    """Return the position of the first word that is not a number."""
     try:
-        # GDAL takes a decimal comma, too.
+        # GDAL also accepts a decimal comma.
         np.array([token.replace(b",", b".") for token in tokens], bytes).astype(np.float64)
     except ValueError:
         return next((i for i, token in enumerate(tokens) if not _is_number(token)), None)

@@ -1,6 +1,6 @@
-"""Maps and images read window by window: heights positive up, NaN where missing, with geodata.
+"""Read maps and images window by window: heights positive up, NaN where missing, with geodata.
 
-:mod:`toolbox.io.map_writers` writes the enlarged map in the same kind.
+:mod:`toolbox.io.map_writers` writes the enlarged map as the same kind of file.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from toolbox.io.cf import axis_of, curvilinear_of, geotransform_of, runs_east, s
 from toolbox.io.content import is_netcdf, unreadable
 from toolbox.io.crs import vertical_axis
 from toolbox.io.esri_ascii import fault_of
+from toolbox.io.extras import install_command
 from toolbox.io.netcdf import further_axes, one_step, open_netcdf, stacks
 from toolbox.io.plausible import Census, judge
 from toolbox.io.safe_pickle import load_array
@@ -46,7 +47,7 @@ from toolbox.io.spacing import (
 )
 from toolbox.io.units import UNSAID, metres_per_unit
 
-#: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``, outer edges.
+#: a, b, c, d, e, f of ``x = a·column + b·row + c``, ``y = d·column + e·row + f``; outer edges.
 Transform = tuple[float, float, float, float, float, float]
 
 SAMPLE_PREFIX = "sample:"
@@ -55,19 +56,19 @@ GRID_SUFFIXES = (".asc", ".grd")
 S102_SUFFIXES = (".h5", ".hdf5", ".s102")
 _ESRI_WORDS = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"nodata")
 _SAMPLED_ROWS = 9
-#: Beyond these, metres, a number is no grid spacing.
+#: Limits of a plausible grid spacing, in metres.
 _SPACINGS_M = (1e-6, 1e8)
 _COUNTED_VALUES = 2**20
-#: Squares of larger values are infinite in float32.
+#: The squares of larger values overflow float32.
 _LARGEST = 1e18
-#: Surveys in a system of depths often hold heights all the same, as those of a BAG do.
+#: Surveys in a system of depths often hold heights, as those of a BAG do.
 _VERTICAL = "the vertical reference system"
 _NO_PLANES = ("crs", "spatial_ref", "grid_mapping")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MapReader(ABC):
-    """A map or an image that is open for reading; use it in one thread, inside ``with``.
+    """A map or an image that is open for reading. Use it in one thread, inside ``with``.
 
     Attributes
     ----------
@@ -82,41 +83,41 @@ class MapReader(ABC):
     channels : int
         1 for a map, 3 for an RGB image.
     dtype : numpy.dtype
-        Of the values as they are stored, before `packing` is undone.
+        Data type of the stored values, before `packing` is undone.
     packing : (float, float)
         Scale and offset: a value is ``stored * scale + offset``.
     nodata : float or None
-        Stored value by which the file marks missing pixels.
+        Stored value with which the file marks missing pixels.
     missing : float or None
-        Unpacked value that means "missing" as well, by the user's word.
+        Further unpacked value that means "missing", as given by the user.
     fills : tuple of float
-        Unpacked values that nobody declares and that certainly mean "missing".
+        Unpacked values that certainly mean "missing", although they are not declared.
     unit_m : float
-        Unit of the unpacked values in metres; `read` always gives metres.
+        Unit of the unpacked values in metres; `read` always returns metres.
     masked : bool
-        Whether the file has a mask beside its bands.
+        Whether the file has a mask in addition to its bands.
     positive : {'up', 'down'}
-        Whether the file counts heights or depths from zero; `read` always gives heights.
+        Whether the file counts heights or depths from zero; `read` always returns heights.
     positive_reason : str
-        How that is known.
+        How `positive` was determined.
     declared_sign : (str, str) or None
-        Sign that the file itself declares, whatever the user says, and by what.
+        Sign that the file itself declares, regardless of the user's choice, and where.
     transform : tuple of six floats or None
-        From (column, row) to map coordinates of outer pixel edges, as rasterio has it.
+        From (column, row) to map coordinates of outer pixel edges, as in rasterio.
     crs : object or None
         Coordinate reference system, in any form rasterio accepts.
     delta_m : (float, float) or None
-        Grid spacing in metres (between rows, between columns); None if the file does not say.
+        Grid spacing in metres (between rows, between columns); None if unknown.
     spacing_remark : str
-        How the spacing was found, where that is not plain.
+        How the spacing was found, if that is not obvious.
     unplaced : str
-        Why there are coordinates but no transform.
+        Why there is no transform although there are coordinates.
     name, units, description : str or None
-        Of the variable or band.
+        Name, unit and description of the variable or band.
     notes : list of str
-        Lines a program that writes a map like this one should print; writing may add some.
+        Lines that a program should print when it writes a map like this one; writing may add some.
     checks : list of str
-        Those of them that any program should print, as they tell how the map is understood.
+        The lines that every program should print, because they state how the map is understood.
     """
 
     path: Path
@@ -144,12 +145,12 @@ class MapReader(ABC):
     notes: list[str] = dataclasses.field(default_factory=list)
     checks: list[str] = dataclasses.field(default_factory=list)
 
-    #: Whether a sign is doubted by the values even if it is declared.
+    #: Whether the values may cast doubt on the sign even if it is declared.
     _doubts_declared: ClassVar[bool] = False
 
     @property
     def georeferenced(self) -> bool:
-        """Whether the file says where its pixels lie."""
+        """Whether the file states the position of its pixels."""
         return self.transform is not None
 
     @property
@@ -175,8 +176,8 @@ class MapReader(ABC):
         Returns
         -------
         numpy.ndarray, shape (rows, columns, C), float32
-            Unpacked values in metres, heights positive up; NaN where missing, infinite, or so
-            large that squares are infinite in float32.
+            Unpacked values in metres, heights positive up. NaN where missing, infinite, or so
+            large that their squares overflow float32.
         """
         values = self._own_values(rows, columns)
         values[np.abs(values) > _LARGEST] = np.nan
@@ -185,13 +186,13 @@ class MapReader(ABC):
         return -values if self.positive == "down" else values
 
     def _own_values(self, rows: slice, columns: slice) -> np.ndarray:
-        """Read a window (rows, columns, C), float32, in the file's own unit and sign."""
+        """Read a window (rows, columns, C), float32, in the unit and sign of the file."""
         bounds = [
             part.indices(size) for part, size in zip((rows, columns), self.shape, strict=True)
         ]
         if any(step != 1 for _, _, step in bounds):
-            raise ValueError(f"a window has no steps; received {rows}, {columns}")
-        # What means missing may be too large for float32, and a NaN of any kind.
+            raise ValueError(f"a window must have no steps; received {rows}, {columns}")
+        # A value that means missing may be too large for float32, or a NaN of any kind.
         with np.errstate(over="ignore", invalid="ignore"):
             values = np.array(self._unpacked(*(slice(*part) for part in bounds)), np.float32)
         values = values.reshape(*values.shape[:2], self.channels)
@@ -202,30 +203,30 @@ class MapReader(ABC):
         return values
 
     def _settle_unit(self) -> None:
-        """Find the unit of the values, and say so if it is not the metre."""
+        """Find the unit of the values, and note it if it is not the metre."""
         said = str(self.units or "").strip()
         if self.is_image or said.lower() in UNSAID:
             return
         metres = metres_per_unit(said)
         if metres is None:
             self.checks.append(
-                f"WARNING: {self.path}: its unit is {said!r}, no unit of length known here; the "
+                f"WARNING: {self.path}: its unit {said!r} is not a known unit of length, so the "
                 f"numbers are taken as metres. Convert the map first if they are not."
             )
         elif metres != 1.0:
             self.unit_m = metres
             self.checks.append(
-                f"{self.path}: its unit is {said!r}; 1 is {metres:.7g} m, and all lengths said "
-                f"here are metres."
+                f"{self.path}: its unit is {said!r}; 1 is {metres:.7g} m, and all lengths "
+                f"printed here are in metres."
             )
 
     def _settle_gaps(self) -> None:
-        """Find undeclared values that mean "missing", in the whole map."""
+        """Search the complete map for undeclared values that mean "missing"."""
         if self.is_image:
             return
         census, huge = Census(self.unit_m), 0
         rows = max(1, _COUNTED_VALUES // self.shape[1])
-        with contextlib.suppress(DataError):  # whoever reads the damaged part is told of it
+        with contextlib.suppress(DataError):  # reading the damaged part reports it
             for first in range(0, self.shape[0], rows):
                 values = self._own_values(slice(first, first + rows), slice(None))
                 census.add(values)
@@ -235,12 +236,12 @@ class MapReader(ABC):
         huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
         if huge > 0:
             self.checks.append(
-                f"WARNING: {self.path}: {huge} pixels lie beyond ±{_LARGEST:g} and are taken as "
-                f"missing. Is the file damaged?"
+                f"WARNING: {self.path}: {huge} pixels are beyond ±{_LARGEST:g} and are taken as "
+                f"missing. Check whether the file is damaged."
             )
 
-    def close(self) -> None:  # noqa: B027, what is in memory has nothing to close
-        """Close the file; the reader is of no use afterwards."""
+    def close(self) -> None:  # noqa: B027, in-memory readers have nothing to close
+        """Close the file; the reader cannot be used afterwards."""
 
     def __enter__(self) -> MapReader:
         return self
@@ -250,7 +251,7 @@ class MapReader(ABC):
 
     @abstractmethod
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
-        """Values of a window in the file's own sign, NaN where the file marks a gap."""
+        """Return the values of a window in the sign of the file, NaN where it marks a gap."""
 
     def _settle_sign(self, positive: str | None, hints: Mapping[str, str]) -> None:
         self.declared_sign = None if self.is_image else declared_sign(hints)
@@ -264,17 +265,17 @@ class MapReader(ABC):
             self._hint_at_depths(hints)
 
     def _hint_at_depths(self, hints: Mapping[str, str]) -> None:
-        """Say so if names speak of depths, all values are above 0, and yet they are heights."""
+        """Warn if names suggest depths and all values are above 0, but heights were assumed."""
         named = _speaking(hints, r"depth|bathym|^h$")
         values = self._sample() if named else np.empty(0)
         if values.size and (values > 0).all():
             self.checks.append(
-                f"WARNING: {self.path}: all values sampled are above 0, and {named} may mean "
-                f"depths. If so, say 'positive: down' (predict: --positive down)."
+                f"WARNING: {self.path}: all sampled values are above 0, and {named} may mean "
+                f"depths. If so, use 'positive: down' (predict: --positive down)."
             )
 
     def _sample(self) -> np.ndarray:
-        """Finite values of a few rows, in the file's own sign."""
+        """Return finite values of a few rows, in the sign of the file."""
         rows = np.unique(np.linspace(0, self.shape[0] - 1, _SAMPLED_ROWS).astype(int))
         parts = [self.read(slice(int(r), int(r) + 1), slice(None)).ravel() for r in rows]
         values = np.concatenate(parts) * (-1 if self.positive == "down" else 1)
@@ -284,8 +285,8 @@ class MapReader(ABC):
         values = self._sample()
         if self.georeferenced and values.size and (values > 0).all():
             return "up", (
-                "assumed, as the file does not say; all values sampled are above 0, so if they are "
-                "depths declare positive down"
+                "assumed, as the file does not say; all sampled values are above 0, so if they are "
+                "depths, declare positive down"
             )
         return "up", "assumed, as the file does not say"
 
@@ -296,8 +297,8 @@ class MapReader(ABC):
         certain = plain and not self._doubts_declared
         if self.positive == "down" and not certain and _mostly_negative(self._sample()):
             self.checks.append(
-                f"WARNING: {self.path}: counts downwards ({self.positive_reason}) but most of its "
-                f"values are negative. If they are elevations declare positive up."
+                f"WARNING: {self.path}: counts downwards ({self.positive_reason}), but most of its "
+                f"values are negative. If they are elevations, declare positive up."
             )
 
 
@@ -327,27 +328,28 @@ def open_map(
         .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), ``.png .jpg .jpeg .bmp`` (OpenCV), or
         ``sample:NAME.npz`` inside Matplotlib.
     variable : str or int, optional
-        Variable of a NetCDF or npz file, band number of a GeoTIFF, or ``uncertainty`` of S-102;
-        detected if there is only one candidate.
+        Variable of a NetCDF or npz file, band number of a GeoTIFF, or ``uncertainty`` of S-102.
+        Not needed if there is only one candidate.
     nodata : float, optional
-        Unpacked value that means "missing", besides the file's own, NaN and infinities.
+        Further unpacked value that means "missing", in addition to that of the file, NaN and
+        infinities.
     positive : {'up', 'down'}, optional
-        Whether the file counts heights or depths from zero; found in the file if not given.
+        Whether the file counts heights or depths from zero. Default: what the file indicates.
     time : str, optional
-        Step of the axis that a NetCDF variable has besides rows and columns: its number from 1,
-        or its date or value.
+        Step of the axis that a NetCDF variable has in addition to rows and columns: its number,
+        counted from 1, or its date or value.
     group : str, optional
         Group of a NetCDF file, or coverage of S-102.
 
     Returns
     -------
     MapReader
-        To be used with ``with``.
+        Use it in a ``with`` statement.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, of an unknown kind, or not one map or image.
+        If the file is missing, unreadable, of an unknown kind, or not a single map or image.
 
     Examples
     --------
@@ -361,8 +363,8 @@ def open_map(
     opener = _OPENERS.get(found.suffix.lower())
     if opener is None:
         raise DataError(
-            f"{path}: unknown kind of map {found.suffix!r}. "
-            f"Expected one of {', '.join(sorted(_OPENERS))}."
+            f"{path}: unknown kind of map {found.suffix!r}; "
+            f"expected one of {', '.join(sorted(_OPENERS))}."
         )
     chosen = None if variable is None else str(variable)
     if opener in (_open_netcdf, _open_grid, _open_s102):
@@ -377,8 +379,8 @@ def open_map(
             if not all(_SPACINGS_M[0] < step < _SPACINGS_M[1] for step in (rows, columns)):
                 reader.delta_m = None
                 reader.spacing_remark = (
-                    f"its grid spacing would be {rows:g} × {columns:g} m, which is none; perhaps "
-                    f"its coordinates are damaged"
+                    f"its grid spacing would be {rows:g} × {columns:g} m, which is impossible; its "
+                    f"coordinates may be damaged"
                 )
         if 0 in reader.shape:
             raise DataError(f"{path}: expected pixels; received shape {reader.shape}.")
@@ -411,12 +413,12 @@ def find_raster(fname: str | os.PathLike[str]) -> Path:
 
 
 def choose_variable(path: Path, names: list[str], variable: str | None) -> str:
-    """Return the variable asked for, or the only one there is.
+    """Return the requested variable, or the only one in the file.
 
     Raises
     ------
     DataError
-        If there are several, or none of that name.
+        If there are several, or none with that name.
     """
     if variable is None and len(names) == 1:
         return names[0]
@@ -425,20 +427,20 @@ def choose_variable(path: Path, names: list[str], variable: str | None) -> str:
     received = "none" if variable is None else repr(variable)
     raise DataError(
         f"{path}: variable must be one of {', '.join(names) or '(it holds no plane)'}; "
-        f"received {received}. Choose one with --variable, or in a settings file with "
-        f"'variable: ...'."
+        f"received {received}. Choose one with --variable, or with 'variable: ...' in a settings "
+        f"file."
     )
 
 
 def damaged(path: Path, error: Exception) -> DataError:
-    """Return the error for pixels that cannot be read, though the file could be opened."""
+    """Return the error for pixels that cannot be read although the file could be opened."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path}: pixels cannot be read, perhaps it is damaged ({first}).")
+    return DataError(f"{path}: pixels cannot be read; the file may be damaged ({first}).")
 
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn what HDF5 says of coordinates and attributes that it cannot read into one line."""
+    """Turn an HDF5 error about unreadable coordinates or attributes into one line."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -449,7 +451,7 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def declared_sign(hints: Mapping[str, str]) -> tuple[str, str] | None:
-    """Find the sign by what says so outright: CF's attributes, or the words 'positive up'."""
+    """Find an explicitly declared sign: CF attributes, or the words 'positive up'."""
     if (value := hints.get("positive", "").lower()) in ("up", "down"):
         return value, f"declared by the attribute positive = {value!r}"
     standard = hints.get("standard_name", "")
@@ -464,7 +466,7 @@ def declared_sign(hints: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _depths_by_system(crs: Any) -> dict[str, str]:
-    """Return the hint of a system whose vertical axis points down."""
+    """Return the hint given by a reference system whose vertical axis points down."""
     axis = vertical_axis(crs)
     return {_VERTICAL: f"{axis[0]}, positive down"} if axis and axis[1] == "down" else {}
 
@@ -472,7 +474,7 @@ def _depths_by_system(crs: Any) -> dict[str, str]:
 def _named_sign(
     hints: Mapping[str, str], sample: Callable[[], np.ndarray]
 ) -> tuple[str, str] | None:
-    """Find the sign by names; one with 'depth' in it counts only if the values agree."""
+    """Find the sign from names; 'depth' counts only if the values agree."""
     heights = _speaking(hints, r"elevation|altitude|height|topograph")
     depths = _speaking(hints, r"depth")
     if heights and depths:
@@ -483,7 +485,7 @@ def _named_sign(
         return None
     if _mostly_negative(-sample()):
         return "down", f"named so by {depths}, and most values are above 0"
-    return "up", f"assumed, as most values are not above 0, whatever {depths} says"
+    return "up", f"assumed, as most values are not above 0, in spite of {depths}"
 
 
 def _speaking(hints: Mapping[str, str], words: str) -> str | None:
@@ -507,7 +509,7 @@ class RasterioReader(MapReader):
     dataset : rasterio.io.DatasetReader
         The open file.
     bands : tuple of int
-        Which bands are read, from 1.
+        The bands that are read, counted from 1.
     """
 
     dataset: Any
@@ -518,7 +520,7 @@ class RasterioReader(MapReader):
         self.dataset.close()
 
     def read_band(self, band: int, rows: slice, columns: slice) -> np.ndarray:
-        """Read a window (rows, columns) of any one band, unpacked; NaN where missing."""
+        """Read a window (rows, columns) of any band, unpacked; NaN where missing."""
         return self._masked([band], rows, columns)[..., 0]
 
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
@@ -529,7 +531,7 @@ class RasterioReader(MapReader):
 
         window = ((rows.start, rows.stop), (columns.start, columns.stop))
         flags = self.dataset.mask_flag_enums[bands[0] - 1]
-        # A dropped alpha channel would pass for a mask.
+        # A dropped alpha channel would be taken for a mask.
         opaque = any(flag.name == "alpha" for flag in flags)
         try:
             stored = self.dataset.read(bands, window=window, masked=not opaque)
@@ -546,8 +548,7 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
         import rasterio
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading {path.suffix} needs rasterio. Run: pip install 'sr-toolbox[geo]' "
-            f"(or pip install rasterio)."
+            f"{path}: reading {path.suffix} needs rasterio. Run: {install_command('geo')}"
         ) from None
     from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
@@ -556,7 +557,7 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
         raise damaged(path, ValueError(fault))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes say it
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the reader's notes report it
             dataset = rasterio.open(path, **options)
     except RasterioIOError as error:
         raise unreadable(path, "a raster", error) from None
@@ -567,7 +568,7 @@ def _open_rasterio(path: Path, variable: str | None) -> tuple[MapReader, dict[st
 
 
 def _open_options(path: Path) -> dict[str, str]:
-    """Read an ESRI ASCII grid as fractions; GDAL judges by the first values if there are any."""
+    """Read an ESRI ASCII grid as floats; GDAL would judge by the first values."""
     if path.suffix.lower() not in GRID_SUFFIXES:
         return {}
     with open(path, "rb") as stream:
@@ -578,7 +579,7 @@ def _open_options(path: Path) -> dict[str, str]:
 def _open_grid(
     path: Path, variable: str | None, time: str | None = None, group: str | None = None
 ) -> tuple[MapReader, dict[str, str]]:
-    """Open a ``.grd``: NetCDF of GMT, or a grid of Surfer or ESRI."""
+    """Open a ``.grd``: a NetCDF file of GMT, or a grid of Surfer or ESRI."""
     if is_netcdf(path):
         return _open_netcdf(path, variable, time, group)
     _refuse_steps(path, time, group)
@@ -589,7 +590,7 @@ def _refuse_steps(path: Path, time: str | None, group: str | None) -> None:
     for name, value in (("time", time), ("group", group)):
         if value is not None:
             raise DataError(
-                f"{path}: {name} is for NetCDF files; received {value!r}. Leave it out."
+                f"{path}: {name} is for NetCDF files; received {value!r}. Leave out {name}."
             )
 
 
@@ -600,7 +601,7 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
     if dtype.kind not in "biuf":
         raise DataError(f"{path}: expected numbers; received {dtype}.")
     if dataset.colorinterp[first].name == "palette":
-        raise DataError(f"{path}: holds numbers of palette colours. Convert it to grey or RGB.")
+        raise DataError(f"{path}: holds palette colours. Convert it to grey or RGB.")
     kinds = {"BAG": "bag", "GTiff": "tiff" if identity else "geotiff"}
     plain = "grid" if path.suffix.lower() in GRID_SUFFIXES else kinds["GTiff"]
     transform = None if identity else tuple(dataset.transform)[:6]
@@ -628,7 +629,7 @@ def _rasterio_reader(path: Path, dataset: Any, variable: str | None) -> Rasterio
 
 
 def _unit_of(dataset: Any) -> str | None:
-    """Return the unit of the vertical axis of the reference system, unless it is the metre."""
+    """Return the unit of the vertical axis of the reference system; None if it is the metre."""
     axis = None if dataset.driver == "BAG" else vertical_axis(dataset.crs)
     return axis[2] if axis and metres_per_unit(axis[2]) not in (None, 1.0) else None
 
@@ -644,8 +645,8 @@ def _bands(path: Path, dataset: Any, variable: str | None) -> tuple[int, ...]:
     if rgb and brightness:
         return 1, 2, 3
     raise DataError(
-        f"{path}: holds {dataset.count} bands ({', '.join(colours)}), expected one, or RGB of 8 or "
-        f"16 bits. Choose a band: variable: 1 to {dataset.count}."
+        f"{path}: has {dataset.count} bands ({', '.join(colours)}); expected one, or RGB of 8 or "
+        f"16 bits. Choose a band with variable: 1 to {dataset.count}."
     )
 
 
@@ -665,9 +666,11 @@ def _rasterio_notes(reader: RasterioReader, variable: str | None) -> list[str]:
             variable is not None and dataset.count > 1
         ),
         f"{name}: the alpha channel is dropped.": variable is None and "alpha" in colours,
-        f"{name}: ground control points are not carried over.": bool(dataset.gcps[0]),
-        f"{name}: rational polynomial coefficients are not carried over.": bool(dataset.rpcs),
-        f"{name}: holds several pages or layers; only the first is read.": (
+        f"{name}: ground control points are not copied to the result.": bool(dataset.gcps[0]),
+        f"{name}: rational polynomial coefficients are not copied to the result.": bool(
+            dataset.rpcs
+        ),
+        f"{name}: has several pages or layers; only the first is read.": (
             reader.kind in ("geotiff", "tiff") and len(dataset.subdatasets) > 1
         ),
         f"{name}: a BAG of varying resolution; only its coarse grid is read.": (
@@ -693,7 +696,7 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
     hints |= {f"the tag {key}": both[key] for key in ("units",) if key in both}
     spoken = {"the band's units": reader.units, "the band's description": reader.description}
     hints |= {key: text for key, text in spoken.items() if text}
-    # A BAG holds heights, whatever its datum is called.
+    # A BAG holds heights, whatever the name of its datum.
     return hints if reader.kind == "bag" else hints | _depths_by_system(reader.crs)
 
 
@@ -703,7 +706,7 @@ def _rasterio_hints(reader: RasterioReader) -> dict[str, str]:
 def _open_s102(
     path: Path, variable: str | None, time: str | None = None, group: str | None = None
 ) -> tuple[MapReader, dict[str, str]]:
-    from toolbox.io.s102 import open_s102  # built on this module
+    from toolbox.io.s102 import open_s102  # imports this module
 
     _refuse_steps(path, time, None)
     return open_s102(path, variable, group)
@@ -725,15 +728,15 @@ class NetcdfReader(MapReader):
     dims : (str, str)
         Names of the dimensions of rows and columns.
     axes : (str, str) or None
-        Names of the coordinates of rows and columns, as a rule those of the dimensions.
+        Names of the coordinates of rows and columns, usually those of the dimensions.
     curvilinear : (str, str) or None
-        Names of coordinates that every pixel has of its own: latitudes or y, longitudes or x.
+        Names of the coordinates given for every pixel: latitudes or y, longitudes or x.
     gridline : bool
-        Whether the first and last coordinate are said to be the ends of the region.
+        Whether the first and last coordinates are declared as the ends of the region.
     limits : (float, float) or None
-        Least and largest unpacked value that is valid by the file's word; others are missing.
+        Least and greatest unpacked value that the file declares as valid; others are missing.
     outside : int
-        How many values beyond them were read.
+        Number of values outside `limits` that were read.
     """
 
     dataset: Any
@@ -760,13 +763,13 @@ class NetcdfReader(MapReader):
         self.dataset.close()
 
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
-        # Indexing first, turning round last: a transposed lazy array would be read whole.
+        # Index first and transpose last: a transposed lazy array would be read completely.
         window = dict.fromkeys(self.array.dims, 0) | {self.dims[0]: rows, self.dims[1]: columns}
         try:
             values = self.array.isel(window).transpose(*self.dims).values
         except MemoryError:
             raise
-        except Exception as error:  # a damaged file raises anything, such as RuntimeError
+        except Exception as error:  # a damaged file may raise anything, such as RuntimeError
             raise damaged(self.path, error) from None
         if self.limits is None:
             return values
@@ -775,15 +778,16 @@ class NetcdfReader(MapReader):
         return np.where(beyond, np.float32(np.nan), values)
 
     def _settle_gaps(self) -> None:
-        """Count what lies beyond the limits of the file, too."""
+        """Also count the values outside the limits of the file."""
         self.outside = 0
         super()._settle_gaps()
         if self.outside and self.limits is not None:
             low, high = self.limits
-            pixels = "pixels lie" if self.outside > 1 else "pixel lies"
+            pixels = "pixels are" if self.outside > 1 else "pixel is"
             self.checks.append(
-                f"{self.path}: {self.outside} {pixels} outside of the range {low:g} to {high:g} "
-                f"that the file calls valid (valid_min, valid_max, valid_range), and are missing."
+                f"{self.path}: {self.outside} {pixels} outside the range {low:g} to {high:g} that "
+                f"the file declares valid (valid_min, valid_max, valid_range), and taken as "
+                f"missing."
             )
 
 
@@ -796,7 +800,7 @@ def _open_netcdf(
         names = [name for name in stacks(dataset) if name not in helpers]
         names = [name for name in names if not in_degrees(dataset[name])] or names
         if variable is None:
-            # Who asks for a time means a variable that has one; else one plane is the better guess.
+            # With `time`, a variable with a time axis is meant; otherwise a single plane is likely.
             fitting = [n for n in names if bool(further_axes(dataset[n])) == (time is not None)]
             names = fitting or names
         name = choose_variable(path, names, variable)
@@ -807,7 +811,7 @@ def _open_netcdf(
 
 
 def _helper_names(dataset: Any) -> set[str]:
-    """Return names of variables that only serve others: grid mappings and bounds of cells."""
+    """Return names of variables that only describe others: grid mappings and cell bounds."""
     found = set(_NO_PLANES)
     for variable in dataset.variables.values():
         for key in ("grid_mapping", "bounds"):
@@ -856,7 +860,7 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
 
 
 def _place_by_gdal(reader: NetcdfReader, numbers: tuple[float, ...]) -> None:
-    """Fill in what GDAL's own attribute tells where there are no coordinates."""
+    """Take the position from GDAL's attribute if there are no coordinates."""
     c, a, b, f, d, e = numbers
     reader.transform = (a, b, c, d, e, f)
     reader.crs, remark = system_of_plane(reader.dataset, reader.array, ())
@@ -867,7 +871,7 @@ def _place_by_gdal(reader: NetcdfReader, numbers: tuple[float, ...]) -> None:
 
 
 def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
-    """Fill in what the coordinates of rows and columns tell."""
+    """Take the position from the coordinates of rows and columns."""
     dataset = reader.dataset
     reader.axes = axes
     reader.crs, remark = system_of_plane(dataset, reader.array, axes)
@@ -881,7 +885,7 @@ def _place_on_axes(reader: NetcdfReader, axes: tuple[str, str]) -> None:
 
 
 def _settle_system(reader: NetcdfReader, y: Any, x: Any) -> None:
-    """Leave out a system into whose unit the coordinates cannot be turned."""
+    """Drop a reference system if the coordinates cannot be converted to its unit."""
     misfits = [c for c in (y, x) if unit_factor(c, reader.crs) is None]
     if reader.crs is None or not misfits:
         return
@@ -890,10 +894,10 @@ def _settle_system(reader: NetcdfReader, y: Any, x: Any) -> None:
     cure = (
         "they are taken as latitudes and longitudes of WGS 84"
         if globe
-        else "a GeoTIFF or BAG made of it has none, and its pixels are in that unit"
+        else "a GeoTIFF or BAG made from it has none, and its pixels are in that unit"
     )
     reader.notes.append(
-        f"WARNING: {reader.path}: {' and '.join(str(c.name) for c in misfits)} count in "
+        f"WARNING: {reader.path}: {' and '.join(str(c.name) for c in misfits)} have the unit "
         f"{str(misfits[0].attrs.get('units', 'degrees'))!r}, which does not fit the file's "
         f"coordinate reference system; {cure}."
     )
@@ -904,8 +908,8 @@ def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | No
 
     References
     ----------
-    CF conventions 1.11, section 2.5.1 and 8.1: limits of packed data have its type and are packed
-    as well. By the NetCDF User's Guide those that are fractions are not.
+    CF conventions 1.11, sections 2.5.1 and 8.1: limits of packed data have the same type and are
+    packed as well. According to the NetCDF User's Guide, limits that are fractions are not.
     """
     attrs, coded = array.attrs, array.encoding
     both = np.ravel(attrs.get("valid_range", ()))
@@ -915,7 +919,7 @@ def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | No
     if not given:
         return None, ""
     if any(np.asarray(end).dtype.kind not in "iuf" or np.isnan(end) for end in given):
-        return None, "valid_min, valid_max or valid_range is no number; it is not heeded."
+        return None, "valid_min, valid_max or valid_range is not a number and is ignored."
     scale, offset = float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))
     kinds = {np.asarray(end).dtype for end in given}
     plain = (scale, offset) == (1.0, 0.0)
@@ -926,7 +930,7 @@ def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | No
     if not (plain or packed or all(kind.kind == "f" for kind in kinds)):
         return None, (
             f"valid_min, valid_max or valid_range has another type than the packed {dtype}, so "
-            f"its unit is unclear; it is not heeded. Mend the file if values beyond it are missing."
+            f"its unit is unclear and it is ignored. Fix the file if values beyond it are missing."
         )
     low = -np.inf if ends[0] is None else float(ends[0])
     high = np.inf if ends[1] is None else float(ends[1])
@@ -935,7 +939,7 @@ def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | No
         low, high = (end % size if np.isfinite(end) else end for end in (low, high))
     if packed:
         low, high = sorted((low * scale + offset, high * scale + offset))
-        # Half a step apart from it, rounding decides nothing.
+        # Half a step of margin, so that rounding does not matter.
         low, high = low - abs(scale) / 2, high + abs(scale) / 2
     elif array.dtype == np.float32:
         low, high = float(np.float32(low)), float(np.float32(high))
@@ -943,7 +947,7 @@ def _valid_limits(array: Any, dtype: np.dtype) -> tuple[tuple[float, float] | No
 
 
 def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
-    """Return data type and fill value; the old way to say "unsigned" becomes an unsigned type."""
+    """Return data type and fill value; the old attribute for "unsigned" gives an unsigned type."""
     coded = array.encoding
     dtype = np.dtype(coded.get("dtype", array.dtype))
     mark = coded.get("_FillValue", coded.get("missing_value"))
@@ -955,7 +959,7 @@ def _stored_type(array: Any) -> tuple[np.dtype, float | None]:
 
 
 def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
-    """Outer edges in the unit of the system, from coordinates of centres; None if uneven."""
+    """Return the transform of outer edges, in the unit of the system; None if uneven."""
     steps, starts = [], []
     for coordinate in (y, x):
         centres = coordinate.values.astype(np.float64)
@@ -970,7 +974,7 @@ def _coordinate_transform(y: Any, x: Any, crs: Any) -> Transform | None:
 
 
 def _is_gridline(dataset: Any, dims: tuple[str, str]) -> bool:
-    """Tell GMT's gridline registration: nodes on the ends of the region, not centres inside."""
+    """Whether GMT's gridline registration is used: nodes on the ends of the region."""
     if "node_offset" in dataset.attrs:
         return int(np.ravel(dataset.attrs["node_offset"])[0]) == 0
     return all(_ends_on_nodes(dataset[dim]) for dim in dims)
@@ -988,12 +992,12 @@ def _netcdf_notes(reader: NetcdfReader) -> list[str]:
     warned = any("coordinate reference system" in note for note in reader.notes)
     told = {
         f"WARNING: {reader.path}: does not name its coordinate reference system, so a GeoTIFF or "
-        f"BAG made of it has none.": reader.georeferenced and reader.crs is None and not warned,
+        f"BAG made from it has none.": reader.georeferenced and reader.crs is None and not warned,
         _no_reference(reader): not reader.georeferenced,
         f"{reader.path}: {' and '.join(reader.axes or reader.dims)} are not evenly spaced; those "
         f"of the result are interpolated between them.": uneven and reader.axes is not None,
         f"{reader.path}: {reader.unplaced}; that of the result is interpolated. Only a .nc file "
-        f"can hold it.": reader.curvilinear is not None,
+        f"can hold such a grid.": reader.curvilinear is not None,
         f"{reader.path}: gridline registration (nodes on the ends of the region). The result has "
         f"pixel registration (node_offset = 1) and covers the cells around the nodes, half a "
         f"spacing beyond the outer ones.": reader.gridline,
@@ -1023,7 +1027,7 @@ class ArrayReader(MapReader):
     array: np.ndarray
 
     def close(self) -> None:
-        """Let the array go."""
+        """Release the array."""
         self.array = self.array[:0, :0].copy()
 
     def _unpacked(self, rows: slice, columns: slice) -> np.ndarray:
@@ -1035,7 +1039,7 @@ def _array_reader(
 ) -> tuple[ArrayReader, dict[str, str]]:
     if variable is not None and kind != "npz":
         raise DataError(
-            f"{path}: a .{kind} file has no variables; received {variable!r}. Leave it out."
+            f"{path}: a .{kind} file has no variables; received {variable!r}. Leave out variable."
         )
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: expected numbers; received {array.dtype}.")
@@ -1044,7 +1048,7 @@ def _array_reader(
     if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4):
         raise DataError(
             f"{path}: expected one map (H, W) or image (H, W, C) with at most 4 channels; received "
-            f"shape {array.shape}. Save one map or image of a stack (N, H, W) a file."
+            f"shape {array.shape}. Save each map or image of a stack (N, H, W) as its own file."
         )
     shape, channels = (array.shape[0], array.shape[1]), 1 if array.ndim == 2 else array.shape[2]
     reader = ArrayReader(
@@ -1066,7 +1070,7 @@ def _open_npz(path: Path, variable: str | None) -> tuple[MapReader, dict[str, st
             delta_m = archive_spacing(archive)
     except (ToolboxError, MemoryError):
         raise
-    except Exception as error:  # a damaged archive raises anything, such as zlib's own error
+    except Exception as error:  # a damaged archive may raise anything, such as zlib.error
         raise damaged_archive(path, ".npz archive", error) from None
     reader, _ = _array_reader(path, "npz", array, variable)
     reader.delta_m = delta_m
@@ -1111,7 +1115,7 @@ _OPENERS: dict[str, Callable[[Path, str | None], tuple[MapReader, dict[str, str]
     ".bmp": _open_image,
 }
 
-#: Endings of the files that `open_map` reads.
+#: Suffixes of the files that `open_map` reads.
 SUFFIXES = tuple(_OPENERS)
-#: Those among them that are no pictures.
+#: Those of them that are not pictures.
 MAP_SUFFIXES = tuple(suffix for suffix, opener in _OPENERS.items() if opener is not _open_image)

@@ -1,4 +1,4 @@
-"""NetCDF files down to one plane: groups, further axes such as time, GMT's old grids."""
+"""Selection of one plane of a NetCDF file: groups, further axes such as time, old GMT grids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import content_of, unreadable
+from toolbox.io.extras import install_command
 
-#: Names of axes that lie in the plane.
+#: Names of axes of the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
-CHOOSE_GROUP = "Choose one with --group, or in a settings file with 'group: ...'."
+CHOOSE_GROUP = "Choose one with --group, or with 'group: ...' in a settings file."
 
 
 def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
@@ -24,14 +25,14 @@ def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
     path : pathlib.Path
         The file.
     group : str, optional
-        Group such as ``survey/coarse``; needed if several hold planes and the file itself none.
+        Group such as ``survey/coarse``; required if several groups hold planes and the root none.
 
     Returns
     -------
     (xarray.Dataset, list of str)
-        The open file, and lines a program should print. A group has the coordinates and grid
-        mappings of those around it. A grid of GMT 3, whose heights are one long row, has become
-        a plane with coordinates, in memory.
+        The open file, and lines that a program should print. A group inherits the coordinates
+        and grid mappings of the groups around it. A grid of GMT 3, which stores its heights as
+        one long row, is converted to a plane with coordinates, in memory.
 
     Raises
     ------
@@ -52,22 +53,22 @@ def open_netcdf(path: Path, group: str | None = None) -> tuple[Any, list[str]]:
     if len(holding) > 1:
         dataset.close()
         raise DataError(
-            f"{path}: holds its planes in the groups {', '.join(holding)}; received none. "
+            f"{path}: has planes in the groups {', '.join(holding)}; received no group. "
             f"{CHOOSE_GROUP}"
         )
     return _group(path, dataset, names, holding[0]), [f"{path}: the group {holding[0]} is read."]
 
 
 def stacks(dataset: Any) -> list[str]:
-    """Return the names of the variables of a dataset that are planes, or several of them."""
+    """Return the names of the variables of a dataset that hold one plane or several."""
     return [str(name) for name in dataset.data_vars if dataset[name].squeeze().ndim >= 2]
 
 
 def further_axes(array: Any) -> list[str]:
-    """Return the dimensions of a DataArray, longer than one, that do not lie in its plane.
+    """Return the dimensions of a DataArray, longer than one, that do not belong to its plane.
 
-    What lies in it is told by the attribute ``axis``, units in degrees and names; the last two
-    dimensions, if these tell nothing.
+    The dimensions of the plane are found by the attribute ``axis``, units in degrees and names;
+    without these, the last two are used.
     """
     dims = [str(dim) for dim in array.squeeze().dims]
     if len(dims) <= 2:
@@ -78,7 +79,7 @@ def further_axes(array: Any) -> list[str]:
 
 
 def one_step(path: Path, dataset: Any, name: str, time: str | None) -> tuple[Any, list[str]]:
-    """Leave one step of the axis that a variable has besides rows and columns.
+    """Select one step of the axis that a variable has in addition to rows and columns.
 
     Parameters
     ----------
@@ -89,31 +90,31 @@ def one_step(path: Path, dataset: Any, name: str, time: str | None) -> tuple[Any
     name : str
         The variable.
     time : str or None
-        Number of the step, from 1, or its date or other value, of which the beginning is enough.
+        Number of the step, counted from 1, or the beginning of its date or other value.
 
     Returns
     -------
     (xarray.Dataset, list of str)
-        With that axis of length 1, and lines a program should print.
+        The dataset with that axis of length 1, and lines that a program should print.
 
     Raises
     ------
     DataError
-        If a step must be chosen, cannot be, or is not there.
+        If a step must be chosen, cannot be chosen, or does not exist.
     """
     axes = further_axes(dataset[name])
     if not axes:
         if time is not None:
             raise DataError(
-                f"{path}: {name} has no axis besides rows and columns; received time {time!r}. "
-                f"Leave it out."
+                f"{path}: {name} has no axis other than rows and columns; received time {time!r}. "
+                f"Leave out time."
             )
         return dataset, []
     if len(axes) > 1:
         sizes = ", ".join(f"{axis} ({dataset.sizes[axis]})" for axis in axes)
         raise DataError(
-            f"{path}: {name} has several axes besides rows and columns: {sizes}; one can be "
-            f"chosen from. Write a file with one step of the others first, e.g. with xarray: "
+            f"{path}: {name} has several axes other than rows and columns: {sizes}; expected at "
+            f"most one. First write a file with one step of the others, e.g. with xarray: "
             f"ds.isel({axes[-1]}=0).to_netcdf('plane.nc')."
         )
     [axis] = axes
@@ -131,7 +132,7 @@ def _opened(path: Path, group: str | None = None) -> Any:
         import xarray
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: pip install 'sr-toolbox[geo]'."
+            f"{path}: reading NetCDF needs xarray and h5netcdf. Run: {install_command('geo')}"
         ) from None
     options = {"decode_times": False, "decode_timedelta": False}
     try:
@@ -141,21 +142,21 @@ def _opened(path: Path, group: str | None = None) -> Any:
         return dataset
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # a damaged file raises anything, such as KeyError
+    except Exception as error:  # a damaged file may raise anything, such as KeyError
         raise unreadable(path, "NetCDF", error) from None
 
 
 def _without_nul(dataset: Any) -> None:
-    """Leave NUL characters out of the attributes: no file of HDF5 can hold them.
+    """Remove NUL characters from the attributes, which HDF5 cannot store.
 
     Raises
     ------
     ValueError
-        If a name holds one.
+        If a name contains one.
     """
     for name in (*dataset.variables, *dataset.sizes):
         if "\0" in str(name):
-            raise ValueError(f"a name holds a NUL character: {name!r}")
+            raise ValueError(f"a name contains a NUL character: {name!r}")
     for attrs in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
         for key, value in list(attrs.items()):
             if "\0" in key or (isinstance(value, str) and "\0" in value):
@@ -165,16 +166,16 @@ def _without_nul(dataset: Any) -> None:
 
 
 def _visit(path: Path) -> None:
-    """Look once at everything in an HDF5 file.
+    """Read every name and attribute of an HDF5 file once, to find damage before h5netcdf does.
 
-    What h5netcdf cannot read it throws away half made, and Python prints a traceback of that.
+    When h5netcdf fails, it drops a half-built object, for which Python prints a traceback.
     """
     content = content_of(path)
     if content is not None and content.what == "HDF5":
         import h5py
 
         with h5py.File(path, "r") as stored:
-            stored.attrs.get("_nc3_strict")  # the first that h5netcdf asks for
+            stored.attrs.get("_nc3_strict")  # the first one that h5netcdf reads
             stored.visit(lambda name: None)
 
 
@@ -204,10 +205,10 @@ def _holds_planes(path: Path, group: str) -> bool:
 
 
 def _group(path: Path, outermost: Any, names: list[str], group: str) -> Any:
-    """Open a group, and complete it by what the groups around it say of its axes."""
+    """Open a group, and add what the groups around it state about its axes."""
     outermost.close()
     if group not in names:
-        known = f"one of {', '.join(names)}" if names else "left out, for the file has none"
+        known = f"one of {', '.join(names)}" if names else "left out, as the file has no groups"
         raise DataError(f"{path}: group must be {known}; received {group!r}.")
     dataset = _opened(path, group)
     parts = group.split("/")
@@ -229,7 +230,7 @@ def _is_gmt3(dataset: Any) -> bool:
 
 
 def _unrolled(path: Path, dataset: Any) -> Any:
-    """Turn a grid of GMT 3, a row of heights from the north-west on, into a plane.
+    """Convert a grid of GMT 3, a row of heights starting in the north-west, to a plane.
 
     References
     ----------
@@ -243,7 +244,7 @@ def _unrolled(path: Path, dataset: Any) -> Any:
     if min(rows, columns) < 1 or row.size != rows * columns:
         dataset.close()
         raise DataError(
-            f"{path}: says that it has {columns} × {rows} nodes, but holds {row.size}. It is "
+            f"{path}: declares {columns} × {rows} nodes, but holds {row.size}. It is "
             f"damaged; download it again."
         )
     cells = int(np.ravel(row.attrs.get("node_offset", 0))[0])
@@ -277,7 +278,7 @@ def _lies_in_plane(array: Any, dim: str) -> bool:
 
 
 def _labels(dataset: Any, axis: str) -> list[str]:
-    """Return what the steps of an axis are called: dates, values, or numbers from 1."""
+    """Return the labels of the steps of an axis: dates, values, or numbers from 1."""
     if axis not in dataset.coords:
         return [str(number) for number in range(1, dataset.sizes[axis] + 1)]
     import xarray
@@ -286,14 +287,14 @@ def _labels(dataset: Any, axis: str) -> list[str]:
     try:
         decoded = xarray.decode_cf(dataset[[axis]], decode_timedelta=False)[axis].values
     except (ValueError, ImportError, OverflowError):
-        decoded = values  # a calendar that is not known here
+        decoded = values  # an unknown calendar
     if decoded.dtype.kind == "M":
         return [text.removesuffix("T00:00:00") for text in np.datetime_as_string(decoded, unit="s")]
     return [str(value) for value in decoded]
 
 
 def _step(path: Path, name: str, axis: str, labels: list[str], time: str | None) -> int:
-    """Return the number, from 0, of the step that is asked for."""
+    """Return the index, counted from 0, of the requested step."""
     if time is not None and re.fullmatch(r"\d+", time) and 1 <= int(time) <= len(labels):
         return int(time) - 1
     found = [] if time is None else [i for i, label in enumerate(labels) if label == time]
@@ -303,10 +304,10 @@ def _step(path: Path, name: str, axis: str, labels: list[str], time: str | None)
     plain = labels == [str(number) for number in range(1, len(labels) + 1)]
     named = "" if plain else f" ({', '.join(_ends(labels))})"
     received = "none" if time is None else f"{time!r}, which fits {len(found)}"
-    ways = f"1 to {len(labels)}" + ("" if plain else ", or what it is called")
+    ways = f"1 to {len(labels)}" + ("" if plain else ", or with its label")
     raise DataError(
         f"{path}: {name} has {len(labels)} steps of {axis}{named}; received {received}. Choose "
-        f"one with --time {ways}; in a settings file with 'time: ...'."
+        f"one with --time {ways}, or with 'time: ...' in a settings file."
     )
 
 

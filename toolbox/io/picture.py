@@ -1,7 +1,7 @@
-"""Photographs and other pictures read and written with what belongs to their pixels.
+"""Read and write photographs and other pictures together with their metadata.
 
-Colour profile, EXIF, resolution, transparency and 16 bits stay. :mod:`toolbox.io.picture_writers`
-writes; its names are here too.
+Colour profile, EXIF, resolution, transparency and 16 bits are kept. The writers are in
+:mod:`toolbox.io.picture_writers`; their names can be imported from here too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
     "write_picture",
 ]
 
-#: Formats with a quality.
+#: Formats with a quality setting.
 LOSSY = (".jpg", ".jpeg", ".webp", ".avif")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif", ".bmp")
 
@@ -61,24 +61,24 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclasses.dataclass(eq=False)
 class Picture:
-    r"""A picture with what belongs to its pixels.
+    r"""A picture with its metadata.
 
     Attributes
     ----------
     pixels : numpy.ndarray, shape (H, W, 1) or (H, W, 3), uint8 or uint16
         Grey or RGB, upright: the EXIF orientation is applied.
     alpha : numpy.ndarray, shape (H, W), or None
-        Opacity in the type of the pixels, which are not multiplied by it.
+        Opacity in the type of the pixels. The pixels are not multiplied by it.
     bits : int
         8 or 16.
     icc : bytes or None
-        ICC profile of the pixels as they are now.
+        ICC profile of `pixels`.
     exif : bytes or None
         EXIF block that starts with ``Exif\0\0``: orientation 1, no thumbnail, no size in pixels.
     dpi : (float, float) or None
         Pixels per inch, along the rows and along the columns.
     notes : list of str
-        What was done and a user should know; writing may add some.
+        What a user should know about the conversion; writing may add notes.
     """
 
     pixels: np.ndarray
@@ -91,25 +91,25 @@ class Picture:
 
 
 def read_picture(path: str | os.PathLike[str], largest: int = 200_000_000) -> Picture:
-    """Read a picture by its content, whatever its ending says.
+    """Read a picture by its content, regardless of its ending.
 
     Parameters
     ----------
     path : path-like
-        JPEG, PNG, TIFF, WebP, AVIF, BMP or GIF; of several pages or frames the first is read.
+        JPEG, PNG, TIFF, WebP, AVIF, BMP or GIF. Only the first page or frame is read.
     largest : int
-        Refuse pictures of more pixels than this before they are decoded.
+        Larger numbers of pixels are refused before decoding.
 
     Returns
     -------
     Picture
-        Palettes and CMYK have become RGB, 1 bit has become 8 bits of grey.
+        The picture. Palettes and CMYK are converted to RGB, and 1 bit to 8 bits of grey.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, damaged, no picture, too large, a map or a scientific image,
-        or in colours that nobody could know.
+        If the file is missing, empty, damaged, too large, not a picture, a map or a scientific
+        image, or has undefined colours.
     """
     path = Path(path)
     head = _head(path)
@@ -121,18 +121,18 @@ def read_picture(path: str | os.PathLike[str], largest: int = 200_000_000) -> Pi
 def read_indices(
     path: str | os.PathLike[str], largest: int = 200_000_000
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read a picture with a palette as the numbers that its pixels hold, e.g. of classes.
+    """Read the palette indices of a picture, e.g. class numbers.
 
     Returns
     -------
     (numpy.ndarray, numpy.ndarray) or None
-        Numbers (H, W) and the colours that they stand for (n, 3), both uint8; None for a picture
-        without a palette. Of 1 bit, 0 is black and 1 white.
+        Indices (H, W) and the colours of the palette (n, 3), both uint8. None for a picture
+        without a palette. With 1 bit, 0 is black and 1 is white.
 
     Raises
     ------
     DataError
-        As of `read_picture`.
+        As for `read_picture`.
     """
     path = Path(path)
     _head(path)
@@ -149,20 +149,20 @@ def read_indices(
 
 @contextlib.contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises about a file into one line."""
+    """Turn any error of a decoder into one line."""
     try:
         yield
     except (ToolboxError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise DataError(
-            f"{path}: not a picture, or damaged at its very start. Expected a file of the kinds "
+            f"{path}: not a picture, or damaged at its start. Expected one of "
             f"{', '.join(SUFFIXES)}."
         ) from None
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders of damaged files may raise anything
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{path}: pixels cannot be read: the file is damaged or cut short ({first})."
+            f"{path}: pixels cannot be read: the file is damaged or truncated ({first})."
         ) from None
 
 
@@ -181,7 +181,7 @@ def _read_other(path: Path, largest: int) -> Picture:
     with _opened(path) as image:
         _check_size(path, image.size, largest)
         _note_frames(getattr(image, "n_frames", 1), "picture", notes)
-        # Before the metadata: a PNG may carry them behind its pixels.
+        # Read the pixels before the metadata: a PNG may store them after its pixels.
         image.load()
         icc = image.info.get("icc_profile")
         exif = read_tags(lambda: _tags(image), notes)
@@ -194,7 +194,7 @@ def _read_other(path: Path, largest: int) -> Picture:
 
 def _tags(image: Image.Image) -> Image.Exif:
     if block := image.info.get("exif"):
-        # Fails where opening a JPEG with damaged tags did so in silence.
+        # Raises an error about damaged tags, which opening a JPEG ignores.
         Image.Exif().load(block)
     return image.getexif()
 
@@ -213,7 +213,7 @@ def _read_tiff(path: Path, largest: int) -> Picture:
     with _opened(path) as image:
         with quiet_pillow():
             image.load()
-        # Newer versions of Pillow have turned a TIFF upright by now, older ones have not.
+        # Newer versions of Pillow have already turned a TIFF upright, older ones have not.
         turned = read_tags(image.getexif, []).get(ORIENTATION, 1) == 1
         samples, clear, icc = _plain_samples(path, image, icc, notes)
     if image.mode in ("1", "L", "LA", "RGB", "RGBA", "RGBX"):
@@ -222,7 +222,7 @@ def _read_tiff(path: Path, largest: int) -> Picture:
 
 
 def _tiff_tags(file: tifffile.TiffFile, stream: BinaryIO) -> Image.Exif:
-    """Return the tags of the first page, also where Pillow cannot read its pixels."""
+    """Return the tags of the first page, even if Pillow cannot read its pixels."""
     exif = Image.Exif()
     exif.endian, exif.bigtiff = file.byteorder, file.is_bigtiff
     exif.load_from_fp(stream, file.pages.first.offset)
@@ -238,7 +238,7 @@ def _picture(
     notes: list[str],
     turned: bool = False,
 ) -> Picture:
-    """Put together samples (H, W, C or C + 1) as stored, and what belongs to them."""
+    """Build a picture from samples (H, W, C or C + 1) as stored, and their metadata."""
     orientation = exif.get(ORIENTATION, 1)
     samples = samples if turned else _upright(samples, orientation)
     colours = samples.shape[-1] - clear
@@ -276,11 +276,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _check_size(path: Path, size: tuple[int, int], largest: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise DataError(f"{path}: says that it has {width} x {height} pixels. Is it damaged?")
+        raise DataError(
+            f"{path}: declares {width} x {height} pixels. Check whether the file is damaged."
+        )
     if width * height > largest:
         raise DataError(
             f"{path}: has {width} x {height} = {width * height} pixels; at most {largest} are "
-            f"read. Make it smaller or cut it into parts."
+            f"allowed. Make it smaller or cut it into parts."
         )
 
 
@@ -305,8 +307,8 @@ def _plain_samples(
         notes.append("palette converted to RGB")
     elif image.mode not in _GREY + _COLOUR:
         raise DataError(
-            f"{path}: colours of the kind {image.mode} are not read. Convert it to grey or RGB of "
-            f"8 or 16 bits in an image editor."
+            f"{path}: colours of the kind {image.mode} are not supported. Convert it to grey or "
+            f"RGB of 8 or 16 bits in an image editor."
         )
     clear = image.has_transparency_data
     mode = ("L" if image.mode in _GREY else "RGB") + ("A" if clear else "")
@@ -317,8 +319,8 @@ def _plain_samples(
 def _cmyk_to_srgb(path: Path, image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes]:
     if icc is None:
         raise DataError(
-            f"{path}: CMYK without an ICC profile, so its colours would be guessed. Convert it to "
-            f"RGB in an image editor."
+            f"{path}: CMYK without an ICC profile, so its colours are unknown. Convert it to RGB "
+            f"in an image editor."
         )
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     try:
@@ -346,12 +348,12 @@ def _is_deep_png(path: Path) -> bool:
 
 
 def _deep_png_samples(path: Path, key: Any) -> tuple[np.ndarray, bool]:
-    """Return 16-bit samples, of which Pillow keeps 8 bits, and whether the last is alpha."""
+    """Return 16-bit samples, which Pillow would reduce to 8, and whether the last is alpha."""
     from toolbox.opencv import cv2
 
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
-        raise DataError(f"{path}: OpenCV cannot read its 16-bit pixels, perhaps it is damaged.")
+        raise DataError(f"{path}: OpenCV cannot read its 16-bit pixels; the file may be damaged.")
     decoded = decoded.reshape(*decoded.shape[:2], -1)
     kind = _head(path)[25]
     colours = decoded[..., 2::-1] if kind & 2 else decoded[..., :1]
@@ -359,16 +361,16 @@ def _deep_png_samples(path: Path, key: Any) -> tuple[np.ndarray, bool]:
         return np.concatenate([colours, decoded[..., 3:]], axis=-1), True
     if key is None:
         return colours, False
-    # One colour stands for "transparent".
+    # One colour means "transparent".
     alpha = np.any(colours != np.asarray(key, np.uint16), axis=-1, keepdims=True)
     return np.concatenate([colours, alpha * np.uint16(65535)], axis=-1), True
 
 
 def _fitting_profile(icc: bytes | None, colours: int, notes: list[str]) -> bytes | None:
-    """Drop a profile of other colours than those of the pixels; ICC.1, header byte 16."""
+    """Drop a profile for colours other than those of the pixels; ICC.1, header byte 16."""
     if not icc:
         return None
     if icc[16:20] != (b"GRAY" if colours == 1 else b"RGB "):
-        notes.append("an ICC profile that does not belong to such pixels is left out")
+        notes.append("an ICC profile for other colours than those of the pixels is left out")
         return None
     return bytes(icc)

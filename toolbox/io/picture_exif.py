@@ -1,4 +1,4 @@
-"""What a picture carries in EXIF: kept where it speaks of the photograph, not of the file."""
+"""EXIF of a picture: tags that describe the photograph are kept, those of the file are not."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-# Without a handler Python would print what Pillow logs besides the error that it raises.
+# Without a handler, Python would print what Pillow logs in addition to the error it raises.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TAG = ExifTags.Base
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 ORIENTATION = int(_TAG.Orientation)
-#: How descriptions begin in which tifffile and ImageJ keep the size of the pixels.
+#: First words of descriptions in which tifffile and ImageJ keep the size of the pixels.
 _SHAPES = ('{"shape"', "ImageJ=")
-#: Of the main directory; the other tags there tell how the file stores its pixels.
+#: Kept tags of the main directory; the others state how the file stores its pixels.
 _KEPT = (
     *(_TAG.ImageDescription, _TAG.Make, _TAG.Model, _TAG.Software, _TAG.DateTime, _TAG.Artist),
     *(_TAG.HostComputer, _TAG.Copyright, _TAG.Rating, _TAG.RatingPercent),
@@ -34,7 +34,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings and its own limit; both are global, so one thread at a time."""
+    """Silence Pillow's warnings and its size limit; both are global, so one thread at a time."""
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -45,43 +45,43 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def read_tags(load: Callable[[], Image.Exif], notes: list[str]) -> Image.Exif:
-    """Read EXIF while its file is open, with the directories inside.
+    """Read EXIF and its inner directories while the file is open.
 
     Parameters
     ----------
     load : callable
         Returns the tags.
     notes : list of str
-        Says so if they are damaged.
+        Receives a note if the tags are damaged.
 
     Returns
     -------
     PIL.Image.Exif
-        All tags, none if they are damaged.
+        All tags; none if they are damaged.
     """
     with quiet_pillow():
         try:
             exif = load()
-            exif.update(dict(exif))  # decodes them all
+            exif.update(dict(exif))  # decodes all tags
             for part in _INSIDE:
                 exif.get_ifd(part)
-            with contextlib.suppress(KeyError):  # Pillow before 13, where there is no such part
+            with contextlib.suppress(KeyError):  # Pillow before 13 if there is no such part
                 exif.get_ifd(ExifTags.IFD.Interop)
             return exif
-        except Exception:  # damaged tags raise anything
+        except Exception:  # damaged tags may raise anything
             notes.append("EXIF left out: it is damaged")
             return Image.Exif()
 
 
 def kept_exif(exif: Image.Exif, notes: list[str]) -> bytes | None:
-    """Return the tags that stay true for upright pixels of any size.
+    """Return the tags that remain valid for upright pixels of any size.
 
     Parameters
     ----------
     exif : PIL.Image.Exif
         All tags of a file.
     notes : list of str
-        Says what had to be left out.
+        Receives a note about tags that are left out.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def kept_exif(exif: Image.Exif, notes: list[str]) -> bytes | None:
 def _sound_tags(
     tags: dict[int, Any], inside: int | None = None
 ) -> tuple[dict[int, Any], list[int]]:
-    """Part tags that can be written from the numbers of those that cannot."""
+    """Return the tags that can be written, and the numbers of those that cannot."""
     sound: dict[int, Any] = {}
     damaged = []
     for tag, value in tags.items():
@@ -135,12 +135,12 @@ def _block(tags: dict[int, Any]) -> bytes:
 
 
 def _undecoded(value: Any) -> Any:
-    """Return text beyond ASCII as the bytes it was, which Pillow would write as question marks."""
+    """Return non-ASCII text as its bytes; Pillow would write it as question marks."""
     return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
 
 
 def dpi_of(exif: Image.Exif) -> tuple[float, float] | None:
-    """Return the pixels per inch that EXIF or TIFF tags give, or None."""
+    """Return the pixels per inch stated by EXIF or TIFF tags, or None."""
     unit = exif.get(_TAG.ResolutionUnit, _INCH)
     both = exif.get(_TAG.XResolution), exif.get(_TAG.YResolution)
     if unit not in (_INCH, _CENTIMETRE) or None in both:
@@ -157,7 +157,7 @@ def sound_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
 
 
 def exif_with_dpi(block: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
-    """Put the resolution into an EXIF block, for formats that can hold it nowhere else."""
+    """Add the resolution to an EXIF block, for formats that have no other place for it."""
     if dpi is None:
         return block
     exif = Image.Exif()
@@ -169,6 +169,6 @@ def exif_with_dpi(block: bytes | None, dpi: tuple[float, float] | None) -> bytes
             if ExifTags.IFD.Interop in inner:
                 tags[part][ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
     tags |= {_TAG.XResolution: dpi[0], _TAG.YResolution: dpi[1], _TAG.ResolutionUnit: _INCH}
-    # Pillow's AVIF writer would take the orientation out, and spoil text beyond ASCII by that.
+    # Pillow's AVIF writer would remove the orientation, and so damage non-ASCII text.
     tags.pop(ORIENTATION, None)
     return _block(tags)

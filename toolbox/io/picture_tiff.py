@@ -1,4 +1,4 @@
-"""TIFF pictures: samples of 16 bits in, which Pillow would cut to 8, and strips of any kind out."""
+"""TIFF pictures: read 16-bit samples, which Pillow would reduce to 8, and write any in strips."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _SIZES = {_BYTE: 1, _ASCII: 1, _SHORT: 2, _LONG: 4, _RATIONAL: 8, _UNDEFINED: 1,
 #: Type and bytes of a tag.
 _Entry = tuple[int, bytes]
 
-# Without a handler Python would print what tifffile logs besides the error that it raises.
+# Without a handler, Python would print what tifffile logs in addition to the error it raises.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-_ONE_NOTE = "a TIFF library doubts the file, perhaps it is damaged: {}"
+_ONE_NOTE = "a TIFF library reports a problem; the file may be damaged: {}"
 
 
 class _Doubts(logging.Handler):
-    """Keeps what tifffile logs in the thread that made this."""
+    """Collects what tifffile logs in the thread that created this handler."""
 
     def __init__(self, notes: list[str]) -> None:
         super().__init__(logging.WARNING)
         self._notes, self._thread = notes, threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note the first doubt."""
+        """Note the first problem."""
         if record.thread == self._thread and not self._notes:
             words = record.getMessage().splitlines()[0]
             inner = re.search(r"Error\(['\"](.*)['\"]\)", words)
@@ -56,9 +56,9 @@ class _Doubts(logging.Handler):
 
 @contextlib.contextmanager
 def doubts_noted(notes: list[str]) -> Iterator[None]:
-    """Add a note if tifffile doubts a file that is read within this block.
+    """Add a note if tifffile reports a problem with a file that is read within this block.
 
-    It reads on, without the tag that it could not read, e.g. as if nothing were compressed.
+    tifffile skips an unreadable tag and continues, e.g. as if nothing were compressed.
     """
     own: list[str] = []
     doubts, logger = _Doubts(own), logging.getLogger("tifffile")
@@ -71,12 +71,12 @@ def doubts_noted(notes: list[str]) -> Iterator[None]:
 
 
 def check_deflated(page: tifffile.TiffPage) -> None:
-    """Hold that a page compressed by Deflate agrees with its checksums, which libtiff leaves out.
+    """Verify the checksums of a page compressed with Deflate, which libtiff ignores.
 
     Raises
     ------
     zlib.error
-        If it does not.
+        If a checksum does not agree.
     """
     if page.compression not in _DEFLATED:
         return
@@ -87,25 +87,26 @@ def check_deflated(page: tifffile.TiffPage) -> None:
 
 
 def is_deep(path: Path, page: tifffile.TiffPage) -> bool:
-    """Tell 16 bits a sample from 8 and fewer.
+    """Whether the samples have 16 bits rather than 8 or fewer.
 
     Raises
     ------
     DataError
-        If the values are no picture's: floating point, signed, of 32 bits.
+        If the values are not those of a picture: floating point, signed, or of 32 bits.
     """
     bits = np.ravel(page.bitspersample)
     if page.sampleformat not in (_UNSIGNED, _UNTYPED) or bits.max() > 16:
         kind = page.dtype if page.dtype is not None else f"{bits.max()} bits"
         raise DataError(
-            f"{path}: this is a map or a scientific image: its values are of the type {kind}. A "
-            f"picture has 8 or 16 bits without sign; convert it, or use a task for maps."
+            f"{path}: a map or a scientific image with values of type {kind}; expected a picture "
+            f"with 8 or 16 bits, unsigned. Convert it, or use a task for maps."
         )
     if bits.max() <= 8:
         return False
     if bits.min() != 16:
         raise DataError(
-            f"{path}: TIFF of {bits.min()} bits a sample is not read. Convert it to 8 or 16 bits."
+            f"{path}: TIFF with {bits.min()} bits per sample is not supported. Convert it to 8 or "
+            f"16 bits."
         )
     return True
 
@@ -120,7 +121,7 @@ def deep_samples(path: Path, page: tifffile.TiffPage, notes: list[str]) -> tuple
     page : tifffile.TiffPage
         Its first page.
     notes : list of str
-        What a user should know is added.
+        Receives what a user should know.
 
     Returns
     -------
@@ -132,13 +133,13 @@ def deep_samples(path: Path, page: tifffile.TiffPage, notes: list[str]) -> tuple
     Raises
     ------
     DataError
-        If the colours are neither grey nor RGB, or the compression cannot be undone.
+        If the colours are neither grey nor RGB, or the compression is not supported.
     """
     if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
         name = getattr(page.photometric, "name", page.photometric)
         raise DataError(
-            f"{path}: 16-bit colours of the kind {name} are not read. Convert it to grey or RGB in "
-            f"an image editor."
+            f"{path}: 16-bit colours of the kind {name} are not supported. Convert it to grey or "
+            f"RGB in an image editor."
         )
     samples = _decoded(path, page)
     colours = 3 if page.photometric == _RGB else 1
@@ -147,7 +148,7 @@ def deep_samples(path: Path, page: tifffile.TiffPage, notes: list[str]) -> tuple
         values = ~values
     if samples.shape[-1] == colours:
         return values, False
-    # A file that does not say what its fourth sample is means alpha.
+    # An undeclared fourth sample is alpha.
     kind = page.extrasamples[0] if page.extrasamples else None
     note_left_out(samples.shape[-1] - colours - (kind != _UNSPECIFIED), notes)
     if kind == _UNSPECIFIED:
@@ -159,9 +160,10 @@ def deep_samples(path: Path, page: tifffile.TiffPage, notes: list[str]) -> tuple
 
 
 def note_left_out(count: int, notes: list[str]) -> None:
-    """Add that samples of a pixel which are neither colour nor alpha are left out, if any are."""
+    """Note the samples of a pixel that are left out, being neither colour nor alpha, if any."""
     if count > 0:
-        notes.append(f"{count} samples a pixel beyond colours and alpha left out")
+        samples = "1 sample" if count == 1 else f"{count} samples"
+        notes.append(f"{samples} per pixel beyond colours and alpha left out")
 
 
 def _decoded(path: Path, page: tifffile.TiffPage) -> np.ndarray:
@@ -178,14 +180,14 @@ def _decoded(path: Path, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _decoded_by_opencv(path: Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Undo LZW and others that tifffile cannot undo alone."""
+    """Decode LZW and other compressions for which tifffile needs a further library."""
     from toolbox.opencv import cv2
 
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         name = getattr(page.compression, "name", page.compression)
         raise DataError(
-            f"{path}: 16-bit TIFF with {name} compression cannot be read here. Save it with ZIP "
+            f"{path}: 16-bit TIFF with {name} compression is not supported. Save it with ZIP "
             f"or without compression."
         )
     if decoded.ndim == 3:
@@ -194,14 +196,14 @@ def _decoded_by_opencv(path: Path, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _divided(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Undo the multiplication of colours by alpha."""
+    """Divide colours by alpha, by which they were multiplied."""
     wide = values.astype(np.uint32) * np.uint32(65535)
     half = alpha // np.uint32(2)
     quotient = (wide + half) // np.maximum(alpha, 1)
     return np.minimum(quotient, 65535).astype(np.uint16)
 
 
-# -- Out -----------------------------------------------------------------------------------------
+# -- Writing -------------------------------------------------------------------------------------
 
 
 def write_tiff(
@@ -216,18 +218,18 @@ def write_tiff(
 ) -> None:
     """Write a TIFF block by block: deflate with predictor, BigTIFF if it may exceed 4 GB.
 
-    tifffile would want whole pictures and leaves out the directories of EXIF.
+    tifffile needs complete pictures and omits the EXIF directories.
 
     Parameters
     ----------
     path : pathlib.Path
-        Where to.
+        The file to write.
     blocks : iterable of numpy.ndarray, shape (rows, W, S), uint8 or uint16
-        From the top; the last one may have fewer rows.
+        Blocks from the top; the last one may have fewer rows.
     shape : (int, int, int)
-        Rows, columns and samples S of the whole; 2 and 4 samples end with alpha.
+        Rows, columns and samples S of the picture; 2 and 4 samples end with alpha.
     dtype : numpy.dtype
-        Of the blocks.
+        Data type of the blocks.
     rows : int
         Rows of a block.
     icc, exif : bytes or None
@@ -275,7 +277,7 @@ def _rational(value: float) -> _Entry:
 
 
 def _picture_entries(shape: tuple[int, int, int], bits: int, rows: int) -> dict[int, _Entry]:
-    """Return the tags without which there is no picture; TIFF 6.0, sections 4, 6, 14 and 18."""
+    """Return the required tags of a picture; TIFF 6.0, sections 4, 6, 14 and 18."""
     height, width, samples = shape
     entries = {256: _entry(_LONG, width), 257: _entry(_LONG, height), 278: _entry(_LONG, rows)}
     short = {
@@ -283,7 +285,7 @@ def _picture_entries(shape: tuple[int, int, int], bits: int, rows: int) -> dict[
         259: 8,  # deflate
         262: _RGB if samples > 2 else _BLACK_IS_ZERO,
         277: samples,
-        284: 1,  # samples of a pixel lie together
+        284: 1,  # samples of a pixel are stored together
         317: 2,  # horizontal predictor
     }
     if samples in (2, 4):
@@ -292,7 +294,7 @@ def _picture_entries(shape: tuple[int, int, int], bits: int, rows: int) -> dict[
 
 
 def _exif_entries(stream: BinaryIO, exif: bytes, big: bool) -> dict[int, _Entry]:
-    """Write the directories inside an EXIF block; return its tags for the main directory."""
+    """Write the inner directories of an EXIF block; return its tags for the main directory."""
     block = Image.Exif()
     block.load(exif)
     entries: dict[int, _Entry] = {}
@@ -311,7 +313,7 @@ def _exif_entries(stream: BinaryIO, exif: bytes, big: bool) -> dict[int, _Entry]
 
 
 def _append_directory(stream: BinaryIO, tag: int, block: Image.Exif, big: bool) -> int:
-    """Write the directory `tag` of an EXIF block; return where."""
+    """Write the directory `tag` of an EXIF block; return its offset."""
     head = b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4)
     directory = TiffImagePlugin.ImageFileDirectory_v2(head, group=tag)
     for inner, value in block.get_ifd(tag).items():

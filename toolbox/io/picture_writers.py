@@ -1,4 +1,4 @@
-"""Pictures written strip by strip with what belongs to them: PNG and TIFF hold a few rows only."""
+"""Write pictures with their metadata strip by strip; PNG and TIFF keep few rows in memory."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _WHAT = {"icc": "ICC profile", "exif": "EXIF", "dpi": "DPI"}
 
 
 def check_picture(target: str | os.PathLike[str], like: Picture, scale: int) -> None:
-    """Refuse a result that its format cannot hold, before the work.
+    """Refuse a result that its format cannot hold, before any work.
 
     Parameters
     ----------
     target : path-like
-        Where the result would be written.
+        Path of the result.
     like : Picture
         The picture to be enlarged.
     scale : int
-        How many times.
+        Enlargement factor.
 
     Raises
     ------
     ConfigError
-        If the ending is unknown, or its format holds no 16 bits, no transparency or no such size.
+        If the ending is unknown, or its format cannot hold the bits, transparency or size.
     """
     height, width = like.pixels.shape[:2]
     _format_for(Path(target), like, (height * scale, width * scale))
@@ -60,7 +60,7 @@ def picture_suffix(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        The same ending in lower case, else ``.png``.
+        The same ending in lower case, otherwise ``.png``.
     """
     suffix = Path(path).suffix.lower()
     known = _FORMATS.get(suffix)
@@ -76,28 +76,29 @@ def write_picture(
 ) -> None:
     """Write a picture with the profile, EXIF and resolution of another one.
 
-    PNG and TIFF hold about a megabyte of rows in memory, the other formats hold the whole result.
-    What the format cannot hold is added to ``like.notes``.
+    PNG and TIFF keep about a megabyte of rows in memory; the other formats keep the full result.
+    What the format cannot hold is reported in ``like.notes``.
 
     Parameters
     ----------
     target : path-like
-        Where to; the ending names the format. The file appears whole or not at all.
+        Path of the result; its ending decides the format. The file appears complete or not at all.
     strips : iterable of numpy.ndarray, shape (h, W, C) or (h, W, C + 1)
-        Rows from the top in the type of ``like.pixels``; the last sample is alpha if `like` has it.
+        Rows from the top, in the type of ``like.pixels``. The last sample is alpha if `like` has
+        it.
     shape : (int, int)
-        Rows and columns of the whole.
+        Rows and columns of the picture.
     like : Picture
-        What the result takes after.
+        Picture whose metadata the result inherits.
     quality : int, optional
         1 to 100 for JPEG (95 by default), WebP and AVIF (90).
 
     Raises
     ------
     ConfigError
-        As `check_picture`; if `quality` is out of range or means nothing to the format.
+        As `check_picture`, or if `quality` is out of range or has no meaning for the format.
     ValueError
-        If the strips do not make up such a picture.
+        If the strips do not add up to such a picture.
     """
     target = Path(target)
     kind = _format_for(target, like, shape)
@@ -122,7 +123,7 @@ class _Result(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of a block."""
+        """Return the number of rows of a block."""
         row_bytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
         return min(self.shape[0], max(1, _BLOCK_BYTES // row_bytes))
 
@@ -139,7 +140,7 @@ class _Format(NamedTuple):
     grey: bool = True
 
     def can_be_written(self) -> bool:
-        """Whether this Pillow can, which may have been built without WebP or AVIF."""
+        """Whether the installed Pillow writes it; Pillow may be built without WebP or AVIF."""
         Image.init()
         return self.deep or self.name.upper() in Image.SAVE
 
@@ -150,17 +151,17 @@ def _format_for(target: Path, like: Picture, shape: tuple[int, int]) -> _Format:
     if kind is None or not kind.can_be_written():
         known = [ending for ending, other in _FORMATS.items() if other.can_be_written()]
         raise ConfigError(
-            f"{target}: no picture can be written as {suffix!r}. Use one of {', '.join(known)}."
+            f"{target}: a picture cannot be written as {suffix!r}. Use one of {', '.join(known)}."
         )
     if like.bits == 16 and not kind.deep:
-        raise ConfigError(f"{target}: {kind.name} holds 8 bits, the picture has 16. {_REMEDY}")
+        raise ConfigError(f"{target}: {kind.name} can hold 8 bits; the picture has 16. {_REMEDY}")
     if like.alpha is not None and not kind.alpha:
-        raise ConfigError(f"{target}: {kind.name} holds no transparency. {_REMEDY}")
+        raise ConfigError(f"{target}: {kind.name} cannot hold transparency. {_REMEDY}")
     height, width = shape
     if max(shape) > kind.side or (kind.pixels and height * width > kind.pixels):
         limit = f"{kind.side} pixels a side" + (f", {kind.pixels} in all" if kind.pixels else "")
         raise ConfigError(
-            f"{target}: {kind.name} holds at most {limit}; the result has {width} x {height}. "
+            f"{target}: {kind.name} can hold at most {limit}; the result has {width} x {height}. "
             f"{_REMEDY}"
         )
     return kind
@@ -171,8 +172,8 @@ def _checked_quality(target: Path, kind: _Format, quality: int | None) -> int | 
         return kind.quality
     if kind.quality is None:
         raise ConfigError(
-            f"{target}: quality has no meaning for {kind.name}, which loses nothing. Leave quality "
-            f"out, or use .jpg, .webp or .avif."
+            f"{target}: quality has no meaning for {kind.name}, which is lossless. Leave out "
+            f"quality, or use .jpg, .webp or .avif."
         )
     if not 1 <= quality <= 100:
         raise ConfigError(f"{target}: quality must be 1 to 100; received {quality}.")
@@ -183,7 +184,7 @@ def _kept(target: Path, kind: _Format, like: Picture) -> _Belongings:
     """Return what the format can hold, and note what it cannot."""
     kept = {what: getattr(like, what) if what in kind.holds else None for what in _WHAT}
     if not kind.grey and like.pixels.shape[-1] == 1:
-        kept["icc"] = None  # grey becomes RGB, to which a profile of greys does not belong
+        kept["icc"] = None  # grey becomes RGB, to which a grey profile does not apply
     if kind.name in ("WebP", "AVIF"):
         kept["exif"] = exif_with_dpi(like.exif, like.dpi)
     if kind.name == "JPEG" and len(kept["exif"] or b"") > _LONGEST_JPEG_EXIF:
@@ -195,7 +196,7 @@ def _kept(target: Path, kind: _Format, like: Picture) -> _Belongings:
 
 
 def _blocks(strips: Iterable[np.ndarray], result: _Result) -> Iterator[np.ndarray]:
-    """Cut strips anew into blocks of one height; each is overwritten by the next one."""
+    """Regroup strips into blocks of one height; each block is overwritten by the next one."""
     height, *across = result.shape
     block = np.empty((result.rows, *across), result.dtype)
     seen = filled = 0
@@ -223,7 +224,7 @@ def _blocks(strips: Iterable[np.ndarray], result: _Result) -> Iterator[np.ndarra
 
 
 def _write_png(path: Path, blocks: Iterator[np.ndarray], result: _Result) -> None:
-    """Write a PNG without ever holding it; W3C PNG, third edition."""
+    """Write a PNG without keeping it in memory; W3C PNG, third edition."""
     height, width, samples = result.shape
     bits = 8 * result.dtype.itemsize
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[samples]
@@ -262,7 +263,7 @@ def _deflated(blocks: Iterator[np.ndarray], pixel_bytes: int) -> Iterator[bytes]
 
 
 def _filtered(rows: np.ndarray, above: np.ndarray, pixel_bytes: int) -> np.ndarray:
-    """Subtract the pixel on the left (1) or above (2), in each row what leaves less."""
+    """Subtract the pixel on the left (1) or above (2), in each row whichever leaves less."""
     left = rows.copy()
     left[:, pixel_bytes:] -= rows[:, :-pixel_bytes]
     up = rows - np.concatenate([above, rows[:-1]])
@@ -274,7 +275,7 @@ def _filtered(rows: np.ndarray, above: np.ndarray, pixel_bytes: int) -> np.ndarr
 
 
 def _magnitude(differences: np.ndarray) -> np.ndarray:
-    """Sum of each row, bytes taken as signed."""
+    """Return the sum of absolute values of each row, bytes taken as signed."""
     return np.minimum(differences, -differences).sum(axis=1, dtype=np.int64)
 
 
@@ -302,7 +303,7 @@ def _write_by_pillow(path: Path, blocks: Iterator[np.ndarray], result: _Result) 
     )
 
 
-#: Full colour resolution; colours kept where nothing can be seen.
+#: Full colour resolution; colours of transparent pixels are kept.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"subsampling": 0},
     "AVIF": {"subsampling": "4:4:4"},
@@ -318,7 +319,7 @@ _FORMATS = {
     ".tif": _TIFF,
     ".tiff": _TIFF,
     ".webp": _Format(_write_by_pillow, "WebP", 16_383, quality=90, grey=False),
-    # Sizes beyond which libavif itself refuses to read.
+    # Larger sizes are refused by libavif when reading.
     ".avif": _Format(_write_by_pillow, "AVIF", 32_768, 2**28, quality=90),
     ".bmp": _Format(_write_by_pillow, "BMP", 2**31 - 1, 2**30, alpha=False, holds=("dpi",)),
 }

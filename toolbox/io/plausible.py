@@ -1,4 +1,4 @@
-"""Values that mean "missing" although the file does not say so, found by reading the whole map."""
+"""Search of a complete map for values that mean "missing" although the file does not say so."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-#: No height or depth of this planet is larger: Challenger Deep is at -10,935 m, Everest at 8849 m.
+#: No height or depth on Earth is larger: Challenger Deep is at -10,935 m, Everest at 8849 m.
 FARTHEST_M = 12_000.0
-#: Fill values of GDAL, NetCDF, ESRI, GMT, Surfer and common habit, of either sign.
+#: Fill values of GDAL, NetCDF, ESRI, GMT, Surfer and common practice, of either sign.
 FILLS = np.unique(
     np.array(
         [
@@ -26,15 +26,15 @@ FILLS = np.unique(
     )
 )
 _SMALLEST_FILL = 9999
-#: Common fills that heights may equal too, and the share of the map's range on either side of them
-#: in which no other value lies if they are none. 0 is often the shore.
+#: Common fills that may also be heights, and the share of the map's range on either side of them
+#: that contains no other value if they are fills. 0 is often the shore.
 _LONE = {-999.0: 0.01, 999.0: 0.01, -9999.0: 0.01, 9999.0: 0.01, -99999.0: 0.01, 0.0: 0.1}
-#: So many equal pixels and more are suspicious.
+#: This many equal pixels, or more, are suspicious.
 _LONE_PIXELS = 10
 
 
 def exact(value: float) -> str:
-    """Write a number so that it can be pasted: it is compared in float32, digit for digit."""
+    """Format a number so that it can be pasted and compares equal in float32."""
     number = np.float32(value)
     whole = number == np.rint(number) and abs(number) < 1e15
     return str(int(number)) if whole else str(number)
@@ -42,14 +42,14 @@ def exact(value: float) -> str:
 
 @dataclasses.dataclass
 class _Least:
-    """The least value of a map, how often it is there, and the next larger one."""
+    """The least value of a map, its number of pixels, and the next larger value."""
 
     value: float = np.inf
     count: int = 0
     following: float = np.inf
 
     def add(self, values: np.ndarray) -> None:
-        """Take in values (N,), N at least 1."""
+        """Include values (N,), N at least 1."""
         least = float(values.min())
         larger = values[values > least]
         count = values.size - larger.size
@@ -66,14 +66,14 @@ class _Least:
 
 @dataclasses.dataclass
 class _Lone:
-    """How often a value is there, and how far the nearest other ones are."""
+    """The number of pixels with a value, and the distance to the nearest other value."""
 
     value: float
     count: int = 0
     apart: float = np.inf
 
     def add(self, values: np.ndarray) -> None:
-        """Take in values (N,), N at least 1."""
+        """Include values (N,), N at least 1."""
         apart = np.abs(values - np.float32(self.value))
         self.count += values.size - int(np.count_nonzero(apart))
         self.apart = min(self.apart, float(apart.min(where=apart > 0, initial=np.inf)))
@@ -81,7 +81,7 @@ class _Lone:
 
 @dataclasses.dataclass
 class Census:
-    """What was counted in a whole map, window by window.
+    """Counts of suspicious values in a map, collected window by window.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Census:
     _lone: list[_Lone] = dataclasses.field(default_factory=lambda: [_Lone(v) for v in _LONE])
 
     def add(self, values: np.ndarray) -> None:
-        """Take in float32 values of the file's own unit and sign; NaN where missing."""
+        """Include float32 values in the unit and sign of the file; NaN where missing."""
         values = values[np.isfinite(values)]
         large = np.abs(values) >= min(_SMALLEST_FILL, FARTHEST_M / self.unit_m)
         if large.any():
@@ -112,7 +112,7 @@ class Census:
             self._minus_high.add(-values)
             for lone in self._lone:
                 lone.add(values)
-            # The range only grows and the distance only shrinks: the others stay in the crowd.
+            # The range only grows and the distance only shrinks, so the others can be dropped.
             self._lone = [lone for lone in self._lone if self._is_apart(lone)]
 
     def _is_apart(self, lone: _Lone) -> bool:
@@ -120,7 +120,7 @@ class Census:
         return lone.apart > _LONE[lone.value] * width
 
     def lone(self) -> dict[float, int]:
-        """Return the common fills that are there often, while values near them are not."""
+        """Return the common fills that occur often while no other values are near them."""
         counts = {lone.value: lone.count + self.fills.get(lone.value, 0) for lone in self._lone}
         return {
             lone.value: counts[lone.value]
@@ -129,15 +129,15 @@ class Census:
         }
 
     def far(self, value: Any) -> Any:
-        """Whether values of the file's unit lie beyond this planet."""
+        """Whether values in the unit of the file are beyond any height or depth on Earth."""
         return np.abs(value) * self.unit_m > FARTHEST_M
 
     def outliers(self) -> tuple[dict[float, int], float, float]:
-        """Return the constants that lie farther from the rest than it is wide, and its ends."""
+        """Return constants farther from the rest than its width, and the ends of the rest."""
         low, minus_high = self._low, self._minus_high
         found: dict[float, int] = {}
         ends = [low.value, -minus_high.value]
-        for _ in range(2):  # one end may hide the other
+        for _ in range(2):  # an outlier at one end may hide one at the other
             for which, (end, sign) in enumerate(((low, 1), (minus_high, -1))):
                 width = abs(ends[1 - which] - sign * end.following)
                 value = sign * end.value
@@ -147,28 +147,28 @@ class Census:
         return found, ends[0], ends[1]
 
     def far_count(self, left_out: Iterable[float]) -> int:
-        """Count values beyond this planet that are no known fill and not left out."""
+        """Count impossible values that are neither known fills nor in `left_out`."""
         known = {self._low.value: self._low.count, -self._minus_high.value: self._minus_high.count}
         return self._far - sum(known.get(v, 0) for v in left_out if self.far(v))
 
 
 def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
-    """Tell fills from values.
+    """Distinguish fill values from heights.
 
     Parameters
     ----------
     census : Census
-        Of the whole map.
+        Counts of the complete map.
     where : str
-        The file, for the lines.
+        The file, for the messages.
 
     Returns
     -------
     fills : tuple of float
-        Values that certainly mean "missing": far beyond this planet, while all others are not,
-        and either a known fill or a constant far from them.
+        Values that certainly mean "missing": impossible on Earth while all others are possible,
+        and either a known fill or a constant far from the others.
     notes : list of str
-        A line for each of them, for each doubtful value, and for values that no planet has.
+        A line for each of them, for each doubtful value, and for other impossible values.
     """
     isolated, low, high = census.outliers()
     plausible = low <= high and not (census.far(low) or census.far(high))
@@ -179,18 +179,18 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
         if plausible and census.far(value):
             fills.append(value)
             notes.append(
-                f"{where}: {pixels}, which no sea floor is, and are taken as missing. All others "
-                f"lie between {exact(low)} and {exact(high)}."
+                f"{where}: {pixels}, which no sea floor reaches, and are taken as missing. All "
+                f"others lie between {exact(low)} and {exact(high)}."
             )
         elif value in lone or not low <= value <= high:
             notes.append(
-                f"WARNING: {where}: {pixels}, far from the others. If that means missing, say "
+                f"WARNING: {where}: {pixels}, far from the others. If that means missing, use "
                 f"'nodata: {exact(value)}' (predict: --nodata {exact(value)})."
             )
     if count := census.far_count(isolated):
         notes.append(
-            f"WARNING: {where}: {count} pixels lie beyond ±{FARTHEST_M:g} m, as nothing on this "
-            f"planet does; the map reaches from {exact(low)} to {exact(high)}. Check its unit and "
-            f"what means missing (nodata; predict: --nodata)."
+            f"WARNING: {where}: {count} pixels are beyond ±{FARTHEST_M:g} m, which is impossible "
+            f"on Earth; the map ranges from {exact(low)} to {exact(high)}. Check its unit and its "
+            f"missing value (nodata; predict: --nodata)."
         )
     return tuple(fills), notes

@@ -1,6 +1,6 @@
-"""Whole maps in, as metres with NaN gaps: GeoTIFF, BAG, S-102, NetCDF, grids and arrays.
+"""Read a complete map in metres with NaN gaps: GeoTIFF, BAG, S-102, NetCDF, grids and arrays.
 
-The files are read by :mod:`toolbox.io.maps`.
+:mod:`toolbox.io.maps` reads the files.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Raster:
     values : numpy.ndarray, shape (H, W), float32
         Elevation in metres, negative below sea level; NaN where missing.
     delta_m : (float, float) or None
-        Grid spacing in metres (between rows, between columns); None if the file does not say.
+        Grid spacing in metres (between rows, between columns); None if unknown.
     notes : list of str
-        Lines a program should print: how the file was understood, and what contradicts it.
+        Lines that a program should print: how the file was understood, and contradictions.
     fname : str
         The file, for messages.
     transform : tuple of six floats or None
-        From (column, row) to map coordinates of outer pixel edges, as rasterio has it.
+        From (column, row) to map coordinates of outer pixel edges, as in rasterio.
     crs : object or None
         Coordinate reference system, in any form rasterio accepts.
     georeferenced : bool
-        Whether the file says where its pixels lie.
+        Whether the file states the position of its pixels.
     """
 
     values: np.ndarray
@@ -72,16 +72,16 @@ def read_raster(
     fname : path-like
         ``.tif .tiff .bag .asc`` (rasterio), ``.nc`` (xarray), ``.grd`` (either), ``.h5 .hdf5
         .s102`` (S-102, h5py), ``.npy .npz .pkl`` (NumPy), or ``sample:NAME.npz`` for an elevation
-        model that ships inside Matplotlib.
+        model that ships with Matplotlib.
     variable : str or int, optional
-        Variable of a NetCDF or npz file, detected if there is only one candidate, or band number
-        of a GeoTIFF or BAG, by default 1, or ``uncertainty`` of S-102. Files that
-        hold one array have none to choose.
+        Variable of a NetCDF or npz file, not needed if there is only one candidate; band number
+        of a GeoTIFF or BAG, by default 1; or ``uncertainty`` of S-102. Ignored for files that hold
+        one array.
     nodata : float, optional
-        Value that means "missing", besides the file's own and NaN.
+        Further value that means "missing", in addition to that of the file and NaN.
     positive : {'up', 'down'}
         Whether the file counts heights (elevation) or depths upwards from zero. If the file
-        declares the other, `positive` holds and the notes say so.
+        declares the opposite, `positive` takes precedence and a note says so.
     time, group : str, optional
         Step of a further axis, and group, of a NetCDF file; coverage of S-102; see
         `toolbox.io.maps.open_map`.
@@ -99,8 +99,8 @@ def read_raster(
     suffix = find_raster(fname).suffix.lower()
     if suffix not in MAP_SUFFIXES:
         raise DataError(
-            f"{fname}: unknown kind of raster {suffix!r}. "
-            f"Expected one of {', '.join(sorted(MAP_SUFFIXES, key=_rare_last))}."
+            f"{fname}: unknown kind of raster {suffix!r}; "
+            f"expected one of {', '.join(sorted(MAP_SUFFIXES, key=_rare_last))}."
         )
     chosen = None if suffix in (".npy", ".pkl") else variable
     if suffix in (".tif", ".tiff", ".bag"):
@@ -120,7 +120,7 @@ def read_raster(
         raise DataError(f"{fname}: expected one plane (H, W); received shape {values.shape}.")
     if np.isnan(values).all():
         raise DataError(
-            f"{fname}: every pixel is missing (NaN or nodata); there is nothing to use."
+            f"{fname}: every pixel is missing (NaN or nodata). Check the file and nodata."
         )
     return raster
 
@@ -135,12 +135,12 @@ def _notes(reader: MapReader, variable: str | int | None) -> list[str]:
         sign, reason = reader.declared_sign
         notes.append(
             f"WARNING: {reader.path}: positive {sign} is {reason}, but it is read as positive "
-            f"{reader.positive}. If the file is right, say 'positive: {sign}'."
+            f"{reader.positive}. If the file is right, use 'positive: {sign}'."
         )
     if isinstance(reader, RasterioReader) and reader.kind != "bag" and not variable:
         count = reader.dataset.count
         if count > 1:
             notes.append(
-                f"{reader.path}: only band 1 of {count} is read. For another, say 'variable: ...'."
+                f"{reader.path}: only band 1 of {count} is read. For another, use 'variable: ...'."
             )
     return notes

@@ -23,6 +23,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import unreadable
 from toolbox.io.crs import system_of
+from toolbox.io.extras import install_command
 from toolbox.io.maps import MapReader, Transform, choose_variable, damaged
 from toolbox.io.netcdf import CHOOSE_GROUP
 from toolbox.io.spacing import affine_spacing
@@ -31,16 +32,16 @@ FILL = 1_000_000.0
 _CONTAINER = "BathymetryCoverage"
 _STANDARD_SCAN = "Longitude, Latitude"
 _EAST, _NORTH = ("longitude", "easting", "x"), ("latitude", "northing", "y")
-#: Where a node lies in its cell, as shares of it from the south-west, by dataOffsetCode.
+#: Position of a node in its cell, as fractions from the south-west, by dataOffsetCode.
 _NODES = {1: (0.0, 0.0), 2: (1.0, 1.0), 3: (1.0, 0.0), 4: (0.0, 1.0), 5: (0.5, 0.5)}
 _CENTRE = 5
 _DOWN, _UP = 6498, 6499  # EPSG codes of vertical coordinate systems in metres
-#: What a program or library has in the root of an HDF5 file of its own, and what to do.
+#: What other kinds of HDF5 files have in their root, and what to do with such a file.
 _OTHERS = (
     ("_NCProperties", "It is NetCDF: give it the ending .nc."),
     ("BAG_root", "It is a BAG: give it the ending .bag."),
 )
-#: What h5py raises where a file contradicts itself or HDF5.
+#: What h5py raises if a file contradicts itself or HDF5.
 _TORN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 
 
@@ -53,7 +54,7 @@ class S102Reader(MapReader):
     file : h5py.File
         The open file.
     records : h5py.Dataset, shape (H, W)
-        Depth and uncertainty of every node.
+        Depths and uncertainties of the nodes.
     marks : tuple of float
         Stored values that mean "missing".
     """
@@ -62,7 +63,7 @@ class S102Reader(MapReader):
     records: Any
     marks: tuple[float, ...] = (FILL,)
 
-    # The standard declares the sign, not the producer, who may have copied elevations.
+    # The sign comes from the standard, not from the producer, who may have copied elevations.
     _doubts_declared: ClassVar[bool] = True
 
     def close(self) -> None:
@@ -88,21 +89,21 @@ def open_s102(
     Parameters
     ----------
     path : pathlib.Path
-        An HDF5 file of any ending.
+        An HDF5 file with any ending.
     variable : str, optional
-        ``depth``, which is the default, or ``uncertainty``.
+        ``depth`` (the default) or ``uncertainty``.
     group : str, optional
-        Coverage such as ``BathymetryCoverage.02``; needed if there are several.
+        Coverage such as ``BathymetryCoverage.02``; required if there are several.
 
     Returns
     -------
     (S102Reader, dict of str to str)
-        The reader, and what tells its sign. Rows lie as they are stored, as a rule from the south.
+        The reader, and the hints at its sign. Rows are in stored order, usually from the south.
 
     Raises
     ------
     DataError
-        If the file is no S-102, lacks what the standard demands or contradicts itself, or if a
+        If the file is not S-102, lacks what the standard requires or contradicts itself, or if a
         coverage must be chosen.
     """
     h5py = _library(path)
@@ -133,10 +134,10 @@ def is_other_hdf5(path: str | os.PathLike[str]) -> bool:
 def _library(path: Path) -> Any:
     try:
         import h5py
-        import rasterio  # noqa: F401, of coordinate reference systems
+        import rasterio  # noqa: F401, for coordinate reference systems
     except ImportError:
         raise MissingLibraryError(
-            f"{path}: reading S-102 needs h5py and rasterio. Run: pip install 'sr-toolbox[geo]'."
+            f"{path}: reading S-102 needs h5py and rasterio. Run: {install_command('geo')}"
         ) from None
     return h5py
 
@@ -182,10 +183,10 @@ def _cell(
 
 
 def _said(name: str, *places: Any) -> Any:
-    """Return an attribute of the first place that has it, as one plain value; None without."""
+    """Return an attribute of the first place that has it, as a plain value; None if none has."""
     for place in places:
         value = place.attrs.get(name)
-        # h5py gives an attribute that has a type but no value the shape None.
+        # In h5py, an attribute that has a type but no value has the shape None.
         if value is None or getattr(value, "shape", ()) is None or not np.size(value):
             continue
         first = np.ravel(value)[0]
@@ -201,7 +202,7 @@ def _text(value: Any) -> str:
 
 
 def _number(path: Path, name: str, *places: Any) -> float:
-    """Return a number that an S-102 cell cannot do without."""
+    """Return a number that every S-102 cell must have."""
     value = _said(name, *places)
     with contextlib.suppress(TypeError, ValueError):
         if np.isfinite(float(value)):
@@ -219,19 +220,19 @@ def _product(file: Any) -> str:
 
 
 def _edition(path: Path, file: Any) -> tuple[int, int]:
-    """Return the edition of the standard; refuse a file that is no S-102."""
+    """Return the edition of the standard; refuse a file that is not S-102."""
     product = _product(file)
     match = re.fullmatch(r"INT\.IHO\.S-102\.(\d+)\.(\d+)[\d.]*", product)
     if match is None:
-        received = f"it says {product!r}" if product else "it says none"
+        received = f"received {product!r}" if product else "received none"
         cure = next((cure for sign, cure in _OTHERS if sign in file or sign in file.attrs), "")
         raise DataError(
-            f"{path}: is HDF5, but no S-102, whose productSpecification begins with "
-            f"'INT.IHO.S-102.'; {received}. {cure or 'Give it its own ending.'}"
+            f"{path}: is HDF5, but not S-102, whose productSpecification begins with "
+            f"'INT.IHO.S-102.'; {received}. {cure or 'Give it the correct ending.'}"
         )
     if match[1] not in ("2", "3"):
         raise DataError(
-            f"{path}: is of edition {match[1]}.{match[2]} of S-102; editions 2 and 3 are read. Ask "
+            f"{path}: has edition {match[1]}.{match[2]} of S-102; expected edition 2 or 3. Ask "
             f"its producer for one of these, or convert it to GeoTIFF."
         )
     return int(match[1]), int(match[2])
@@ -264,13 +265,12 @@ def _chosen(
         raise DataError(f"{path}: group must be one of {', '.join(coverages)}; received {group!r}.")
     known = [f"{name} ({_extent(path, file, container, part)})" for name, part in coverages.items()]
     raise DataError(
-        f"{path}: holds its depths in the coverages {', '.join(known)}; received none. "
-        f"{CHOOSE_GROUP}"
+        f"{path}: has depths in the coverages {', '.join(known)}; received no group. {CHOOSE_GROUP}"
     )
 
 
 def _extent(path: Path, file: Any, container: Any, coverage: Any) -> str:
-    """Say the size of a coverage, its spacing, and its vertical datum if it has one of its own."""
+    """Describe the size and spacing of a coverage, and its vertical datum if it has its own."""
     shape = _records(path, coverage).shape
     transform = _transform(path, container, coverage, shape[0], False)
     spacing, _ = affine_spacing(transform, _system(path, file)[0], shape)
@@ -282,7 +282,7 @@ def _extent(path: Path, file: Any, container: Any, coverage: Any) -> str:
 
 
 def _records(path: Path, coverage: Any) -> Any:
-    """Return the records of a coverage, whose number must be what the coverage says."""
+    """Return the records of a coverage; refuse a number other than the coverage states."""
     groups = [name for name in coverage if re.fullmatch(r"Group[._]\d+", name)]
     if len(groups) != 1:
         raise _incomplete(path, f"{coverage.name} needs one group of values; it has {len(groups)}")
@@ -296,14 +296,14 @@ def _records(path: Path, coverage: Any) -> Any:
         held = " × ".join(map(str, records.shape[::-1]))
         raise _incomplete(
             path,
-            f"{coverage.name} says that it has {said[1]} × {said[0]} nodes "
+            f"{coverage.name} declares {said[1]} × {said[0]} nodes "
             f"(numPointsLongitudinal, numPointsLatitudinal), but holds {held}",
         )
     return records
 
 
 def _said_of(file: Any, name: str) -> tuple[float, str | None]:
-    """Return fill value and unit of a field, from Group_F; the standard's fill if it is silent."""
+    """Return fill value and unit of a field from Group_F; by default the fill of the standard."""
     for row in _features(file):
         if _text(row["code"]).lower() == name.lower():
             told = {key: _text(row[key]) for key in row.dtype.names}
@@ -323,9 +323,9 @@ def _features(file: Any) -> Iterator[Any]:
 
 
 def _runs_south(path: Path, container: Any, coverage: Any) -> bool:
-    """Whether row 0 is the northernmost, not the southernmost as in the standard's own order.
+    """Whether row 0 is the northernmost, not the southernmost as in the order of the standard.
 
-    Refuses any other order than rows of nodes from the west on.
+    Refuses any order other than rows of nodes from west to east.
     """
     scan = str(_said("sequencingRule.scanDirection", coverage, container) or _STANDARD_SCAN)
     start = str(_said("startSequence", coverage, container) or "0,0")
@@ -340,14 +340,14 @@ def _runs_south(path: Path, container: Any, coverage: Any) -> bool:
         return south
     told = "" if linear else f"sequencingRule.type {rule}, "
     raise DataError(
-        f"{path}: the order of its values ({told}scanDirection {scan!r} from {start!r}) is not one "
-        f"that is read: '{_STANDARD_SCAN}' from '0,0', or 'Longitude, -Latitude' from '0,{last}'. "
-        f"Ask its producer for such a cell, or convert it to GeoTIFF."
+        f"{path}: the order of its values ({told}scanDirection {scan!r} from {start!r}) is not "
+        f"supported; expected '{_STANDARD_SCAN}' from '0,0', or 'Longitude, -Latitude' from "
+        f"'0,{last}'. Ask its producer for such a cell, or convert it to GeoTIFF."
     )
 
 
 def _transform(path: Path, container: Any, coverage: Any, rows: int, south: bool) -> Transform:
-    """Return the outer edges; the origin is the south-western node, as a rule a cell's centre."""
+    """Return the transform of outer edges from the south-western node, usually a cell centre."""
     x, y = (_number(path, f"gridOrigin{axis}", coverage) for axis in ("Longitude", "Latitude"))
     dx, dy = (
         _number(path, f"gridSpacing{axis}", coverage) for axis in ("Longitudinal", "Latitudinal")
@@ -362,17 +362,17 @@ def _transform(path: Path, container: Any, coverage: Any, rows: int, south: bool
 def _offset_code(path: Path, container: Any, coverage: Any) -> int:
     code = _said("dataOffsetCode", coverage, container)
     if code is None:
-        return _CENTRE  # editions 2 have none: their nodes are centres
+        return _CENTRE  # edition 2 has none: its nodes are centres
     if code not in _NODES:
         raise DataError(
             f"{path}: dataOffsetCode must be {_CENTRE} (nodes in the centres of cells) or 1 to 4 "
-            f"(in a corner); received {code!r}. Ask its producer where the nodes lie."
+            f"(in a corner); received {code!r}. Ask its producer where the nodes are."
         )
     return int(code)
 
 
 def _system(path: Path, file: Any) -> tuple[str | None, list[str]]:
-    """Return the coordinate reference system, and lines about one that is not known."""
+    """Return the coordinate reference system, and lines about an unknown one."""
     name, code = "horizontalCRS", _said("horizontalCRS", file)
     register = "EPSG"
     if code is None:  # before edition 2.2
@@ -385,14 +385,14 @@ def _system(path: Path, file: Any) -> tuple[str | None, list[str]]:
     elif (crs := system_of({"epsg_code": code})) is not None:
         return crs, []
     else:
-        why = f"its {name} {code} is no EPSG code known here"
+        why = f"its {name} {code} is not a known EPSG code"
     return None, [
-        f"WARNING: {path} has no coordinate reference system that can be used, as {why}; the "
-        f"result will have none either."
+        f"WARNING: {path} has no usable coordinate reference system, as {why}; the result will "
+        f"have none either."
     ]
 
 
-# -- What is said of it --------------------------------------------------------------------------
+# -- Notes and hints -----------------------------------------------------------------------------
 
 
 def _notes(path: Path, file: Any, container: Any, coverage: Any, name: str) -> list[str]:
@@ -401,16 +401,16 @@ def _notes(path: Path, file: Any, container: Any, coverage: Any, name: str) -> l
     others = [other for other in file if other not in known]
     left = ", ".join((*fields, *others))
     code = _offset_code(path, container, coverage)
-    corner = f"{path}: its nodes lie in a corner of their cells (dataOffsetCode {code})."
-    told = {f"{path}: not carried over: {left}.": bool(left), corner: code != _CENTRE}
+    corner = f"{path}: its nodes are in a corner of their cells (dataOffsetCode {code})."
+    told = {f"{path}: not copied to the result: {left}.": bool(left), corner: code != _CENTRE}
     return [line for line, holds in told.items() if holds]
 
 
 def _hints(file: Any, coverage: Any, name: str, edition: tuple[int, int]) -> dict[str, str]:
-    """Return what tells the sign of depths, which edition 2.0 itself did not make clear.
+    """Return the hints at the sign of depths, which edition 2.0 left unclear.
 
-    Its clause 5.2 had the vertical axis point up, its depths are positive down, and producers
-    followed either; so the values decide. From 2.1 on it points down.
+    In its clause 5.2 the vertical axis points up, while its depths are positive down. Producers
+    followed either, so the values decide. From edition 2.1 on, the axis points down.
     """
     named = {"the variable's name": name}
     if name != "depth":

@@ -1,4 +1,4 @@
-"""Pickles of plain NumPy arrays, read without ever executing what they hold."""
+"""Pickles of plain NumPy arrays, read without executing anything in them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from toolbox.nesting import expanded_size
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """Stand in for ``_codecs.encode``, which old pickles use to carry raw bytes."""
+    """Replace ``_codecs.encode``, which old pickles use to store raw bytes."""
     if encoding != "latin1":
         raise _ForbiddenError(f"encoding {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
 def _no_bytes() -> bytes:
-    """Stand in for ``bytes()``, by which old pickles say that an array is empty."""
+    """Replace ``bytes()``, with which old pickles store an empty array."""
     return b""
 
 
@@ -47,7 +47,7 @@ class _ForbiddenError(Exception):
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """Python's own unpickler in Python: that in C reserves memory by numbers in the file."""
+    """Python's unpickler in pure Python: the one in C reserves memory by numbers in the file."""
 
     allowed = _numpy_reconstructors()
 
@@ -64,7 +64,7 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-        A ``.pkl`` written by any Python 3 and NumPy.
+        A ``.pkl`` file written by any Python 3 and NumPy.
 
     Returns
     -------
@@ -74,7 +74,8 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, damaged, or names anything but plain arrays. Nothing in it is run.
+        If the file is missing or damaged, or names anything other than plain arrays. Nothing in
+        it is executed.
     """
     try:
         with open(path, "rb") as stream:
@@ -90,13 +91,13 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
         raise
     except MemoryError:
         raise DataError(
-            f"{path}: asks for more memory than there is. It is too large for this machine, or "
+            f"{path}: needs more memory than is available. It is too large for this machine, or "
             f"damaged."
         ) from None
-    except Exception as error:  # a damaged pickle raises anything, such as OverflowError
+    except Exception as error:  # a damaged pickle may raise anything, such as OverflowError
         words = " ".join(str(error).split())
         raise DataError(
-            f"{path}: not a readable pickle, perhaps damaged ({type(error).__name__}: {words})."
+            f"{path}: not a readable pickle; it may be damaged ({type(error).__name__}: {words})."
         ) from None
     return _as_array(content, path)
 
@@ -109,15 +110,15 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
     if not isinstance(content, (np.ndarray, list, tuple)):
         raise DataError(f"{path}: expected an array of numbers; received {type(content).__name__}.")
     try:
-        # Everything in an honest pickle took a byte at least.
+        # Every item of a genuine pickle takes at least one byte.
         if expanded_size(content) > Path(path).stat().st_size:
-            raise ValueError("a list that holds itself, or the same list over and over")
+            raise ValueError("a list that contains itself, or the same list many times")
         array = np.asarray(content)
         if array.dtype == object:
             array = np.stack([np.asarray(item) for item in array])
     except (ValueError, TypeError, RecursionError):
         raise DataError(
-            f"{path}: expected images of one size; received arrays of several."
+            f"{path}: expected images of one size; received arrays of several sizes."
         ) from None
     if array.dtype.kind not in "biuf":
         raise DataError(
@@ -128,7 +129,7 @@ def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def save_array(array: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Write `array` as a pickle that appears whole or not at all.
+    """Write `array` as a pickle that appears complete or not at all.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files of tensors by name (``.safetensors``), which hold numbers and text and nothing to run.
+"""Files of tensors by name (``.safetensors``), which hold numbers and text but no code.
 
 See https://github.com/huggingface/safetensors; the library is in the extra ``export``.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, not_found
 from toolbox.io.atomic import replacing
+from toolbox.io.extras import install_command
 
 
 def safetensors_library() -> Any:
@@ -31,7 +32,7 @@ def safetensors_library() -> Any:
     except ImportError as error:
         raise MissingLibraryError(
             f".safetensors files need the library safetensors, which cannot be imported ({error}). "
-            f"Run pip install 'sr-toolbox[export]'"
+            f"Run: {install_command('export')}"
         ) from error
 
 
@@ -40,7 +41,7 @@ def write_safetensors(
     path: str | os.PathLike[str],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write arrays by name; the file appears whole or not at all.
+    """Write arrays by name; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -49,10 +50,10 @@ def write_safetensors(
     path : path-like
         Final name.
     metadata : mapping of str to str, optional
-        Text that goes with them.
+        Text to store with the arrays.
     """
     library = safetensors_library()
-    # The library writes the memory of an array, whatever its strides say.
+    # The library writes the memory of an array and ignores its strides.
     whole = {name: np.array(array, order="C") for name, array in tensors.items()}
     with replacing(path) as beside:
         library.numpy.save_file(whole, beside, dict(metadata or {}))
@@ -64,7 +65,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises
     ------
     DataError
-        If the file is missing or damaged, or holds numbers that NumPy does not know.
+        If the file is missing or damaged, or holds a number type that NumPy does not know.
     MissingLibraryError
         If the library is not installed.
     """
@@ -82,6 +83,6 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the text of a file that `write_safetensors` or another program wrote."""
+    """Return the text metadata of a file, whichever program wrote it."""
     with safetensors_library().safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})

@@ -1,4 +1,4 @@
-"""Spacing of a grid in metres, and the coordinates of a finer one."""
+"""Spacing of a grid in metres, and the coordinates of a finer grid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from toolbox.io.units import UNSAID, degrees_per_angle, is_degrees, metres_per_u
 Spacing = tuple[float, float]
 
 METRES_PER_DEGREE = 111_319.49  # WGS 84, along the equator
-#: From this share on the true spacing counts, rather than that of the projected plane.
+#: From this deviation on, the true spacing is used instead of that of the projected plane.
 _STRETCH = 0.01
-#: Longitudes beyond two turns are none.
+#: Numbers beyond two full turns are not longitudes.
 _TURNS = 720.0
 
 
@@ -36,7 +36,7 @@ def affine_spacing(
     Parameters
     ----------
     transform : six floats
-        As rasterio has it, in the unit of `crs`; turned and sheared grids too.
+        As in rasterio, in the unit of `crs`; may be rotated or sheared.
     crs : object or None
         Coordinate reference system.
     shape : (int, int)
@@ -45,9 +45,9 @@ def affine_spacing(
     Returns
     -------
     spacing : (float, float) or None
-        Metres (rows, columns); None if it can be in degrees as well as in metres.
+        Metres (rows, columns); None if the unit may be degrees or metres.
     remark : str
-        What a user should know of how it was found; empty if the file says it all.
+        What a user should know about how it was found; empty if the file is explicit.
     """
     a, b, c, d, e, f = transform[:6]
     columns, rows = float(np.hypot(a, d)), float(np.hypot(b, e))
@@ -62,7 +62,7 @@ def affine_spacing(
     if crs is None or (unit := plane_unit_m(crs)) is None:
         corners = np.abs([c, c + a * shape[1] + b * shape[0], f, f + d * shape[1] + e * shape[0]])
         if corners[:2].max() <= 360 and corners[2:].max() <= 90:
-            return None, "has no coordinate reference system, and may be in degrees or in metres"
+            return None, "has no coordinate reference system and may be in degrees or in metres"
         return (rows, columns), "has no coordinate reference system; its grid is taken as metres"
     nominal = rows * unit, columns * unit
     true = spacing_on_earth_m(crs, (x, y), ((b, e), (a, d)))
@@ -89,7 +89,7 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
     spacing : (float, float) or None
         Metres (rows, columns); None if the coordinates have another unit.
     remark : str
-        What a user should know of how it was found; empty if the file says it all.
+        What a user should know about how it was found; empty if the file is explicit.
     """
     rows, columns = y.values.astype(np.float64), x.values.astype(np.float64)
     columns = unrolled(columns) if in_degrees(x) else columns
@@ -104,16 +104,16 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
         return spacing_m(dy * unit_y, dx * unit_x, middle), ""
     if silent and crs is None and _like_degrees(rows, columns):
         return spacing_m(dy, dx, float(rows.mean())), (
-            f"{y.name} and {x.name} say no unit; they are taken as degrees, as they lie within "
-            f"±90 and ±360 and do not begin at 0. Give them an attribute units"
+            f"{y.name} and {x.name} have no unit; they are taken as degrees, because they are "
+            f"within ±90 and ±360 and do not begin at 0. Give them an attribute units"
         )
     units = coordinate_unit_m(y, crs), coordinate_unit_m(x, crs)
     if units[0] is None or units[1] is None:
         said = str(y.attrs.get("units", "")) or str(x.attrs.get("units", ""))
-        return None, f"its coordinates are in {said!r}, which is no unit of length known here"
+        return None, f"its coordinates are in {said!r}, which is not a known unit of length"
     remark = ""
     if crs is None and silent:
-        remark = f"{y.name} and {x.name} say no unit; they are taken as metres"
+        remark = f"{y.name} and {x.name} have no unit; they are taken as metres"
     if (factor := plane_unit_m(crs)) is None:
         return (abs(dy) * units[0], abs(dx) * units[1]), remark
     scale_y, scale_x = units[0] / factor, units[1] / factor
@@ -122,7 +122,7 @@ def coordinate_spacing(y: Any, x: Any, crs: Any) -> tuple[Spacing | None, str]:
 
 
 def _degrees_each(coordinate: Any, crs: Any) -> float | None:
-    """Return the unit of a latitude or longitude in degrees; None if it is neither."""
+    """Return the unit of a latitude or longitude in degrees; None for other coordinates."""
     system, said = degrees_per_unit(crs), str(coordinate.attrs.get("units", "")).strip()
     if in_degrees(coordinate):
         return 1.0 if said else system or 1.0
@@ -131,14 +131,14 @@ def _degrees_each(coordinate: Any, crs: Any) -> float | None:
 
 
 def unit_factor(coordinate: Any, crs: Any) -> float | None:
-    """Return the unit of a coordinate in that of its system; None if it does not fit it.
+    """Return the factor from the unit of a coordinate to that of its system; None if none fits.
 
     Parameters
     ----------
     coordinate : xarray.DataArray
-        Of rows or columns.
+        Coordinate of rows or columns.
     crs : object or None
-        Coordinate reference system; without one, degrees stay and lengths become metres.
+        Coordinate reference system. Without one, degrees are kept and lengths become metres.
     """
     said = str(coordinate.attrs.get("units", "")).strip()
     if (system := degrees_per_unit(crs)) is not None:
@@ -152,23 +152,23 @@ def unit_factor(coordinate: Any, crs: Any) -> float | None:
 
 
 def _no_degrees(latitudes: Sequence[float], longitude: float, pixel: float) -> str:
-    """Say why positions cannot be degrees; empty if they can.
+    """Return why positions cannot be degrees; empty if they can.
 
     Parameters
     ----------
     latitudes : sequence of float
-        Of the middle, first, and of the ends, which may lie one pixel beyond a pole.
+        First that of the middle, then those of the ends, which may be one pixel beyond a pole.
     longitude : float
-        Of the middle.
+        Longitude of the middle.
     pixel : float
-        Height of a pixel, degrees.
+        Height of a pixel in degrees.
     """
     middle, farthest = latitudes[0], max(latitudes, key=abs)
     if abs(middle) > 90 - 1e-6 or abs(farthest) > 90 + pixel or abs(longitude) > _TURNS:
         return (
-            f"its coordinates are said to be degrees, but reach latitude {farthest:.7g} and "
-            f"longitude {longitude:.7g}, so they are none and the spacing is not known; set the "
-            f"coordinate reference system that they belong to"
+            f"its coordinates are declared as degrees, but reach latitude {farthest:.7g} and "
+            f"longitude {longitude:.7g}, so they are not degrees and the spacing is unknown; set "
+            f"their coordinate reference system"
         )
     return ""
 
@@ -201,14 +201,14 @@ def curvilinear_spacing(y: Any, x: Any, dims: tuple[str, str]) -> Spacing | None
 
 
 def _like_degrees(rows: np.ndarray, columns: np.ndarray) -> bool:
-    """Tell positions on the globe from a grid of its own, which begins at 0 or lies around it."""
+    """Whether numbers look like positions on the globe: a local grid begins at or surrounds 0."""
     far = any(np.abs(c).min() > c.size * abs(c[1] - c[0]) for c in (rows, columns))
     fits = np.abs(rows).max() <= 90 and np.abs(columns).max() <= 360
     return bool(far and fits and abs(rows[1] - rows[0]) < 0.1)
 
 
 def in_degrees(coordinate: Any) -> bool:
-    """Whether a coordinate (xarray.DataArray) says that it is a latitude or a longitude."""
+    """Whether a coordinate (xarray.DataArray) is declared as a latitude or a longitude."""
     attrs = coordinate.attrs
     if units := str(attrs.get("units", "")).strip():
         return is_degrees(units)
@@ -217,7 +217,7 @@ def in_degrees(coordinate: Any) -> bool:
 
 
 def coordinate_unit_m(coordinate: Any, crs: Any) -> float | None:
-    """Return the unit of a coordinate that is no angle: its own, else that of the system."""
+    """Return the unit, in metres, of a coordinate of lengths: its own, else the system's."""
     units = str(coordinate.attrs.get("units", "")).strip()
     if units.lower() in UNSAID:
         return plane_unit_m(crs) or 1.0
@@ -228,7 +228,7 @@ def coordinate_unit_m(coordinate: Any, crs: Any) -> float | None:
 
 
 def archive_spacing(archive: Any) -> tuple[float, float] | None:
-    """Return the spacing of an open ``.npz`` file (rows, columns), metres; None if not in it."""
+    """Return the spacing (rows, columns), metres, stored in an open ``.npz`` file; else None."""
     if {"dx", "dy", "ymin", "ymax"} <= set(archive.files):
         latitude = (float(archive["ymin"]) + float(archive["ymax"])) / 2
         return spacing_m(float(archive["dy"]), float(archive["dx"]), latitude)
@@ -243,12 +243,12 @@ def even_step(centres: np.ndarray) -> float | None:
     """Return the spacing of coordinates (N,), or None if they are not evenly spaced."""
     step = float(centres[-1] - centres[0]) / (centres.size - 1)
     even = centres[0] + step * np.arange(centres.size)
-    # Coordinates in float32 are off by some hundredths of a fine spacing.
+    # Coordinates in float32 may be wrong by several hundredths of a fine spacing.
     return step if step and np.abs(centres - even).max() <= 0.05 * abs(step) else None
 
 
 def unrolled(centres: np.ndarray) -> np.ndarray:
-    """Let longitudes (N,), degrees, that start anew at 0 or -180 go on; others are returned."""
+    """Continue longitudes (N,), degrees, that restart at 0 or -180; return others unchanged."""
     jumps = centres.size > 1 and np.abs(np.diff(centres)).max() > 180
     if not jumps or np.abs(centres).max() > 360:
         return centres
@@ -256,26 +256,26 @@ def unrolled(centres: np.ndarray) -> np.ndarray:
 
 
 def refined(coordinate: np.ndarray, scale: int) -> np.ndarray:
-    """Return the centres of pixels `scale` times as fine.
+    """Return the centres of pixels that are `scale` times finer.
 
     Parameters
     ----------
     coordinate : numpy.ndarray, shape (n,)
-        Centres of two pixels or more, ascending or descending. Evenly spaced ones give
-        ``x0 + dx ((i + 1/2) / scale - 1/2)``; between others the finer ones are interpolated.
+        Centres of two or more pixels, ascending or descending. Evenly spaced centres give
+        ``x0 + dx ((i + 1/2) / scale - 1/2)``; others are interpolated.
     scale : int
         Enlargement factor.
 
     Returns
     -------
     numpy.ndarray, shape (n * scale,), float64
-        The outer edges of the first and the last pixel stay where they are.
+        The finer centres. The outer edges of the first and the last pixel stay in place.
     """
     centres = np.asarray(coordinate, np.float64)
     if centres.ndim != 1 or centres.size < 2:
-        raise ValueError(f"two centres or more are needed to divide; received {centres.shape}")
+        raise ValueError(f"expected two or more centres to divide; received {centres.shape}")
     going_on = unrolled(centres)
-    if going_on is not centres:  # divided as if they went on, then turned back
+    if going_on is not centres:  # divided as continuous longitudes, then wrapped again
         low = -180.0 if centres.min() < 0 else 0.0
         return (refined(going_on, scale) - low) % 360 + low
     place = (np.arange(centres.size * scale) + 0.5) / scale - 0.5

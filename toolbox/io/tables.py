@@ -1,4 +1,4 @@
-"""Tables written as CSV, whole or not at all."""
+"""Tables written as CSV, complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toolbox.io.atomic import replacing
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str], index: bool = False) -> None:
-    """Write a table as CSV; the file appears whole or not at all.
+    """Write a table as CSV; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str], index: bool =
     path : path-like
         The file.
     index : bool
-        Write the row names too.
+        Whether to write the row names too.
     """
     with replacing(path) as beside:
         table.to_csv(beside, index=index)

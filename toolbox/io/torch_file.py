@@ -27,15 +27,15 @@ _DTYPES = {
     "Byte": "u1",
     "Bool": "?",
 }
-#: Where checkpoints keep the weights; the first of these that is there is taken.
+#: Keys under which checkpoints keep the weights; the first existing one is used.
 _NESTED = ("params_ema", "params", "state_dict")
 _LEVELS = 4
-#: How a file before PyTorch 1.6 begins.
+#: First bytes of a file written before PyTorch 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class _OtherContentError(Exception):
-    """The file is readable, but holds no state dict."""
+    """The file is readable but holds no state dict."""
 
 
 class _Storage(NamedTuple):
@@ -44,7 +44,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """The arguments of a tensor as the file has them, not checked yet."""
+    """The arguments of a tensor as stored in the file, not yet checked."""
 
     storage: Any
     offset: Any
@@ -61,9 +61,9 @@ class _Content(NamedTuple):
 
 
 def _constructors() -> dict[tuple[str, str], Any]:
-    """Return stand-ins for all that a file of weights may name.
+    """Return replacements for everything that a weights file may name.
 
-    A pickle can set attributes of a function, so every file gets functions of its own.
+    A pickle can set attributes of a function, so every file gets its own functions.
     """
 
     def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
@@ -88,7 +88,7 @@ class _TorchUnpickler(_ArrayUnpickler):
         self.kinds: dict[str, str] = {}
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Return what stands for the storage ('storage', kind, key, device, count)."""
+        """Return the replacement for the storage ('storage', kind, key, device, count)."""
         match pid:
             # Files before PyTorch 1.6 have a last entry for storages that share memory.
             case ("storage", str(kind), str(key), _, int(), *rest) if rest in ([], [None]):
@@ -100,7 +100,7 @@ class _TorchUnpickler(_ArrayUnpickler):
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the weights that ``torch.save`` wrote, of any version since PyTorch 0.4.
+    """Read weights written by ``torch.save`` of PyTorch 0.4 or later.
 
     Parameters
     ----------
@@ -111,13 +111,13 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to numpy.ndarray
-        The tensors by name; bfloat16 comes as float32.
+        The tensors by name; bfloat16 becomes float32.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged or compressed, a tensor reaches beyond its storage, or the
-        file names anything but tensors and dictionaries. Nothing in it is run.
+        If the file is missing, damaged or compressed, if a tensor reaches beyond its storage, or
+        if the file names anything other than tensors and dictionaries. Nothing in it is executed.
     """
     try:
         with open(path, "rb") as stream:
@@ -129,18 +129,18 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except _ForbiddenError as error:
         raise DataError(
             f"{path}: expected tensors and dictionaries of them; received {error}, which is never "
-            f"executed. Save the weights alone: torch.save(network.state_dict(), file)."
+            f"executed. Save only the weights: torch.save(network.state_dict(), file)."
         ) from None
     except _OtherContentError as error:
         raise DataError(
             f"{path}: expected tensors by name, alone or as {', '.join(_NESTED)}; received "
-            f"{error}. Save the weights alone: torch.save(network.state_dict(), file)."
+            f"{error}. Save only the weights: torch.save(network.state_dict(), file)."
         ) from None
     except OSError:
         raise
-    except Exception as error:  # a damaged file raises anything, such as struct.error
+    except Exception as error:  # a damaged file may raise anything, such as struct.error
         raise DataError(
-            f"{path}: not a readable file of torch.save, perhaps damaged "
+            f"{path}: not a readable file of torch.save; it may be damaged "
             f"({type(error).__name__}: {error})."
         ) from None
 
@@ -152,7 +152,7 @@ def _from_zip(stream: BinaryIO) -> _Content:
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"expected one data.pkl inside; found {len(pickles)}")
-        # What is stored as it is cannot be larger than the file.
+        # Without compression, the contents cannot be larger than the file.
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise ValueError("is compressed, which torch.save never does")
         folder = pickles[0].removesuffix("data.pkl")
@@ -164,11 +164,11 @@ def _from_zip(stream: BinaryIO) -> _Content:
 
 
 def _from_legacy(stream: BinaryIO) -> _Content:
-    """Read the format before PyTorch 1.6: five pickles, then the storages one after another."""
+    """Read the format before PyTorch 1.6: five pickles followed by the storages."""
     size = os.fstat(stream.fileno()).st_size
     stream.seek(0)
     if _TorchUnpickler(stream).load() != _MAGIC:
-        raise ValueError("does not begin as torch.save begins a file")
+        raise ValueError("does not begin like a file of torch.save")
     _protocol, system = (_TorchUnpickler(stream).load() for _ in range(2))
     little = system["little_endian"]
     unpickler = _TorchUnpickler(stream)
@@ -178,7 +178,7 @@ def _from_legacy(stream: BinaryIO) -> _Content:
         count = int.from_bytes(stream.read(8), "little" if little else "big")
         length = count * np.dtype(_DTYPES[unpickler.kinds[key]]).itemsize
         if length > size - stream.tell():
-            raise EOFError(f"storage {key} of {length} bytes goes beyond the end")
+            raise EOFError(f"storage {key} of {length} bytes extends beyond the end")
         data[key] = stream.read(length)
     return _Content(root, data, "<" if little else ">")
 
@@ -199,7 +199,7 @@ def _tensors_of(root: Any) -> dict[str, _Tensor]:
 
 
 def _array(name: str, tensor: _Tensor, content: _Content) -> np.ndarray:
-    """Return the numbers of a tensor, none from outside its storage."""
+    """Return the numbers of a tensor, after checking that all are inside its storage."""
     kind, key = tensor.storage
     dtype = np.dtype(_DTYPES[kind]).newbyteorder(content.order)
     raw = content.data[key]
@@ -213,7 +213,7 @@ def _array(name: str, tensor: _Tensor, content: _Content) -> np.ndarray:
 
 
 def _check_bounds(name: str, tensor: _Tensor, available: int) -> None:
-    """Refuse a tensor that reaches beyond the numbers of its storage or repeats them."""
+    """Refuse a tensor that reaches beyond its storage or uses a number twice."""
     size, stride = tuple(tensor.size), tuple(tensor.stride)
     numbers = (tensor.offset, *size, *stride)
     valid = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)

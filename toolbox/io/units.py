@@ -1,4 +1,4 @@
-"""Units of length as files spell them: what a unit is in metres, and what it is not."""
+"""Units of length and angle as files spell them, converted to metres and degrees."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 from typing import Any
 
 from toolbox.errors import MissingLibraryError
+from toolbox.io.extras import install_command
 
-#: Texts that say nothing about a unit.
+#: Texts that state no unit.
 UNSAID = ("", "none", "unknown", "unspecified", "n/a", "na", "-", "1", "unitless")
 _METRES = ("m", "metre", "metres", "meter", "meters")
 _FOOT, _SURVEY_FOOT = 0.3048, 1200 / 3937
-#: What surveyors write, in metres: pint does not know half of it, and has a fathom of its own.
+#: Spellings of surveyors, in metres: pint lacks half of them and has another fathom.
 _SURVEYORS = {
     **dict.fromkeys(("ft", "foot", "feet", "international foot", "international feet"), _FOOT),
     **dict.fromkeys(("us survey foot", "us survey feet", "survey foot", "us foot"), _SURVEY_FOOT),
@@ -28,11 +29,11 @@ _ANGLES = {
     **dict.fromkeys(("urad", "µrad", "μrad", "microradian", "microradians"), 180e-6 / math.pi),
     **dict.fromkeys(("grad", "grads", "gon", "gons", "grade", "grades"), 0.9),
 }
-#: A number before a unit, as UDUNITS has it: 1000 m, 1e-3 km.
+#: A number before a unit, as in UDUNITS: 1000 m, 1e-3 km.
 _MULTIPLE = re.compile(
     r"(\d{1,9}(?:\.\d{0,9})?(?:e[+-]?\d{1,2})?)\s*\*?\s*([^\W\d].*)", re.IGNORECASE
 )
-#: What may follow a unit: its sign or the level from which it counts.
+#: What may follow a unit: its sign or its reference level.
 _REMARK = re.compile(
     r"\s*(?:[(\[,;].*|\b(?:positive|above|below|relative|referred|re|wrt|from|under|over)\b.*)$"
 )
@@ -40,23 +41,23 @@ _REMARK = re.compile(
 
 @functools.cache
 def metres_per_unit(text: str) -> float | None:
-    """Return what a unit of length is in metres.
+    """Return a unit of length in metres.
 
     Parameters
     ----------
     text : str
-        As a file spells it: ``m``, ``US survey foot``, ``fathoms``, ``km``, ``m (positive up)``,
-        ``1000 m``.
+        The unit as spelt in the file: ``m``, ``US survey foot``, ``fathoms``, ``km``,
+        ``m (positive up)``, ``1000 m``.
 
     Returns
     -------
     float or None
-        None if it is no known unit of length.
+        None if it is not a known unit of length.
 
     Raises
     ------
     MissingLibraryError
-        If only pint could know the unit, and it is not installed.
+        If only pint may know the unit and it is not installed.
     """
     unit = _REMARK.sub("", text.strip()).strip()
     if multiple := _MULTIPLE.fullmatch(unit):
@@ -66,7 +67,7 @@ def metres_per_unit(text: str) -> float | None:
         return 1.0
     if name in _SURVEYORS:
         return _SURVEYORS[name]
-    if not re.fullmatch(r"[^\W\d]{1,30}", unit):  # formulas are nothing to be computed
+    if not re.fullmatch(r"[^\W\d]{1,30}", unit):  # formulas must not be computed
         return None
     for spelling in (unit, unit.lower()):
         try:
@@ -83,9 +84,9 @@ def _times(number: float, unit: float | None) -> float | None:
 
 
 def degrees_per_angle(text: str) -> float | None:
-    """Return what a unit of angle (degrees, rad, microradian, gon, 1e-6 rad) is in degrees.
+    """Return a unit of angle (degrees, rad, microradian, gon, 1e-6 rad) in degrees.
 
-    None if it is no known one.
+    None if it is not a known one.
     """
     unit = text.strip()
     if is_degrees(unit):
@@ -101,13 +102,13 @@ def _registry() -> Any:
         import pint
     except ImportError:
         raise MissingLibraryError(
-            "units other than metres, feet, fathoms and km need pint. Run: pip install "
-            "'sr-toolbox[geo]' (or pip install pint)."
+            f"units other than metres, feet, fathoms and km need pint. Run: "
+            f"{install_command('geo')}"
         ) from None
     return pint.UnitRegistry(cache_folder=None)
 
 
 def is_degrees(text: str) -> bool:
-    """Whether a unit is degrees of latitude or longitude."""
+    """Whether a unit means degrees of latitude or longitude."""
     sides = r"(_?[neswt]|_north|_east|_true|\b)"
     return bool(re.match(rf"(decimal |arc_?)?deg(ree)?s?{sides}", text.lower()))

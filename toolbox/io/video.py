@@ -1,4 +1,4 @@
-"""Videos read frame by frame, exact at random access, with the time of every frame."""
+"""Read videos frame by frame, with exact random access and the time of every frame."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from toolbox.errors import DataError, MissingLibraryError, not_found
+from toolbox.io.extras import install_command
 
 __all__ = ["SUFFIXES", "Frame", "VideoFile"]
 
 #: Endings of video files.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".mxf")
-#: What may be opened: no playlist, nothing that names other files, nothing from a network.
+#: Only local files are opened: no playlists, no formats that name other files, no network.
 _OPTIONS = {
     "format_whitelist": "mov,avi,matroska,mpeg,mpegts,asf,mxf",
     "protocol_whitelist": "file",
@@ -27,7 +28,7 @@ _OPTIONS = {
 _COVER = 0x400
 #: Unit of the length of a file (FFmpeg's AV_TIME_BASE).
 _TICKS_PER_SECOND = 1_000_000
-#: A file that is this much shorter than it says, in seconds, is worth a note.
+#: A file shorter than declared by more than this, in seconds, is noted.
 _CUT_S = 0.5
 
 
@@ -37,7 +38,7 @@ class Frame(NamedTuple):
     Attributes
     ----------
     time_s : float
-        When it is shown, seconds after the first one.
+        Presentation time in seconds after the first frame.
     pixels : numpy.ndarray, shape (H, W, 3), uint8
         Red, green and blue, upright.
     """
@@ -47,7 +48,7 @@ class Frame(NamedTuple):
 
 
 class _Packet(NamedTuple):
-    """What is kept of a packet: when it is shown and decoded, in ticks, and its marks."""
+    """Presentation and decoding times of a packet, in ticks, and its flags."""
 
     pts: int | None
     dts: int | None
@@ -62,36 +63,36 @@ class _Packet(NamedTuple):
 
 
 class VideoFile:
-    """A video whose frames can be read by their number.
+    """A video whose frames can be read by number.
 
-    Making one lists the times of the frames without decoding them. Nothing stays open between
-    calls, so one object may serve several threads.
+    The constructor lists the times of the frames without decoding them. No file stays open
+    between calls, so several threads may use one object.
 
     Parameters
     ----------
     path : path-like
-        MP4, MOV, AVI, Matroska, WebM, MPEG, ASF or MXF, by content.
+        MP4, MOV, AVI, Matroska, WebM, MPEG, ASF or MXF, recognised by content.
 
     Attributes
     ----------
     path : pathlib.Path
         The file.
     width, height : int
-        Pixels of an upright frame: the rotation that a camera has noted is applied.
+        Pixels of an upright frame: the rotation recorded by the camera is applied.
     times_s : numpy.ndarray, shape (n,), float64
-        When each frame is shown, seconds after the first one; strictly increasing. Their steps
-        differ where the frame rate varies.
+        Presentation times in seconds after the first frame, strictly increasing. The steps
+        differ if the frame rate varies.
     rate_hz : float
-        Mean frame rate; of a single frame the announced one, or NaN.
+        Mean frame rate; for a single frame the declared one, or NaN.
     duration_s : float
-        Time from the first frame to the end of the last one, at the mean rate; NaN without one.
+        Time from the first frame to the end of the last one, at the mean rate; NaN without a rate.
     notes : list of str
-        What was found and a user should know, e.g. a last frame that is cut short.
+        What a user should know, e.g. that the last frame is truncated.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, damaged, no video, or has no frame that can be read.
+        If the file is missing, empty, damaged, not a video, or has no readable frame.
     MissingLibraryError
         If PyAV is not installed.
     """
@@ -100,7 +101,7 @@ class VideoFile:
         self.path = Path(path)
         self.notes: list[str] = []
         _check_file(self.path)
-        #: Times of all frames, and of those where decoding may start, in ticks of the stream.
+        #: Times of all frames and of the key frames, where decoding may start, in stream ticks.
         self._stamps, self._keys = self._listed()
         with self._opened() as (container, stream):
             first = next(_decode(container, stream))
@@ -116,8 +117,8 @@ class VideoFile:
         self.duration_s = len(self) / self.rate_hz
         if length_s > self.duration_s + _CUT_S:
             self.notes.append(
-                f"{self.path}: should last {length_s:.1f} s; only {self.duration_s:.1f} s can be "
-                f"read, perhaps it is cut short"
+                f"{self.path}: should last {length_s:.1f} s, but only {self.duration_s:.1f} s can "
+                f"be read; the file may be truncated"
             )
 
     def __len__(self) -> int:
@@ -126,15 +127,15 @@ class VideoFile:
     def frames(
         self, start: int = 0, stop: int | None = None, side: int | None = None
     ) -> Iterator[Frame]:
-        """Read frames in order; no more than a few are in memory.
+        """Read frames in order, with only a few in memory.
 
         Parameters
         ----------
         start, stop : int
-            Numbers of the first one, and of the one after the last; default all.
+            Number of the first frame, and of the frame after the last. Default: all frames.
         side : int, optional
-            Shrink them to squares of so many pixels, by area; default as they are. FFmpeg does it
-            before it makes colours of a frame, several times as fast as it is done afterwards.
+            Side in pixels of a square to which frames are reduced by area. Default: unchanged.
+            FFmpeg reduces a frame before converting its colours, which is several times faster.
 
         Yields
         ------
@@ -143,7 +144,7 @@ class VideoFile:
         Raises
         ------
         DataError
-            If one cannot be decoded, or there are not that many.
+            If a frame cannot be decoded, or there are fewer frames.
         """
         stop = len(self) if stop is None else stop
         if not 0 <= start < stop <= len(self):
@@ -163,16 +164,16 @@ class VideoFile:
                 return
         raise DataError(
             f"{self.path}: frame {number} of {len(self)} cannot be decoded: the file is damaged. "
-            f"Copy it again or leave it out."
+            f"Copy it again or leave out this video."
         )
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """Read frames that follow each other.
+        """Read consecutive frames.
 
         Parameters
         ----------
         start, count : int
-            Number of the first one, and how many, at least 1.
+            Number of the first frame, and number of frames, at least 1.
 
         Returns
         -------
@@ -181,13 +182,13 @@ class VideoFile:
         Raises
         ------
         DataError
-            If one cannot be decoded, or there are not that many.
+            If a frame cannot be decoded, or there are fewer frames.
         """
         return np.stack([frame.pixels for frame in self.frames(start, start + count)])
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """Give the container and its first stream of moving pictures; errors become one line."""
+        """Provide the container and its first video stream; errors become one line."""
         av = _library(self.path)
         try:
             with av.open(f"file:{self.path}", options=_OPTIONS) as container:
@@ -195,44 +196,42 @@ class VideoFile:
         except (av.error.FFmpegError, StopIteration) as error:
             reason = getattr(error, "strerror", None) or "it has no frame"
             raise DataError(
-                f"{self.path}: not a video, or a damaged one ({reason}). Expected one of "
-                f"{', '.join(SUFFIXES)} that plays."
+                f"{self.path}: not a video, or a damaged one ({reason}). Expected a playable file "
+                f"of {', '.join(SUFFIXES)}."
             ) from None
 
     def _stream(self, container: Any) -> Any:
         for stream in container.streams.video:
             if not stream.disposition & _COVER:
                 return stream
-        raise DataError(f"{self.path}: holds no moving pictures. Name a video.")
+        raise DataError(f"{self.path}: has no video stream. Name a video.")
 
     def _listed(self) -> tuple[list[int], list[int]]:
         """Return the times of all frames and of the key frames, in order."""
         with self._opened() as (container, stream):
             packets = [_Packet.of(packet) for packet in container.demux(stream) if packet.size]
-            # AVI numbers packets as they are decoded, and calls that the time they are shown.
+            # AVI numbers packets in decoding order and gives that as the presentation time.
             reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         whole = [packet for packet in packets if not packet.cut]
         if lost := len(packets) - len(whole):
-            self.notes.append(
-                f"{self.path}: packets of frames that are cut short: {lost}, left out"
-            )
+            self.notes.append(f"{self.path}: packets of truncated frames: {lost}, left out")
         shown = [packet for packet in whole if not packet.hidden]
         stamps = _in_order(packet.pts for packet in shown)
-        #: Where the file does not tell when frames are shown, as AVI with B-frames, frames that
-        #: are decoded one after the other are shown when their packets are decoded.
+        #: Without presentation times, as in AVI with B-frames, frames in decoding order are shown
+        #: at the decoding times of the packets.
         self._counted = not stamps or reordered
         if stamps and not reordered:
             return stamps, _in_order({packet.pts for packet in whole if packet.key})
         stamps = stamps or _in_order(packet.dts for packet in shown)
         if not stamps:
             raise DataError(
-                f"{self.path}: holds no frames, or they carry no times. Convert it, e.g. with "
+                f"{self.path}: has no frames, or they have no times. Convert it, e.g. with "
                 f"ffmpeg -i {self.path.name} out.mp4"
             )
         return stamps, stamps[:1]
 
     def _decoded(self, start: int) -> Iterator[Any]:
-        """Decode from the last key frame at or before a frame, else from the start of the file."""
+        """Decode from the last key frame at or before a frame, or from the start of the file."""
         key = bisect.bisect_right(self._keys, self._stamps[start]) - 1
         if key > 0:
             with self._opened() as (container, stream):
@@ -259,13 +258,13 @@ class VideoFile:
 
 
 class _Scaler:
-    """Makes arrays of frames, as they are or shrunk to squares."""
+    """Converts frames to arrays, unchanged or reduced to squares."""
 
     def __init__(self, side: int | None) -> None:
         from av.video.reformatter import Interpolation, VideoReformatter
 
         self._reformatter = VideoReformatter()
-        # The same bytes on every processor.
+        # For the same bytes on every processor.
         exact = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
         self._options: dict[str, Any] = {"format": "rgb24", "interpolation": exact}
         if side is not None:
@@ -274,7 +273,7 @@ class _Scaler:
 
     def pixels(self, frame: Any) -> np.ndarray:
         """Return the pixels of a frame (H, W, 3), uint8."""
-        # More threads for so little only wait for each other.
+        # The work is too small for several threads.
         small = self._reformatter.reformat(frame, threads=1, **self._options)
         pixels: np.ndarray = small.to_ndarray()
         return pixels
@@ -288,12 +287,12 @@ def _check_file(path: Path) -> None:
 
 
 def _decode(container: Any, stream: Any) -> Iterator[Any]:
-    """Decode frames up to the first that cannot be."""
+    """Decode frames up to the first undecodable one."""
     import av
 
     stream.thread_type = "AUTO"
     for packet in container.demux(stream):
-        if packet.is_corrupt:  # cut short, and left out of the list of frames
+        if packet.is_corrupt:  # truncated, and not in the list of frames
             continue
         try:
             frames = packet.decode()
@@ -303,7 +302,7 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _sought(container: Any, stream: Any, key: int) -> Iterator[Any]:
-    """Decode from a key frame; nothing where the container cannot find it."""
+    """Decode from a key frame; yield nothing if the container cannot find it."""
     import av
 
     frames = _decode(container, stream)
@@ -317,7 +316,7 @@ def _sought(container: Any, stream: Any, key: int) -> Iterator[Any]:
 
 
 def _in_order(ticks: Iterable[int | None]) -> list[int]:
-    """Sort times; nothing if one is missing or stands twice."""
+    """Sort times; return nothing if one is missing or occurs twice."""
     found = list(ticks)
     known = {tick for tick in found if tick is not None}
     return sorted(known) if len(known) == len(found) else []
@@ -328,7 +327,6 @@ def _library(path: Path) -> Any:
         import av
     except ImportError as error:
         raise MissingLibraryError(
-            f"{path}: reading videos needs PyAV ({error}). Run: pip install 'sr-toolbox[video]' "
-            f"(or pip install av)."
+            f"{path}: reading videos needs PyAV ({error}). Run: {install_command('video')}"
         ) from None
     return av

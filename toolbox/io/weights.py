@@ -1,4 +1,4 @@
-"""Weights files ``weights_*.h5``: written whole, read in Keras 3's and Keras 2's layout."""
+"""Weights files ``weights_*.h5``: written completely, read in the layout of Keras 3 or Keras 2."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Rows = list[tuple[str, Shapes]]
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Write the weights of `model`; the file appears whole or not at all.
+    """Write the weights of `model`; the file appears complete or not at all.
 
     Parameters
     ----------
     model : keras.Model
-        A built model; of an adversarial one, the generator's weights are written.
+        A built model. For an adversarial model, the weights of the generator are written.
     path : path-like
-        Any name, e.g. ``weights_best.h5``; Keras's own ``.weights.h5`` is not needed.
+        Any name, e.g. ``weights_best.h5``; the ending ``.weights.h5`` of Keras is not required.
     """
     network = _network(model)
     _check_room(path, sum(int(np.prod(w.shape)) * 4 for w in network.weights))
@@ -40,10 +40,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
 
 def _check_room(path: str | os.PathLike[str], size: int) -> None:
-    """Refuse a full disk beforehand: HDF5 dies of one, sometimes with the whole process."""
+    """Refuse a full disk beforehand: HDF5 would fail and may kill the process."""
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
-    # Groups and attributes take room beside the numbers.
+    # Groups and attributes need space in addition to the numbers.
     if shutil.disk_usage(folder).free < 1.1 * size + 300_000:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
 
@@ -54,7 +54,7 @@ def _network(model: Any) -> keras.Model:
 
 @contextlib.contextmanager
 def _without_optimizer(model: keras.Model) -> Iterator[None]:
-    """Keep the optimizer's slots, twice the size of the weights, out of a weights file."""
+    """Exclude the optimizer's slots, twice the size of the weights, from a weights file."""
     optimizer = getattr(model, "optimizer", None)
     try:
         model.optimizer = None
@@ -69,30 +69,30 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : keras.Model
-        A built model with the same layers in the same order; of an adversarial one, the
-        generator's weights are read.
+        A built model with the same layers in the same order. For an adversarial model, the
+        weights of the generator are read.
     path : path-like
         The weights file.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, or belongs to another architecture; it names the first
-        layer that differs, with both shapes.
+        If the file is missing, damaged, or belongs to another architecture. The message names the
+        first layer that differs, with both shapes.
     """
     model = _network(model)
     if not Path(path).is_file():
         raise WeightsError(
-            f"{path}: no such weights file. Train first, or mend fname_model_weights or "
+            f"{path}: no such weights file. Train first, or correct fname_model_weights or "
             f"read_test_weights."
         )
     try:
         with h5py.File(path, "r") as stored:
-            # A whole model that Keras 2 saved keeps its weights one level down.
+            # A complete model saved by Keras 2 keeps its weights one level deeper.
             root = stored.get("model_weights", stored)
             legacy = "layer_names" in root.attrs
             found = _legacy_rows(root) if legacy else _keras3_rows(model, stored)
-    except Exception as error:  # a damaged file raises anything, such as RuntimeError
+    except Exception as error:  # a damaged file may raise anything, such as RuntimeError
         words = " ".join(str(error).split())
         raise WeightsError(f"{path}: not a readable HDF5 file ({words}).") from None
     _compare(_model_rows(model), found, path)
@@ -107,18 +107,18 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         if not all(np.isfinite(values).all() for values in layer.get_weights()):
             raise WeightsError(
                 f"{path}: layer {layer.name} holds numbers that are not finite. The file is "
-                f"damaged, or its training went astray; use another, such as weights_best.h5."
+                f"damaged, or its training run diverged; use another, such as weights_best.h5."
             )
 
 
 def _load(model: keras.Model, path: str | os.PathLike[str], ending: str) -> None:
-    """Let Keras read a copy whose name has the ending by which it picks the reader."""
+    """Let Keras read a copy whose name has the ending by which Keras selects the reader."""
     with tempfile.TemporaryDirectory() as folder, _without_optimizer(model):
         model.load_weights(shutil.copyfile(path, Path(folder, "copy" + ending)))
 
 
 def _layers(model: keras.Model) -> Iterator[Any]:
-    """Yield the layers with weights, those of networks inside one by one."""
+    """Yield the layers with weights, including those of nested networks."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
@@ -148,7 +148,7 @@ def _legacy_rows(stored: h5py.Group) -> Rows:
 
 
 def _keras3_rows(model: keras.Model, stored: h5py.Group) -> Rows:
-    """List the stored layers in the order of `model`, then those it does not know."""
+    """List the stored layers in the order of `model`, followed by unknown ones."""
     groups = dict(stored.get("layers", {}))
     used: dict[str, int] = {}
     rows: Rows = []
@@ -165,10 +165,10 @@ def _keras3_rows(model: keras.Model, stored: h5py.Group) -> Rows:
 
 
 def _stored_shapes(group: Any) -> Shapes:
-    """Return the shapes of a layer; sorted if there are layers inside it, whose order is lost."""
+    """Return the shapes of a layer; sorted if it has inner layers, whose order is lost."""
     variables = group.get("vars", {})
     own = [tuple(variables[key].shape) for key in sorted(variables, key=int)]
-    # The state of a dropout is no weight.
+    # The state of a dropout layer is not a weight.
     names = [name for name in group if name not in ("vars", "seed_generator")]
     inside = [shape for name in names for shape in _stored_shapes(group[name])]
     return sorted(own + inside) if inside else own
@@ -179,10 +179,10 @@ def _compare(wanted: Rows, found: Rows, path: str | os.PathLike[str]) -> None:
         if expected != received:
             raise WeightsError(
                 f"{path}: belongs to another architecture: layer {layer} needs shapes {expected}; "
-                f"the file's {stored_layer} has {received}. Use the settings it was trained with."
+                f"{stored_layer} in the file has {received}. Use the settings it was trained with."
             )
     if len(wanted) != len(found):
         raise WeightsError(
             f"{path}: belongs to another architecture: the model has {len(wanted)} layers with "
-            f"weights, the file {len(found)}. Use the settings it was trained with."
+            f"weights, the file has {len(found)}. Use the settings it was trained with."
         )

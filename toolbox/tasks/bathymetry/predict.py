@@ -25,6 +25,7 @@ from toolbox.io.map_writers import (
     write_map,
 )
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
+from toolbox.io.provenance import Provenance
 from toolbox.predict_settings import options_of
 from toolbox.progress import progress
 from toolbox.resample import block_mean, fill_gaps
@@ -134,7 +135,11 @@ class MapPredictor:
             check_output(target, reader, scale, bands=bands, dtype=s.dtype, cog=s.cog)
             work, figures = self._enlarge(reader, target, locks)
             strips = work.strips()
-            write_map(target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog)
+            made = self._provenance(reader)
+            write_map(
+                target, reader, scale, strips, bands=bands, dtype=s.dtype, cog=s.cog,
+                provenance=made,
+            )  # fmt: skip
             seconds = time.perf_counter() - start
             for note in reader.notes[said:]:
                 print(note)
@@ -345,6 +350,18 @@ class MapPredictor:
             "settings": self.settings.model_dump(include=shaping),
             "tiling": dataclasses.asdict(tiling),
         }
+
+    def _provenance(self, reader: MapReader) -> Provenance:
+        """Return the provenance for the file of the result."""
+        resolver = self.resolver
+        network = resolver.folder.name if resolver.is_pretrained else resolver.config["model"]
+        if reader.is_image:
+            return Provenance(network)
+        return Provenance(
+            network,
+            {"NOT_FOR_NAVIGATION": "yes"},
+            "The detail is likely, not measured: not for navigation.",
+        )
 
     def _report(self, reader: MapReader, target: Path, work: WorkFile, figures: Figures) -> None:
         """Print how good the result is, and draw it if requested."""
