@@ -40,7 +40,7 @@ def plain_loop(hr: np.ndarray) -> int:
         window = hr[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
         filled[row, column] = np.nanmean(window)
     patches = []
-    for top in range(0, len(mended), 100):
+    for top in range(0, len(filled), 100):
         for left in range(0, 4000, 100):
             for i in range(5):
                 for j in range(5):

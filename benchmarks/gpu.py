@@ -5,7 +5,8 @@ On the device that TensorFlow takes, a GPU where there is one and else the CPU, 
 - the part of the test suite that a GPU must pass (``tests/gpu.txt``; `tests/conftest.py` hides GPUs
   unless ``SR_TEST_GPU=1``),
 - XLA compilation of a training step of every network, and of value and gradient of every loss,
-- one step of every network in float32, mixed_float16 and mixed_bfloat16, whose loss must be finite,
+- one step of every network in float32, mixed_float16 and mixed_bfloat16, whose loss must be
+  finite; for both, networks have few blocks,
 - training step and inference of every network, beside PyTorch on the same device
   (`benchmarks.networks`), with the memory that they take.
 
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +58,33 @@ def _attempt(work: Callable[[], float]) -> dict[str, Any]:
     return {"ok": bool(math.isfinite(value)), "value": round(value, 6), "seconds": seconds}
 
 
+def reduced(name: str) -> Any:
+    """Return a case whose network has every kind of layer of the default one, but few of them."""
+    from benchmarks.networks import case_of
+    from toolbox.registry import MODELS
+
+    case = case_of(name)
+    known = MODELS.resolve(case.network).parameters()
+    few = {key: 1 for key in known if key.startswith("num_") and key.endswith(("blocks", "groups"))}
+    few |= {key: 8 for key in ("filters", "growth") if key in known and known[key].default == 64}
+    return replace(case, params={**case.params, **few}, size=min(case.size, 32), batch=2)
+
+
 def first_steps(name: str) -> dict[str, Any]:
     """Take one training step of a network with XLA, and one in each precision without."""
     import keras
 
-    from benchmarks.networks import case_of, compiled, toolbox_step
+    from benchmarks.networks import compiled, toolbox_step
 
-    case, found = case_of(name), {}
-    for precision in PRECISIONS:
-        keras.config.set_dtype_policy(precision)
-        for xla in (False, True):
-            if xla and precision != "float32":
-                continue
+    case, found = reduced(name), {}
+    for way in ("XLA", *PRECISIONS):
+        keras.config.set_dtype_policy("float32" if way == "XLA" else way)
 
-            def step(xla: bool = xla) -> float:
-                return toolbox_step(compiled(case, xla), case)()["loss"]
+        def step(way: str = way) -> float:
+            return toolbox_step(compiled(case, way == "XLA"), case)()["loss"]
 
-            found["XLA" if xla else precision] = _attempt(step)
+        found[way] = _attempt(step)
+        print(f"{name} {way}: {_cell(found[way])}", file=sys.stderr, flush=True)
         keras.backend.clear_session()
     keras.config.set_dtype_policy("float32")
     return found
@@ -110,18 +122,6 @@ def every_loss() -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, _attempt(work)
 
 
-def in_own_process(name: str) -> dict[str, Any]:
-    """Take the first steps of a network in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--network", name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        failed = {"ok": False, "why": last[:150]}
-        return dict.fromkeys((*PRECISIONS, "XLA"), failed)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def _cell(found: dict[str, Any]) -> str:
     if "why" in found:
         return f"FAILS: {found['why']}"
@@ -149,7 +149,7 @@ def report(parts: list[str], models: list[str], args: argparse.Namespace) -> dic
         rows = [(name, _cell(found)) for name, found in content["losses"].items()]
         print("\n" + _table(("loss", "XLA, value and gradient"), rows), flush=True)
     if "compile" in parts:
-        content["compile"] = {name: in_own_process(name) for name in models}
+        content["compile"] = {name: first_steps(name) for name in models}
         ways = ("XLA", *PRECISIONS)
         rows = [
             (name, *(_cell(found[way]) for way in ways))
@@ -174,13 +174,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--output", type=Path, default=Path("output_bench"), help="folder")
-    parser.add_argument("--network", help=argparse.SUPPRESS)
     add_options(parser)
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if args.network:
-        print(json.dumps(first_steps(args.network)))
-        return
     content = report(args.parts, args.models or names(), args)
     args.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1)
