@@ -213,7 +213,7 @@ class _Timing:
         return (other, tried) if gained else (best, step)
 
     def _made(self, way: Way) -> Callable[..., Any]:
-        """Return a training function that has run once, so that it is compiled."""
+        """Return a function for training that has run once, so that it is compiled."""
         model, count = self.model, self.question.lower(way.steps)
         former = model.jit_compile, model.steps_per_execution
         model.jit_compile, model.steps_per_execution = way.xla, count
