@@ -53,7 +53,7 @@ def _attempt(work: Callable[[], float]) -> dict[str, Any]:
         value = work()
     except Exception as error:  # the table is to show what fails, whatever it raises
         lines = str(error).strip().splitlines() or [""]
-        return {"ok": False, "why": f"{type(error).__name__}: {lines[0][:150]}"}
+        return {"ok": False, "why": f"{type(error).__name__}: {lines[-1].strip()[:150]}"}
     seconds = round(time.perf_counter() - start, 2)
     return {"ok": bool(math.isfinite(value)), "value": round(value, 6), "seconds": seconds}
 

@@ -387,10 +387,10 @@ class RunSettings(Settings):
     precision
         Precision of the layers, as a policy of Keras.
     jit_compile : ``auto``, true or false, default ``auto``
-        Compile the training step with XLA; ``auto`` times it first, see below.
+        Compile the training step with XLA; ``auto`` times both ways first.
     steps_per_execution : ``auto`` or whole number ≥ 1, default ``auto``
         Training steps per call of the compiled function, lowered to a divisor of the steps of an
-        epoch; ``auto`` times 1, 8 and 32, see below.
+        epoch; ``auto`` times 1, 8 and 32.
     read_test_weights
         File in ``log_dir`` to test if ``fname_model_weights`` is null.
     test_pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -17,6 +18,9 @@ def keras_home() -> Path:
 def user_cache() -> Path:
     """Return the folder that this project keeps small files of its user in, there or not."""
     named = os.environ.get("XDG_CACHE_HOME", "")
-    # The convention has relative paths ignored.
-    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    return base / "sr-toolbox"
+    if Path(named).is_absolute():  # the convention has relative paths ignored
+        return Path(named, "sr-toolbox")
+    try:
+        return Path.home() / ".cache" / "sr-toolbox"
+    except RuntimeError:  # a user whom the system does not know
+        return Path(tempfile.gettempdir(), "sr-toolbox")
