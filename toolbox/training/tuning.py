@@ -33,7 +33,7 @@ from toolbox.training.checkpoint import kept_state
 FEWEST_STEPS = 500
 #: So does a run that would take less than so many seconds.
 SHORTEST_S = 60.0
-#: What the timing may take, as a share of the run, and at most.
+#: What the timing may take, as a share of the run, and at most on a machine that is free.
 SHARE, LONGEST_S = 0.02, 30.0
 #: XLA compiles so many times as long as TensorFlow makes its graph; 4.4 to 4.8 were measured.
 XLA_COMPILES = 5.0
@@ -175,17 +175,18 @@ class _Timing:
 
     def record(self, known: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what is worth keeping: the time of a step and, if the run is long, the way."""
-        start = time.perf_counter()
-        best, made_s = self.question.default, -time.perf_counter()
+        best, start, own = self.question.default, time.perf_counter(), time.process_time()
         step = self._made(best)
-        made_s += time.perf_counter()
+        made_s, own_s = time.perf_counter() - start, time.process_time() - own
         self._time({best: step}, TIMED_S / 4)
         step_s = known["step_s"] if known else self.times[str(best)]
         if not _pays(step_s, self.question.total):
             self.model.train_function = step
             return {"step_s": step_s}
         graph_s = made_s / XLA_COMPILES if best.xla else made_s
-        budget = min(LONGEST_S, SHARE * step_s * self.question.total)
+        # On a busy machine all takes longer, the run as well.
+        busy = max(1.0, made_s / max(own_s, 1e-3))
+        budget = min(busy * LONGEST_S, SHARE * step_s * self.question.total)
         self.end = start + budget
         if self.question.free_xla:
             other = Way(not best.xla, best.steps)
