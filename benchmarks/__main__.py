@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,12 @@ def run(part: str, arguments: Sequence[str], python: str | None) -> list[Row]:
     return collected(done.stdout)
 
 
-def measured(size: str, only: Sequence[str], python: str | None) -> dict[str, list[Row]]:
-    """Run the parts of a size and return their rows by part."""
-    parts: dict[str, list[Row]] = {}
+def measured(size: str, only: Sequence[str], python: str | None) -> Iterator[tuple[str, list[Row]]]:
+    """Run the parts of a size; yield the name and the rows of each."""
     for part, runs in SIZES[size].items():
-        there = importlib.util.find_spec(f"benchmarks.{part}") is not None
-        if there and (not only or part in only):
-            parts[part] = [row for arguments in runs for row in run(part, arguments, python)]
-    return parts
+        exists = importlib.util.find_spec(f"benchmarks.{part}") is not None
+        if exists and (not only or part in only):
+            yield part, [row for arguments in runs for row in run(part, arguments, python)]
 
 
 def write(folder: Path, machine: Mapping[str, Any], parts: Mapping[str, list[Row]]) -> str:
@@ -117,10 +115,12 @@ def main() -> None:
         )
     machine = described(python)
     size = "smallest" if args.smallest else "quick" if args.quick else "full"
-    parts = measured(size, args.only, python)
-    machine["load average afterwards"] = [round(value, 1) for value in os.getloadavg()]
-    machine["size"] = size
-    print(write(args.output, machine, parts))
+    machine["size"], parts, text = size, {}, ""
+    for part, rows in measured(size, args.only, python):
+        parts[part] = rows
+        machine["load average afterwards"] = [round(value, 1) for value in os.getloadavg()]
+        text = write(args.output, machine, parts)  # after every part: a run may be cut short
+    print(text)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ def test_steps_are_those_of_keras(own, other, options, jit_compile):
     assert not np.allclose(ends[0][0], start[0], atol=0.1)
 
 
-def test_a_network_rebuilds_its_optimizer():
-    """The settings of an optimizer make another one of its kind, as a second network's is made."""
-    config = Adam(0.01, beta_1=0.5, global_clipnorm=2.0).get_config()
-    assert Adam.from_config(config).get_config() == config
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_an_optimizer_is_rebuilt_inside_another(kind):
+    """Its settings make another one of its kind, also inside one that scales losses."""
+    scaling = keras.optimizers.LossScaleOptimizer(kind(0.01, beta_1=0.5, global_clipnorm=2.0))
+    twin = keras.optimizers.LossScaleOptimizer.from_config(scaling.get_config())
+    assert type(twin.inner_optimizer) is kind
+    assert twin.get_config() == scaling.get_config()

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from toolbox.model.layer import PACKAGE
+
 
 class _OneOperation:
     """Updates a weight and its two moments in one operation; comes before an Adam of Keras."""
@@ -49,6 +51,7 @@ class _OneOperation:
         )
 
 
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class Adam(_OneOperation, keras.optimizers.Adam):
     """Adam; see ``keras.optimizers.Adam``.
 
@@ -58,6 +61,7 @@ class Adam(_OneOperation, keras.optimizers.Adam):
     """
 
 
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class AdamW(_OneOperation, keras.optimizers.AdamW):
     """Adam with decoupled weight decay; see ``keras.optimizers.AdamW``.
 
