@@ -577,7 +577,9 @@ def test_stacks_are_trained_on_and_judged(own):
     keep_pictures(own.data_dir, 2)
     settings = {**QUICK, "epochs": 1, "metrology": {"pictures": 0}}
     out = done(own, "train", **settings)
-    assert "train/low/line_0001.tif: is a stack; 1 of 12 files are, of 3 pages in all. Every" in out
+    assert (
+        "train/low/line_0001.tif: is a stack; 1 of 12 files are, with 3 pages in total. Each" in out
+    )
     log = own.folder / "run"
     names = ["line_0001.tif#1", "line_0001.tif#2", "line_0001.tif#3", "line_0002.tif"]
     pairs = pd.read_csv(log / "pairs.csv")
@@ -838,7 +840,7 @@ def test_search_by_the_loss_of_lines(shop):
 def test_search_by_a_figure_in_nanometres(shop):
     """A figure of summary.json can be the objective; one of maps is refused before a trial."""
     check_search(Search(write_search(shop, "validation.edge_error_nm.restored")))
-    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*no figure"):
+    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*not a figure"):
         check_search(Search(write_search(shop, "validation.all.sr.rmse_m")))
 
 
