@@ -8,7 +8,6 @@ loop is timed on a part of the patches and extrapolated; it writes nothing.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.machine import peak_mib
 from benchmarks.rows import Row, printed
 from sr_dataset_builder.pair_files import append_copies
 from sr_dataset_builder.rotate import RotateParams, rotations
@@ -64,7 +64,7 @@ def main() -> None:
             append_copies(RotateParams(train_dir=name, train_savedata=saved), [copies])
             files[ending] = time.perf_counter() - start
             print(f"program, files in and out as {ending}: {files[ending]:.1f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_mib() / 1024
     print(
         f"rotation only: {seconds:.1f} s; plain loop: {looped:.1f} s; ratio {looped / seconds:.1f}"
     )

@@ -7,13 +7,13 @@ Rasters of 4400 × 4000 and 1100 × 1000 pixels with 1 % missing are cut into 44
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import peak_mib
 from benchmarks.rows import Row, printed
 from sr_dataset_builder.dataset import BuildParams, Dataset
 from toolbox.io.safe_pickle import load_array, save_array
@@ -72,7 +72,7 @@ def main() -> None:
         pairs = sum(len(getattr(dataset, f"x_{s}")) for s in ("train", "validation", "test"))
         dataset.save(params.save_dir)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = peak_mib() / 1024
         del dataset
         print(
             f"builder: {pairs} pairs, {seconds:.1f} s (goal: below 15), "
