@@ -161,7 +161,7 @@ def report(parts: list[str], models: list[str], args: argparse.Namespace) -> dic
         from benchmarks.rows import markdown
 
         args.models, args.precisions = models, ["float32", "bfloat16"]
-        found = measure(args, python)
+        found = list(measure(args, python))
         content["speed"] = found
         print("\n" + markdown({"networks": [r for row in found for r in table_rows(row)]}))
     return content

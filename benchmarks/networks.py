@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -221,8 +221,8 @@ def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, f
     return step, max(ours["mpixel_s"].values()) / max(theirs["mpixel_s"].values())
 
 
-def measure(options: argparse.Namespace, python: str | None) -> list[dict[str, Any]]:
-    """Return a row for each network and precision, medians over the rounds.
+def measure(options: argparse.Namespace, python: str | None) -> Iterator[dict[str, Any]]:
+    """Yield a row for each network and precision, medians over the rounds.
 
     Parameters
     ----------
@@ -231,7 +231,6 @@ def measure(options: argparse.Namespace, python: str | None) -> list[dict[str, A
     python : str, optional
         Interpreter that has PyTorch; None leaves it out.
     """
-    rows = []
     for name in options.models:
         for precision in options.precisions:
             options.precision = precision
@@ -243,8 +242,7 @@ def measure(options: argparse.Namespace, python: str | None) -> list[dict[str, A
                 {side: own_process(path, side, name, options) for side, path in sides.items()}
                 for _ in range(options.rounds)
             ]
-            rows.append({"network": name, "precision": precision, **_row(rounds)})
-    return rows
+            yield {"network": name, "precision": precision, **_row(rounds)}
 
 
 def _row(rounds: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -320,9 +318,10 @@ def main() -> None:
     args.models = args.models or names()
     python = args.python if has_torch(args.python) else None
     print(json.dumps(described(python), indent=1))
-    found = measure(args, python)
-    for row in found:
-        print(json.dumps(row))
+    found = []
+    for row in measure(args, python):
+        found.append(row)
+        print(json.dumps(row), flush=True)
     if args.json:
         printed(row for figures in found for row in table_rows(figures))
 
