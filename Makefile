@@ -14,7 +14,7 @@ LOWEST_PYTHON ?= python3.10
 PYTHONS ?= $(PYTHON)
 
 .PHONY: help demo photo pix2pix phases qgis test test-kill test-fuzz test-lowest test-newest newest
-.PHONY: constraints wheel lint docs check format clean
+.PHONY: constraints wheel bench lint docs check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z2-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -100,6 +100,9 @@ wheel: $(VENV)/developing  ## build sdist and wheel, try the wheel in new enviro
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build --outdir dist .
 	for python in $(PYTHONS); do bash tests/try_wheel.sh $$python dist/*.whl || exit 1; done
+
+bench: $(VENV)/developing  ## all benchmarks in one table; BENCH="--quick --python FILE" for options
+	$(BIN)/python -m benchmarks $(BENCH)
 
 docs: $(VENV)/developing  ## build the site in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html

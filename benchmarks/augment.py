@@ -8,7 +8,6 @@ loop is timed on a part of the patches and extrapolated; it writes nothing.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.machine import peak_mib
+from benchmarks.rows import Row, printed
 from sr_dataset_builder.pair_files import append_copies
 from sr_dataset_builder.rotate import RotateParams, rotations
 from toolbox.io.safe_pickle import save_array
@@ -39,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=11053)
     parser.add_argument("--looped", type=int, default=200, help="patches that the loop rotates")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     hr = rng.normal(-1000, 100, (args.pairs, 64, 64, 1)).astype(np.float32)
@@ -51,6 +53,7 @@ def main() -> None:
             for turned in copies.make(imgs[first : first + 2048]):
                 np.ascontiguousarray(turned)
     seconds = time.perf_counter() - start
+    files: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind, imgs in (("HR", hr), ("LR", lr)):
             save_array(imgs, Path(name, f"data_{kind}.pkl"))
@@ -59,12 +62,21 @@ def main() -> None:
             saved = (f"out_HR{ending}", f"out_LR{ending}")
             start = time.perf_counter()
             append_copies(RotateParams(train_dir=name, train_savedata=saved), [copies])
-            print(f"program, files in and out as {ending}: {time.perf_counter() - start:.1f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            files[ending] = time.perf_counter() - start
+            print(f"program, files in and out as {ending}: {files[ending]:.1f} s")
+    peak = peak_mib() / 1024
     print(
         f"rotation only: {seconds:.1f} s; plain loop: {looped:.1f} s; ratio {looped / seconds:.1f}"
     )
     print(f"peak memory {peak:.2f} GB, including mapped file pages")
+    if args.json:
+        what, rival = f"{args.pairs:,} pairs, eleven rotations", "scipy, patch by patch"
+        rows = [Row(f"{what}, in memory", seconds, "s", rival, looped)]
+        rows += [
+            Row(f"{what}, {ending} in and out", taken, "s", rival, looped, 1024 * peak)
+            for ending, taken in files.items()
+        ]
+        printed(rows)
 
 
 if __name__ == "__main__":

@@ -170,9 +170,12 @@ SIDES: dict[str, Callable[[Path], dict[str, float]]] = {
 }
 
 
-def _in_own_process(side: str, folder: Path, model: str, root: str = "") -> dict[str, float]:
-    code = ["-m", "benchmarks.predict_map"]
-    command = [sys.executable, *code, "--side", side, "--folder", str(folder)]
+def _in_own_process(
+    side: str, folder: Path, model: str, root: str = "", python: str = sys.executable
+) -> dict[str, float]:
+    python = python if side == "PyTorch" else sys.executable
+    command = [python, "-m", "benchmarks.predict_map", "--side", side, "--folder", str(folder)]
+    command += ["--pixels", str(SIDE)]
     environment = {**os.environ, "BENCH_MODEL": model}
     if root:  # the benchmark of here with the package from there
         environment["PYTHONPATH"] = root
@@ -184,16 +187,35 @@ def _in_own_process(side: str, folder: Path, model: str, root: str = "") -> dict
     return figures
 
 
+def _rows(speeds: dict[str, float], peaks: dict[str, float]) -> list[Any]:
+    """Return rows for ``python -m benchmarks``: files and the networks alone."""
+    from benchmarks.rows import Row
+
+    alone = {side: speeds[side] for side in ("PyTorch", "model.predict") if side in speeds}
+    rival, speed = next(iter(alone.items()), ("", None))
+    made = f"{SIDE * SCALE:,}²"
+    return [
+        Row(f"{made}, {side}", value, "Mpixel/s", rival, speed, peaks[side] or None)
+        for side, value in speeds.items()
+        if side not in alone
+    ] + [Row(f"{made}, {side} alone", value, "Mpixel/s") for side, value in alone.items()]
+
+
 def main() -> None:
     """Measure all sides in turn and print a table."""
+    global SIDE, PATCH
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="espcn")
     parser.add_argument("--other", default="", help="folder of another checkout")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--pixels", type=int, default=SIDE, help="along a side of the map")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    SIDE, PATCH = args.pixels, min(PATCH, args.pixels)
     if args.side:
         from sr_trainer.initializer import Initializer
 
@@ -211,21 +233,29 @@ def main() -> None:
         folder = Path(name)
         make_run(folder)
         rounds = [
-            {label: _in_own_process(side, folder, args.model, root) for label, side, root in jobs}
+            {
+                label: _in_own_process(side, folder, args.model, root, args.python)
+                for label, side, root in jobs
+            }
             for _ in range(args.rounds)
         ]
     pixels, reference = (SIDE * SCALE) ** 2 / 1e6, args.sides[0]
     print(f"{args.model:16}{'Mpixel/s':>10}{'core-ms/Mpixel':>16}{'peak MiB':>10}"
           f"   time, CPU time / those of {reference}")  # fmt: skip
+    speeds, peaks = {}, {}
     for label, _, _ in jobs:
-        speed = median(pixels / found[label]["seconds"] for found in rounds)
+        speeds[label] = speed = median(pixels / found[label]["seconds"] for found in rounds)
         used = median(1000 * found[label]["cpu"] / pixels for found in rounds)
-        peak = max(found[label]["peak_mib"] for found in rounds)
+        peaks[label] = peak = max(found[label]["peak_mib"] for found in rounds)
         ratios = [
             median(found[label][key] / found[reference][key] for found in rounds)
             for key in ("seconds", "cpu")
         ]
         print(f"{label:16}{speed:10.2f}{used:16.1f}{peak:10.0f}{ratios[0]:10.2f}{ratios[1]:10.2f}")
+    if args.json:
+        from benchmarks.rows import printed
+
+        printed(_rows(speeds, peaks))
 
 
 if __name__ == "__main__":

@@ -289,6 +289,21 @@ def measure_two_calls(args: argparse.Namespace) -> Figures:
     return figures
 
 
+def torch_device() -> str:
+    """Return the device that PyTorch is measured on: a GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def torch_wait() -> None:
+    """Wait until the device has done what it was asked for."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def _torch_networks(name: str, case: Case) -> list[Any]:
     """Return PyTorch's generator and, if there is one, its discriminator."""
     import torch
@@ -309,19 +324,20 @@ def _torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> St
 
     from benchmarks import torch_networks as networks
 
+    device = torch_device()
     lr, hr = (torch.from_numpy(imgs).permute(0, 3, 1, 2).contiguous() for imgs in case.images())
-    enlarge = networks.bicubic(case.scale)
+    enlarge = networks.bicubic(case.scale).to(device)
     on_images = nn.functional.mse_loss if case.loss == "mse" else nn.functional.l1_loss
     torch._dynamo.reset()
     layout = torch.contiguous_format if way == "eager" else torch.channels_last
-    x, y = (imgs.contiguous(memory_format=layout) for imgs in (lr, hr))
+    x, y = (imgs.contiguous(memory_format=layout).to(device) for imgs in (lr, hr))
 
     def ready(net: nn.Module) -> Any:
-        net = net.to(memory_format=layout)  # type: ignore[call-overload]
+        net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
         return torch.compile(net) if way == "compiled" else net
 
     def run(net: nn.Module, imgs: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             return net(imgs).float()
 
     net = ready(nets[0])

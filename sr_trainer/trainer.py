@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shlex
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from toolbox.task import check_shape, open_source, open_task, source_class
 from toolbox.training.checkpoint import FOLDER, Checkpoint, Checkpointer, load_checkpoint
 from toolbox.training.distribution import COMMAND, open_distribution
 from toolbox.training.run_folder import RunFolder
+from toolbox.training.tuning import Question, Way, choose, settings_of
 
 #: Settings that a resumed run may change; the data are compared by content.
 _FREE_SETTINGS = (
@@ -164,6 +166,9 @@ class Trainer:
             p.seed = start.facts["settings"]["seed"]
         # Parsed again, so that settings newer than the state get their defaults.
         former = UserParams(p.fname, start.facts["settings"], where=str(start.path))
+        for key in ("jit_compile", "steps_per_execution"):  # auto is what the run began with
+            if getattr(p, key) is None:
+                setattr(p, key, getattr(former, key))
         asked, trained = p.resolved(), former.resolved()
         named = {p.model, *p.figure_names()}
         free = {*_FREE_SETTINGS, *self.task.free_settings}
@@ -203,11 +208,11 @@ class Trainer:
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
         started_from = p.fname_model_weights
-        facts = {"settings": p.resolved(), "data": data, **self.facts}
-        own = self._callbacks({**facts, "started_from": started_from}, callbacks)
         with self.distribution.scope():
             self._set_up(model, data)
         self._agree(data)
+        facts = {"settings": p.resolved(), "data": data, **self.facts}
+        own = self._callbacks({**facts, "started_from": started_from}, callbacks)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
         if self.distribution.is_chief:
@@ -318,8 +323,7 @@ class Trainer:
             model.keep_average(p.ema)
         # Keras runs whole executions: their steps must divide the epoch and the rest of it.
         left = steps - (start.step if start is not None else 0)
-        wanted = model.steps_per_execution
-        model.steps_per_execution = _largest_divisor(math.gcd(steps, left), wanted)
+        self._choose_way(model, functools.partial(_largest_divisor, math.gcd(steps, left)))
         spread = self.distribution
         where = "" if spread.strategy is None else f"{spread.described}, "
         print(
@@ -327,6 +331,27 @@ class Trainer:
             f"{model.steps_per_execution} training steps a call",
             flush=True,
         )
+
+    def _choose_way(self, model: Any, fitting: Callable[[int], int]) -> None:
+        """Set XLA and the steps a call as the settings say, or as is fastest here; note both."""
+        p, wanted = self.u_params, model.steps_per_execution
+        way = Way(bool(model.jit_compile), wanted)
+        if self._start is None:  # a resumed run has what it began with
+            free = p.jit_compile is None, p.steps_per_execution is None
+            total = p.epochs * self.steps_per_epoch
+            if isinstance(model, SRModel):  # the stage that most of the run is in
+                model.set_stage(p.pretrain_epochs * 2 <= p.epochs)
+            question = Question(way, *free, total, fitting, dict(settings_of(p)))
+            way, line = choose(model, self.train_data_generator.training_dataset, question)
+            if line:
+                print(line, flush=True)
+        if way.xla != model.jit_compile:
+            model.jit_compile = way.xla
+        model.steps_per_execution = fitting(way.steps)
+        if p.jit_compile is None:
+            p.jit_compile = way.xla
+        if p.steps_per_execution is None:
+            p.steps_per_execution = way.steps
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
         """Call ``fit`` for every remaining part of the training run."""

@@ -6,7 +6,8 @@ import os
 
 # Before anything imports TensorFlow or Matplotlib.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+if os.environ.get("SR_TEST_GPU") != "1":  # benchmarks/gpu.py runs tests/gpu.txt on a GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes of the suite that share the cores do not share them among threads as well.

@@ -114,7 +114,9 @@ def parse(main, arguments, monkeypatch):
 def module_of(words):
     """Return the module that ``python -m NAME`` or ``python FILE`` runs."""
     if words[0] == "-m":
-        return importlib.import_module(words[1])
+        module = importlib.import_module(words[1])
+        package = hasattr(module, "__path__")
+        return importlib.import_module(f"{words[1]}.__main__") if package else module
     file = ROOT / words[0]
     assert file.is_file(), f"{words[0]}: no such file"
     spec = importlib.util.spec_from_file_location(f"docs_{file.stem}_{file.parent.name}", file)

@@ -180,9 +180,9 @@ OPTIMIZERS = Registry(
         "rmsprop": "keras.optimizers:RMSprop",
         "adagrad": "keras.optimizers:Adagrad",
         "adadelta": "keras.optimizers:Adadelta",
-        "adam": "keras.optimizers:Adam",
+        "adam": "toolbox.training.adam:Adam",
         "adamax": "keras.optimizers:Adamax",
         "nadam": "keras.optimizers:Nadam",
-        "adamw": "keras.optimizers:AdamW",
+        "adamw": "toolbox.training.adam:AdamW",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -12,3 +13,14 @@ def keras_home() -> Path:
         return Path(named).expanduser().absolute()
     home = Path.home()
     return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
+
+
+def user_cache() -> Path:
+    """Return the folder that this project keeps small files of its user in, there or not."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(named).is_absolute():  # the convention has relative paths ignored
+        return Path(named, "sr-toolbox")
+    try:
+        return Path.home() / ".cache" / "sr-toolbox"
+    except RuntimeError:  # a user whom the system does not know
+        return Path(tempfile.gettempdir(), "sr-toolbox")

@@ -210,6 +210,26 @@ def restore_checkpoint(checkpoint: Checkpoint, model: Any) -> None:
     _set_generators(checkpoint.facts["generators"])
 
 
+@contextlib.contextmanager
+def kept_state(model: Any) -> Iterator[None]:
+    """Let steps be taken that leave no trace: what a saved state holds is as before afterwards.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model whose optimizers are built.
+    """
+    variables = variables_of(model)
+    values, generators = [variable.numpy() for variable in variables], _generators()
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        model.reset_metrics()
+        _set_generators(generators)
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("state_*.npz"))
 
