@@ -192,7 +192,7 @@ def test_what_the_network_does_not_know_is_a_warning(viewer, in_process, field):
     viewer.add_image(255 - field.expose(NoiseParams(peak_counts=12, **STILL), 1))
     assert restored(viewer, "sem_lines", pixel_nm=5.0) is not None
     warnings = said("warning")
-    assert all(line.startswith("outside of what the network knows: ") for line in warnings)
+    assert all(line.startswith("outside what the network knows: ") for line in warnings)
     for name in ("polarity", "size of a pixel"):
         assert any(name in line for line in warnings)
 

@@ -767,7 +767,7 @@ def test_the_model_that_ships_restores_lines(shop, shown):
     usual, restored = (read_sem_image(at / "a.tif").pixels.astype(float) for at in (folder, found))
     errors = [np.square(image - clean).mean() for image in (restored, gaussian(usual, 1.5))]
     assert errors[0] < 0.5 * errors[1]
-    warned = [line for line in result.out.splitlines() if "outside of what the network" in line]
+    warned = [line for line in result.out.splitlines() if "outside what the network" in line]
     assert not [line for line in warned if "a.tif" in line]
     doses = [line for line in warned if " dose " in line]
     assert len(doses) == 1  # of b.tif, not again of d.tif

@@ -187,7 +187,7 @@ def test_each_condition_is_flagged_alone(known, change, name, word):
     assert [f.name for f in findings] == [name]
     assert "; accepted " in findings[0].figure
     assert word in findings[0].advice
-    assert verdict(findings)[1].startswith(f"outside of what the network knows: {name}")
+    assert verdict(findings)[1].startswith(f"outside what the network knows: {name}")
 
 
 def test_what_lies_a_little_outside_is_a_note(known):
@@ -276,7 +276,7 @@ def test_inspect_tells_of_a_picture(trained, tmp_path, capsys):
     write_sem_image(tmp_path / "long.tif", picture(7, (128, 160), peak_counts=500), 0.8)
     assert inspect(trained, tmp_path / "long.tif", brief=True) == "warning"
     out = capsys.readouterr().out
-    assert out.startswith(f"{tmp_path / 'long.tif'}: outside of what the network knows: dose ")
+    assert out.startswith(f"{tmp_path / 'long.tif'}: outside what the network knows: dose ")
 
 
 def test_inspect_takes_the_size_of_a_pixel_that_is_stated(trained, tmp_path, capsys):

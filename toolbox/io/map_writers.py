@@ -318,7 +318,7 @@ class _Output:
         if self.bands == self.like.channels or apart or self.suffix in _PICTURES:
             return True
         self.like.notes.append(
-            f"{self.path}: is float32 instead of {dtype}, because {self.names[-1]} has fractions."
+            f"{self.path}: is float32 instead of {dtype}, because of its band {self.names[-1]}."
         )
         return False
 

@@ -251,8 +251,8 @@ class MapReader(ABC):
         huge -= sum(census.fills.get(value, 0) for value in self.fills if abs(value) > _LARGEST)
         if huge > 0:
             self.checks.append(
-                f"WARNING: {self.path}: {huge} pixels are beyond ±{_LARGEST:g} and are taken as "
-                f"missing. Check whether the file is damaged."
+                f"WARNING: {self.path}: {huge} pixel{'s are' if huge > 1 else ' is'} beyond "
+                f"±{_LARGEST:g} and taken as missing. Check whether the file is damaged."
             )
 
     def close(self) -> None:  # noqa: B027, in-memory readers have nothing to close
@@ -702,7 +702,10 @@ def _band_number(path: Path, count: int, variable: str) -> int:
     if not re.fullmatch(r"\d+", variable):
         raise DataError(f"{path}: variable must be a band number; received {variable!r}.")
     if not 1 <= int(variable) <= count:
-        raise DataError(f"{path}: has bands 1 to {count}; received {variable}.")
+        bands, cure = (
+            ("only band 1", "Leave out variable.") if count == 1 else (f"bands 1 to {count}", "")
+        )
+        raise DataError(f"{path}: has {bands}; received {variable}. {cure}".rstrip())
     return int(variable)
 
 

@@ -185,8 +185,8 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
         if plausible and census.far(value):
             fills.append(value)
             notes.append(
-                f"{where}: {pixels}, which no sea floor reaches, and are taken as missing. All "
-                f"others lie between {exact(low)} and {exact(high)}."
+                f"{where}: {pixels}, which no sea floor reaches; taken as missing. "
+                f"The others lie between {exact(low)} and {exact(high)}."
             )
         elif value in lone or not low <= value <= high:
             notes.append(
@@ -195,8 +195,8 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
             )
     if count := census.far_count(isolated):
         notes.append(
-            f"WARNING: {where}: {count} pixels are beyond ±{FARTHEST_M:g} m, which is impossible "
-            f"on Earth; the map ranges from {exact(low)} to {exact(high)}. Check its unit and its "
+            f"WARNING: {where}: {count} pixel{'s are' if count > 1 else ' is'} beyond "
+            f"±{FARTHEST_M:g} m, which is impossible on Earth; the map ranges from {exact(low)} to {exact(high)}. Check its unit and its "
             f"missing value (nodata; predict: --nodata)."
         )
     return tuple(fills), notes

@@ -574,8 +574,8 @@ def judge_stripes(survey: Survey, usable: np.ndarray) -> Finding:
         "warning" if size > max(_STRIPE[1], chance) else "note",
         f"{10**size:.2g} times as much fine relief across lines at {runs}° to the rows as in "
         f"directions 15° to 25° away; {_place(survey, here)}",
-        f"The likely cause is {cause}, unless ridges run in that direction. Use soundings, level "
-        f"the tracks or smooth across them.",
+        f"The likely cause is {cause}, unless ridges run in that direction. Use soundings, "
+        f"{'' if along else 'level the tracks '}or smooth across them.",
         here,
     )
 
@@ -789,8 +789,8 @@ _SPACINGS = 4.0
 _OUTSIDE = (0.005, 0.1)
 #: Depths beyond the training range by less than this share of it count as inside.
 _MARGIN = 0.001
-#: Share of land above which the sign of a map of the sea is in doubt.
-_MOSTLY = 0.9
+#: Shares of land above which it is a warning, and above which the sign is in doubt.
+_MOSTLY, _SIGN = 0.5, 0.9
 
 
 def _land(land: np.ndarray) -> list[Finding]:
@@ -800,7 +800,7 @@ def _land(land: np.ndarray) -> list[Finding]:
         return []
     figure = f"{_percent(share)} is above sea level; trained on sea floors only"
     grade: Grade = "warning" if share > _MOSTLY else "note"
-    sign = "If these are depths, set positive: down. " if grade == "warning" else ""
+    sign = "If these are depths, add --positive down. " if share > _SIGN else ""
     advice = f"{sign}Detail that the model adds on land is a guess. Use the sea only."
     return [Finding("land", grade, figure, advice, land.mean(axis=1) > _OUTSIDE[0])]
 
@@ -816,7 +816,7 @@ def _outside(name: str, beyond: np.ndarray, told: str, survey: Survey) -> Findin
         grade,
         f"{_percent(share)} of the map outside: {told}; {_place(survey, here)}",
         "Detail that the model adds there is a guess. Train on similar ground, or mark these "
-        "places with --range-mask.",
+        "places with the option --range-mask of predict.",
         here,
     )
 

@@ -55,10 +55,12 @@ class MapInspector:
         with open_map(path, s.variable, s.nodata, s.positive, s.time, s.group) as reader:
             if reader.is_image or reader.channels != 1:
                 counted = f"{reader.channels} channel{'s' * (reader.channels != 1)}"
+                several = reader.channels > 1
+                choose = "Choose one band with --variable, or " if several else "To inspect it, "
                 raise DataError(
                     f"{path}: is an image of {counted} and {reader.dtype}; inspect expects "
-                    f"a map in metres. Choose one band with --variable, or name the model for this "
-                    f"kind of image with --pretrained."
+                    f"a map in metres. {choose}name the model for this kind of image with "
+                    f"--pretrained."
                 )
             survey = _survey(reader)
             findings = self._findings(reader, survey)

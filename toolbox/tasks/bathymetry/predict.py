@@ -154,7 +154,7 @@ class MapPredictor:
         s = self.settings
         opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
         with opened as reader, contextlib.ExitStack() as locks:
-            self._check(reader)
+            self._check(reader, target)
             said = len(reader.notes)
             start = time.perf_counter()
             names = tuple(self._bands(target))
@@ -182,7 +182,7 @@ class MapPredictor:
             f"({pixels / 1e6 / seconds:.2f} Mpixel/s)"
         )
 
-    def _check(self, reader: MapReader) -> None:
+    def _check(self, reader: MapReader, target: Path) -> None:
         """Refuse a file that the network cannot process, and print how the file is read."""
         resolver = self.resolver
         if reader.channels != resolver.channels:
@@ -206,7 +206,12 @@ class MapPredictor:
             print(f"WARNING: {doubt}")
         s = self.settings
         whole = reader.dtype.kind in "iu" and not reader.is_image
-        if whole and s.dtype is None and s.interval is None:
+        ending = target.suffix.lower()
+        # Bands of one type: those with fractions make all of them float32. NetCDF and Zarr have
+        # variables of their own types, and the ends of an interval need the type of the middle.
+        further = ending not in (".nc", ".zarr") and (s.standard_deviation or s.range_mask)
+        fractions = ending == ".bag" or s.interval is not None or further
+        if whole and s.dtype is None and not fractions:
             print(
                 f"the result is rounded to {reader.dtype}, like the input; add --dtype float32 to "
                 f"keep the fractions"

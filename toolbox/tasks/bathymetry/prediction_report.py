@@ -73,7 +73,7 @@ class PredictionReport:
             path,
             overview,
             self._detail(overview.before, step),
-            f"{self.reader.path.name}, {self.scale} times finer",
+            f"{self.reader.path.name}, enlarged {self.scale} times",
             {**facts, "date": datetime.date.today().isoformat()},
             figures,
             warnings,

@@ -26,7 +26,7 @@ from toolbox.tasks.sem.sem_image import (
 )
 from toolbox.tasks.sem.validity import load_validity
 
-_OUTSIDE = "outside of what the network knows"
+_OUTSIDE = "outside what the network knows"
 #: Grey values may exceed the range of the training data by this factor.
 _ABOVE = 1.05
 

@@ -497,7 +497,7 @@ def ranges_text(ranges: Mapping[str, Sequence[float]]) -> dict[str, str]:
 def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
     """Return the worst grade and a line with the reason."""
     words = {
-        "warning": "outside of what the network knows",
+        "warning": "outside what the network knows",
         "note": "at the limits of what the network knows",
     }
     for grade, text in words.items():
