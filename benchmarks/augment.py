@@ -1,8 +1,8 @@
 """Rotating a training set: ``python -m benchmarks.augment [--pairs 11053]``.
 
-Eleven rotations of 64² and 16² patches by the program's own files, beside a plain loop of
-``scipy.ndimage.rotate`` over single patches (cubic spline, reflect) in the same run. The loop is
-timed on a part of the patches and multiplied up; it writes nothing.
+Eleven rotations of 64² and 16² patches by the program, from file to file, compared with a plain
+loop of ``scipy.ndimage.rotate`` over single patches (cubic spline, reflect) in the same run. The
+loop is timed on a part of the patches and extrapolated; it writes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANGLES = tuple(float(angle) for angle in range(30, 360, 30))
 
 
 def plain_loop(hr: np.ndarray, lr: np.ndarray) -> float:
-    """Return the seconds that turning each patch by itself takes, all angles."""
+    """Return the time for rotating the patches one by one by all angles, seconds."""
     start = time.perf_counter()
     for angle in ANGLES:
         for imgs in (hr, lr):
@@ -38,7 +38,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=11053)
-    parser.add_argument("--looped", type=int, default=200, help="patches that the loop turns")
+    parser.add_argument("--looped", type=int, default=200, help="patches that the loop rotates")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     hr = rng.normal(-1000, 100, (args.pairs, 64, 64, 1)).astype(np.float32)
@@ -62,9 +62,9 @@ def main() -> None:
             print(f"program, files in and out as {ending}: {time.perf_counter() - start:.1f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"turning alone: {seconds:.1f} s; plain loop: {looped:.1f} s; ratio {looped / seconds:.1f}"
+        f"rotation only: {seconds:.1f} s; plain loop: {looped:.1f} s; ratio {looped / seconds:.1f}"
     )
-    print(f"peak memory {peak:.2f} GB, mapped file pages included")
+    print(f"peak memory {peak:.2f} GB, including mapped file pages")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Time and peak memory of building the manual's data set: ``python -m benchmarks.dataset_build``.
 
-4400 × 4000 and 1100 × 1000 pixels with 1 % missing, cut into 44 × 40 blocks and 44,000 pairs. The
-same patches are cut by a plain loop in the same run, for the ratio.
+Rasters of 4400 × 4000 and 1100 × 1000 pixels with 1 % missing are cut into 44 × 40 blocks and
+44,000 pairs. A plain loop cuts the same patches in the same run, for the ratio.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def make_rasters(folder: Path, missing: float) -> tuple[Path, Path]:
 
 
 def plain_loop(hr: np.ndarray) -> int:
-    """Mend and cut the HR raster one pixel and one patch at a time, as a first draft would."""
-    mended = hr.copy()
+    """Fill and cut the HR raster one pixel and one patch at a time, as in a first draft."""
+    filled = hr.copy()
     for row, column in np.argwhere(np.isnan(hr)):
         window = hr[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
-        mended[row, column] = np.nanmean(window)
+        filled[row, column] = np.nanmean(window)
     patches = []
     for top in range(0, 4400, 100):
         for left in range(0, 4000, 100):
             for i in range(5):
                 for j in range(5):
                     r, c = top + 8 * i, left + 8 * j
-                    patch = mended[r : r + 64, c : c + 64]
+                    patch = filled[r : r + 64, c : c + 64]
                     if not np.isnan(patch).any():
                         patches.append(patch.copy())
     return len(np.stack(patches))
@@ -67,13 +67,14 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         del dataset
         print(
-            f"builder: {pairs} pairs, {seconds:.1f} s (aim: under 15), peak {peak:.2f} GB (under 3)"
+            f"builder: {pairs} pairs, {seconds:.1f} s (goal: below 15), "
+            f"peak {peak:.2f} GB (below 3)"
         )
         raster = load_array(hr)
         start = time.perf_counter()
         count = plain_loop(raster)
         loop = time.perf_counter() - start
-    print(f"plain loop, HR only and nothing saved: {count} patches, {loop:.1f} s")
+    print(f"plain loop, HR only, nothing saved: {count} patches, {loop:.1f} s")
     print(f"ratio: {loop / seconds:.1f}")
 
 

@@ -1,7 +1,8 @@
-"""A long video followed with a light network: ``python -m benchmarks.follow_video [--frames N]``.
+"""Following a long video with a light network: ``python -m benchmarks.follow_video [--frames N]``.
 
 Makes a video of 640 × 480 pixels, decodes it with OpenCV alone, then follows it as ``predict``
-does, and tells frames a second, with the network's time and without, and the memory of the process.
+does. Prints frames per second, with and without the time of the network, and the memory of the
+process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from toolbox.errors import program
 
 _WIDTH, _HEIGHT, _RATE_HZ = 640, 480, 10
-#: A network is light enough here if decoding is what takes the time.
+#: The network is so light that decoding takes most of the time.
 _SETTINGS = {
     "task": "surgical_phase",
     "surgical_video": {"phases": ["0", "1", "2"], "size": 96},
@@ -35,7 +36,7 @@ _SETTINGS = {
 
 
 def make_video(path: Path, frames: int) -> None:
-    """Write a video of moving noise; a bright square runs through it."""
+    """Write a video of moving noise with a bright square that crosses it."""
     rng = np.random.default_rng(0)
     ground = cv2.GaussianBlur(rng.integers(0, 255, (600, 800, 3), np.uint8), (0, 0), 3)
     codec = cv2.VideoWriter_fourcc(*"mp4v")
@@ -50,7 +51,7 @@ def make_video(path: Path, frames: int) -> None:
 
 
 def decode(path: Path) -> float:
-    """Decode a video with OpenCV; return frames a second."""
+    """Decode a video with OpenCV; return frames per second."""
     capture = cv2.VideoCapture(str(path))
     start, count = time.perf_counter(), 0
     while capture.read()[0]:
@@ -60,7 +61,7 @@ def decode(path: Path) -> float:
 
 
 class Memory(threading.Thread):
-    """Notes the memory of this process once a second, in MiB."""
+    """Records the memory of this process once a second, in MiB."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -68,7 +69,7 @@ class Memory(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
-        """Note until `ended` is set."""
+        """Record until `ended` is set."""
         page = resource.getpagesize()
         while not self.ended.wait(1):
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":", 1)[0])
     parser.add_argument("--frames", type=int, default=72_000, help="frames of the video (72000)")
-    parser.add_argument("--video", type=Path, help="where the video is kept; default a new one")
+    parser.add_argument("--video", type=Path, help="file that keeps the video; default temporary")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         video = args.video or Path(folder, "long.mp4")
@@ -104,7 +105,7 @@ def _measure(video: Path, folder: Path) -> None:
     save_normalizer(IdentityNormalizer(), folder / "run")
     save_weights(build_network(settings.resolved()), folder / "run" / "weights_best.h5")
     plain = decode(video)
-    print(f"OpenCV alone: {plain:.0f} frames a second", flush=True)
+    print(f"OpenCV alone: {plain:.0f} frames per second", flush=True)
     follower = Follower(Run.open(folder / "run"))
     memory = Memory()
     memory.start()
@@ -113,8 +114,8 @@ def _measure(video: Path, folder: Path) -> None:
     frames = len(timeline.ids)
     whole = frames / timeline.seconds
     less = frames / (timeline.seconds - timeline.network_seconds)
-    print(f"followed: {frames} frames, {whole:.0f} a second, {whole / plain:.2f} of OpenCV")
-    print(f"without the network's time: {less:.0f} a second, {less / plain:.2f} of OpenCV")
+    print(f"followed: {frames} frames, {whole:.0f} per second, {whole / plain:.2f} of OpenCV")
+    print(f"without the network's time: {less:.0f} per second, {less / plain:.2f} of OpenCV")
     later = memory.found[len(memory.found) // 10 :] or [0.0]
     print(
         f"memory after a tenth of the time: {later[0]:.0f} MiB, then {min(later):.0f} to "

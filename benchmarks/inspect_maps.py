@@ -1,9 +1,9 @@
 """How often `inspect` is right: ``python -m benchmarks.inspect_maps FOLDER [--half chosen]``.
 
-FOLDER holds square GeoTIFFs and a ``manifest.csv`` with their columns ``file``, ``group`` (those
-of one group overlap) and ``use``. Every second group is the half on which the limits of
-`toolbox.tasks.bathymetry.inspection` were chosen; the other one is what the table is about. Every
-tile is looked at as it is and treated on purpose.
+FOLDER holds square GeoTIFFs and a ``manifest.csv`` with the columns ``file``, ``group`` (tiles of
+one group overlap) and ``use``. The limits of `toolbox.tasks.bathymetry.inspection` were chosen on
+every second group; the table is about the other half. Each tile is inspected untouched and with
+artificial faults.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from toolbox.io.maps import open_map
 from toolbox.resample import enlarge
 from toolbox.tasks.bathymetry.inspection import judge_relief, take_survey
 
-#: Stripes and noise ÷ standard deviation of the depths in this many pixels.
+#: Stripes and noise ÷ standard deviation of the depths, within a window of this many pixels.
 _TENTH, _NEAR = 0.1, 64
 
 
 def enlarged(z: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge the middle of a map (H, W) bicubically to the size of the whole, metres."""
+    """Enlarge the middle of a map (H, W) in metres bicubically to the size of the map."""
     rows, columns = (size // scale for size in z.shape)
     top, left = (z.shape[0] - rows) // 2, (z.shape[1] - columns) // 2
     middle = z[None, top : top + rows, left : left + columns, None]
@@ -34,7 +34,7 @@ def enlarged(z: np.ndarray, scale: int) -> np.ndarray:
 
 
 def half_enlarged(z: np.ndarray) -> np.ndarray:
-    """Enlarge the right half of a map (H, W) four times, metres."""
+    """Enlarge the right half of a map (H, W) in metres four times."""
     half = z.shape[1] // 2
     return np.concatenate([z[:, :half], enlarged(z, 4)[:, half:]], axis=1)
 
@@ -56,7 +56,7 @@ def contoured(z: np.ndarray, step_m: float = 50.0) -> np.ndarray:
 
 
 def local_relief(z: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of the depths around every pixel, metres."""
+    """Return the standard deviation of the depths around each pixel, metres."""
     mean = ndimage.uniform_filter(z, _NEAR)
     return np.sqrt(np.maximum(ndimage.uniform_filter(z * z, _NEAR) - mean**2, 0))
 
@@ -92,7 +92,7 @@ TREATMENTS: dict[str, Treatment] = {
 
 
 def rates(tiles: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Return the grade of every finding for every tile and treatment."""
+    """Return the grades of all findings for each tile and treatment."""
     rows = []
     for tile in tiles.itertuples():
         with open_map(folder / tile.file) as reader:
@@ -106,7 +106,7 @@ def rates(tiles: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Print the shares of tiles with a warning, and with a note or a warning, per cent."""
+    """Print the percentages of tiles with a warning, and with a note or a warning."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--half", choices=("chosen", "tried"), default="tried")

@@ -1,11 +1,11 @@
-"""Networks that go to PyTorch and back: ``python -m benchmarks.interchange [--python FILE]``.
+"""Exchange of networks with PyTorch: ``python -m benchmarks.interchange [--python FILE]``.
 
 Needs PyTorch, spandrel and safetensors, in this environment or in that of the interpreter FILE.
-Random weights; the same image of 24 × 20 pixels goes through the network of PyTorch and through
-ours, and the largest difference of the two results is printed. From PyTorch to us: files of
-``torch.save`` (both formats, all three generations of names) through `sr_trainer.importer`. From
-us to PyTorch: ``main.py log/ export --format safetensors``, of which spandrel must find out
-architecture and scale by itself.
+Weights are random. The same image of 24 × 20 pixels goes through the network in PyTorch and
+through ours, and the largest difference of the two results is printed. From PyTorch to us: files
+of ``torch.save`` (both formats, all three generations of names) through `sr_trainer.importer`.
+From us to PyTorch: files of ``main.py log/ export --format safetensors``, in which spandrel must
+detect architecture and scale.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from toolbox.errors import ConfigError, program
 
 ALLOWED = 1e-4
 _SHAPE = (24, 20)
-#: From the oldest names of a network of two blocks at ×4 to those of the ESRGAN repository.
+#: Patterns from the oldest names of a network of two blocks at ×4 to those of ESRGAN's repository.
 _TRUNK = [
     [r"model\.0", "conv_first"],
     [r"model\.1\.sub\.(\d)\.(RDB\d\.conv\d)\.0", r"RRDB_trunk.\1.\2"],
@@ -39,7 +39,7 @@ _TRUNK = [
 ]
 _RRDB = {"channels": 3, "filters": 64, "blocks": 2, "scale": 4}
 _SRRES = {"channels": 3, "filters": 64, "blocks": 3}
-#: Files that PyTorch makes for us.
+#: Files written by PyTorch.
 FROM_TORCH: dict[str, dict[str, Any]] = {
     "RRDBNet ×4, oldest names": {"network": "rrdbnet", "arguments": _RRDB},
     "RRDBNet ×4, 23 blocks, oldest names, legacy format": {
@@ -59,7 +59,7 @@ FROM_TORCH: dict[str, dict[str, Any]] = {
         "legacy": True,
     },
 }
-#: Networks of ours that PyTorch reads.
+#: Our networks that PyTorch reads.
 FROM_US: dict[str, dict[str, Any]] = {
     "esrgan ×4": {"model": "esrgan", "scale": 4, "blocks": 2},
     "esrgan ×4, 23 blocks": {"model": "esrgan", "scale": 4, "blocks": 23},
@@ -77,7 +77,7 @@ def _image(folder: Path, channels: int) -> Path:
 
 
 def _torch(python: str, folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Do tasks with PyTorch in a process of its own."""
+    """Run tasks with PyTorch in a separate process; return their results."""
     path = folder / "tasks.json"
     path.write_text(json.dumps(tasks, default=str), encoding="utf-8")
     script = Path(__file__).with_name("torch_interchange.py")
@@ -85,22 +85,22 @@ def _torch(python: str, folder: Path, tasks: list[dict[str, Any]]) -> list[dict[
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1]
         raise ConfigError(
-            f"{python}: cannot do the part of PyTorch ({last}). Name the interpreter of an "
-            f"environment with torch, spandrel and safetensors with --python."
+            f"{python}: cannot run the PyTorch part ({last}). With --python, name the interpreter "
+            f"of an environment with torch, spandrel and safetensors."
         )
     told: list[dict[str, Any]] = json.loads(path.with_suffix(".told.json").read_text("utf-8"))
     return told
 
 
 def _run(main: Any, *arguments: object) -> None:
-    """Run one of our programs; what it prints is of no interest here."""
+    """Run one of our programs without its output."""
     with contextlib.redirect_stdout(io.StringIO()):
         if main([str(argument) for argument in arguments]):
-            raise ConfigError("the program failed; its line is above.")
+            raise ConfigError("the program failed; its message is above.")
 
 
 def _ours(log: Path, image: Path) -> np.ndarray:
-    """Return what the network of a log folder makes of an image of 0 to 1."""
+    """Return the result of the network in a log folder for an image in the range 0 to 1."""
     from toolbox.run import load_model
 
     network = load_model(log)
@@ -112,7 +112,7 @@ def _ours(log: Path, image: Path) -> np.ndarray:
 
 
 def from_torch(python: str, folder: Path) -> dict[str, float]:
-    """Return the largest difference for every file that PyTorch made."""
+    """Return the largest difference for each file written by PyTorch."""
     from sr_trainer.importer import main
 
     image = _image(folder, 3)
@@ -139,7 +139,7 @@ def from_torch(python: str, folder: Path) -> dict[str, float]:
 
 
 def from_us(python: str, folder: Path) -> dict[str, tuple[float, dict[str, Any]]]:
-    """Return the largest difference for every network of ours, and what PyTorch tells of it."""
+    """Return the largest difference for each of our networks, and what spandrel detected."""
     from sr_trainer.main import main
 
     tasks = []
@@ -169,7 +169,7 @@ def from_us(python: str, folder: Path) -> dict[str, tuple[float, dict[str, Any]]
 
 
 def _write_log(log: Path, model: str, scale: int, blocks: int, channels: int = 3) -> None:
-    """Write the log folder of a network as if it had learnt."""
+    """Write the log folder of a network with weights as if trained."""
     import keras
 
     from toolbox.io.weights import save_weights
@@ -198,7 +198,7 @@ def _write_log(log: Path, model: str, scale: int, blocks: int, channels: int = 3
             weight.assign(weight + 0.05 * np.abs(rng.normal(size=weight.shape)))
     image = rng.random((1, *_SHAPE, channels), dtype=np.float32)
     span = np.ptp(network(image, training=False))
-    for weight in network.weights[-2:]:  # so that results span 1, as those of trained networks
+    for weight in network.weights[-2:]:  # results span 1, as with trained networks
         weight.assign(weight / span)
     RunFolder(settings).prepare({}, MinMaxNormalizer(0, 255, 0, 255), overwrite=False)
     save_weights(network, log / settings.read_test_weights)
@@ -208,7 +208,7 @@ def _write_log(log: Path, model: str, scale: int, blocks: int, channels: int = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.interchange")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
+    parser.add_argument("--python", default=sys.executable, help="interpreter with PyTorch")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         rows = [

@@ -1,8 +1,8 @@
 """Time and memory of large SEM frames: ``python -m benchmarks.sem_frames [--pairs N]``.
 
-Writes N pairs of 2048 × 2048 pixels of 16 bit, measures the alignment alone on one core, trains a
-small network on patches of them for one epoch, and tests it on them. All in one process, the peak
-memory of which is told after each step.
+Writes N pairs of 2048 × 2048 pixels of 16 bits, measures the alignment alone on one core, trains a
+small network on patches of them for one epoch, and tests it on them. All steps run in one process;
+its peak memory is printed after each step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SETTINGS = {
 
 
 def make_scene(rng: np.random.Generator) -> np.ndarray:
-    """Draw rough vertical lines, counts, with a border on all sides to cut from."""
+    """Draw rough vertical lines in counts, with a border on all sides for shifted crops."""
     side = _SIDE + 2 * _BORDER
     left = np.arange(10, side - 20, _PITCH_PX)[:, None]
     rough = ndimage.gaussian_filter1d(rng.normal(0, 6, (2 * len(left), side)), 8, axis=1)
@@ -53,7 +53,7 @@ def make_scene(rng: np.random.Generator) -> np.ndarray:
 
 
 def write_pairs(folder: Path, count: int, rng: np.random.Generator) -> None:
-    """Write pairs of one scene, each moved by whole pixels, with noise of their own."""
+    """Write pairs of one scene, each moved by whole pixels, with independent noise."""
     scene, noise = make_scene(rng), rng.normal(size=(_SIDE + 256, _SIDE + 256))
     for number in progress(range(count), "writing", unit="pair"):
         for kind, size in _NOISE.items():
@@ -66,7 +66,7 @@ def write_pairs(folder: Path, count: int, rng: np.random.Generator) -> None:
 
 
 def seconds_of_alignment(folder: Path) -> float:
-    """Return the processor time that the alignment of a pair takes, of some the least."""
+    """Return the processor time of aligning a pair, the smallest of several, seconds."""
     seconds = []
     for low in sorted((folder / "low").iterdir())[:5]:
         name = low.name.replace("low", "high")
@@ -78,7 +78,7 @@ def seconds_of_alignment(folder: Path) -> float:
 
 
 def tell(step: str, start: float) -> None:
-    """Print how long a step took, and the peak memory of the process so far."""
+    """Print the time of a step and the peak memory of the process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{step}: {time.perf_counter() - start:.0f} s, peak {peak:.2f} GiB", flush=True)
 
@@ -88,14 +88,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--whole", action="store_true", help="no central crop")
-    parser.add_argument("--folder", help="where the pictures go for the time, 17 MB a pair")
+    parser.add_argument("--folder", help="temporary folder, 17 MB per pair")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         rng = np.random.default_rng(0)
         write_pairs(folder / "train", args.pairs, rng)
         write_pairs(folder / "validation", max(2, args.pairs // 10), rng)
-        print(f"alignment: {seconds_of_alignment(folder / 'train'):.2f} s a pair, one core")
+        print(f"alignment: {seconds_of_alignment(folder / 'train'):.2f} s per pair, one core")
         section = {"test_low_dir": "train/low", "test_high_dir": "train/high"}
         if args.whole:
             section |= dict.fromkeys(("central_crop_height", "central_crop_width"))

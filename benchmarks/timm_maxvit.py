@@ -1,9 +1,9 @@
-"""MaxViT of timm against ours: ``python -m benchmarks.timm_maxvit [--python FILE]``.
+"""MaxViT of timm compared with ours: ``python -m benchmarks.timm_maxvit [--python FILE]``.
 
 Needs PyTorch, timm and safetensors, in this environment or in that of the interpreter FILE, which
-runs the part of PyTorch in a process of its own and without TensorFlow. The network of timm has
-random weights, moving averages and bias tables, as if it had learnt; `load_timm` reads its file.
-The same two pictures go through both, and every result is compared, layer by layer.
+runs the PyTorch part in a separate process without TensorFlow. The network of timm has random
+weights, moving averages and bias tables, as if trained; `load_timm` reads its file. The same two
+pictures go through both networks, and the results are compared layer by layer.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import numpy as np
 from toolbox.errors import ConfigError, program
 
 VARIANTS = ("tiny", "small", "base", "large")
-#: Largest difference of a logit.
+#: Largest allowed difference of a logit.
 ALLOWED_LOGIT = 1e-3
-#: Largest difference of a feature, as a fraction of the largest one of its layer.
+#: Largest allowed difference of a feature, as a fraction of the largest one in its layer.
 ALLOWED_FEATURE = 1e-4
-#: The layers of timm that are compared. ``attn_grid`` is the result of its block, and that of the
-#: last block the result of its stage.
+#: Compared layers of timm. ``attn_grid`` is the result of its block, and in the last block that of
+#: the stage.
 _COMPARED = r"stem|stages\.\d+\.blocks\.\d+\.(conv|attn_block|attn_grid)"
 
 
-# The part of PyTorch --------------------------------------------------------------------------
+# PyTorch --------------------------------------------------------------------------------------
 
 
 def make(variant: str, folder: Path) -> None:
-    """Write a network of timm, and what it makes of the pictures in a folder."""
+    """Write a network of timm and its results for the pictures in a folder."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -54,7 +54,7 @@ def make(variant: str, folder: Path) -> None:
 
 
 def _as_if_learnt(network: Any) -> None:
-    """Draw all that a new network has the same of: averages, gains, biases, tables."""
+    """Draw random averages, gains, biases and tables, which are constant in a new network."""
     from torch import nn
 
     for name, buffer in network.named_buffers():
@@ -72,7 +72,7 @@ def _as_if_learnt(network: Any) -> None:
 
 
 def _record(network: Any, results: dict[str, Any]) -> None:
-    """Keep the results (N, h, w, C) of the layers that are compared."""
+    """Keep the results (N, h, w, C) of the compared layers."""
 
     def keep(name: str, channels_last: bool) -> Any:
         def hook(module: Any, inputs: Any, output: Any) -> None:
@@ -86,11 +86,11 @@ def _record(network: Any, results: dict[str, Any]) -> None:
             module.register_forward_hook(keep(name, name.endswith(("attn_block", "attn_grid"))))
 
 
-# The part of Keras ----------------------------------------------------------------------------
+# Keras ----------------------------------------------------------------------------------------
 
 
 def ours(variant: str, folder: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
-    """Return what our network makes of the pictures, and its number of trained parameters."""
+    """Return the results of our network, and its number of trainable parameters."""
     import keras
 
     from toolbox.model.maxvit import load_timm, maxvit_classifier
@@ -108,7 +108,7 @@ def ours(variant: str, folder: Path, names: Sequence[str]) -> tuple[dict[str, np
 def compared(
     theirs: dict[str, np.ndarray], found: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Go through the layers: name, size, largest difference, and what is allowed of it."""
+    """Yield for each layer: name, largest value, largest difference, allowed difference."""
     for name, array in found.items():
         size = float(np.abs(theirs[name]).max())
         difference = float(np.abs(theirs[name] - array).max())
@@ -116,15 +116,15 @@ def compared(
 
 
 def run_torch(python: str, variant: str, folder: Path) -> None:
-    """Do the part of PyTorch in a process of its own."""
+    """Run the PyTorch part in a separate process."""
     command = [python, "-m", "benchmarks.timm_maxvit", "--variant", variant, "--make", str(folder)]
     root = Path(__file__).parents[1]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(
-            f"{python}: cannot do the part of PyTorch ({last}). Name the interpreter of an "
-            f"environment with torch, timm and safetensors with --python."
+            f"{python}: cannot run the PyTorch part ({last}). With --python, name the interpreter "
+            f"of an environment with torch, timm and safetensors."
         )
 
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.timm_maxvit")
     parser.add_argument("--variant", choices=VARIANTS, default="tiny", help="default tiny")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
+    parser.add_argument("--python", default=sys.executable, help="interpreter with PyTorch")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.make:
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(variant: str, python: str, folder: Path) -> None:
-    """Print the table; refuse a difference that is too large."""
+    """Print the table; raise an error if a difference is too large."""
     pictures = np.random.default_rng(0).uniform(-1, 1, (2, 224, 224, 3)).astype(np.float32)
     np.save(folder / "pictures.npy", pictures)
     run_torch(python, variant, folder)
@@ -152,7 +152,7 @@ def report(variant: str, python: str, folder: Path) -> None:
         theirs = dict(file)
     parameters = int(theirs.pop("parameters"))
     found, ours_count = ours(variant, folder, [name for name in theirs if name != "logits"])
-    print(f"parameters: {parameters:,} of timm, {ours_count:,} of ours")
+    print(f"parameters: {parameters:,} in timm, {ours_count:,} in ours")
     print(f"{'layer':35} {'largest':>10} {'difference':>11} {'allowed':>9}")
     wrong = [] if parameters == ours_count else ["parameters"]
     for name, size, difference, allowed in compared(theirs, found):

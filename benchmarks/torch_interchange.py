@@ -1,8 +1,8 @@
 """The PyTorch side of `benchmarks.interchange`: ``python torch_interchange.py TASKS.json``.
 
-A script of its own that imports nothing of this project, so that it runs in an environment with
-PyTorch and spandrel and without TensorFlow. Each task makes a network, saves it, runs an image
-through it, or does so with a file of ours.
+This script imports nothing from the project, so it runs in an environment with PyTorch and
+spandrel and without TensorFlow. Each task makes and saves a network, or loads one of our files,
+and runs an image through it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 
 
 def spandrel_loader() -> Any:
-    """Import spandrel, two of whose networks (not those here) need torchvision at import."""
+    """Import spandrel; two networks that are not used here need torchvision for that."""
     try:
         import torchvision  # noqa: F401
     except ImportError:
@@ -72,7 +72,7 @@ class SRResNet(nn.Module):
     channels, filters, blocks : int
         Image channels, channels between the blocks, number of blocks.
     factors : list of int
-        Enlargements, one after the other.
+        Consecutive enlargement factors.
     """
 
     def __init__(self, channels: int, filters: int, blocks: int, factors: list[int]) -> None:
@@ -93,7 +93,7 @@ class SRResNet(nn.Module):
 
 
 def srresnet(channels: int, filters: int, blocks: int, factors: list[int]) -> nn.Module:
-    """Return an SRResNet as if it had learnt: no moving average is what it began with."""
+    """Return an SRResNet as if trained: all moving averages differ from their initial values."""
     network = SRResNet(channels, filters, blocks, factors)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -117,7 +117,7 @@ def rrdbnet(channels: int, filters: int, blocks: int, scale: int) -> nn.Module:
 
 
 def renamed(state: dict[str, torch.Tensor], pairs: list[list[str]]) -> dict[str, torch.Tensor]:
-    """Return a state dict under other names; `pairs` are patterns and what replaces them."""
+    """Return a state dict with other names; `pairs` are patterns and their replacements."""
     result = {}
     for key, tensor in state.items():
         for old, new in pairs:
@@ -127,14 +127,14 @@ def renamed(state: dict[str, torch.Tensor], pairs: list[list[str]]) -> dict[str,
 
 
 def applied(network: nn.Module, image: str, result: str) -> None:
-    """Run an image (h, w, C) through a network."""
+    """Run an image (h, w, C) through a network and save the result."""
     pixels = torch.from_numpy(np.load(image, allow_pickle=False).transpose(2, 0, 1)[None])
     with torch.inference_mode():
         np.save(result, network.eval()(pixels)[0].numpy().transpose(1, 2, 0))
 
 
 def span_one(network: nn.Module, image: str) -> None:
-    """Scale the last convolution so that results span 1, as those of trained networks."""
+    """Scale the last convolution so that results span 1, as with trained networks."""
     pixels = torch.from_numpy(np.load(image, allow_pickle=False).transpose(2, 0, 1)[None])
     last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
     with torch.inference_mode():
@@ -146,7 +146,7 @@ def span_one(network: nn.Module, image: str) -> None:
 
 
 def make(task: dict[str, Any]) -> dict[str, Any]:
-    """Make a network of PyTorch, save it, run an image through it."""
+    """Make a network in PyTorch, save it and run an image through it."""
     torch.manual_seed(0)
     network = {"rrdbnet": rrdbnet, "srresnet": srresnet}[task["network"]](**task["arguments"])
     span_one(network, task["image"])
@@ -158,7 +158,7 @@ def make(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def detect(task: dict[str, Any]) -> dict[str, Any]:
-    """Let spandrel load a file of ours and run an image through it."""
+    """Load one of our files with spandrel and run an image through it."""
     found = spandrel_loader().load_from_file(task["file"])
     applied(found.model, task["image"], task["result"])
     tags = ", ".join(found.tags)
@@ -166,7 +166,7 @@ def detect(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(task: dict[str, Any]) -> dict[str, Any]:
-    """Load a file of ours into the SRResNet here, strictly, and run an image through it."""
+    """Load one of our files strictly into this SRResNet and run an image through it."""
     from safetensors.torch import load_file
 
     state = load_file(task["file"])
@@ -180,9 +180,9 @@ def load(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the tasks of a file; write what is told of each beside it."""
+    """Run the tasks of a file; write their results next to it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("tasks", type=Path, help="what to do (.json)")
+    parser.add_argument("tasks", type=Path, help="tasks (.json)")
     path = parser.parse_args().tasks
     kinds = {"make": make, "detect": detect, "load": load}
     told = [kinds[task["do"]](task) for task in json.loads(path.read_text(encoding="utf-8"))]

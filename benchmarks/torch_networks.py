@@ -1,8 +1,8 @@
 """The networks of `toolbox.model` in PyTorch, at the toolbox's default sizes.
 
 A generator returns what is added to the bicubic enlargement; a discriminator returns C(x). They
-have one channel, those of pix2pix three, and nothing is enlarged there. What they learn by stands
-at the end: the losses on verdicts and an Adam step.
+have one channel. Those of pix2pix have three channels and do not enlarge. The adversarial losses
+and an Adam step are at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-EPSILON, MOMENTUM = 1e-3, 0.2  # Keras: epsilon 0.001, momentum 0.8 of the average's own past
+EPSILON, MOMENTUM = 1e-3, 0.2  # Keras: epsilon 0.001, momentum 0.8 (the share of the old average)
 
 
 class Residual(nn.Module):
@@ -30,7 +30,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Five convolutions, each of which sees all that went before."""
+    """Five convolutions, each of which receives the input and all previous results."""
 
     def __init__(self, filters: int, growth: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Dense(nn.Module):
         self.activation = _leaky()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return as many channels as x has."""
+        """Return a tensor with the number of channels of x."""
         known = [x]
         for layer in self.grow:
             known.append(self.activation(layer(torch.cat(known, 1))))
@@ -52,10 +52,10 @@ def _conv(count_in: int, count_out: int, size: int, stride: int = 1) -> nn.Modul
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Normalises a single value too, to its offset, as Keras does; PyTorch refuses it."""
+    """Batch normalisation that also accepts a single value, as Keras does; PyTorch refuses it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return as many features as x has."""
+        """Return a tensor of the shape of x."""
         if x.shape[0] * x.shape[2] * x.shape[3] > 1:
             return super().forward(x)
         options = (None, None, True, 0.0, self.eps, False)
@@ -71,7 +71,7 @@ def _leaky() -> nn.Module:
 
 
 def _enlarge(filters: int, scale: int, activation: Callable[[], nn.Module]) -> list[nn.Module]:
-    """Return as many sub-pixel convolutions as `scale`, a power of two, needs."""
+    """Return the sub-pixel convolutions for `scale`, a power of two."""
     layers: list[nn.Module] = []
     for _ in range(scale.bit_length() - 1):
         layers += [_conv(filters, 4 * filters, 3), nn.PixelShuffle(2), activation()]
@@ -239,7 +239,7 @@ def _pooled_judge(filters: int = 16, channels: int = 3) -> nn.Module:
 
 
 def _patch_judge(filters: int = 64, channels: int = 6) -> nn.Module:
-    """Return the discriminator of 70 × 70 patches, which sees the generator's input too."""
+    """Return the discriminator of 70 × 70 patches, which also sees the generator's input."""
     layers: list[nn.Module] = [_conv4(channels, filters), _leaky()]
     for number, stride in enumerate((2, 2, 1)):
         count = filters * 2**number
@@ -247,7 +247,7 @@ def _patch_judge(filters: int = 64, channels: int = 6) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(8 * filters, 1, 4, padding=1))
 
 
-#: From the enlargement to a generator.
+#: Functions of the scale that return a generator.
 GENERATORS: dict[str, Callable[[int], nn.Module]] = {
     "srcnn": srcnn,
     "fsrcnn": fsrcnn,
@@ -257,7 +257,7 @@ GENERATORS: dict[str, Callable[[int], nn.Module]] = {
     "pix2pix": lambda scale: PooledUNet(),
     "pix2pix_paper": lambda scale: StridedUNet(),
 }
-#: From the side of a high-resolution image to a discriminator.
+#: Functions of the side of a high-resolution image that return a discriminator.
 DISCRIMINATORS: dict[str, Callable[[int], nn.Module]] = {
     "srgan": lambda size: _discriminator(size, blocks=1),
     "esrgan": lambda size: _discriminator(size, blocks=2, dropout=0.4),
@@ -267,12 +267,12 @@ DISCRIMINATORS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def told(verdict: torch.Tensor, label: float) -> torch.Tensor:
-    """Return how far C(x) is from a label, 1 for true images and 0 for generated ones."""
+    """Return the cross-entropy of C(x) with a label: 1 for true images, 0 for generated ones."""
     return nn.functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, label))
 
 
 def relativistic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the relativistic average loss of C of images to be taken for true ones, and others."""
+    """Return the relativistic average loss for C of images labelled true, and of the others."""
     entropy = nn.functional.binary_cross_entropy_with_logits
     one, other = first - second.mean(), second - first.mean()
     return entropy(one, torch.ones_like(one)) + entropy(other, torch.zeros_like(other))

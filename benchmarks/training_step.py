@@ -1,16 +1,16 @@
-"""Training steps beside PyTorch's: ``python -m benchmarks.training_step`` (extra ``bench``).
+"""Training steps compared with PyTorch: ``python -m benchmarks.training_step`` (extra ``bench``).
 
 Batch 16, 16² → 64², one channel, bicubic skip, MSE, Adam 1e-4; forward, loss, gradient, update.
 SRGAN, ESRGAN and pix2pix take the whole adversarial step: one generator forward, update of the
-discriminator, update of the generator through it. pix2pix draws pictures of three channels from
-pictures as large, 128², one a batch, with 100 times the MAE; ``pix2pix_paper`` is the paper's pair
-of networks at 256².
+discriminator, update of the generator through it. pix2pix makes pictures of three channels from
+pictures of the same size, 128², one per batch, with 100 times the MAE; ``pix2pix_paper`` is the
+paper's pair of networks at 256².
 
-Ours is ``fit`` with the data pipeline of `DataGenerator`, with and without XLA; PyTorch's is a loop
-over batches in memory, eager, channels-last and compiled; "two calls" is the adversarial step that
-one writes with compiled Keras models. Each runs in a process of its own, in turn, and a ratio is
-that of each round: the best of their ways over the best of ours, above 1 where ours is faster.
-Above the table stand the trainable parameters of the networks, ours and PyTorch's.
+Ours is ``fit`` with the data pipeline of `DataGenerator`, with and without XLA. PyTorch's is a
+loop over batches in memory: eager, channels-last and compiled. "Two calls" is the adversarial step
+as usually written with compiled Keras models. Each runs in a separate process, in turn. A ratio is
+computed within each round: their best time over ours, above 1 where ours is faster. The number of
+trainable parameters, ours and PyTorch's, is printed above the table.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ import numpy as np
 
 BATCHES = 32
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-#: By case, a model and a precision, and within it by what was measured.
+#: By case (a model and a precision), then by measured quantity.
 Figures = dict[str, dict[str, Any]]
 Step = Callable[[int], Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network, what it learns from and by which losses.
+    """A network with its data and losses.
 
     Attributes
     ----------
     network : str
         Name in the toolbox.
     params : dict
-        Its settings, without the weights of the losses.
+        Its settings, without loss weights.
     size : int
         Pixels along a side of an input image.
     scale, channels, batch, bicubic_skip, loss
         As in the settings of a training run.
     loss_weights : (float, float), optional
-        Of the loss on images and of the adversarial loss; None without a discriminator.
+        Weights of the loss on images and of the adversarial loss; None without a discriminator.
     d_loss_weight : float
         Factor of the sum of the discriminator's losses on true and on generated images.
     """
@@ -68,11 +68,11 @@ class Case:
 
     @property
     def conditional(self) -> bool:
-        """Whether the discriminator sees the generator's input too."""
+        """Whether the discriminator also sees the generator's input."""
         return bool(self.params.get("conditional"))
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return random inputs and targets, `BATCHES` batches."""
+        """Return random inputs and targets for `BATCHES` batches."""
         rng = np.random.default_rng(0)
         low, high = self.size, self.size * self.scale
         lr = rng.random((BATCHES * self.batch, low, low, self.channels), dtype=np.float32)
@@ -120,7 +120,7 @@ MODELS = {
 
 
 def _cases(args: argparse.Namespace) -> Iterator[tuple[str, str, Case, str]]:
-    """Yield title, name, case and precision of every row."""
+    """Yield title, name, case and precision of each row."""
     given = {key: getattr(args, key) for key in ("size", "batch") if getattr(args, key)}
     for name in args.models:
         for precision in args.precisions:
@@ -128,7 +128,7 @@ def _cases(args: argparse.Namespace) -> Iterator[tuple[str, str, Case, str]]:
 
 
 def _milliseconds(step: Step, steps: int) -> float:
-    """Return the time of a step in the best of three epochs; the one before them compiles."""
+    """Return the time of a step in the best of three epochs, after one that compiles."""
     times = []
     for _ in range(4):
         start = time.perf_counter()
@@ -151,7 +151,7 @@ def _counts(model: Any) -> list[int]:
 
 
 def measure_toolbox(args: argparse.Namespace) -> Figures:
-    """Return milliseconds a step by case and way, and the numbers of parameters."""
+    """Return milliseconds per step by case and variant, and the numbers of parameters."""
     import keras
 
     from toolbox.data_generator import DataGenerator
@@ -193,7 +193,7 @@ def measure_toolbox(args: argparse.Namespace) -> Figures:
 
 
 def _relativistic(labels: tuple[np.ndarray, np.ndarray]) -> Any:
-    """Return the class of a model that judges two images relative to each other."""
+    """Return the class of a model with the relativistic loss of two images."""
     import keras
 
     from toolbox.model.esrgan import relative
@@ -201,7 +201,7 @@ def _relativistic(labels: tuple[np.ndarray, np.ndarray]) -> Any:
     entropy = keras.losses.BinaryCrossentropy(from_logits=True)
 
     class Relativistic(keras.Model):
-        """Returns the first of two images and adds the loss of taking it for the true one."""
+        """Returns the first of two images and adds the loss of labelling it as true."""
 
         def __init__(self, critic: Any, weight: float = 1.0) -> None:
             super().__init__()
@@ -218,9 +218,9 @@ def _relativistic(labels: tuple[np.ndarray, np.ndarray]) -> Any:
 def _two_call_step(case: Case, xla: bool) -> Step:
     """Return an adversarial step that is not fused.
 
-    The generator makes images with ``predict_on_batch``, the discriminator learns from them with
-    ``train_on_batch``, and so does the generator, run again, inside a model that holds the frozen
-    discriminator. Batches lie in memory.
+    The generator makes images with ``predict_on_batch``, and the discriminator learns from them
+    with ``train_on_batch``. Then the generator, run again, learns in the same way within a model
+    that contains the frozen discriminator. Batches are in memory.
     """
     import keras
 
@@ -264,7 +264,7 @@ def _two_call_step(case: Case, xla: bool) -> Step:
         made = generator.predict_on_batch(small)
         judged = [small, real, made] if case.conditional else [real, made]
         judge.train_on_batch(judged, None if relativistic else labels)
-        critic.trainable = False  # the first call has fixed what the discriminator learns
+        critic.trainable = False  # the first call fixed the trainable weights of the discriminator
         if relativistic:
             gan.train_on_batch([small, real], real)
         else:
@@ -274,7 +274,7 @@ def _two_call_step(case: Case, xla: bool) -> Step:
 
 
 def measure_two_calls(args: argparse.Namespace) -> Figures:
-    """Return milliseconds of an adversarial step that is not fused, by case and way."""
+    """Return milliseconds of an adversarial step that is not fused, by case and variant."""
     import keras
 
     figures: Figures = {}
@@ -303,7 +303,7 @@ def _torch_networks(name: str, case: Case) -> list[Any]:
 
 
 def _torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> Step:
-    """Return a training step of PyTorch, over batches that lie in memory."""
+    """Return a training step of PyTorch over batches in memory."""
     import torch
     from torch import nn
 
@@ -352,7 +352,7 @@ def _torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> St
             d_learn(networks.relativistic(c_real, c_made))
         else:
             d_learn(case.d_loss_weight * (networks.told(c_real, 1) + networks.told(c_made, 0)))
-        critic.requires_grad_(False)  # or its gradients would be computed and not used
+        critic.requires_grad_(False)  # otherwise unused gradients would be computed
         if case.network == "esrgan":
             loss = networks.relativistic(verdict(small, made), verdict(small, real))
         else:
@@ -364,7 +364,7 @@ def _torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> St
 
 
 def measure_torch(args: argparse.Namespace) -> Figures:
-    """Return milliseconds a step by case and way, and the numbers of parameters."""
+    """Return milliseconds per step by case and variant, and the numbers of parameters."""
     figures: Figures = {}
     for title, name, case, precision in _cases(args):
         ways: dict[str, float] = {}
@@ -395,15 +395,15 @@ def _in_own_process(side: str, args: argparse.Namespace) -> Figures:
 
 
 def _same_size(name: str, figures: dict[str, Figures], title: str) -> str:
-    """Return a line with the numbers of parameters; those of both sides must be equal."""
+    """Return a line with the numbers of parameters, which must be equal on both sides."""
     own, other = (figures[side][title]["parameters"] for side in ("toolbox", "torch"))
     if own != other:
         raise SystemExit(f"{name}: {own} parameters in the toolbox, {other} in PyTorch")
-    return f"{name}: " + " + ".join(f"{count:,}" for count in own) + " parameters, in PyTorch too"
+    return f"{name}: " + " + ".join(f"{count:,}" for count in own) + " parameters, as in PyTorch"
 
 
 def _line(case: str, rounds: list[dict[str, Figures]]) -> dict[str, str]:
-    """Return the columns of a row: medians by way, then the ratios to PyTorch and to two calls."""
+    """Return the columns of a row: medians by variant, then ratios to PyTorch and two calls."""
     columns = {}
     for side in rounds[0]:
         for way in rounds[0][side].get(case, {"ms": {}})["ms"]:
@@ -423,7 +423,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=96)
     parser.add_argument("--precisions", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--size", type=int, help="pixels along a side of an input image")
-    parser.add_argument("--batch", type=int, help="images a batch")
+    parser.add_argument("--batch", type=int, help="images per batch")
     parser.add_argument("--no-two-calls", action="store_true", help="leave out two calls")
     parser.add_argument("--only", choices=list(MEASURES), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -445,9 +445,9 @@ def main() -> None:
         print(_same_size(name, rounds[0], f"{name} {args.precisions[0]}"))
     lines = {case: _line(case, rounds) for case in rounds[0]["toolbox"]}
     ways = dict.fromkeys(way for line in lines.values() for way in line)
-    columns = sorted(ways, key=lambda way: way.startswith("to "))  # the ratios stand last
+    columns = sorted(ways, key=lambda way: way.startswith("to "))  # ratios come last
     widths = {column: 18 if column.startswith("to ") else 9 for column in columns}
-    for case, line in {"ms a step": dict(zip(columns, columns, strict=True)), **lines}.items():
+    for case, line in {"ms per step": dict(zip(columns, columns, strict=True)), **lines}.items():
         print(f"{case:23}" + "".join(f"{line.get(c, '-'):>{widths[c]}}" for c in columns))
 
 

@@ -92,4 +92,6 @@ class Measurer:
         with replacing_folder(folder) as beside:
             self.files.write(beside)
             names = sorted(path.name for path in beside.iterdir())
-        print(f"written: {', '.join(names)} in {folder}")
+        tables = [name for name in names if not name.endswith(".html")]
+        pages = "".join(f"; report: {folder / name}" for name in names if name not in tables)
+        print(f"written: {', '.join(tables)} in {folder}{pages}")

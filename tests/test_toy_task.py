@@ -122,7 +122,9 @@ def test_options_belong_to_their_task(trained, frames, tmp_path, open_workshop):
     assert result.code == 0, result.err
     assert np.load(tmp_path / "frame_x2.npy").max() <= 280
     refused = shop.run(log, "predict", tmp_path / "frame.npy", "--hillshade", "-o", "b.npy")
-    refused.refused("hillshade is for bathymetry; the network was trained for heat")
+    refused.refused(
+        "--hillshade is for bathymetry; the network was trained for heat. Leave out --hillshade"
+    )
 
 
 def test_export_and_card(trained, frames, tmp_path, open_workshop):

@@ -481,7 +481,7 @@ class StopOnCollapse(keras.callbacks.Callback):
     Parameters
     ----------
     patience : int
-        Consecutive epochs with a training ``d_loss`` below `threshold`.
+        Consecutive epochs whose training ``d_loss`` is below `threshold`.
     threshold : float
         0.01 means that the correct verdict has a mean probability of 99 % (99.5 % for ESRGAN, whose
         loss is a sum).

@@ -66,7 +66,9 @@ def refuse_foreign_options(task: Task, settings: PredictOptions) -> None:
     for name, value in settings.model_dump().items():
         if name not in known and value != default[name]:
             owners = [t.name for t in every_task() if name in t.predict_options.model_fields]
+            option = f"--{name.replace('_', '-')}"
+            instead = f"; {task.instead[name]}" if name in task.instead else ""
             raise ConfigError(
-                f"{name} is for {' and '.join(owners)}; the network was trained for {task.name}. "
-                f"Leave out {name}."
+                f"{option} is for {' and '.join(owners)}; the network was trained for {task.name}. "
+                f"Leave out {option}, or {name} in the section predict{instead}."
             )

@@ -424,6 +424,9 @@ class Task(ABC):
         Its own YAML sections, each with the `Settings` class that checks it.
     predict_options : type
         Settings of ``predict`` that only this task has; also command-line options.
+    instead : dict of str to str
+        What to use instead of settings of ``predict`` that only other tasks have, for the message
+        that refuses them.
     inspect_options : tuple of str
         Those of `predict_options` that ``inspect`` accepts too.
     measure_options : type
@@ -445,6 +448,7 @@ class Task(ABC):
     style: ClassVar[Style] = Style()
     sections: ClassVar[Mapping[str, type[Settings]]] = {}
     predict_options: ClassVar[type[Settings]] = Settings
+    instead: ClassVar[Mapping[str, str]] = {}
     inspect_options: ClassVar[tuple[str, ...]] = ()
     measure_options: ClassVar[type[Settings]] = Settings
     free_settings: ClassVar[tuple[str, ...]] = ()

@@ -1,6 +1,6 @@
 """Draw the window of napari with a simulated picture, restored and measured by the plugin.
 
-python -m examples.cd_sem.napari_picture picture.png     (needs a display, or xvfb-run before it)
+python -m examples.cd_sem.napari_picture picture.png     (needs a display or xvfb-run)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toolbox.errors import MissingLibraryError, program
 
 _PIXEL_NM = 0.8
 _SIZE = (1240, 860)
-#: Colours of the picture.
+#: Number of colours of the written picture.
 _COLOURS = 96
 _PLUGIN = "sr-toolbox"
 _LONGEST_S = 300.0
@@ -32,7 +32,7 @@ def simulated() -> np.ndarray:
 
 
 def finish(viewer: Any, widget: Any) -> None:
-    """Press the button of a widget and wait until a layer is added."""
+    """Press the button of a widget and wait for the new layer."""
     from qtpy.QtWidgets import QApplication
 
     count, end = len(viewer.layers), time.monotonic() + _LONGEST_S

@@ -1,10 +1,10 @@
-"""What a network learns that never saw a clean picture.
+"""Train networks without clean pictures, and compare them with one trained on pairs.
 
 ``python -m examples.cd_sem.no_clean``  trains and tests four networks as in lines.yml
 
-One has pairs of short and long exposures, two have stacks of short ones, one has single short
-ones. Stacks and single frames show the fields of the pairs. All are tested on the pictures of
-``simulate.yml``, whose edges are known, and their figures go into ``results.json``.
+One learns from pairs of short and long exposures, two from stacks of short exposures, one from
+single short exposures. Stacks and single frames show the same fields as the pairs. All are tested
+on the pictures of ``simulate.yml``, whose edges are known. The figures go into ``results.json``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from toolbox.errors import program
 from toolbox.io.atomic import replacing
 
 HERE = Path(__file__).parent
-#: Where pictures, settings and logs go.
+#: Folder for pictures, settings and logs.
 FOLDER = Path("data/sem_no_clean")
-#: Frames of a stack of each case but the first, which has pairs.
+#: Frames per stack in each case; None for pairs.
 CASES: dict[str, int | None] = {"pairs": None, "stacks_8": 8, "stacks_2": 2, "single": 1}
-#: How far the frames of a stack drift, pixels.
+#: Drift of the frames of a stack, pixels.
 DRIFT_PX = 2.0
-#: Losses where the target is the mean of several frames, instead of those of lines.yml.
+#: Losses if the target is the mean of several frames, instead of those of lines.yml.
 STACK_LOSSES: dict[str, Any] = {"mse": 30, "cdloss": 0.15}
-#: Below so many frames the edges of the targets are too noisy for cdloss.
+#: With fewer frames than this, the edges of the targets are too noisy for cdloss.
 _FEW = 4
 #: Figures of the restored pictures, by their key in ``summary.json``, with their formats.
 FIGURES = {
@@ -49,12 +49,12 @@ FIGURES = {
 
 
 def simulation_of(frames: int) -> dict[str, Any]:
-    """Return the settings of the simulation of stacks of the fields of ``simulate.yml``."""
+    """Return simulation settings for stacks of the fields of ``simulate.yml``."""
     settings: dict[str, Any] = read_yaml(HERE / "simulate.yml")
     noise = {"drift_px": DRIFT_PX}
     settings |= {
         "save_dir": str(FOLDER / f"frames_{frames}"),
-        # As many patches for the validation whatever the stacks.
+        # The same number of validation patches for all stacks.
         "train": {**settings["train"], "stack_frames": frames, "noise": noise},
         "validation": {"count": 4, "stack_frames": min(frames, 2), "noise": noise},
         "test": {"count": 0},
@@ -63,7 +63,7 @@ def simulation_of(frames: int) -> dict[str, Any]:
 
 
 def training_of(case: str) -> dict[str, Any]:
-    """Return the settings of the training of a case, those of ``lines.yml`` but for its data."""
+    """Return the training settings of a case: those of ``lines.yml`` except the data."""
     settings: dict[str, Any] = read_yaml(HERE / "lines.yml")
     settings["log_dir"] = str(FOLDER / f"{case}_log")
     frames = CASES[case]
@@ -74,13 +74,13 @@ def training_of(case: str) -> dict[str, Any]:
     section = {
         **settings["sem"],
         "target": "frames",
-        # So that an epoch has as many patches.
+        # An epoch has the same number of patches in all cases.
         "repeats": settings["sem"]["repeats"] // frames,
         "test_low_dir": str((pictures / "test" / "low").resolve()),
         "test_high_dir": str((pictures / "test" / "high").resolve()),
     }
     settings |= {"data_dir": str(data_dir), "sem": section, "monitor_metric": "val_loss"}
-    # Of so few validation frames the targets are too noisy to choose an epoch by.
+    # With so few validation frames, the targets are too noisy for choosing an epoch.
     settings["read_test_weights"] = "weights_last.h5"
     if frames >= _FEW:
         return {**settings, "loss_weights": STACK_LOSSES}
@@ -88,7 +88,7 @@ def training_of(case: str) -> dict[str, Any]:
 
 
 def figures_of(case: str, resume: bool) -> dict[str, Any]:
-    """Simulate, train and test a case; return what the test says of the restored pictures."""
+    """Simulate, train and test a case; return the test figures of the restored pictures."""
     settings, frames = training_of(case), CASES[case]
     if frames is not None:
         build = _write(f"simulate_{frames}", simulation_of(frames))
@@ -135,7 +135,7 @@ def markdown(figures: Mapping[str, Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the example."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--resume", action="store_true", help="go on after an interruption")
+    parser.add_argument("--resume", action="store_true", help="resume after an interruption")
     resume = parser.parse_args(arguments).resume
     if not (resume and Path("data/sem_lines").is_dir()):
         build = str(HERE / "simulate.yml")

@@ -1,4 +1,4 @@
-"""The figures of the examples, kept beside them in ``results.json``."""
+"""The figures of the examples, kept in ``results.json``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from toolbox.io.atomic import replacing
 
-#: By example, as `record` wrote them.
+#: The figures by example, as written by `record`.
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -20,7 +20,7 @@ def record(example: str, figures: Any) -> None:
     example : str
         Name of the command that made them.
     figures : JSON types
-        What it found.
+        Figures.
     """
     former = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     with replacing(RESULTS) as beside:

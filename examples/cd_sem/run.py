@@ -1,9 +1,9 @@
-"""From nothing to a report in nanometres, one command.
+"""Run an example from start to report with one command.
 
 ``python examples/cd_sem/run.py lines``    simulates lines, trains, tests
 ``python examples/cd_sem/run.py spheres``  trains on real pairs, tests on others
 
-Every step is an ordinary program of the project, and is printed before it runs.
+Each step is an ordinary program of the project, and is printed before it runs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What restoring is worth on pictures of spheres that the network never saw.
+"""Cross-validation on pictures of spheres: each is tested by a network that never saw it.
 
 ``python -m examples.cd_sem.spheres_left_out``  trains and tests four networks as in spheres.yml
 
-The twelve pairs are dealt into folds. Each tests the network that was trained on the pairs of the
-others, one of which chooses the best epoch. So every picture is tested once. The pictures of all
-tests are pooled, and their figures go into ``results.json``.
+The twelve pairs are split into folds. Each fold tests the network that was trained on the other
+pairs, one of which chooses the best epoch. Thus every picture is tested once. The pictures of all
+tests are pooled, and the figures go into ``results.json``.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from toolbox.tasks.sem.frames import pair_files
 
 HERE = Path(__file__).parent
 FOLDS = 4
-#: Where the pairs of the folds, their settings and logs go.
+#: Folder for the pairs of the folds, their settings and logs.
 FOLDER = Path("data/sem_spheres_left_out")
 _PARTS = ("train", "validation", "test")
 
 
 def deal(names: Sequence[str], number: int, folds: int = FOLDS) -> dict[str, list[str]]:
-    """Deal pairs to training, validation and test.
+    """Split pairs into training, validation and test.
 
     Parameters
     ----------
     names : sequence of str
         All pairs, in order.
     number, folds : int
-        Which fold, of how many.
+        Number of the fold, and number of folds.
 
     Returns
     -------
@@ -56,16 +56,16 @@ def deal(names: Sequence[str], number: int, folds: int = FOLDS) -> dict[str, lis
 
 
 def lay_out(settings: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
-    """Lay the pairs of a fold into folders of their own, as links; return its settings.
+    """Link the pairs of a fold into separate folders; return the settings of the fold.
 
     Parameters
     ----------
     settings : dict
-        Those of ``spheres.yml``.
+        Settings of ``spheres.yml``.
     number : int
-        Which fold.
+        Number of the fold.
     folder : pathlib.Path
-        Where they go.
+        Folder for the links.
     """
     section = dict(settings["sem"])
     whole = Path(settings["data_dir"])
@@ -106,14 +106,14 @@ def pooled(table: pd.DataFrame) -> dict[str, Any]:
     Parameters
     ----------
     table : pandas.DataFrame
-        ``pictures.csv`` of all folds, one below the other.
+        ``pictures.csv`` of all folds, concatenated.
 
     Returns
     -------
     dict
         ``pictures``, ``discs`` and by method ``psnr`` and ``ssim``, means over the pictures;
         ``diameter_bias_nm``, mean over the means of the pictures, and ``diameter_bias_ci95_nm``,
-        half of its 95 % interval; ``spread_nm``, standard deviation over all discs.
+        half its 95 % confidence interval; ``spread_nm``, standard deviation over all discs.
     """
     figures: dict[str, Any] = {"pictures": int(table["name"].nunique())}
     figures["discs"] = int((table["method"] == "raw").sum())
@@ -152,7 +152,7 @@ def _rows(figures: dict[str, Any]) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the example."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--resume", action="store_true", help="use what was trained before")
+    parser.add_argument("--resume", action="store_true", help="use existing training runs")
     resume = parser.parse_args(arguments).resume
     table = pd.concat([test_of_fold(number, resume) for number in range(FOLDS)])
     figures = pooled(table)

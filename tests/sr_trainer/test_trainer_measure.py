@@ -85,6 +85,24 @@ def test_what_is_printed_of_a_picture(pictures, measure):
     assert [float(row.split()[2]) for row in rows] == pytest.approx([10] * 4, abs=0.15)
 
 
+def test_the_picture_to_try(workshop, measure):
+    """It is small, its recipe gives the same bytes, and its figures are those of the README."""
+    from examples.cd_sem.picture import main
+
+    shipped = ROOT / "examples" / "cd_sem" / "picture.tif"
+    assert main([str(workshop.folder / "again.tif")]) in (None, 0)
+    content = (workshop.folder / "again.tif").read_bytes()
+    assert content == shipped.read_bytes()
+    assert len(content) < 100_000
+    out = measure(shipped)
+    assert "6 bright vertical lines; a pixel is 0.8 nm, by its description" in out
+    assert "NOTE" not in out
+    text = (ROOT / "examples" / "cd_sem" / "README.md").read_text(encoding="utf-8")
+    for figure in ("16.40 ± 0.29 nm", "3.33 nm", "2.97"):
+        assert figure in out
+        assert figure in text
+
+
 def test_pixels_direction_and_polarity(pictures, measure):
     """An unknown size is said; that of the command line counts; dark lines may be asked for."""
     out = measure(pictures / "deep" / "b.png", "--polarity", "dark")
@@ -108,6 +126,7 @@ def test_tables_and_page_of_a_folder(workshop, pictures, measure):
     folder = workshop.folder / "result"
     out = measure(pictures, "-o", folder, "--precision-nm", "0.01")
     assert out.splitlines()[-1].startswith("written: frames.csv, measurements.csv, pictures.csv")
+    assert out.splitlines()[-1].endswith(f" in {folder}; report: {folder / 'report.html'}")
     table = pd.read_csv(folder / "pictures.csv")
     assert table["picture"].tolist() == ["a.tif", "deep/b.png", "stack.tif"]
     assert table["n"].tolist()[:2] == [4, 4]
@@ -184,7 +203,7 @@ def test_results_are_not_replaced_unasked(workshop, pictures, measure):
         (["measure", "FILE", "--shape", "line"], "shape must be 'lines' or 'discs'"),
         (["predict", "--pretrained", "sem_lines", "FILE", "--lines", "auto"], "is for measure"),
         (["measure", "nowhere.tif"], "nowhere.tif: no such file"),
-        (["measure", "input.txt"], "input.txt: is no picture. Expected one of .tif"),
+        (["measure", "input.txt"], "input.txt: not a picture. Expected one of .tif"),
         (["measure", "FILE", "-o", "FILE"], "a.tif: is a file; the tables and the page need"),
         (["measure", "FILE", "--lines", "horizontal"], "a.tif: no whole bright vertical line"),
     ],

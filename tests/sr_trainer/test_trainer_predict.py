@@ -837,7 +837,7 @@ def test_what_writing_changes_is_told(rasterio, workshop, predict):
     values = np.round(sea_floor()).astype(np.int16)
     path = write_tiff(rasterio, workshop.folder / "map.tif", values[None], nodata=-32768)
     result = predict(path, "--range-mask")
-    assert "is float32 rather than int16" in result.out
+    assert "is float32 instead of int16" in result.out
 
 
 def test_gaps_that_a_file_cannot_mark_are_told(workshop, predict):
@@ -1177,7 +1177,7 @@ def test_files_that_are_no_maps_are_refused(workshop, check_refused, name, conte
     ("options", "words"),
     [
         (("-o", "fine.xyz"), ("cannot write '.xyz'",)),
-        (("-o", "fine.png"), (".png holds",)),
+        (("-o", "fine.png"), (".png can hold",)),
         (("--cog",), ("only a GeoTIFF can be cloud-optimised",)),
         (("-o", "fine.bag"), ("a BAG needs a coordinate reference system",)),
     ],

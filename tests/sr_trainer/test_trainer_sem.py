@@ -624,8 +624,8 @@ def test_frames_without_clean_pictures(shop, frames):
         # At 60 counts the edges of three frames have little noise; SSIM sees what there is.
         loss = {"mse": 30, "cdloss": 0.1, "one_minus_ssim": 0.1}
         out = done(shop, "train", "other.yml", **settings, epochs=1, loss=loss)
-        assert "one_minus_ssim would not be least for pictures without noise. Take mse." in out
-        assert "of which cdloss learns little" not in out
+        assert "one_minus_ssim would not be smallest for noise-free pictures. Use mse." in out
+        assert "cdloss learns little" not in out
     if frames == 1:
         shop.run(configure(shop, "other.yml", **settings, loss="mae"), "train").refused(
             "loss and metrics must be masked_mse alone", "has one frame only", "received mae"
@@ -786,6 +786,15 @@ def test_the_model_that_ships_knows_its_range(shop, shown):
     assert "WARNING size of a pixel: 5.8 nm" in coarse
 
 
+def test_a_report_of_a_picture_is_refused_with_what_to_use(shop, shown):
+    """The option of maps is named, with what to leave out and what reports on a picture."""
+    result = shop.run("predict", "--pretrained", "sem_lines", shown[0] / "a.tif", "--report")
+    result.refused(
+        "--report is for bathymetry; the network was trained for sem. Leave out --report",
+        "measure PICTURE -o FOLDER writes a page",
+    )
+
+
 def test_export_of_a_tested_network(shop, finished):
     """A network of pictures becomes ONNX, its test in nm notwithstanding."""
     pytest.importorskip("tf2onnx")
@@ -829,7 +838,7 @@ def test_search_by_the_loss_of_lines(shop):
 def test_search_by_a_figure_in_nanometres(shop):
     """A figure of summary.json can be the objective; one of maps is refused before a trial."""
     check_search(Search(write_search(shop, "validation.edge_error_nm.restored")))
-    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*no figure"):
+    with pytest.raises(ConfigError, match=r"validation\.all\.sr\.rmse_m.*not a figure"):
         check_search(Search(write_search(shop, "validation.all.sr.rmse_m")))
 
 
@@ -971,7 +980,8 @@ def test_pictures_without_lines_are_left_out(own, finished, no_figures):
     flatten_references(own.data_dir, [1])
     summary, out = judged_again(own, finished, metrology={"pictures": 4})
     assert (summary["n"], summary["left_out"]) == (3, ["line_0001.tif"])
-    note = "1 of 4 pictures are left out of all figures, as their references show no line"
+    note = "1 of 4 pictures are left out of all figures, because their references show no "
+    note += "measurable line"
     assert note in " ".join(out.split())
     assert note in report_of(own.folder / "run")
     result = own.folder / "run" / "test_result"

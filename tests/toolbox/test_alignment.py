@@ -228,7 +228,9 @@ def test_steps_are_those_of_the_upsampling():
 
 def test_unfit_pictures_are_refused():
     """Other shapes and frames too small for max_shift are named with their sizes."""
-    with pytest.raises(ConfigError, match=r"one shape \(H, W\); received \(64, 64\) and .*60\)"):
+    with pytest.raises(
+        ConfigError, match=r"the same shape \(H, W\); received \(64, 64\) and .*60\)"
+    ):
         estimate_shift(np.zeros((64, 64)), np.zeros((64, 60)))
     with pytest.raises(ConfigError, match=r"at least 36 pixels.*max_shift 8; received \(20, 64\)"):
         estimate_shift(np.zeros((20, 64)), np.zeros((20, 64)))

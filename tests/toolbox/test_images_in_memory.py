@@ -1,8 +1,12 @@
 """Images in memory are restored, enlarged and measured as files are."""
 
+import json
+
 import numpy as np
 import pytest
+import tifffile
 
+import toolbox
 from sr_dataset_builder.simulate_sem import LineParams, LinePicture, NoiseParams, SimulationParams
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.picture import Picture, read_picture, write_picture
@@ -44,6 +48,26 @@ def test_a_picture_is_restored_as_its_file_is(lines, picture, tmp_path):
     exact = memory.predict_image(picture.astype(np.float64))
     assert exact.dtype == np.float64
     np.testing.assert_array_equal(np.rint(np.clip(exact, 0, 255)), made)
+
+
+def test_a_restored_picture_names_its_network(lines, picture, tmp_path, capsys):
+    """On the terminal and in its tags, with the pixel size; `measure` notes it, on the page too."""
+    write_sem_image(tmp_path / "a.tif", picture, PIXEL_NM)
+    lines.task.predictor(lines).predict(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert f"{PIXEL_NM:.4g} nm per pixel, restored with sem_lines in " in capsys.readouterr().out
+    mark = f"sem_lines (sr-toolbox {toolbox.__version__})"
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        said = json.loads(file.pages.first.description)
+    assert said == {"pixel_nm": PIXEL_NM, "restored_by": mark}
+    task = measuring_task()
+    measurer = task.measurer(task.measure_options())
+    measurer.measure(tmp_path / "b.tif", "b.tif", True)
+    out = capsys.readouterr().out
+    assert f"a pixel is {PIXEL_NM:.4g} nm, by its description" in out
+    assert f"NOTE: restored by {mark}: edges are the network's estimate." in out
+    (tmp_path / "result").mkdir()
+    measurer.write(tmp_path / "result")
+    assert f"restored by {mark}" in (tmp_path / "result" / "report.html").read_text("utf-8")
 
 
 def test_doubts_of_a_picture_are_those_of_its_file(lines, picture, tmp_path, capsys):

@@ -79,6 +79,21 @@ def test_roughness_of_known_edges():
     assert figures["lost_share"] == 0
 
 
+def test_an_exponent_at_its_bound_is_named():
+    """Blur along the lines drives α to 1.5 and ξ below what was drawn; sharp lines get no note."""
+    lines = [(20 + 40 * k, 40 + 40 * k) for k in range(12)]
+    image, _ = drawn(lines, 500, 512, slant=0.0, sigma=1.0)
+    assert not any("α" in note for note in meter(image).measured().notes)
+    found = meter(ndimage.gaussian_filter1d(image, 1.0, axis=0)).measured()
+    assert found.figures["psd_alpha"] == pytest.approx(1.5, abs=0.005)
+    assert found.figures["psd_xi_nm"] < 0.8 * 12
+    assert any(
+        "α = 1.50 is at the bound of its fit" in note
+        and "Blur makes α too large and ξ too small." in note
+        for note in found.notes
+    )
+
+
 def test_unbiased_roughness_at_ten_counts():
     """Of four simulated pictures at 10 counts: unbiased LWR within 8 %, biased 25 % too large."""
     params = check(SimulationParams, {"save_dir": "x", "frame_shape": (512, 320)}, "test")
@@ -127,7 +142,9 @@ def test_a_line_alone_has_no_interval():
 
 def test_a_picture_without_lines_says_what_was_looked_for():
     """The message names direction and options."""
-    with pytest.raises(DataError, match=r"no whole dark vertical line .*horizontal lines; --lines"):
+    with pytest.raises(
+        DataError, match=r"no whole dark vertical line .*horizontal lines.*with --lines"
+    ):
         meter(np.full((64, 64), 7.0), lines="horizontal", polarity="dark")
 
 
@@ -158,7 +175,9 @@ def test_discs_and_holes():
 
 def test_what_is_no_disc_is_refused():
     """A flat picture has none, and pixels must be square."""
-    with pytest.raises(DataError, match="no whole bright or dark disc of at least 12 pixels"):
+    with pytest.raises(
+        DataError, match="no whole bright or dark disc with a radius of at least 12 pixels"
+    ):
         DiscMeter(np.full((64, 64), 7.0), (1.0, 1.0), "px", MeasureOptions(shape="discs"))
     with pytest.raises(DataError, match=r"pixels must be square .*; received 1 × 2 nm"):
         DiscMeter(np.eye(64), (1.0, 2.0), "nm", MeasureOptions(shape="discs"))
@@ -258,7 +277,7 @@ def test_a_shade_along_the_lines_is_no_roughness(polarity):
         found = meter(shaded, polarity=polarity).measured()
         assert found.figures["cd_nm"] == pytest.approx(16, abs=0.02)
         assert found.figures["lwr_biased_nm"] < 0.15
-        assert any("along the lines, which is evened out" in note for note in found.notes)
+        assert any("along the lines; this is corrected" in note for note in found.notes)
     assert not meter(image, polarity=polarity).measured().notes
 
 

@@ -300,7 +300,7 @@ def test_a_line_that_fades_is_marked():
 )
 def test_pictures_without_a_line_are_refused(image):
     """One line that says what to do; noise is not taken for lines."""
-    with pytest.raises(DataError, match=r"no whole bright vertical line .* invert it"):
+    with pytest.raises(DataError, match=r"no whole bright vertical line .* invert the picture"):
         find_lines(image)
 
 
@@ -320,7 +320,7 @@ def test_pictures_of_the_wrong_kind_are_refused(image):
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, 50])
 def test_threshold_out_of_range_is_refused(threshold):
     """A level beyond the extremes, or in per cent."""
-    with pytest.raises(DataError, match="threshold must lie between 0 and 1; received"):
+    with pytest.raises(DataError, match="threshold must be between 0 and 1; received"):
         find_lines(coverage(comb(2)), threshold)
 
 

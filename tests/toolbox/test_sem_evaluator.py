@@ -240,7 +240,7 @@ def test_pictures_of_one_field_count_once(simulated):
     assert (single["n"], single["fields"]) == (3, 1)
     assert single["cd_bias_ci95_nm"]["restored"] is None
     assert single["do_no_harm"]["verdict"] == "fail"
-    reason = "one field has no confidence interval, however many pictures there are of it"
+    reason = "one field has no confidence interval, however many pictures show it"
     assert reason in single["do_no_harm"]["reasons"]
     assert reason in single["verdict"]["reasons"]
 
@@ -467,7 +467,9 @@ def test_holes():
     chosen = SemEvaluator(5.8, "discs", polarity="dark").evaluate([hole]).summary
     assert chosen["discs_found"] == {"dark": 3}
     assert chosen["cd_bias_nm"] == results.summary["cd_bias_nm"]
-    with pytest.raises(DataError, match=r"no bright disc of at least 12 .* metrology\.polarity"):
+    with pytest.raises(
+        DataError, match=r"no bright disc with a radius of at least 12 .* metrology\.polarity"
+    ):
         SemEvaluator(5.8, "discs", polarity="bright").evaluate([hole])
 
 
@@ -480,5 +482,5 @@ def test_discs_that_are_lost():
     assert summary["cd_bias_nm"]["restored"] is None
     assert summary["edge_error_nm"]["restored"] is None
     assert summary["do_no_harm"]["verdict"] == "fail"
-    with pytest.raises(DataError, match="no disc of at least 12 pixels radius"):
+    with pytest.raises(DataError, match="no disc with a radius of at least 12 pixels"):
         SemEvaluator(5.8, "discs").evaluate([Picture("none", blank, {"raw": blank})])

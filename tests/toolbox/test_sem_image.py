@@ -1,5 +1,6 @@
 """SEM files: frames of a stack, white and black, and the size of a pixel by all who say it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,29 @@ def test_stacks_are_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
+@pytest.mark.parametrize("size", [None, PixelSize("x", 2.0), PixelSize("x", 2.0, 3.0)])
+def test_the_network_of_a_restored_picture_is_kept(size, tmp_path):
+    """Next to the pixel size, on every page, in plain JSON; the reader notes it."""
+    mark = "sem_lines (sr-toolbox 1.0.0)"
+    write_sem_stack(tmp_path / "a.tif", frames(2), 2, size, restored_by=mark)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert [json.loads(page.description)["restored_by"] for page in file.pages] == [mark] * 2
+    stack = open_sem_stack(tmp_path / "a.tif")
+    assert stack.notes["restored"] == f"restored by {mark}: edges are the network's estimate."
+    assert (stack.size and stack.size[1:]) == (size and size[1:])
+    np.testing.assert_array_equal(all_frames(tmp_path / "a.tif"), frames(2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[1]", '"text"', '{"restored_by": 3}', '{"restored_by": "a\\nb"}', "[" * 9999],
+)
+def test_other_descriptions_name_no_network(text, tmp_path):
+    """Whatever a description holds, the picture is read and nothing is noted."""
+    tifffile.imwrite(tmp_path / "a.tif", frames(1)[0], description=text, metadata=None)
+    assert "restored" not in open_sem_stack(tmp_path / "a.tif").notes
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_white_stays_zero(dtype, tmp_path):
     """A stack that is written as it came looks the same in any viewer: no inversion."""
@@ -351,7 +375,7 @@ def test_nothing_is_chosen_from_nothing():
     sizes = [PixelSize("one", 1.0), PixelSize("two", 1.005), PixelSize("three", 2.0)]
     chosen, notes = choose_size(sizes)
     assert chosen == sizes[0]
-    assert "1 nm, by one; but it is 2 nm by three. State pixel_nm" in notes["sizes"]
+    assert "1 nm, by one; but it is 2 nm by three. Set pixel_nm" in notes["sizes"]
     assert choose_size(sizes[1:2])[1] == {"size": "a pixel is 1.005 nm, by two."}
 
 
@@ -381,5 +405,7 @@ def test_real_preview():
     """The 16-bit page behind an Olympus preview is named, as is a stack of real numbers."""
     stack = open_sem_stack(REAL / "olympus_SIS.tif")
     assert "101 × 112 of uint16" in stack.notes["pages"]
-    with pytest.raises(DataError, match=r"expected pixels of 8 or 16 bits.*received float32"):
+    with pytest.raises(
+        DataError, match=r"pixels must be unsigned with 8 or 16 bits.*received float32"
+    ):
         open_sem_stack(REAL / "test_loading_image_saved_with_imageJ_stack.tif")

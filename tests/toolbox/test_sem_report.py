@@ -383,7 +383,7 @@ def test_no_averages_leave_no_picture_of_them(written, tmp_path):
     """Equivalent frames then follow the law of the root, and the page says so."""
     results = results_of()
     results.frames = pd.DataFrame(columns=["frames", "edge_error_nm"])
-    assert "if the error fell with their root" in written(results)
+    assert "if the error fell with its square root" in written(results)
     assert not (tmp_path / "frames.png").exists()
 
 
@@ -405,8 +405,8 @@ def test_pictures_go_from_most_to_least_changed(written):
     """Of three pictures the two extremes are shown, the most changed first."""
     pictures = [lines_picture(name) for name in ("a.tif", "b.tif", "c.tif")]
     text = written(pictures=pictures, num_pictures=2)
-    most = text.index("c.tif, of 3 pictures the one that restoring changed most")
-    assert most < text.index("a.tif, of 3 pictures the one that restoring changed least")
+    most = text.index("c.tif, of 3 pictures, the one that restoring changed most")
+    assert most < text.index("a.tif, of 3 pictures, the one that restoring changed least")
     assert "b.tif, of" not in text
     assert "<h2>Pictures</h2>" not in written(pictures=pictures, num_pictures=0)
 

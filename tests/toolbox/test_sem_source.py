@@ -151,7 +151,9 @@ def test_unreadable_pictures_are_named(tmp_path, capfd):
         with pytest.raises(DataError, match=f"{name}: cannot be read as an image"):
             read_sem_image(tmp_path / name)
     tifffile.imwrite(tmp_path / "float.tif", np.ones((8, 8), np.float32))
-    with pytest.raises(DataError, match=r"float\.tif: expected pixels of 8 or 16 bits.*float32"):
+    with pytest.raises(
+        DataError, match=r"float\.tif: pixels must be unsigned with 8 or 16 bits.*float32"
+    ):
         read_sem_image(tmp_path / "float.tif")
     assert capfd.readouterr().err == ""
 
@@ -423,7 +425,7 @@ def test_every_page_is_a_frame(folders):
     assert found == [pytest.approx((SHIFT[0], SHIFT[1] + d), abs=0.1) for d in drifts]
     assert [note for note in frames.notes if "stack" in note] == frames.notes
     assert (
-        "noisy_002.tif: is a stack; 2 of 10 files are, of 5 pages in all. Every page is a frame"
+        "noisy_002.tif: is a stack; 2 of 10 files are, with 5 pages in total. Each page is a frame"
         in (frames.notes[0])
     )
     rows = frames.report()
@@ -452,7 +454,8 @@ def test_unequal_stacks_are_refused(folders, low, high):
         path = next(folder.glob("*_003.tif"))
         stack_of(path, [cut(scene(3))] * (count - 1))
     words = (
-        rf"noisy_003\.tif has {low} pages but .*clean_003\.tif has {high}; they must have as many"
+        rf"noisy_003\.tif has {low} pages? but .*clean_003\.tif has {high}; the high file must "
+        rf"have as many"
     )
     with pytest.raises(DataError, match=words):
         SEMFrames(*folders)
@@ -489,7 +492,7 @@ def test_stacks_of_a_source(tmp_path):
     copy = shutil.copytree(tmp_path / "train", tmp_path / "validation")
     leaky = SEMSource(str(tmp_path), patch_size=24)
     leaky.open("train")
-    assert any("10 pictures of train are in validation too" in note for note in leaky.notes)
+    assert any("10 pictures of train are also in validation" in note for note in leaky.notes)
     assert copy.is_dir()
 
 
@@ -530,7 +533,7 @@ def test_doubts_of_sizes_are_told_once(tmp_path):
     assert source.pixel_nm == 1.5
     assert len(source.notes) == 1
     assert "noisy_001.tif and 9 more: a pixel is taken to be 1.5 nm, by AP_WIDTH" in source.notes[0]
-    assert "but it is 3 nm by AP_PIXEL_SIZE. State pixel_nm" in source.notes[0]
+    assert "but it is 3 nm by AP_PIXEL_SIZE. Set pixel_nm" in source.notes[0]
     stated = SEMSource(str(tmp_path), patch_size=24, pixel_nm=1.5)
     stated.open("train")
     assert stated.notes == []
@@ -605,7 +608,7 @@ def test_crops_beyond_the_limit_are_read_on_demand(folders, monkeypatch):
     read = dataset(folders, repeats=4)
     assert kept.frames._crops is not None and read.frames._crops is None
     assert kept.notes == []
-    assert [note for note in read.notes if "read when they are needed" in note] == read.notes
+    assert [note for note in read.notes if "they are read on demand" in note] == read.notes
     assert all(same(kept.batch(i), read.batch(i)) for i in range(5))
     assert all(same(kept.frames.crop(i), read.frames.crop(i)) for i in range(5))
     frames = SEMFrames(*folders, in_memory=False)
@@ -951,9 +954,7 @@ def test_splits_of_different_depth_are_refused(tmp_path):
     write_pairs(tmp_path / "validation", 2, first=3, factor=257)
     opened = source(tmp_path)
     opened.train()
-    with pytest.raises(
-        DataError, match=r"noisy_003\.tif is of 16 bits but .*noisy_001\.tif is of 8"
-    ):
+    with pytest.raises(DataError, match=r"noisy_003\.tif has 16 bits but .*noisy_001\.tif has 8"):
         opened.validation()
 
 
@@ -982,10 +983,10 @@ def test_shares_that_hold_copies_are_noted(tmp_path):
     shutil.copy(low / "noisy_001.tif", low / "noisy_004.tif")
     opened = source(tmp_path, shares=(2, 1, 1))
     opened.train()
-    assert "1 pictures of train are in test too" in opened.notes[0]
+    assert "1 picture of train is also in test" in opened.notes[0]
     none_to_test = source(tmp_path, shares=(3, 1, 0))
     none_to_test.train()
-    assert "1 pictures of train are in validation too" in none_to_test.notes[0]
+    assert "1 picture of train is also in validation" in none_to_test.notes[0]
 
 
 def test_section_is_checked_by_the_signature(data_dir):

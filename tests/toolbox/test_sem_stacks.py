@@ -75,7 +75,7 @@ def test_stacks_are_files_and_folders(folder):
     assert [stack.name for stack in find_stacks(folder, names=["b"])] == ["b"]
     with pytest.raises(DataError, match=r"holds no stack.*whose name begins with 'z'"):
         find_stacks(folder, "z")
-    with pytest.raises(DataError, match=r"gone: no such folder\. Mend data_dir"):
+    with pytest.raises(DataError, match=r"gone: no such folder\. Check data_dir"):
         find_stacks(folder / "gone")
 
 
@@ -91,7 +91,7 @@ def test_every_frame_is_paired_with_its_stack(folder):
         "3 stacks of 3 to 4 frames; each frame is paired with the mean of the others"
         in (frames.notes[0])
     )
-    assert "1 frames are alone, so pixels of them are hidden" in frames.notes[1]
+    assert "1 frame is alone, so some pixels are hidden" in frames.notes[1]
     assert len(frames.notes) == 2
     assert {row["high_duplicate_of"] for row in frames.report()} == {""}
 
@@ -155,10 +155,10 @@ def test_frames_that_cannot_be_aligned_are_left_out(tmp_path):
     write_stack(tmp_path / "a.tif", frames)
     found = StackFrames(tmp_path, max_shift=4, **WHOLE)
     assert [files.name for files in found.files] == ["a.tif#1", "a.tif#2", "a.tif#4"]
-    assert "1 of 4 frames are left out, as no shift below max_shift 4 px" in found.notes[1]
+    assert "1 of 4 frames are left out, because no shift below max_shift 4 px" in found.notes[1]
     assert "a.tif#3" in found.notes[1]
     write_stack(tmp_path / "a.tif", [frames[0], np.full(SHAPE, 100, np.uint8)])
-    with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
+    with pytest.raises(DataError, match="no two frames of a stack could be aligned"):
         StackFrames(tmp_path, **WHOLE)
 
 
@@ -172,7 +172,7 @@ def test_pages_of_noise_are_left_out(tmp_path):
     assert "1 of 4 frames are left out" in found.notes[1]
     assert found.notes[1].endswith("a.tif#4.")
     write_stack(tmp_path / "a.tif", pages)
-    with pytest.raises(DataError, match="no two frames of a stack lie on each other"):
+    with pytest.raises(DataError, match="no two frames of a stack could be aligned"):
         StackFrames(tmp_path, **WHOLE)
 
 
@@ -379,7 +379,7 @@ def test_shares_deal_whole_stacks(data_dir):
         (data_dir / "train" / "low" / "a1.tif").read_bytes()
     )
     source = SEMSource(str(data_dir), target="frames", patch_size=32, **WHOLE)
-    assert "1 pictures of train are in test too" in source.open("train").notes[-1]
+    assert "1 picture of train is also in test" in source.open("train").notes[-1]
 
 
 @pytest.mark.parametrize(

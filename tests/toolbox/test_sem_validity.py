@@ -1,6 +1,7 @@
 """How an SEM picture was taken: measured in it, compared with a training, told by the programs."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,12 +172,12 @@ def test_the_usual_is_fine(known):
         ({"direction": 0.1}, "direction of lines", "Turn the scan"),
         ({"contrast": 0.02}, "contrast", "contrast and brightness"),
         ({"brightness": 0.9}, "brightness", "contrast and brightness"),
-        ({"shade": 0.6}, "shade", "Charge"),
+        ({"shade": 0.6}, "shade", "Charging"),
         ({"line_px": 3.0}, "width of lines", "lengths in pixels"),
         ({"space_px": 300.0}, "width of spaces", "lengths in pixels"),
         ({"edge_px": 9.0}, "width of edges", "lengths in pixels"),
         ({"jumps_px": 1.0}, "jumps of rows", "look like roughness"),
-        ({"counts": None}, "dose", "No noise"),
+        ({"counts": None}, "dose", "No counting noise"),
         ({"line_px": None}, "width of lines", "No bright lines"),
     ],
 )
@@ -184,7 +185,7 @@ def test_each_condition_is_flagged_alone(known, change, name, word):
     """One warning, which says what was measured, what was trained on, and what to do."""
     findings = [f for f in findings_of(conditions(**change), known) if f.grade == "warning"]
     assert [f.name for f in findings] == [name]
-    assert "; known " in findings[0].figure
+    assert "; accepted " in findings[0].figure
     assert word in findings[0].advice
     assert verdict(findings)[1].startswith(f"outside of what the network knows: {name}")
 
@@ -194,6 +195,22 @@ def test_what_lies_a_little_outside_is_a_note(known):
     for change in ({"counts": 17.5}, {"pixel_nm": None}):
         grades = {f.grade for f in findings_of(conditions(**change), known)}
         assert grades == {"fine", "note"}
+
+
+@pytest.mark.parametrize("name", Conditions._fields)
+def test_grade_and_printed_range_agree(known, name):
+    """A figure is fine if, and only if, it lies in the range that is printed next to it."""
+    usual = getattr(conditions(), name)
+    values = np.concatenate([np.linspace(0.4, 2, 801) * usual, np.linspace(-0.2, 0.5, 201)])
+    grades, one = set(), Validity(1, {name: known.ranges[name]})
+    for value in values[values >= (-1 if name.startswith("correlation") else 0)]:
+        [finding] = findings_of(conditions(**{name: value}), one)
+        text, low, high = re.findall(r"−?[\d.]+(?:e[-−+]?\d+)?", finding.figure)[:3]
+        number, low, high = (float(each.replace("−", "-")) for each in (text, low, high))
+        assert (finding.grade == "fine") == (low <= number <= high), finding
+        grades.add(finding.grade)
+    assert "fine" in grades
+    assert len(grades) > 1 or name == "direction"
 
 
 def test_ranges_leave_out_what_few_pictures_show():
@@ -288,6 +305,17 @@ def test_inspect_writes_a_page(trained, tmp_path):
         assert words in text
 
 
+@pytest.mark.parametrize("brief", [True, False])
+def test_inspect_notes_a_restored_picture(trained, tmp_path, capsys, brief):
+    """What a network restored is named, on the terminal and on the page."""
+    path, page = tmp_path / "usual.tif", tmp_path / "page.html"
+    write_sem_image(path, picture(7, (128, 160), peak_counts=10), 0.8, "mine (sr-toolbox 1.0.0)")
+    inspect(trained, path, page=page, brief=brief)
+    note = "restored by mine (sr-toolbox 1.0.0): edges are the network's estimate."
+    assert capsys.readouterr().out.count(note) == 1
+    assert "restored by mine (sr-toolbox 1.0.0)" in page.read_text()
+
+
 def test_inspect_without_ranges_compares_nothing(tmp_path, capsys):
     """A run of an earlier version: what was measured is told, and that nothing is compared."""
     path = tmp_path / "usual.tif"
@@ -295,5 +323,5 @@ def test_inspect_without_ranges_compares_nothing(tmp_path, capsys):
     assert inspect(tmp_path, path, page=tmp_path / "page.html") == "fine"
     out = capsys.readouterr().out
     assert "  dose: " in out
-    assert f"not compared, as {tmp_path} has no validity.json" in out
+    assert f"not compared, because {tmp_path} has no validity.json" in out
     assert json.dumps("Measured")[1:-1] in (tmp_path / "page.html").read_text()

@@ -86,7 +86,7 @@ def test_most_pictures_flagged_harm():
         restored[good] = 0
     grade, reasons = grade_of(summary := judged(restored, tolerance_nm=1.5))
     assert (grade, len(summary["do_no_harm"]["flagged"])) == ("harms", 7)
-    assert "7 of 12 pictures are flagged, as raw ones 0 would be" in reasons
+    assert "7 of 12 pictures are flagged; of the raw ones, 0 would be" in reasons
     # Raw pictures that are flagged as often are not harmed, but nothing is passed either.
     summary = judged(restored, raw=restored[::-1], tolerance_nm=1.5)
     assert grade_of(summary)[0] == "neutral"
@@ -147,7 +147,7 @@ def test_erased_roughness_is_neutral():
     """Erased wavelengths that hold more than a tenth of the roughness; the finest hold little."""
     grade, reasons = grade_of(judged(0 * RAW, erased_nm=10.0))
     assert grade == "neutral"
-    assert "near and below 10.0 nm are erased, which hold 56 %" in reasons
+    assert "near and below 10.0 nm are erased, which contain 56 %" in reasons
     assert grade_of(judged(0 * RAW, erased_nm=1.0))[0] == "helps"
 
 

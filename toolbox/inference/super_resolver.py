@@ -348,7 +348,7 @@ class SuperResolver:
 
     def _as_stack(self, data: np.ndarray) -> np.ndarray:
         if data.dtype.kind not in "biuf":
-            raise DataError(f"expected a numeric array; received {data.dtype}.")
+            raise DataError(f"expected an array of numbers; received {data.dtype}.")
         shape = data.shape
         stack = data[None, ..., None] if data.ndim == 2 else data[None] if data.ndim == 3 else data
         if stack.ndim != 4 or stack.shape[3] != self.channels or 0 in shape:

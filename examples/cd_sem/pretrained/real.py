@@ -1,7 +1,7 @@
-"""Real pictures through `sem_lines`: pairs of spheres with a reference, lines without one.
+"""Apply `sem_lines` to real pictures: pairs of spheres with a reference, lines without one.
 
-None is of the kind that it was trained for. The spheres have pixels of 5.8 nm, the lines are
-hundreds of pixels wide; that is what its flags are for.
+It was not trained for any of them: the spheres have pixels of 5.8 nm, and the lines are hundreds
+of pixels wide. Its flags should report that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from toolbox.tasks.sem.settings import MetrologyParams
 from toolbox.tasks.sem.source import SEMSource
 from toolbox.tasks.sem.validity import Validity
 
-#: Folders of short and long exposures, and how their names begin.
+#: Folders of short and long exposures, and the beginning of their names.
 SPHERES = {
     "spheres, one line scan": ("line/noisy", "line/clean", ("Line off_", "Line 50x_")),
     "spheres, 100 ns": ("time/low", "time/high", ("100ns_", "30us_")),
@@ -38,17 +38,17 @@ def test_spheres(run: Run, validity: Validity, root: Path, folder: Path) -> list
     run : toolbox.run.Run
         The network.
     validity : toolbox.tasks.sem.validity.Validity
-        What it knows.
+        Ranges that it knows.
     root : pathlib.Path
         Folder of the KRISS spheres.
     folder : pathlib.Path
-        Where the restored ones go.
+        Folder for the restored pictures.
 
     Returns
     -------
     list of dict
-        Figures by method, verdict, and what was flagged, for each set. A fifth of the pairs
-        chooses the filters, the rest is measured.
+        Figures by method, verdict and flags, for each set. The filters are chosen on a fifth of the
+        pairs; the others are measured.
     """
     found = []
     for name, (low, high, prefix) in SPHERES.items():
@@ -80,11 +80,16 @@ def test_lines(run: Run, validity: Validity, root: Path, folder: Path) -> list[d
     run : toolbox.run.Run
         The network.
     validity : toolbox.tasks.sem.validity.Validity
-        What it knows.
+        Ranges that it knows.
     root : pathlib.Path
         Folder of the pictures.
     folder : pathlib.Path
-        Where the restored ones go, to be looked at.
+        Folder for the restored pictures, for visual inspection.
+
+    Returns
+    -------
+    list of dict
+        Width before and after, mean and root mean square change, and flags, for each picture.
     """
     found = []
     for path in sorted(root.glob("*.png")):

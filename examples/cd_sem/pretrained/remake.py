@@ -2,10 +2,10 @@
 
 1. Lines of many kinds are simulated (``simulate.yml``), and the network is trained on them.
 2. It is tested on settings that were never simulated (`unseen`) and on real pictures (`real`).
-3. It is laid into ``toolbox/pretrained`` with its model card and the ranges it knows.
+3. It is copied to ``toolbox/pretrained`` with its model card and the ranges that it knows.
 
-``--resume`` uses the pictures, the training and the tests that are there; ``--check`` trains anew
-and compares with what ships, byte by byte.
+``--resume`` uses existing pictures, training and tests; ``--check`` trains again and compares the
+result with the model that ships, byte by byte.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from toolbox.model_card import OWN_NAME, card_of_run, write_model_card
 from toolbox.run import Run
 from toolbox.tasks.sem.validity import FILE_NAME, Conditions, Validity, load_validity, validity_text
 
-HERE = Path(os.path.relpath(Path(__file__).parent))  # settings name no machine
+HERE = Path(os.path.relpath(Path(__file__).parent))  # no absolute paths in the settings
 NAME = "sem_lines"
 OUT = Path("data/pretrained")
 REAL = Path("../shared/data/sem")
-#: The setting whose figures stand for the model.
+#: The setting whose figures represent the model.
 USUAL = "0.8 nm, 10 counts"
-#: Pictures drawn as those of the training, to count flags.
+#: Number of pictures drawn like the training pictures, to count flags.
 FRESH = 60
 PARTS = ("config.yml", "normalizer.json", "weights_best.h5")
 ONE_THREAD = dict.fromkeys(
@@ -54,13 +54,13 @@ ONE_THREAD = dict.fromkeys(
 )
 LICENCE = "MIT, as the project."
 ACKNOWLEDGEMENT = (
-    "Trained on simulated pictures alone. Tested on pictures of KRISS (S. Shin 2023, MIT licence) "
-    "and of the SiEPIC project (MIT licence) besides."
+    "Trained on simulated pictures alone. Also tested on pictures of KRISS (S. Shin 2023, MIT "
+    "licence) and of the SiEPIC project (MIT licence)."
 )
 DESCRIPTION = (
-    "EDSR with {weights} weights that takes the noise off CD-SEM pictures of vertical, bright "
+    "EDSR with {weights} weights that removes the noise from CD-SEM pictures of vertical, bright "
     "lines. Trained on {pictures} simulated pictures of 0.4 to 1.5 nm per pixel, 3 to 100 counts, "
-    "rims from none to strong, beams of 0.4 to 2 pixels, shades of charge, scan lines that differ, "
+    "rims from none to strong, beams of 0.4 to 2 pixels, charging, differences between scan lines, "
     "and roughness of many kinds; the target is the picture without noise."
 )
 _FIGURES = (
@@ -81,20 +81,20 @@ def train(resume: bool) -> Path:
     params = check(SimulationParams, read_yaml(lines), str(lines))
     if not (resume and Path(params.save_dir, "dataset.json").is_file()):
         simulate(params, str(lines))
-    # In a process of its own, on one thread: several may round differently.
+    # In a separate process on one thread, because several threads may round differently.
     command = [sys.executable, "-m", "sr_trainer.main", str(settings), "train", "--overwrite"]
     if subprocess.run(command, env=os.environ | ONE_THREAD).returncode:
-        raise DataError(f"{settings}: the training failed; its message is above.")
+        raise DataError(f"{settings}: the training run failed; its message is above.")
     return log
 
 
 def test(log: Path, resume: bool) -> tuple[dict[str, Any], Validity]:
-    """Test on what was never simulated and on real pictures, one saved result after another.
+    """Test on settings that were never simulated and on real pictures; save each result.
 
     Returns
     -------
     (dict, Validity)
-        What was found, and what the network knows: the ranges of its training without those at
+        The results, and what the network knows: the ranges of its training data without those at
         which it does harm.
     """
     run, validity = Run.open(log), load_validity(log)
@@ -123,11 +123,11 @@ def test(log: Path, resume: bool) -> tuple[dict[str, Any], Validity]:
 def narrowed(
     validity: Validity, tests: list[dict[str, Any]], pictures: list[list[Conditions]]
 ) -> Validity:
-    """Leave out large pixels and low doses at which restoring does harm, though trained on.
+    """Leave out large pixels and low doses of the training data at which restoring does harm.
 
-    A size of a pixel is left out if at more than half of its doses there is harm, and a dose if
-    there is harm at any size that is left. The limits lie half way, on a logarithmic scale,
-    between what is left out and what is not.
+    A pixel size is left out if restoring does harm at more than half of its doses, and a dose if
+    it does harm at any remaining size. On a logarithmic scale, the limits are half-way between
+    what is left out and what remains.
     """
     table = pd.DataFrame(
         {
@@ -154,7 +154,7 @@ def narrowed(
 
 
 def fresh_pictures(folder: Path) -> list[Conditions]:
-    """Draw pictures as those of the training, with another seed, and measure them."""
+    """Draw pictures like the training pictures, with another seed, and measure them."""
     content = read_yaml(HERE / "simulate.yml") | {
         "save_dir": str(folder),
         "seed": 1,
@@ -168,7 +168,7 @@ def fresh_pictures(folder: Path) -> list[Conditions]:
 
 
 def flag_rates(tests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how well the flags tell settings outside from those inside, and harm from none."""
+    """Return how well flags distinguish settings outside from inside, and harm from no harm."""
 
     def rate(chosen: list[dict[str, Any]]) -> dict[str, int]:
         return {
@@ -188,7 +188,7 @@ def flag_rates(tests: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def markdown(tests: list[dict[str, Any]]) -> str:
-    """Return the table of tests, a row for each: raw / Gaussian / non-local means / restored."""
+    """Return a table with a row for each test: raw / Gaussian / non-local means / restored."""
     heads = ("pictures", *(title for title, _, _ in _FIGURES), "verdict", "flagged")
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for found in tests:
@@ -203,7 +203,7 @@ def markdown(tests: list[dict[str, Any]]) -> str:
 
 
 def install(log: Path, folder: Path, found: dict[str, Any], validity: Validity) -> None:
-    """Copy the network to where it ships from, with its model card."""
+    """Copy the network and its model card to the folder from which it ships."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         with replacing(folder / part) as beside:
@@ -237,18 +237,18 @@ def _usual(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary_text(found: dict[str, Any]) -> str:
-    """Return the tests in words and tables, for the card."""
+    """Return the tests as text and tables for the model card."""
     flags = found["flags"]
     outside, inside, harms, fresh = (flags[k] for k in ("outside", "inside", "harms", "fresh"))
     told = (
-        "Sizes of pixels and doses that were trained on, but at which restoring harms in this "
-        "table, are left out of what it is said to know, so the flags of the first twelve rows "
+        "Pixel sizes and doses that are in the training data, but at which restoring harms in "
+        "this table, are excluded from the known ranges, so the flags of the first twelve rows "
         "were chosen on them. Flagged as outside: "
         f"{outside['settings_flagged']} of {outside['settings']} settings outside the ranges of "
-        f"the training, {inside['settings_flagged']} of {inside['settings']} within; "
+        f"the training data, {inside['settings_flagged']} of {inside['settings']} within; "
         f"{harms['settings_flagged']} of the {harms['settings']} settings in which restoring "
-        f"harms; and {fresh['flagged']} of {fresh['pictures']} pictures drawn as those of the "
-        f"training, {fresh['flagged_by'].get('size of a pixel', 0)} of them by the size of a pixel."
+        f"harms; and {fresh['flagged']} of {fresh['pictures']} pictures drawn like those of the "
+        f"training data, {fresh['flagged_by'].get('size of a pixel', 0)} of them by the pixel size."
     )
     head = (
         "Settings that were never simulated, four or six pictures each; raw / Gaussian filter / "
@@ -262,7 +262,7 @@ def summary_text(found: dict[str, Any]) -> str:
 
 
 def compare(log: Path, folder: Path) -> None:
-    """Refuse files that are not those that ship."""
+    """Raise an error if the files differ from those that ship."""
     for part in PARTS:
         if (log / part).read_bytes() != (folder / part).read_bytes():
             raise DataError(f"{log / part} differs from {folder / part}.")
@@ -273,8 +273,10 @@ def compare(log: Path, folder: Path) -> None:
 def main() -> None:
     """Remake the model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--resume", action="store_true", help="use what is there")
-    parser.add_argument("--check", action="store_true", help="compare with what ships, no tests")
+    parser.add_argument("--resume", action="store_true", help="use existing results")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the model that ships; no tests"
+    )
     args = parser.parse_args()
     log, folder = train(args.resume), pretrained.FOLDER / NAME
     if args.check:

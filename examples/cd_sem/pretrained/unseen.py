@@ -1,8 +1,8 @@
-"""Pictures that `sem_lines` never saw: what it is worth there, and whether it is told.
+"""Test `sem_lines` on kinds of pictures that it never saw, and whether they are flagged.
 
-Every setting is simulated anew, restored, and measured against its own truth beside a Gaussian
-filter and non-local means, whose strengths are chosen on two pictures of that very setting. Some
-lie within the ranges of the training, most leave them in one point.
+Each setting is simulated, restored and measured against its own truth. It is compared with a
+Gaussian filter and non-local means, whose strengths are chosen on two pictures of the same
+setting. Some settings are within the ranges of the training data; most are outside in one point.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from toolbox.tasks.sem.validity import (
 
 Change = Callable[[np.ndarray], np.ndarray]
 METHODS = ("raw", "gaussian", "non_local_means", "restored")
-#: 16 nm lines at 32 nm, rims of 2 nm, a beam of 0.8 nm: shared by all settings but for one point.
+#: 16 nm lines at 32 nm, rims of 2 nm, a beam of 0.8 nm: all settings share these but one point.
 _RIM_NM, _BEAM_NM = 2.0, 0.8
-#: Pictures of a size and a dose alone, with wider and narrower lines for the slope.
+#: Pictures of the settings by pixel size and dose, with wider and narrower lines for the slope.
 _SWEPT = {"count": 6, "cd_sweep_nm": [13, 19], "sweep_count": 1}
 
 
@@ -44,15 +44,15 @@ class Setting(NamedTuple):
     Attributes
     ----------
     name : str
-        What differs.
+        Name: the point that differs.
     inside : bool
-        Whether it lies within the ranges that were trained on.
+        Whether it is within the ranges of the training data.
     pixel_nm, counts : float
-        Size of a pixel, and counts of the brightest rim.
+        Pixel size, and counts of the brightest rim.
     changes : dict
-        Keys of a simulation file that differ.
+        Keys of the simulation file that differ.
     shown, back : callable
-        How a picture is shown to the network, and its result turned back.
+        Transform of the picture before the network, and its inverse for the result.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Setting(NamedTuple):
     back: Change = np.asarray
 
     def params(self, folder: Path) -> SimulationParams:
-        """Return what is simulated."""
+        """Return the parameters of the simulation."""
         content: dict[str, Any] = {
             "save_dir": str(folder),
             "frame_shape": [320, 448] if self.inside else [256, 384],
@@ -111,7 +111,7 @@ SETTINGS = (
     Setting("no rims", True, changes={"profile": {"rim": 0.0, "inside": 0.8, "foot": 0.0}}),
     Setting("noise not correlated", True, changes={"noise": {"correlation": 0.0}}),
     Setting("unbalanced rims", True, changes={"profile": {"asymmetry": 0.45}}),
-    # Kinds that training had nothing of, in pictures of a usual look.
+    # Kinds that are not in the training data, in pictures that look usual.
     Setting(
         "sloping walls (sigmoid)",
         True,
@@ -159,7 +159,7 @@ SETTINGS = (
 
 
 class _Shown:
-    """A network that sees pictures in another way."""
+    """A network that is given transformed pictures."""
 
     def __init__(self, resolver: Any, setting: Setting) -> None:
         self._resolver, self._setting = resolver, setting
@@ -179,7 +179,7 @@ def test_setting(run: Run, setting: Setting, folder: Path) -> dict[str, Any]:
     setting : Setting
         The kind of pictures.
     folder : pathlib.Path
-        Where the pictures go.
+        Folder for the pictures.
 
     Returns
     -------
@@ -201,18 +201,18 @@ def test_setting(run: Run, setting: Setting, folder: Path) -> dict[str, Any]:
 
 
 def seen_through(run: Run, metrology: MetrologyParams, folder: Path, resolver: Any = None) -> Run:
-    """Return a run for a test with another metrology, or another way to see pictures.
+    """Return a view of a run for a test with another metrology or another resolver.
 
     Parameters
     ----------
     run : toolbox.run.Run
         The network.
     metrology : MetrologyParams
-        How is measured.
+        Settings of the measurement.
     folder : pathlib.Path
-        Where the restored pictures go.
+        Folder for the restored pictures.
     resolver : object, optional
-        What restores them; default that of the run.
+        Restores the pictures; default that of the run.
     """
     view = SimpleNamespace(
         settings=SimpleNamespace(metrology=metrology),
@@ -220,13 +220,15 @@ def seen_through(run: Run, metrology: MetrologyParams, folder: Path, resolver: A
         scale=run.scale,
         normalizer=run.normalizer,
         facts=run.facts,
+        folder=run.folder,
+        predict=run.predict,
         result_dir=folder,
     )
     return cast(Run, view)
 
 
 def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what the table needs of a test."""
+    """Return the parts of a test summary that the table needs."""
     keys = ("psnr", "ssim", "cd_bias_nm", "cd_bias_ci95_nm", "cd_slope", "edge_error_nm")
     keys += ("unbiased_lwr_error_percent", "equivalent_frames")
     found: dict[str, Any] = {key: summary[key] for key in keys if summary.get(key)}
@@ -241,20 +243,20 @@ def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def conditions_in(folder: Path, shown: Change = np.asarray) -> list[Conditions]:
-    """Measure how the pictures of a folder were taken, as they are shown to the network."""
+    """Measure how the pictures of a folder were taken, as the network sees them."""
     images = [read_sem_image(path) for path in sorted(folder.glob("*.tif"))]
     return [measure_conditions(shown(image.pixels), image.pixel_nm) for image in images]
 
 
 def flags_of(pictures: Sequence[Conditions], validity: Validity) -> dict[str, Any]:
-    """Return how many pictures are flagged, and by what.
+    """Return how many pictures are flagged, and by which condition.
 
     Parameters
     ----------
     pictures : sequence of Conditions
-        How they were taken.
+        Conditions of the pictures.
     validity : toolbox.tasks.sem.validity.Validity
-        What the network knows.
+        Ranges that the network knows.
     """
     reasons: dict[str, int] = {}
     flagged = 0

@@ -753,7 +753,7 @@ def judge_range(
     findings.append(_outside("slope and training", slopes > validity.slope, told, survey))
     if validity.roughness_m is not None:
         top = float(np.quantile(survey.rough_m, 0.999))
-        told = f"99.9 % below {top:.2g} m; trained on up to {validity.roughness_m:.2g} m"
+        told = f"99.9 % below {_length(top)}; trained on up to {_length(validity.roughness_m)}"
         beyond = survey.rough_m > validity.roughness_m
         findings.append(_outside("roughness and training", beyond, told, survey))
     if delta_m is not None:

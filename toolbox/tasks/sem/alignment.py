@@ -1,4 +1,4 @@
-"""How far two pictures of one place are shifted, and what else is odd about a folder of pairs."""
+"""Find the shift between two pictures of one place, and check folders of pairs."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ from toolbox.progress import progress
 from toolbox.tasks.sem.sem_image import read_sem_image
 
 CACHE_NAME = ".sem_alignment.json"
-#: Raised whenever `estimate_shift` gives other numbers, so that no cache outlives them.
+#: Version of the method; raise it whenever `estimate_shift` gives other numbers, to void caches.
 _METHOD = 3
 _UPSAMPLE = 100
-#: Side of the part in the middle of larger pictures in which the two are compared, pixels.
+#: Side of the middle part in which larger pictures are compared, pixels.
 _COMPARED_PX = 1024
-#: Most periods that a Hann window lets through: of those beyond, less than a millionth.
+#: Number of periods beyond which a Hann window passes less than a millionth.
 _PERIODS = 64
 _SPLINE_ORDER, _SPLINE_BORDER = 3, 2
-#: Smoothing of both pictures in pixels. Where both have a noise of 25 counts it lowers the error
-#: from 0.11 to 0.03 px; more than this costs rough lines their information along the line.
+#: Smoothing of both pictures in pixels. If both have a noise of 25 counts, it lowers the error
+#: from 0.11 to 0.03 px; more smoothing removes the information along rough lines.
 _SIGMA_PX = 0.7
-#: Standard deviations of chance from which a match counts. Of the about 150 independent places
-#: that are looked at, chance reaches 4.5 on one in one pair of noise of a thousand.
+#: Standard deviations of chance above which a match counts. Over the about 150 independent places
+#: of a search, chance reaches 4.5 in one of a thousand pairs of pure noise.
 _LEAST_MATCH = 5.0
-#: Standard errors by which a shift along an axis must improve the match, near zero and two pixels
-#: or more away. Near zero, a shift by two of its own standard errors gains one; farther away there
-#: are several places for chance to choose from.
+#: Standard errors by which a shift along an axis must improve the match: near zero, and at two
+#: pixels or more. Near zero, a shift by two of its own standard errors gains one; farther away,
+#: chance can choose from several places.
 _LEAST_GAIN = (1.0, 2.0)
-#: Rows of a band, within which noise may be correlated, and how many bands there are at least.
+#: Rows of a band, within which noise may be correlated, and the least number of bands.
 _BAND_ROWS, _LEAST_BANDS = 4, 16
-#: A best shift below this that brings no gain means that the pictures lie on each other, pixels.
+#: If a best shift below this brings no gain, the pictures are aligned already, pixels.
 _NEAR_PX = 0.5
-#: A row of a data bar is mostly of one value; a row of a noisy picture never is (KRISS: 0.06).
+#: Share of one value in a row of a data bar; a row of a noisy picture has far less (KRISS: 0.06).
 _FLAT_SHARE = 0.4
 _MAX_TEXT_ROWS = 3
-#: New shifts after which the cache is written, so that a killed run loses few.
+#: New shifts after which the cache is written, so a killed run loses few.
 _SAVE_EVERY = 20
 
 Region = tuple[slice, slice]
 
 
 class Shift(NamedTuple):
-    """A translation to apply to the moving picture so that it lies on the fixed one.
+    """A translation that aligns the moving picture with the fixed one.
 
     Attributes
     ----------
     dy, dx : float
-        Pixels, down and to the right positive. A content at row r comes to lie at row r + dy.
+        Pixels, positive down and to the right. Content at row r moves to row r + dy.
     rms_before, rms_after : float
-        Root mean square of the difference of the two, without their means, away from the edges; of
-        large pictures in the middle 1024 × 1024 pixels.
+        Root mean square of the difference of the two, without their means and away from the
+        borders; for large pictures, in the middle 1024 × 1024 pixels.
     aligned : bool
         False if no shift could be trusted; dy and dx are then 0.
     """
@@ -73,7 +73,7 @@ class Shift(NamedTuple):
     aligned: bool = True
 
     def scaled(self, scale: int) -> Shift:
-        """Return the same translation in pixels that are `scale` times finer."""
+        """Return the same translation in pixels that are `scale` times smaller."""
         return self._replace(dy=self.dy * scale, dx=self.dx * scale)
 
 
@@ -83,11 +83,11 @@ class PairFiles(NamedTuple):
     Attributes
     ----------
     name : str
-        What the names of the two files have in common, their last characters.
+        The last characters of the two file names, which they have in common.
     low, high : pathlib.Path
         The files.
     low_page, high_page : int or None
-        Which frames of them, from 0; None for the only one, or the mean of all.
+        Their frames, counted from 0; None for the only one or the mean of all.
     """
 
     name: str
@@ -108,17 +108,17 @@ class PairFiles(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, str]:
-        """Names of the two pictures, as `page_label`."""
+        """Names of the two pictures, see `page_label`."""
         return page_label(self.low.name, self.low_page), page_label(self.high.name, self.high_page)
 
 
 def page_label(name: str, page: int | None) -> str:
-    """Return the name of a file, for a page of it with its number from 1: ``a.tif#3``."""
+    """Return the name of a file; for a page, with its number counted from 1: ``a.tif#3``."""
     return name if page is None else f"{name}#{page + 1}"
 
 
 class AlignedPair(NamedTuple):
-    """A pair and the translation found for it, for `alignment_report`."""
+    """A pair and its translation, for `alignment_report`."""
 
     files: PairFiles
     shift: Shift
@@ -131,33 +131,33 @@ def estimate_shift(
     max_shift: float = 8.0,
     every_axis: bool = False,
 ) -> Shift:
-    """Find the translation that brings one picture onto the other.
+    """Find the translation that aligns one picture with the other.
 
     It maximises the correlation coefficient of the two under a Hann window that stays with the
-    fixed picture, so that neither brightness nor contrast nor the window pulls at the result;
-    first at whole pixels by FFT, then between them by the matrix-multiply DFT [1]_. Only shifts
-    up to `max_shift` are looked at, and of peaks that differ by no more than noise the one nearer
-    to zero wins: lines are ambiguous by their pitch. What chance alone may do is no shift: along an
-    axis that the match does not depend on for certain, as along straight lines, it is 0.
+    fixed picture, so neither brightness, contrast nor the window bias the result. It works at
+    whole pixels by FFT first, then between them by the matrix-multiply DFT [1]_. Only shifts up to
+    `max_shift` are considered. Of peaks that differ by no more than noise, the one nearer to zero
+    is chosen, because lines are ambiguous by their pitch. The shift is 0 along an axis on which
+    the match does not depend beyond chance, such as along straight lines.
 
     Parameters
     ----------
     moving, fixed : numpy.ndarray, shape (H, W)
-        Any counts; the whole frame gives the best result.
+        Grey values in any unit; the whole frame gives the best result.
     upsample_factor : int
         The result is a multiple of 1 / `upsample_factor` pixels.
     max_shift : float
         Largest shift along an axis in pixels.
     every_axis : bool
-        Keep what chance alone may do, for a first guess.
+        Keep shifts that may be chance, for a first guess.
 
     Returns
     -------
     Shift
-        Not aligned, with shift 0, if the two match no better than noise may by chance, or the best
-        shift lies at the limit. Shift 0 also if the best one does not lower the difference of the
-        two pictures; not aligned then if it is more than half a pixel and they do not match as
-        they lie.
+        Not aligned, with shift 0, if the two match no better than noise could by chance, or if the
+        best shift is at the limit. Shift 0 also if the best one does not reduce the difference of
+        the two pictures; then not aligned if it is more than half a pixel and the pictures do not
+        match unshifted.
 
     Raises
     ------
@@ -186,8 +186,7 @@ def estimate_shift(
     after = _rms(apply_shift(moving[middle], found), fixed[middle], margin)
     farthest = max(abs(dy), abs(dx))
     if farthest >= max_shift or after > before:
-        # Two noisy pictures that lie on each other are no nearer after a shift by next to nothing,
-        # nor after one along straight lines.
+        # A tiny shift, or one along straight lines, brings no gain to aligned noisy pictures.
         still = farthest < _NEAR_PX or (farthest < max_shift and match.is_sure(0.0, 0.0))
         return Shift(0.0, 0.0, before, before, aligned=still)
     return found._replace(rms_after=after)
@@ -196,8 +195,8 @@ def estimate_shift(
 def _check_frames(moving: Sequence[int], fixed: Sequence[int], max_shift: float) -> None:
     if tuple(moving) != tuple(fixed) or len(moving) != 2:
         raise ConfigError(
-            f"alignment: both pictures must be of one shape (H, W); received {tuple(moving)} and "
-            f"{tuple(fixed)}. Bring them to the same size."
+            f"alignment: both pictures must have the same shape (H, W); received {tuple(moving)} "
+            f"and {tuple(fixed)}. Bring them to the same size."
         )
     smallest = 4 * math.ceil(max_shift) + 4
     if min(moving) < smallest:
@@ -209,7 +208,7 @@ def _check_frames(moving: Sequence[int], fixed: Sequence[int], max_shift: float)
 
 
 def _smooth(img: np.ndarray) -> np.ndarray:
-    """Blur a picture by a Gaussian, float64."""
+    """Blur a picture by a Gaussian; return float64."""
     from toolbox.opencv import cv2
 
     kernel = cv2.getGaussianKernel(2 * round(4 * _SIGMA_PX) + 1, _SIGMA_PX)
@@ -221,9 +220,9 @@ def _smooth(img: np.ndarray) -> np.ndarray:
 def _correlation(
     moving: np.ndarray, fixed: np.ndarray
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return a function that gives the correlation coefficient at shifts (dy) × (dx).
+    """Return a function that computes the correlation coefficient at shifts (dy) × (dx).
 
-    The pictures, float64, are overwritten.
+    The pictures (float64) are overwritten.
     """
     window = [np.hanning(size + 2)[1:-1] for size in fixed.shape]
     window = [part / part.sum() for part in window]
@@ -234,14 +233,14 @@ def _correlation(
     variance = float(np.vdot(weighted, fixed))
     fy, fx = (scipy.fft.fftfreq(size) for size in fixed.shape)
     fx = fx[: fixed.shape[1] // 2 + 1]
-    # The frequencies that are left out are the mirror image of these, but for the two ends.
+    # The frequencies left out are the mirror image of these, except for the two ends.
     share = np.where((fx == 0) | (fx == -0.5), 1.0, 2.0) / moving.size
     spectrum = scipy.fft.rfft2(moving).conj()
     product = scipy.fft.rfft2(weighted)
     product *= spectrum
     product *= share
     parts = [(product, fy, fx)]
-    # All that the window lets through of the others has few periods in a picture.
+    # What the window passes of the others has few periods in a picture.
     rows, columns = (
         np.flatnonzero(np.abs(f) * n <= _PERIODS) for f, n in ((fy, len(fy)), (fx, fixed.shape[1]))
     )
@@ -262,7 +261,7 @@ def _correlation(
 def _at_shifts(
     spectrum: np.ndarray, fy: np.ndarray, fx: np.ndarray, dy: np.ndarray, dx: np.ndarray
 ) -> np.ndarray:
-    """Return the real inverse DFT of a spectrum (fy) × (fx) at the places (dy) × (dx)."""
+    """Return the real part of the inverse DFT of a spectrum (fy) × (fx) at places (dy) × (dx)."""
     rows, columns = np.exp(2j * np.pi * np.outer(dy, fy)), np.exp(2j * np.pi * np.outer(fx, dx))
     if len(dx) < len(dy):
         return np.asarray((rows @ (spectrum @ columns)).real)
@@ -276,14 +275,14 @@ def _best_shift(
     upsample_factor: int,
     free: tuple[bool, bool] = (True, True),
 ) -> tuple[float, float]:
-    """Return (dy, dx) of the highest correlation, at whole pixels first, then between them.
+    """Return (dy, dx) of the highest correlation: whole pixels first, then fractions.
 
-    Along an axis that is not `free` it is 0.
+    It is 0 along an axis that is not `free`.
     """
     reach = math.ceil(max_shift)
     lags = [np.arange(-reach, reach + 1.0) if moves else np.zeros(1) for moves in free]
     surface = correlate(*lags)
-    # What noise alone can add; 4 / 9 of the pixels count under the window, 4πσ² go together.
+    # What noise alone can add: 4 / 9 of the pixels count under the window, 4πσ² are correlated.
     independent = num_pixels * 4 / 9 / (4 * math.pi * _SIGMA_PX**2)
     noise = 2 * math.sqrt(max(1 - surface.max() ** 2, 0) / independent)
     distance = np.hypot(*np.meshgrid(*lags, indexing="ij")) / max_shift
@@ -299,9 +298,9 @@ def _best_shift(
 
 
 class _Match:
-    """How well a picture, moved, lies on a fixed one, compared with what chance may do.
+    """How well a moved picture matches a fixed one, compared with chance.
 
-    Rows are taken together in bands, within which the noise may be correlated in any way.
+    Rows are combined into bands, within which the noise may be correlated in any way.
     """
 
     def __init__(self, moving: np.ndarray, fixed: np.ndarray, margin: int) -> None:
@@ -319,7 +318,7 @@ class _Match:
         self._starts = np.linspace(0, rows, bands, endpoint=False).astype(int)
 
     def needed_shift(self, best: Callable[..., tuple[float, float]]) -> tuple[float, float]:
-        """Return the best shift, 0 along an axis where that does not improve the match for sure."""
+        """Return the best shift, 0 along axes where it does not improve the match beyond chance."""
         shift = best()
         for axis in (0, 1):
             if shift[axis]:
@@ -330,25 +329,25 @@ class _Match:
         return shift
 
     def is_sure(self, dy: float, dx: float) -> bool:
-        """Tell whether the pictures match better than noise may by chance.
+        """Tell whether the pictures match better than noise could by chance.
 
-        By chance the bands would match as well wherever they lay along their rows: the mean square
-        of the product over all such places, of each band by itself, is the variance of its own.
+        By chance, a band would match as well at any place along its rows: the mean square of the
+        product over all such places is the variance of that band.
         """
         seen = self._seen(dy, dx)
         match = float(np.vdot(self._fixed, seen))
         cross = scipy.fft.rfft(self._fixed, axis=1)
         cross *= scipy.fft.rfft(seen, axis=1).conj()
         power = np.square(np.abs(np.add.reduceat(cross, self._starts, axis=0))).sum(axis=0)
-        # The frequencies that are left out are the mirror image of these, but for the first.
+        # The frequencies left out are the mirror image of these, except for the first.
         variance = (2 * power.sum() - power[0]) / self._fixed.shape[1] ** 2
         return match > _LEAST_MATCH * math.sqrt(variance * max(1 - match**2, 0.0))
 
     def _gains(self, shift: tuple[float, float], without: tuple[float, float], by: float) -> bool:
-        """Tell whether a shift by so many pixels more improves the match by more than chance.
+        """Tell whether a shift that is larger by `by` pixels improves the match beyond chance.
 
-        What each band gains is compared with what it would if the shift were right, so that it
-        does not count as chance that bands differ in what they show.
+        The gain of each band is compared with its gain if the shift were right, so differences in
+        the content of the bands do not count as chance.
         """
         seen, other = self._seen(*shift), self._seen(*without)
         step = seen - other
@@ -368,7 +367,7 @@ class _Match:
     def _seen(self, dy: float, dx: float) -> np.ndarray:
         """Return the inner part of the moved picture."""
         if (dy, dx) not in self._known:
-            # Not by splines: between pixels they take off noise, which would look like a gain.
+            # Not by splines: between pixels they reduce noise, which would look like a gain.
             phases = [
                 np.exp(step * by).astype(np.complex64)
                 for step, by in zip(self._steps, (dy, dx), strict=True)
@@ -377,7 +376,7 @@ class _Match:
         return self._known[dy, dx]
 
     def _part(self, spectrum: np.ndarray) -> np.ndarray:
-        """Return what is inside, without its mean, of length 1; of a flat picture 0."""
+        """Return the inner part minus its mean, of norm 1; 0 for a flat picture."""
         part = scipy.fft.irfft2(spectrum, self._shape)[self._inside, self._inside]
         part = part - part.mean(dtype=np.float64)
         return np.asarray(part / max(float(np.linalg.norm(part)), 1e-30), np.float32)
@@ -395,14 +394,15 @@ def apply_shift(img: np.ndarray, shift: Shift) -> np.ndarray:
     Parameters
     ----------
     img : numpy.ndarray, shape (H, W)
-        Any counts.
+        Grey values in any unit.
     shift : Shift
         Translation in pixels of `img`.
 
     Returns
     -------
     numpy.ndarray, shape (H, W), float32
-        Outside `valid_region` it is a mirror image, of no use. A shift of 0 changes nothing.
+        The moved picture. Outside `valid_region` it is a mirror image and useless. A shift of 0
+        changes nothing.
     """
     moved = np.asarray(img, np.float32)
     for axis, by in enumerate((shift.dy, shift.dx)):
@@ -411,15 +411,15 @@ def apply_shift(img: np.ndarray, shift: Shift) -> np.ndarray:
 
 
 def _moved_along(img: np.ndarray, by: float, axis: int) -> np.ndarray:
-    """Move a picture along an axis, float64; of no shift, as it is.
+    """Move a picture along an axis; return float64, or the picture itself if the shift is 0.
 
-    All pixels are added up in one order, whatever else there is of the picture.
+    Each pixel is summed in the same order, whatever part of the picture is given.
     """
     if by == 0:
         return img
     size, whole = img.shape[axis], math.ceil(by)
     share = whole - by
-    # The cubic B-spline at the four whole places around.
+    # The cubic B-spline at the four surrounding grid points.
     weights = [
         (1 - share) ** 3 / 6,
         (4 - 6 * share**2 + 3 * share**3) / 6,
@@ -439,15 +439,15 @@ def _moved_along(img: np.ndarray, by: float, axis: int) -> np.ndarray:
 
 
 def valid_region(shift: Shift, shape: Sequence[int]) -> Region:
-    """Return the rows and columns of a moved picture that do not depend on what lies outside.
+    """Return the rows and columns of a moved picture that do not depend on anything outside it.
 
-    Along an axis with a shift between pixels 2 more of either end are left out: there the spline
-    is wrong by up to 4 % of the contrast.
+    Along an axis with a fractional shift, 2 more pixels at either end are left out: there the
+    spline is wrong by up to 4 % of the contrast.
 
     Parameters
     ----------
     shift : Shift
-        What was applied, in pixels of the picture.
+        The shift that was applied, in pixels of the picture.
     shape : (int, int)
         Shape of the picture.
     """
@@ -460,17 +460,17 @@ def valid_region(shift: Shift, shape: Sequence[int]) -> Region:
 
 
 class ShiftCache:
-    """Shifts of a folder pair, remembered in one JSON file.
+    """Shifts of a folder pair, kept in a JSON file.
 
-    An entry counts only while both files have the size and time of change they had, and the
-    settings are the same. What cannot be read is forgotten, what cannot be written is a note.
+    An entry counts only while size and modification time of both files and the settings are
+    unchanged. Unreadable entries are ignored; a failure to write becomes a note.
 
     Parameters
     ----------
     folder : path-like
-        Where ``.sem_alignment.json`` lies.
+        Folder of ``.sem_alignment.json``.
     settings : dict
-        Everything besides the files that the shifts depend on (JSON types).
+        Everything else that the shifts depend on (JSON types).
 
     Attributes
     ----------
@@ -494,7 +494,7 @@ class ShiftCache:
         return content if isinstance(content, dict) else {}
 
     def get(self, files: PairFiles) -> Shift | None:
-        """Return what is remembered of a pair, None if it is nothing or of other files."""
+        """Return the stored shift of a pair; None if there is none or its files have changed."""
         entry = self._entries.get(self._key(files))
         if not isinstance(entry, dict) or entry.get("stamp") != _stamp(files):
             return None
@@ -506,7 +506,7 @@ class ShiftCache:
         return shift if np.isfinite(shift).all() else None
 
     def put(self, files: PairFiles, shift: Shift) -> None:
-        """Remember the shift of a pair; every 20 are saved."""
+        """Store the shift of a pair; the file is written after every 20."""
         key = self._key(files)
         self._new[key] = self._entries[key] = {"stamp": _stamp(files), "shift": list(shift)}
         self._unsaved += 1
@@ -514,23 +514,23 @@ class ShiftCache:
             self.save()
 
     def save(self) -> None:
-        """Add what is new to the file, whole or not at all."""
-        if not self._unsaved or self.notes:  # what could not be written once is not tried again
+        """Add new shifts to the file, which appears complete or not at all."""
+        if not self._unsaved or self.notes:  # a failure to write is not tried again
             return
         self._unsaved = 0
         try:
             with replacing(self.path) as beside:
-                # Another run may have written its shifts since this one has read the file.
+                # Another run may have written shifts since this one read the file.
                 text = json.dumps(self._read() | self._new, indent=1, sort_keys=True)
                 beside.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             self.notes.append(
                 f"{self.path}: cannot be written ({error.strerror}), so the shifts are measured "
-                f"again next time. Name a cache_dir that can."
+                f"again next time. Set cache_dir to a writable folder."
             )
 
     def _key(self, files: PairFiles) -> str:
-        # Two folders up, as the names in train/low and validation/low may be the same.
+        # With two parent folders, because names in train/low and validation/low may be the same.
         low, high = (
             page_label("/".join(path.parts[-3:]), page)
             for path, page in zip(files.paths, files.pages, strict=True)
@@ -544,15 +544,15 @@ def _stamp(files: PairFiles) -> list[int]:
 
 
 def data_bar_rows(pixels: np.ndarray) -> int:
-    """Return how many rows at the bottom of a picture are its data bar (0 if there is none).
+    """Return the number of data bar rows at the bottom of a picture (0 if there is none).
 
     Parameters
     ----------
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
-        Counts as stored. A row belongs to a bar if one value, dark or bright, fills much of it;
-        a few rows of dense text may lie between.
+        Counts as stored. A row belongs to a bar if one value, dark or bright, fills much of it; a
+        few rows of dense text may be in between.
     """
-    # A bar fills no more than a third of a frame; an even picture is no bar either.
+    # A bar fills no more than a third of a frame; a uniform picture has no bar either.
     lowest = pixels[-(len(pixels) // 3) :][::-1] if len(pixels) >= 3 else pixels[:0]
     flat = [_commonest_share(row) >= _FLAT_SHARE for row in lowest]
     height = 0
@@ -569,16 +569,16 @@ def _commonest_share(row: np.ndarray) -> float:
 
 
 class FileCheck(NamedTuple):
-    """What the file of a picture is checked for.
+    """Result of checking the file of a picture.
 
     Attributes
     ----------
     digest : bytes
-        Checksum of the whole file.
+        Checksum of the file.
     saturated : float
         Share of pixels at either end of the range, without the data bar.
     data_bar_px : int
-        Rows at the bottom that look like a data bar.
+        Number of rows at the bottom that look like a data bar.
     """
 
     digest: bytes
@@ -601,9 +601,9 @@ def check_file(
     path : path-like
         The file.
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
-        Its counts, as they were read.
+        Its counts as read.
     digest : bytes, optional
-        `file_digest` of it, if that is known.
+        `file_digest` of the file, if known.
     """
     bar = data_bar_rows(pixels)
     picture = pixels[: len(pixels) - bar]
@@ -614,22 +614,23 @@ def check_file(
 def alignment_report(
     pairs: Sequence[AlignedPair], checks: Sequence[tuple[FileCheck, FileCheck]] | None = None
 ) -> list[dict[str, Any]]:
-    """Check pairs one by one: shift, copies, saturation, data bar.
+    """Report shift, copies, saturation and data bar of each pair.
 
     Parameters
     ----------
     pairs : sequence of AlignedPair
         Files and shifts.
     checks : sequence of (FileCheck, FileCheck), optional
-        Of the low and the high file of each pair; without them the files are read again.
+        Checks of the low and the high file of each pair; without them, the files are read again.
 
     Returns
     -------
     list of dict
-        Per pair ``name``, ``low_file``, ``high_file`` (as `page_label`), ``dy_px``, ``dx_px``,
-        ``rms_before``, ``rms_after``, ``aligned``, and for low and high each ``*_duplicate_of``
-        (another file of that folder with the same bytes, or ''), ``*_saturated`` (share of pixels
-        at either end of the range, without the data bar) and ``*_data_bar_px``.
+        For each pair ``name``, ``low_file``, ``high_file`` (see `page_label`), ``dy_px``,
+        ``dx_px``, ``rms_before``, ``rms_after``, ``aligned``; for low and high also
+        ``*_duplicate_of`` (another file of that folder with the same bytes, or ''),
+        ``*_saturated`` (share of pixels at either end of the range, without the data bar) and
+        ``*_data_bar_px``.
     """
     seen: dict[tuple[str, bytes, int | None], str] = {}
     rows = []

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from toolbox.normalizer import Normalizer
 
 Axis = Literal["vertical", "horizontal"]
-#: Lags, in rows, at which the roughness of SR and HR is compared.
+#: Lags in rows at which the roughness of SR and HR is compared.
 _LAGS = (1, 2, 4, 8, 16, 32)
-#: Least contrast of an edge, as a share of the data range.
+#: Smallest contrast of an edge, as a share of the data range.
 _LEAST_CONTRAST = 0.05
-#: Least rise between the two pixels of a crossing, as a share of the edge's contrast.
+#: Smallest rise between the two pixels of a crossing, as a share of the contrast of the edge.
 _LEAST_RISE = 0.05
-#: Edges of HR closer to the sides than this are left out, pixels.
+#: HR edges closer to the sides than this are left out, pixels.
 _SIDE = 4
-#: Validation patches in which edges are sought before a run.
+#: Number of validation patches in which edges are sought before a run.
 _EDGE_PATCHES = 64
 
 
@@ -33,7 +33,7 @@ class EdgeLoss:
     """Mean absolute difference of Sobel gradients.
 
     Called with ``(y_true, y_pred)``, both (N, H, W, C); returns (N,), in units of the images per
-    pixel. Both gradients count, so an edge that moves or fades is seen, whatever its direction.
+    pixel. Both gradients count, so an edge of any direction that moves or fades costs.
     """
 
     #: Sobel 1968, divided by 8: the gradient of a ramp is its slope.
@@ -52,14 +52,14 @@ class EdgeLoss:
 
 
 class _Edges(NamedTuple):
-    """Left edges of lines, K per row at most, in order.
+    """Left edges of lines, at most K per row, in order.
 
     Attributes
     ----------
     place : tf.Tensor, shape (N, H, K)
-        Pixels, the centre of pixel j being at j.
+        Position, pixels, with the centre of pixel j at j.
     level, rise : tf.Tensor, shape (N, H, K)
-        Grey value of the crossing, and least rise between the pixels beside it.
+        Grey value of the crossing, and smallest rise between the adjacent pixels.
     known : tf.Tensor of bool, shape (N, H, K)
         Whether there is an edge.
     """
@@ -71,34 +71,33 @@ class _Edges(NamedTuple):
 
 
 class CDLoss:
-    """How far the edges of lines, discs or holes lie from where they should, in nanometres.
+    """Displacement of the edges of lines, discs or holes, in nanometres.
 
     Called with ``(y_true, y_pred)``, both (N, H, W, C); returns (N,), the mean over channels.
 
-    Of the form ``width`` (default): thresholds, the edges and the windows around them are taken
-    from HR, and no gradient flows through them. In SR the crossing of the same threshold next to
-    each of them is located to a fraction of a pixel; its derivative with respect to the two grey
-    values beside it is exact. With Δ the displacements of left and right edges, the loss is ::
+    Form ``width`` (default): thresholds, edges and the windows around them come from HR, and no
+    gradient flows through them. In SR, the nearest crossing of the same threshold is located to a
+    fraction of a pixel; its derivative with respect to the two adjacent grey values is exact. With
+    the displacements Δ of left and right edges, the loss is ::
 
         0.5 * (mean |Δ_left| + mean |Δ_right|) + 0.5 * |mean Δ_right - mean Δ_left| + w * R
 
-    A line that is wider by δ costs δ, on rough lines as on straight ones. R compares roughness: at
-    lags of 1 to 32 rows, the root mean square of the edge's change from row to row in SR with that
-    in HR (the structure function, whose transform is the power spectrum). Smoothed edges cost as
-    well as jagged ones. An edge without a crossing within `search_px` costs that distance.
+    A line that is wider by δ costs δ, whether it is rough or straight. R compares roughness: at
+    lags of 1 to 32 rows, the root mean square change of the edge between rows in SR with that in
+    HR (the structure function, whose transform is the power spectrum). Smoothed edges cost as much
+    as jagged ones. An edge without a crossing within `search_px` costs that distance.
 
-    Of the form ``contour``, for discs and holes: contours of any direction are found in HR, and
-    their displacements Δ across themselves, from bright to dark, are those of `contour_shift`. The
-    level of the crossing is that of each picture itself, as it is when diameters are measured. The
-    loss is ::
+    Form ``contour``, for discs and holes: contours of any direction are found in HR, and their
+    displacements Δ across the contour, from bright to dark, are those of `contour_shift`. Each
+    picture has its own level of the crossing, as in a measurement of diameters. The loss is ::
 
         mean |Δ| + |mean Δ|
 
-    A disc or a hole whose diameter is larger by δ costs δ, half of it by the second term, which
-    is half of the bias of the mean diameter. A contour that SR lacks costs `search_px`.
+    A disc or hole whose diameter is larger by δ costs δ: half of it by the second term, which is
+    half of the bias of the mean diameter. A contour that SR lacks costs `search_px`.
 
-    Of the form ``gradient``: the mean of ``| |dSR| - |dHR| |`` along the lines, as first specified.
-    It is blind to the width of straight lines: the derivative along a straight line is zero.
+    Form ``gradient``: the mean of ``| |dSR| - |dHR| |`` along the lines, as first specified. It
+    cannot see the width of straight lines, because the derivative along a straight line is zero.
 
     Parameters
     ----------
@@ -107,25 +106,25 @@ class CDLoss:
     form : {'width', 'contour', 'gradient'}
         What is measured.
     lines : {'vertical', 'horizontal'}
-        How the lines run; no matter for ``contour``.
+        Direction of the lines; irrelevant for ``contour``.
     max_val : float
-        Data range in the unit of the images; edges of less than 5 % of it are no edges.
+        Data range in the unit of the images; edges of less than 5 % of it are ignored.
     threshold : float
         Level of the crossing between the local minimum (0) and maximum (1).
     search_px : int
-        Farthest displacement that is measured, pixels.
+        Largest displacement that is measured, pixels.
     window_px : int
-        Half width of the window in which minimum and maximum are sought, pixels.
+        Half width of the window for minimum and maximum, pixels.
     smooth_px : float
-        Standard deviation of a Gaussian applied to both images, pixels: across the lines, or for
+        Standard deviation of a Gaussian filter on both images, pixels: across the lines, or for
         ``contour`` in both directions.
     roughness_weight : float
-        The w above; of ``width`` only.
+        The weight w above; ``width`` only.
     noise_nm : float
-        Standard deviation of the noise of HR's edges, which is taken off their roughness.
+        Standard deviation of the noise of HR edges, which is subtracted from their roughness.
     own_level : bool
-        For ``width``: take the level of the crossing in SR between SR's own minimum and maximum,
-        as measurements do, rather than HR's level.
+        For ``width``: use the level between the minimum and maximum of SR itself for the crossing
+        in SR, as measurements do, instead of the level of HR.
     """
 
     def __init__(
@@ -162,12 +161,12 @@ class CDLoss:
         return tf.reduce_mean(tf.reshape(loss, [-1, y_true.shape[3]]), axis=1)
 
     def count_edges(self, images: tf.Tensor) -> int:
-        """Return how many places of edges HR images hold; without any, the loss is always 0.
+        """Return the number of edge places in HR images; if it is 0, so is the loss.
 
         Parameters
         ----------
         images : tf.Tensor, shape (N, H, W, C)
-            HR, in the unit of `max_val`. An edge of a line counts once in every row.
+            HR images in the unit of `max_val`. The edge of a line counts once per row.
         """
         hr = self._planes(tf.cast(images, tf.float32))
         if self.form == "contour":
@@ -177,7 +176,7 @@ class CDLoss:
         return sum(int(tf.math.count_nonzero(self._edges(side).known)) for side in sides)
 
     def _planes(self, images: tf.Tensor) -> tf.Tensor:
-        """Return the channels one by one, lines vertical: (N * C, H, W)."""
+        """Return the channels as separate planes with vertical lines: (N * C, H, W)."""
         order = [0, 3, 1, 2] if self.lines == "vertical" else [0, 3, 2, 1]
         planes = tf.transpose(images, order)
         shape = tf.shape(planes)
@@ -190,7 +189,7 @@ class CDLoss:
     def _width(self, hr: tf.Tensor, sr: tf.Tensor) -> tf.Tensor:
         hr, sr = tf.stop_gradient(self._smoothed(hr)), self._smoothed(sr)
         displaced, shifts, rough = [], [], []
-        # In the mirror, right edges are left ones, and move the other way.
+        # In the mirrored image, right edges are left ones and move the other way.
         for true, seen in ((hr, sr), (tf.reverse(hr, [2]), tf.reverse(sr, [2]))):
             edges = self._edges(true)
             if self.own_level:
@@ -211,13 +210,13 @@ class CDLoss:
         return (_mean(missed, shift.known) + bias) * self.pixel_nm
 
     def contour_shift(self, hr: tf.Tensor, sr: tf.Tensor) -> ContourShift:
-        """Return how far the contours of planes (N, H, W) moved, as the form ``contour`` sees."""
+        """Return the displacement of the contours of planes (N, H, W) for form ``contour``."""
         hr, sr = (blurred(picture, self.smooth_px) for picture in (hr, sr))
         least = _LEAST_CONTRAST * self.max_val
         return contour_shift(hr, sr, self.threshold, self.window_px, self.search_px, least)
 
     def _smoothed(self, planes: tf.Tensor) -> tf.Tensor:
-        """Apply the Gaussian across the lines."""
+        """Apply the Gaussian filter across the lines."""
         if not self.smooth_px:
             return planes
         half = int(np.ceil(3 * self.smooth_px))
@@ -232,13 +231,13 @@ class CDLoss:
         contrast = high - low
         level = low + self.threshold * contrast
         rises = (hr[:, :, :-1] < level[:, :, :-1]) & (hr[:, :, 1:] >= level[:, :, :-1])
-        # Bright rims rise on their inner sides, too; an outer edge has the dark space before it.
+        # Bright rims also rise on their inner sides; an outer edge follows a dark space.
         before, after = -_maximum(-calm, w, 0), -_maximum(-calm, 0, w)
         dark = before < low + 0.3 * self.threshold * contrast
-        # The inner side of a rim has darkness behind it, where an outer edge has the line.
+        # Behind the inner side of a rim it is dark; behind an outer edge is the line.
         dark &= before < after + _LEAST_RISE * contrast
         strong = contrast > _LEAST_CONTRAST * self.max_val
-        # What moves out of sight cannot be measured.
+        # An edge that moves out of the image cannot be measured.
         column = tf.range(tf.shape(hr)[2])
         seen = (column >= _SIDE) & (column < tf.shape(hr)[2] - 1 - _SIDE)
         mask = rises & (dark & strong & seen)[:, :, :-1]
@@ -246,25 +245,25 @@ class CDLoss:
         count = 16 if width is None else int(np.clip(np.ceil(width / 8), 4, 64))
         first = tf.where(mask, -tf.range(tf.shape(mask)[2]), tf.int32.min)
         if width is None:
-            # A narrow image may have fewer columns than there are places for edges.
+            # A narrow image may have fewer columns than places for edges.
             first = tf.pad(first, [[0, 0], [0, 0], [0, count]], constant_values=tf.int32.min)
         order, index = tf.math.top_k(first, count)
         index = tf.where(order > tf.int32.min, index, 0)
         value, after, at, span = (
             tf.gather(y, index, batch_dims=2) for y in (hr, hr[:, :, 1:], level, contrast)
         )
-        # Where there is no edge, the span may be next to nothing, and its reciprocal no number.
+        # Without an edge, the span may be close to 0 and its reciprocal not finite.
         rise = _LEAST_RISE * tf.maximum(span, _LEAST_CONTRAST * self.max_val)
         share = (at - value) / tf.maximum(after - value, rise)
         return _Edges(tf.cast(index, tf.float32) + share, at, rise, order > tf.int32.min)
 
     def _extremes(self, calm: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return minimum and maximum within the window of each pixel, (N, H, W)."""
+        """Return minimum and maximum in the window around each pixel, (N, H, W) each."""
         w = self.window_px
         return -_maximum(-calm, w, w), _maximum(calm, w, w)
 
     def _own_level(self, sr: tf.Tensor, edges: _Edges) -> tf.Tensor:
-        """Return the grey value of the crossing as SR's own extremes have it, (N, H, K)."""
+        """Return the grey value of the crossing between SR's own extremes, (N, H, K)."""
         index = tf.clip_by_value(tf.cast(tf.floor(edges.place), tf.int32), 0, tf.shape(sr)[2] - 1)
         low, high = (
             tf.gather(extreme, index, batch_dims=2) for extreme in self._extremes(_calmed(sr))
@@ -272,9 +271,10 @@ class CDLoss:
         return low + self.threshold * (high - low)
 
     def _displacements(self, sr: tf.Tensor, edges: _Edges) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return how far SR's nearest crossing lies from each edge of HR, and where there is one.
+        """Return the displacement of the nearest crossing in SR, and whether there is one.
 
-        Both (N, H, K), the first in pixels, 0 where there is none.
+        Both have shape (N, H, K), one entry for each HR edge; the first is in pixels, 0 without a
+        crossing.
         """
         reach = self.search_px + 1
         offsets = tf.range(-reach, reach + 1)
@@ -306,7 +306,7 @@ class CDLoss:
             true = tf.gather(edges.place[:, lag:], partner, batch_dims=2) - edges.place[:, :-lag]
             added = tf.gather(moved[:, lag:], partner, batch_dims=2) - moved[:, :-lag]
             squares = [_mean(tf.square(change), linked) for change in (true, true + added)]
-            # The noise of HR's edges is none of their roughness: it differs from row to row.
+            # The noise of HR edges, independent between rows, is not roughness.
             squares[0] = tf.maximum(squares[0] - 2 * (self.noise_nm / self.pixel_nm) ** 2, 0.0)
             sizes = [tf.sqrt(square + 1e-6) for square in squares]
             terms.append(tf.abs(sizes[1] - sizes[0]))
@@ -314,7 +314,7 @@ class CDLoss:
 
 
 def _mean(values: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    """Mean over what is known of each image, (N,); 0 if nothing is."""
+    """Return the mean over the known values of each image, (N,); 0 if there are none."""
     axes = list(range(1, len(values.shape)))
     total = tf.reduce_sum(tf.where(known, values, 0.0), axis=axes)
     count = tf.reduce_sum(tf.cast(known, tf.float32), axis=axes)
@@ -322,7 +322,7 @@ def _mean(values: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
 
 
 def _calmed(planes: tf.Tensor) -> tf.Tensor:
-    """Smooth planes (N, H, W) a little along the lines, so that noise makes no extremes."""
+    """Smooth planes (N, H, W) a little along the lines, so noise does not produce extremes."""
     return tf.transpose(_filtered(tf.transpose(planes, [0, 2, 1]), np.full(5, 0.2)), [0, 2, 1])
 
 
@@ -335,17 +335,17 @@ def _filtered(planes: tf.Tensor, kernel: np.ndarray) -> tf.Tensor:
 
 
 def _maximum(planes: tf.Tensor, before: int, after: int) -> tf.Tensor:
-    """Largest value from `before` pixels left to `after` pixels right of each, (N, H, W)."""
+    """Return the maximum from `before` pixels left to `after` pixels right of each, (N, H, W)."""
     edges = [[0, 0], [0, 0], [before, after]]
     padded = tf.pad(planes, edges, constant_values=planes.dtype.min)[..., None]
     return tf.nn.max_pool2d(padded, (1, before + after + 1), 1, "VALID")[..., 0]
 
 
-# What the registry knows; the arguments after the images are the keys of the YAML section.
+# The losses in the registry; the arguments after the images are the keys of the YAML section.
 
 
 def edgeloss(y_true: tf.Tensor, y_pred: tf.Tensor, max_val: float = 1.0) -> tf.Tensor:
-    """Mean absolute difference of Sobel gradients, shape (N,); see `EdgeLoss`."""
+    """Return the mean absolute difference of Sobel gradients, shape (N,); see `EdgeLoss`."""
     return EdgeLoss()(y_true, y_pred)
 
 
@@ -364,26 +364,27 @@ def cdloss(
     pixel_nm: float = 1.0,
     max_val: float = 1.0,
 ) -> tf.Tensor:
-    """Displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`.
+    """Return displacement of edges and change of roughness in nm, shape (N,); see `CDLoss`.
 
     Parameters
     ----------
     form : {'width', 'contour', 'gradient'}
-        ``width``: displacement of edges of lines and change of roughness; ``contour``: displacement
-        of contours of any direction and change of the mean diameter, for discs and holes;
-        ``gradient``: difference of changes along the lines, blind to the width of straight lines.
+        ``width``: displacement of the edges of lines and change of roughness; ``contour``:
+        displacement of contours of any direction and change of the mean diameter, for discs and
+        holes; ``gradient``: difference of changes along the lines, which does not see the width of
+        straight lines.
     threshold : float
-        Level of an edge between the local minimum and maximum: of HR, for ``contour`` or with
-        ``own_level`` of each image itself.
+        Level of an edge between the local minimum and maximum: those of HR; for ``contour`` and
+        with ``own_level``, those of each image itself.
     search_px : int
-        Farthest displacement that is measured, pixels; a lost edge costs as much.
+        Largest displacement that is measured, pixels; a lost edge costs the same.
     window_px : int
-        Half width of the window in which minimum and maximum are sought, pixels; less than a space
-        or line is wide.
+        Half width of the window for minimum and maximum, pixels; less than the width of a space or
+        line.
     roughness_weight : float
         Weight of the change of roughness; ``width`` only.
     own_level : bool
-        Take SR's level between its own minimum and maximum, as a measurement does; ``width`` only.
+        Use the level between SR's own minimum and maximum, as a measurement does; ``width`` only.
     """
     loss = CDLoss(
         pixel_nm,
@@ -402,7 +403,7 @@ def cdloss(
 
 
 def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Normalizer) -> None:
-    """Refuse a run whose `cdloss` is 0 whatever the network does, as HR has no edge.
+    """Refuse a run whose `cdloss` would always be 0, because HR has no edge.
 
     Parameters
     ----------
@@ -411,12 +412,12 @@ def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Norm
     validation : toolbox.data_generator.PairStream
         Validation data.
     normalizer : toolbox.normalizer.Normalizer
-        As fitted.
+        The fitted normaliser.
 
     Raises
     ------
     ConfigError
-        If some patches, spread over the data, hold no edge.
+        If a sample of the patches, spread over the data, holds no edge.
     """
     section = settings.loss_params["cdloss"]
     if section["form"] == "gradient":
@@ -428,13 +429,13 @@ def refuse_without_edges(settings: Any, validation: PairStream, normalizer: Norm
     if loss.count_edges(normalizer.normalize_pair(low, high)[1]):
         return
     contrast = float(np.nanmax(np.ptp(high, axis=(1, 2, 3))))
-    what, mend = {
-        "width": ("edges of lines", "cdloss.lines to how the lines run"),
-        "contour": ("contours", "cdloss.window_px to less than the objects are wide"),
+    what, fix = {
+        "width": ("edges of lines", "cdloss.lines to the direction of the lines"),
+        "contour": ("contours", "cdloss.window_px to less than the width of the objects"),
     }[section["form"]]
     raise ConfigError(
         f"{settings.fname}: cdloss must find {what} in the HR validation images, but finds none, "
         f"so it would always be 0; received a contrast of at most {contrast:g} in a range of "
-        f"{normalizer.data_range:g}. Set norm_range to what the files hold, {mend}, or leave "
+        f"{normalizer.data_range:g}. Set norm_range to the range of the files, {fix}, or leave "
         f"cdloss out and set monitor_metric: val_psnr."
     )

@@ -1,4 +1,4 @@
-"""Charts of a test on SEM pictures: spectra, widths, precision in averaged frames."""
+"""Charts of a test on SEM pictures: spectra, widths, precision as a number of averaged frames."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ COLOURS = {
     "restored": "tab:blue",
 }
 _TRUTH_COLOUR = "black"
-#: Points of a spectrum for each doubling of the wavelength.
+#: Points of a spectrum per octave of the wavelength.
 _PER_OCTAVE = 6
 
 
 def set_up(ax: Axes, xlabel: str, ylabel: str) -> None:
-    """Name both axes, and draw a light grid."""
+    """Label both axes and draw a light grid."""
     ax.set_xlabel(xlabel, fontsize=9)
     ax.set_ylabel(ylabel, fontsize=9)
     ax.tick_params(labelsize=8)
@@ -51,13 +51,13 @@ _Place = Literal["outside upper left", "outside right upper"]
 
 
 def add_legend(figure: Figure, place: _Place, columns: int) -> None:
-    """Set the legend of all axes beside them, if they have one."""
+    """Place one legend of all axes next to them, if there is anything to list."""
     if any(ax.get_legend_handles_labels()[1] for ax in figure.axes):
         figure.legend(loc=place, frameon=False, fontsize=9, ncols=columns)
 
 
 def round_ticks(ax: Axes, which: str) -> None:
-    """Label 1, 2 and 5 of every decade of a logarithmic axis in plain numbers."""
+    """Label 1, 2 and 5 of each decade of a logarithmic axis with plain numbers."""
     for axis in (getattr(ax, f"{name}axis") for name in which):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
@@ -65,7 +65,7 @@ def round_ticks(ax: Axes, which: str) -> None:
 
 
 def draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
-    """Draw spectra of widths, and below them what each method made of them."""
+    """Plot spectra of widths, and below them the ratio of each method to the reference."""
     spectra, ideal = results.spectra, reference_name(results.summary)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     wavelength = 1 / spectra["frequency_per_nm"].to_numpy(float)
@@ -94,14 +94,14 @@ def draw_spectra(figure: Figure, results: SemResults, unit: str) -> str:
     _mark_limits(bottom, results.summary)
     add_legend(figure, "outside upper left", 5)
     return (
-        "Above the power of the roughness of widths at each wavelength, below its share of that "
-        f"of the {ideal} (dashed: half and twice; triangles: where a method first falls below or "
-        "rises above)."
+        "Top: power of the roughness of widths at each wavelength. Bottom: its ratio to that of "
+        f"the {ideal} (dashed: half and twice; triangles: where a method first falls below half "
+        "or rises above twice)."
     )
 
 
 def _transfer_limits(smooth: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """Show both limits, and of extremes no more than two decades either way."""
+    """Return axis limits that show both thresholds and at most two decades either way."""
     ratios = [smooth[n] / smooth["truth"] for n in smooth if "truth" in smooth and n != "truth"]
     values = np.concatenate(ratios) if ratios else np.ones(1)
     low, high = float(values.min()), float(values.max())
@@ -121,7 +121,7 @@ def _mark_limits(ax: Axes, summary: Mapping[str, Any]) -> None:
 
 
 def draw_widths(figure: Figure, results: SemResults, unit: str) -> str:
-    """Draw the error of widths over the true width, and bias with interval and tolerance."""
+    """Plot errors of widths against the true width, and the bias with interval and tolerance."""
     over, bias = figure.subplots(1, 2, width_ratios=(3, 2))
     summary = results.summary
     grouped = _draw_widths_over(over, results)
@@ -151,13 +151,13 @@ def draw_widths(figure: Figure, results: SemResults, unit: str) -> str:
     add_legend(figure, "outside upper left", 2)
     shown = "means of groups ± one standard deviation" if grouped else "each measurement"
     return (
-        f"Left the error of the {what} ({shown}), right its mean with the 95 % confidence "
-        "interval and the tolerance."
+        f"Left: error of the {what} ({shown}). Right: its mean with the 95 % confidence interval "
+        "and the tolerance."
     )
 
 
 def _draw_widths_over(ax: Axes, results: SemResults) -> bool:
-    """Draw errors by group of a sweep, or every one if there is no sweep; tell which."""
+    """Plot errors by group of a sweep, or all errors without one; return whether grouped."""
     table, summary = results.per_picture, results.summary
     column = "true_cd_nm" if "true_cd_nm" in table else "reference_cd_nm"
     table = table.assign(group=table.get("group", MAIN_GROUP)).dropna(subset=["cd_bias_nm", column])
@@ -175,7 +175,7 @@ def _draw_widths_over(ax: Axes, results: SemResults) -> bool:
         if not grouped:
             ax.plot(own[column], own["cd_bias_nm"], "o", markersize=4.5, alpha=0.75, **style)
             continue
-        # A step aside, so that the bars of several methods can be told apart.
+        # A small offset separates the bars of the methods.
         aside = 0.006 * reach * (i - (len(methods) - 1) / 2)
         groups = own.groupby("group")
         x = groups[column].mean().sort_values()
@@ -194,7 +194,7 @@ def _draw_widths_over(ax: Axes, results: SemResults) -> bool:
 
 
 def draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
-    """Draw the edge error of averages, and which of them the methods reach."""
+    """Plot the edge error of averages, and the number of frames that each method reaches."""
     ax = figure.subplots()
     errors = by_method(results.summary, "edge_error_nm")
     frames = results.frames["frames"].to_numpy(float)
@@ -203,7 +203,7 @@ def draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
         frames, measured = np.r_[1.0, frames], np.r_[errors["raw"], measured]
     ax.plot(frames, measured, "o-", color="black", linewidth=1.4, label="average of N frames")
     law = measured[0] * np.sqrt(frames[0] / frames)
-    ax.plot(frames, law, ":", color="0.4", linewidth=1.2, label="falling with √N")
+    ax.plot(frames, law, ":", color="0.4", linewidth=1.2, label="square-root law")
     equivalent = by_method(results.summary, "equivalent_frames")
     for name in (name for name in METHODS if name in errors and name != "raw"):
         count, colour = equivalent.get(name), COLOURS[name]
@@ -219,6 +219,6 @@ def draw_frames(figure: Figure, results: SemResults, unit: str) -> str:
     round_ticks(ax, "xy")
     add_legend(figure, "outside right upper", 1)
     return (
-        "Edge error of averages of N frames; a method is worth as many frames as the place where "
-        "its line meets their curve."
+        "Edge error of averages of N frames. A method is worth the number of frames at which its "
+        "line meets their curve."
     )

@@ -1,4 +1,4 @@
-"""Displacement of closed contours between two pictures: what `cdloss` sees of discs and holes."""
+"""Displacement of closed contours between two pictures, for `cdloss` on discs and holes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import tensorflow as tf
 
 #: Distance of the samples along a normal, pixels.
 _STEP = 0.5
-#: Standard deviation of the Gaussian before the gradient that tells normals, pixels.
+#: Standard deviation of the Gaussian filter before the gradient that gives normals, pixels.
 _CALM_PX = 1.0
-#: Least gradient of a contour, as a share of the steepest of the picture.
+#: Smallest gradient of a contour, as a share of the steepest in the picture.
 _LEAST_STEEPNESS = 0.4
-#: How far, pixels, a contour may lie from the steepest place next to it.
+#: Largest distance of a contour from the steepest place next to it, pixels.
 _NEAR_PX = 2.0
-#: Least cosine between the normals of points that share a level.
+#: Smallest cosine between the normals of points that share a level.
 _SAME_WAY = 0.7
-#: Least fall between two samples at a crossing, as a share of the contrast.
+#: Smallest fall between two samples at a crossing, as a share of the contrast.
 _LEAST_FALL = 0.02
-#: Least contrast of a contour in SR, as a share of that in HR.
+#: Smallest contrast of a contour in SR, as a share of that in HR.
 _LEAST_LEFT = 0.05
-#: Most points of a picture.
+#: Largest number of points per picture.
 _MOST_POINTS = 512
 #: Points nearer to the sides than this are left out, pixels.
 _SIDE = 4
 
 
 class _Points(NamedTuple):
-    """Places on contours; all (N, K).
+    """Points on contours; all tensors (N, K).
 
     Attributes
     ----------
     row, column : tf.Tensor
-        Pixels.
+        Position, pixels.
     down, right : tf.Tensor
         Unit vector across the contour, from bright to dark.
     known : tf.Tensor of bool
@@ -48,12 +48,13 @@ class _Points(NamedTuple):
 
 
 class ContourShift(NamedTuple):
-    """How far contours moved; all (N, K).
+    """Displacement of contours; all tensors (N, K).
 
     Attributes
     ----------
     moved_px : tf.Tensor
-        From bright to dark, pixels: a bright disc that grew has positive ones, a hole negative.
+        Displacement from bright to dark, pixels: positive for a bright disc that grew, negative for
+        a hole that grew.
     known, found : tf.Tensor of bool
         Whether HR has a contour there, and whether SR has one within reach.
     """
@@ -71,15 +72,15 @@ def contour_shift(
     search_px: int,
     least_contrast: float,
 ) -> ContourShift:
-    """Measure how far the contours of SR lie from those of HR, across them.
+    """Measure the displacement of the contours of SR against those of HR, across the contour.
 
-    Contours are sought in HR: places where the gradient is largest along its own direction. A
-    profile is taken across each, in both pictures at the same places. As a measurement does it,
-    the level is that between the minimum outside and the maximum inside of the mean profile of the
-    points nearby, of each picture its own; the contour is where the point's own profile crosses
-    it. So brightness and contrast of SR do not count, and a level that moves does.
+    Contours are found in HR, where the gradient is largest along its own direction. Profiles
+    across them are sampled in both pictures at the same places. As in a measurement, the level is
+    between the minimum outside and the maximum inside of the mean profile of nearby points, and
+    each picture has its own. The contour is where the profile of the point crosses that level.
+    Brightness and contrast of SR therefore do not count, but a level that moves does.
 
-    No gradient flows through HR. With respect to SR it is exact, that of its level included.
+    No gradient flows through HR. The gradient with respect to SR is exact, including its level.
 
     Parameters
     ----------
@@ -88,16 +89,17 @@ def contour_shift(
     threshold : float
         Level between minimum (0) and maximum (1).
     window_px : int
-        How far from a point minimum, maximum and the points that share them are sought.
+        Distance from a point within which minimum, maximum and the points that share them are
+        sought, pixels.
     search_px : int
-        Farthest displacement that is found.
+        Largest displacement that is found, pixels.
     least_contrast : float
-        Between maximum and minimum in HR.
+        Smallest difference between maximum and minimum in HR.
 
     Returns
     -------
     ContourShift
-        Up to one point for every 8 pixels, 512 at most.
+        Up to one point for every 8 pixels, at most 512.
     """
     hr = tf.stop_gradient(hr)
     points = _points(hr)
@@ -114,7 +116,7 @@ def contour_shift(
 
     low, high = levels(true)
     contrast = high - low
-    # The inner side of a bright rim falls, too, but it is darkest on the other side of the rim.
+    # The inner side of a bright rim falls too, but it is darkest on the other side of the rim.
     darkest = tf.reduce_min(tf.matmul(share, true), axis=2)
     outer = low < darkest + 0.3 * threshold * contrast
     fall = _LEAST_FALL * tf.maximum(contrast, least_contrast)
@@ -129,7 +131,7 @@ def contour_shift(
 
 
 def _points(hr: tf.Tensor) -> _Points:
-    """Find the ridges of the gradient of HR, the steepest ones if there are too many."""
+    """Find the ridges of the gradient of HR: the steepest ones if there are too many."""
     calm = blurred(hr, _CALM_PX)
     padded = tf.pad(calm, [[0, 0], [1, 1], [1, 1]], "SYMMETRIC")
     down = 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
@@ -144,7 +146,7 @@ def _points(hr: tf.Tensor) -> _Points:
     count = _MOST_POINTS
     if hr.shape[1] is not None and hr.shape[2] is not None:
         count = int(np.clip(hr.shape[1] * hr.shape[2] // 8, 16, _MOST_POINTS))
-    # A small picture may have fewer pixels than there are places for points.
+    # A small picture may have fewer pixels than places for points.
     order, index = tf.math.top_k(tf.pad(flat, [[0, 0], [0, count]]), count)
     known = order > 0
     index = tf.where(known, index, 0)
@@ -158,7 +160,7 @@ def _points(hr: tf.Tensor) -> _Points:
 
 
 def _is_ridge(steep: tf.Tensor, down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Tell where the gradient is largest among the pixels before and behind (Canny 1986)."""
+    """Return where the gradient is larger than in the pixels before and behind (Canny 1986)."""
     padded = tf.pad(steep, [[0, 0], [1, 1], [1, 1]])
 
     def shifted(rows: int, columns: int) -> tf.Tensor:
@@ -176,7 +178,7 @@ def _is_ridge(steep: tf.Tensor, down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def _profiles(picture: tf.Tensor, points: _Points, ways: np.ndarray) -> tf.Tensor:
-    """Sample a picture (N, H, W) across contours, (N, K, M); beyond the sides, their pixels."""
+    """Sample a picture (N, H, W) across contours, (N, K, M); border pixels are repeated."""
     height, width = tf.shape(picture)[1], tf.shape(picture)[2]
     flat = tf.reshape(picture, [-1, height * width])
     parts = []
@@ -200,7 +202,7 @@ def _profiles(picture: tf.Tensor, points: _Points, ways: np.ndarray) -> tf.Tenso
 
 
 def _shares(points: _Points, window_px: int) -> tf.Tensor:
-    """Return the weight of every point in the mean about each, (N, K, K)."""
+    """Return the weights of all points in the mean around each point, (N, K, K)."""
     apart = [tf.square(part[:, :, None] - part[:, None, :]) for part in (points.row, points.column)]
     cosine = sum(part[:, :, None] * part[:, None, :] for part in (points.down, points.right))
     near = (tf.add_n(apart) <= window_px**2) & (cosine > _SAME_WAY)
@@ -212,7 +214,7 @@ def _shares(points: _Points, window_px: int) -> tf.Tensor:
 def _crossings(
     values: tf.Tensor, ways: np.ndarray, about: tf.Tensor | float, fall: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where profiles fall through 0 next to a place, pixels, and whether they do; (N, K)."""
+    """Return where profiles fall through 0 near a place, pixels, and whether they do; (N, K)."""
     before, after = values[..., :-1], values[..., 1:]
     falls = (before > 0) & (after <= 0)
     share = before / tf.maximum(before - after, fall[..., None])
@@ -225,7 +227,7 @@ def _crossings(
 
 
 def blurred(planes: tf.Tensor, sigma_px: float) -> tf.Tensor:
-    """Blur pictures (N, H, W) by a Gaussian, mirrored at the sides; 0 leaves them as they are."""
+    """Blur pictures (N, H, W) by a Gaussian, mirrored at the sides; 0 leaves them unchanged."""
     if not sigma_px:
         return planes
     half = int(np.ceil(3 * sigma_px))

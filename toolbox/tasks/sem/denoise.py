@@ -1,4 +1,4 @@
-"""Plain filters that a restored picture must beat, at the strength that suits the pictures best."""
+"""Plain filters for comparison with restored pictures, at their best strength."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from scipy import ndimage
 
 Filter = Callable[[np.ndarray], np.ndarray]
-#: Standard deviations of the Gaussian that are tried, pixels.
+#: Standard deviations of the Gaussian filter that are tried, pixels.
 GAUSSIANS_PX = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 #: Strengths of non-local means, as multiples of the noise, and Gaussians before it, pixels.
 _STRENGTHS = (0.6, 0.8, 1.0, 1.3)
 _GAUSSIANS_BEFORE_PX = (0.0, 1.0)
-#: Side of the part on which filters are chosen, pixels, and most pictures that are asked.
+#: Side of the part on which filters are chosen, pixels, and largest number of pictures.
 _PART_PX = 192
 PICTURES = 4
 _ROOT3 = np.sqrt(3.0)
-#: High-pass taps of Daubechies' wavelet of four; white noise keeps its standard deviation.
+#: High-pass taps of the four-tap Daubechies wavelet; white noise keeps its standard deviation.
 _DETAIL = np.array([_ROOT3 - 1, 3 - _ROOT3, -3 - _ROOT3, 1 + _ROOT3]) / np.sqrt(32.0)
-#: Median of the size of a number from the standard normal distribution.
+#: Median of the absolute value of a standard normal variable.
 _NORMAL_MEDIAN = 0.6744897501960817
 
 
 def gaussian(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blur an image (H, W) with a Gaussian of `sigma_px` pixels; float32."""
+    """Blur an image (H, W) with a Gaussian of `sigma_px` pixels; return float32."""
     blurred: np.ndarray = ndimage.gaussian_filter(image.astype(np.float32), sigma_px)
     return blurred
 
@@ -41,8 +41,8 @@ def noise_of(image: np.ndarray) -> float:
     Returns
     -------
     float
-        In grey values; 0 for a picture without such detail. Of noise that is correlated from pixel
-        to pixel it is only that part that such a detail holds.
+        In grey values; 0 for a picture without such detail. If noise is correlated between pixels,
+        this is only the part at the finest scale.
 
     References
     ----------
@@ -50,25 +50,25 @@ def noise_of(image: np.ndarray) -> float:
     doi:10.1002/cpa.3160410705, of four taps.
     """
     detail = image.astype(np.float64)
-    for _ in range(2):  # along the rows' axis, then along the columns'
+    for _ in range(2):  # along rows, then along columns
         detail = ndimage.correlate1d(detail, _DETAIL, axis=0, mode="reflect")[::2].T
     sizes = np.abs(detail)
-    # Flat parts, as where a picture is saturated, say nothing about the noise.
+    # Flat parts, such as saturated ones, contain no information about the noise.
     sizes = sizes[sizes > 1e-6 * np.abs(image).max()]
     return float(np.median(sizes)) / _NORMAL_MEDIAN if sizes.size else 0.0
 
 
 def non_local_means(image: np.ndarray, strength: float, sigma_px: float = 0.0) -> np.ndarray:
-    """Average over like-looking patches (Buades et al. 2005, doi:10.1109/CVPR.2005.38).
+    """Average over similar patches (Buades et al. 2005, doi:10.1109/CVPR.2005.38).
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
         Grey values.
     strength : float
-        Cut-off as a multiple of the noise that is estimated in the image.
+        Cut-off as a multiple of the noise estimated in the image.
     sigma_px : float
-        Gaussian applied before, pixels.
+        Standard deviation of a Gaussian filter applied first, pixels.
 
     Returns
     -------
@@ -89,19 +89,19 @@ def non_local_means(image: np.ndarray, strength: float, sigma_px: float = 0.0) -
 def choose_filters(
     low: Sequence[np.ndarray], high: Sequence[np.ndarray], gaussian_px: float | None = None
 ) -> dict[str, tuple[Filter, str]]:
-    """Choose the strength of each filter that brings `low` nearest to `high`.
+    """Choose for each filter the strength that brings `low` nearest to `high`.
 
     Parameters
     ----------
     low, high : sequence of numpy.ndarray, shape (H, W)
-        Pairs that are not those of the test.
+        Pairs that are not in the test.
     gaussian_px : float, optional
-        Take this Gaussian instead of the best one.
+        Use this Gaussian filter instead of the best one.
 
     Returns
     -------
     dict of str to (callable, str)
-        By method: the filter, and what it is in words.
+        By method: the filter and its description.
     """
     pairs = [(_middle(a), _middle(b)) for a, b in list(zip(low, high, strict=True))[:PICTURES]]
     sigmas = GAUSSIANS_PX if gaussian_px is None else (gaussian_px,)

@@ -1,4 +1,4 @@
-"""SEM pictures in close-up, with measured edges over them."""
+"""Close-ups of SEM pictures with measured edges."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.evaluate import METHODS, Picture
 from toolbox.tasks.sem.metrology import find_lines, spaces_of
 
-# Both are seen on grey of any depth, and told apart by every kind of colour vision.
+# Visible on any grey, and distinguishable with any kind of colour vision.
 MEASURED_LINE: dict[str, Any] = {"color": "#ffb000", "linewidth": 1.1}
 _REFERENCE_LINE: dict[str, Any] = {"color": "#00c8ff", "linewidth": 1.0, "linestyle": (0, (3, 2))}
-#: Least and, for lines, largest side of the detail that is shown, pixels.
+#: Smallest and, for lines, largest side of the detail, pixels.
 _DETAIL_PX = (96, 160)
 #: Nominal lines (left, right) or discs of a picture.
 Places = list[tuple[float, float]] | list[Disc]
@@ -36,7 +36,7 @@ def biases_of(table: pd.DataFrame, name: str) -> dict[str, float]:
 
 
 def choose_pictures(names: Sequence[str], table: pd.DataFrame, count: int) -> list[tuple[str, str]]:
-    """Choose from the picture that restoring changed most to the least, and say which it is."""
+    """Choose pictures from the most to the least changed by restoring, and describe their rank."""
     changes = [biases_of(table, name).get("restored", math.nan) for name in names]
     sizes = [math.inf if math.isnan(change) else abs(change) for change in changes]
     order = sorted(range(len(names)), key=lambda i: -sizes[i])
@@ -51,12 +51,12 @@ def _rank_text(rank: int, total: int, size: float) -> str:
     if total == 1:
         return "the only picture"
     if rank in (0, total - 1):
-        return f"of {total} pictures the one that restoring changed {'least' if rank else 'most'}"
-    return f"of {total} pictures number {rank + 1} by the change of widths"
+        return f"of {total} pictures, the one that restoring changed {'least' if rank else 'most'}"
+    return f"of {total} pictures, number {rank + 1} by the change of widths"
 
 
 def places_of(picture: Picture, discs: bool, threshold: float, dark: bool = False) -> Places:
-    """Find what is measured, as the evaluation does: lines, discs or, if `dark`, dark ones."""
+    """Find lines or discs as the evaluation does; dark ones if `dark`."""
     if discs:
         return find_discs(picture.high, dark=dark)
     if picture.truth is not None:
@@ -74,7 +74,7 @@ def places_of(picture: Picture, discs: bool, threshold: float, dark: bool = Fals
 def curves_of(
     image: np.ndarray, places: Places, threshold: float, dark: bool = False
 ) -> list[Curve]:
-    """Measure the edges of an image, as curves to be drawn."""
+    """Measure the edges of an image; return them as curves for drawing."""
     discs = [place for place in places if isinstance(place, Disc)]
     if discs:
         found = [measure_disc(image, disc, threshold) for disc in discs]
@@ -90,24 +90,24 @@ def curves_of(
 
 
 def edge_curves(left_px: np.ndarray, right_px: np.ndarray) -> list[Curve]:
-    """Return edges (lines, H) of vertical lines as curves to be drawn."""
+    """Return edges (lines, H) of vertical lines as curves for drawing."""
     rows = np.arange(left_px.shape[1], dtype=float)
     return [(edge, rows) for edge in (*left_px, *right_px)]
 
 
 def circle(disc: Disc) -> Curve:
-    """Return a disc as a curve to be drawn."""
+    """Return a disc as a curve for drawing."""
     angle = np.linspace(0, 2 * np.pi, 361)
     return disc.column + disc.radius_px * np.cos(angle), disc.row + disc.radius_px * np.sin(angle)
 
 
 class Detail:
-    """A part of a picture in close-up, with edges over it.
+    """A close-up of a picture with its edges.
 
     Attributes
     ----------
     text : str
-        What the picture shows.
+        Description for the caption.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class Detail:
         self.known = "true edge" if picture.truth is not None else "edge in the long exposure"
         self.text = (
             f"a detail of {self.rows} × {self.columns} pixels with measured edges (amber) and the "
-            f"{self.known} (blue), grey levels equal throughout, Δ against the reference"
+            f"{self.known} (blue); the same grey scale throughout, Δ relative to the reference"
         )
 
     def draw(self, notes: Mapping[str, str]) -> Figure:
-        """Draw all methods with a note each, the long exposure and what differs from it."""
+        """Draw all methods with notes, the long exposure and the difference from it."""
         images = {
             name: self.picture.images[name] for name in METHODS if name in self.picture.images
         }
@@ -170,7 +170,7 @@ class Detail:
         return figure
 
     def _limits(self, images: Sequence[np.ndarray]) -> tuple[float, float]:
-        """Return grey levels that noise hardly leaves, the same for all panels."""
+        """Return the grey levels that contain almost all pixels, common to all panels."""
         values = np.concatenate([np.asarray(image, float)[self.part].ravel() for image in images])
         low, high = np.percentile(values[np.isfinite(values)], [0.5, 99.5])
         return float(low), float(max(high, low + 1e-9))
@@ -217,7 +217,7 @@ class Detail:
 
 
 def draw_ruler(ax: Axes, window: tuple[int, int, int, int], pixel: float, unit: str) -> None:
-    """Draw a bar of a round length into a corner of what is shown, as of `window_about`."""
+    """Draw a scale bar of a round length into a corner of a window from `window_about`."""
     top, left, rows, columns = window
     length = round_length(0.35 * columns * pixel)
     right = left + columns - 0.5 - 0.05 * columns
@@ -239,7 +239,7 @@ def draw_ruler(ax: Axes, window: tuple[int, int, int, int], pixel: float, unit: 
 
 
 def window_about(shape: tuple[int, ...], places: Places) -> tuple[int, int, int, int]:
-    """Return first row, first column, rows and columns about what lies nearest to the middle."""
+    """Return first row, first column, rows and columns around the object nearest to the middle."""
     middle = [0.5 * (shape[0] - 1), 0.5 * (shape[1] - 1)]
     centres = [_centre_of(place, middle[0]) for place in places]
     side = float(_DETAIL_PX[0])
@@ -260,7 +260,7 @@ def _centre_of(place: tuple[float, float] | Disc, row: float) -> tuple[float, fl
 
 
 def _side_of(place: tuple[float, float] | Disc) -> float:
-    """Show a line with its neighbours, and a disc as a whole."""
+    """Return a side that shows a line with its neighbours, or a complete disc."""
     if isinstance(place, Disc):
         return max(2.6 * place.radius_px, _DETAIL_PX[0])
     return float(np.clip(4.5 * (place[1] - place[0]), *_DETAIL_PX))

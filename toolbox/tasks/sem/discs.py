@@ -1,4 +1,4 @@
-"""Closed contours in pictures: discs and holes, found and measured. No TensorFlow."""
+"""Find and measure discs and holes. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ class Disc(NamedTuple):
 
 
 class Hole(Disc):
-    """A disc that is darker than what is around it."""
+    """A disc that is darker than its surroundings."""
 
 
-#: Directions in which the edge of a disc is sought.
+#: Number of directions in which the edge of a disc is sought.
 _ANGLES = 180
-#: Share of the directions that must show an edge.
+#: Smallest share of the directions that must show an edge.
 _LEAST_SEEN = 0.75
-#: Largest spread of the radius of what still is a disc, as a share of the radius.
+#: Largest standard deviation of the radius of a disc, as a share of the radius.
 _MOST_UNROUND = 0.06
-#: The same, of means over 30 degrees, in which there is little noise.
+#: The same for means over 30 degrees, which contain little noise.
 _MOST_UNROUND_SECTORS = 0.04
 
 
 def find_discs(image: np.ndarray, least_radius_px: float = 12.0, dark: bool = False) -> list[Disc]:
-    """Find discs that lie wholly inside a picture of little noise.
+    """Find discs that are completely inside a picture with little noise.
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
         Grey values.
     least_radius_px : float
-        Smaller ones are left out.
+        Smaller discs are left out.
     dark : bool
-        Find holes, which are darker than what is around them, instead of bright discs.
+        Find holes, which are darker than their surroundings, instead of bright discs.
 
     Returns
     -------
     list of Disc
-        From top to bottom; of `Hole` if `dark`.
+        From top to bottom; `Hole` objects if `dark`.
     """
     from skimage.feature import peak_local_max
     from skimage.filters import threshold_otsu
@@ -63,7 +63,7 @@ def find_discs(image: np.ndarray, least_radius_px: float = 12.0, dark: bool = Fa
     calm = ndimage.gaussian_filter(np.asarray(image, np.float64), 2)
     if not np.ptp(calm) > 0:
         return []
-    # Otsu's level is that of the picture, so that a hole is the same disc in the negative.
+    # Otsu's level depends on the picture, so a hole is the same disc in the negative.
     depth = ndimage.distance_transform_edt((calm > threshold_otsu(calm)) != dark)
     peaks = peak_local_max(depth, min_distance=int(least_radius_px), threshold_abs=least_radius_px)
     kind = Hole if dark else Disc
@@ -74,7 +74,7 @@ def find_discs(image: np.ndarray, least_radius_px: float = 12.0, dark: bool = Fa
 
 
 def edge_reach(radius_px: float | np.ndarray) -> np.ndarray:
-    """Return how far from its edge a disc is looked at, pixels."""
+    """Return how far from the edge of a disc profiles reach, pixels."""
     return np.clip(0.35 * np.asarray(radius_px), 3, 12)
 
 
@@ -84,7 +84,7 @@ def _is_inside(disc: Disc, shape: tuple[int, ...]) -> bool:
 
 
 def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) -> Disc | None:
-    """Measure a disc anew, where it was found before; as `trace_disc`, without its edge."""
+    """Measure a disc at its known place, like `trace_disc`, without returning its edge."""
     traced = trace_disc(image, disc, threshold)
     return None if traced is None else traced[0]
 
@@ -92,31 +92,31 @@ def measure_disc(image: np.ndarray, disc: Disc, threshold: float = THRESHOLD) ->
 def trace_disc(
     image: np.ndarray, disc: Disc, threshold: float = THRESHOLD
 ) -> tuple[Disc, np.ndarray] | None:
-    """Measure a disc and its edge anew, where it was found before.
+    """Measure a disc and its edge at its known place.
 
-    In each of many directions the edge is where the picture falls through the threshold between
-    the minimum outside and the maximum inside of the mean radial profile; of a hole, where it
-    rises through that between minimum inside and maximum outside. A circle is fitted to the places
-    (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
+    In each of 180 directions, the edge is where the picture falls through the threshold between
+    the minimum outside and the maximum inside of the mean radial profile. For a hole, it is where
+    the picture rises through the threshold between minimum inside and maximum outside. A circle is
+    fitted to these places (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
         Grey values.
     disc : Disc
-        Where it is.
+        Approximate place and radius.
     threshold : float
         Between 0, the minimum, and 1, the maximum.
 
     Returns
     -------
     (Disc, numpy.ndarray) or None
-        The disc, a `Hole` for one, and the distances of its edge from its centre in pixels, of the
-        directions in which it was seen. None if it has no clear edge or is not round.
+        The disc, of the same class as `disc`, and the distances of its edge from its centre in the
+        directions that show it, pixels. None if it has no clear edge or is not round.
     """
     image = np.asarray(image, np.float64)
     if isinstance(disc, Hole):
-        # In the negative, where the threshold is as far from the other end.
+        # In the negative, the threshold is at the same distance from the other end.
         image, threshold = -image, 1 - threshold
     angles = np.arange(_ANGLES) * (2 * np.pi / _ANGLES)
     step = 0.25
@@ -135,7 +135,7 @@ def trace_disc(
     falls = (before > 0) & (after <= 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         places = radii[:-1] + step * before / (before - after)
-    # In noise there are several crossings; the one next to that of the mean profile counts.
+    # Noise causes several crossings; the one nearest to that of the mean profile counts.
     usual = radii[np.argmax((profile[:-1] > level) & (profile[1:] <= level))]
     distance = np.where(falls, np.abs(places - usual), np.inf)
     nearest = distance.argmin(axis=1)
@@ -155,7 +155,7 @@ def trace_disc(
 
 
 def _is_round(directions: np.ndarray, distances: np.ndarray, radius: float) -> bool:
-    """Tell whether an edge follows a circle, within noise and, by twelve sectors, without it."""
+    """Tell whether an edge is a circle, in single directions and in means of twelve sectors."""
     sectors = directions * 12 // _ANGLES
     count = np.maximum(np.bincount(sectors, minlength=12), 1)
     means = np.bincount(sectors, distances - radius, minlength=12) / count

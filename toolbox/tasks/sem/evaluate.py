@@ -1,4 +1,4 @@
-"""Restored pictures judged in nanometres: CD, roughness and its spectrum, beside plain filters."""
+"""Evaluate restored pictures in nanometres: CD, roughness, spectrum; compare plain filters."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from toolbox.tasks.sem.discs import Disc, find_discs, measure_disc
 from toolbox.tasks.sem.metrology import Polarity, Roughness, TracePool, find_lines, spaces_of
 from toolbox.tasks.sem.verdict import MAIN_GROUP, Judgement
 
-#: What is compared, in the order of tables and pictures.
+#: The compared methods, in the order of tables and pictures.
 METHODS = {
     "raw": "raw image",
     "gaussian": "Gaussian filter",
     "non_local_means": "non-local means",
     "restored": "restored",
 }
-#: Transfer of roughness below which, and above which, a wavelength counts as changed.
+#: Transfer of roughness below and above which a wavelength counts as changed.
 CHANGED = (0.5, 2.0)
-#: Smallest density that a logarithm is taken of, nm³.
+#: Smallest density before a logarithm is taken, nm³.
 LEAST_DENSITY = 1e-12
-#: Standard deviation, in steps of the frequency, of the smoothing of spectra.
+#: Standard deviation of the smoothing of spectra, in frequency steps.
 _SMOOTHING = 3
 
 Shape = Literal["lines", "discs"]
 
 
 class NothingToMeasure(DataError):
-    """The reference of a picture shows nothing that could be measured."""
+    """Raised if the reference of a picture shows nothing measurable."""
 
 
 @dataclasses.dataclass
 class Picture:
-    """One test picture with all that is known of it; all arrays (H, W), grey values.
+    """One test picture with its references; all images are grey values of shape (H, W).
 
     Attributes
     ----------
     name, group : str
-        File name; `MAIN_GROUP`, or the sweep that it belongs to.
+        File name; `MAIN_GROUP`, or the sweep to which it belongs.
     high : numpy.ndarray
-        The picture of the long exposure, aligned.
+        The long exposure, aligned.
     images : dict of str to numpy.ndarray
-        The short exposure (``raw``) and what was made of it, by method.
+        The short exposure (``raw``) and the results of the methods.
     noise_free : numpy.ndarray, optional
-        What a picture without noise looks like; only simulations know it.
+        The picture without noise; only simulations provide it.
     truth : (numpy.ndarray, numpy.ndarray), optional
         True left and right edges, (lines, H) pixels each.
     averages : dict of int to numpy.ndarray
         Averages of N frames of the same field.
     field : str
-        What it shows, the same for pictures of one place; its name if that is empty.
+        Identifier of the place, equal for pictures of the same place; if empty, the name.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Picture:
 
 
 class Traces(NamedTuple):
-    """Edges of the lines of one picture, NaN where not found; (lines, H) in nm."""
+    """Edges of the lines of one picture, shape (lines, H), nm; NaN where not found."""
 
     left_nm: np.ndarray
     right_nm: np.ndarray
@@ -92,7 +92,7 @@ class SemResults:
     Attributes
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        Content of ``summary.json``.
     per_picture : pandas.DataFrame
         A row for each picture and method.
     spectra : pandas.DataFrame
@@ -110,14 +110,14 @@ class SemResults:
 class SemEvaluator:
     """Measures lines or discs in pictures, and compares methods.
 
-    The reference of a width is the picture without noise, measured by the same criterion, if there
-    is one, else the long exposure. The reference of roughness and of edges are the true edges if
-    they are known, else those of the long exposure (whose own noise is taken off).
+    The reference for widths is the picture without noise, measured by the same criterion, if there
+    is one, otherwise the long exposure. The reference for roughness and edges are the true edges if
+    known, otherwise those of the long exposure (minus its own noise).
 
     Parameters
     ----------
     pixel_nm : float
-        Size of a pixel; 1 if it is not known, and every nm is a pixel then.
+        Size of a pixel; 1 if unknown, and then all lengths in nm are in pixels.
     shape : {'lines', 'discs'}
         What is measured.
     threshold : float
@@ -125,10 +125,10 @@ class SemEvaluator:
     tolerance_nm : float
         Largest change of CD that counts as harmless.
     unit : str
-        What lengths are called in sentences: ``px`` if the size of a pixel is not known.
+        Unit of lengths in sentences: ``px`` if the pixel size is unknown.
     polarity : {'auto', 'bright', 'dark'}
-        Whether bright discs or dark ones (holes) are measured; ``auto`` takes those of which the
-        long exposures show more.
+        Whether bright or dark lines or discs are measured. ``auto`` takes the kind of discs that
+        the long exposures show more often.
     """
 
     def __init__(
@@ -146,30 +146,30 @@ class SemEvaluator:
         self.tolerance_nm = tolerance_nm
         self.unit = unit
         self.polarity = polarity
-        #: The polarity of lines that are measured: with auto, that of the first picture.
+        #: Polarity of the measured lines: with auto, that of the first picture.
         self.taken = polarity
-        #: What each picture shows, by name.
+        #: Field of each picture, by name.
         self._fields: dict[str, str] = {}
-        #: The pictures whose references show nothing that could be measured.
+        #: Pictures whose references show nothing measurable.
         self._left_out: list[str] = []
 
     def evaluate(self, pictures: Iterable[Picture], rows: int | None = None) -> SemResults:
-        """Measure all pictures, one after the other; none is kept.
+        """Measure all pictures one by one, without keeping them.
 
         Parameters
         ----------
         pictures : iterable of Picture
-            All with the same methods.
+            Pictures, all with the same methods.
         rows : int, optional
-            Height of the lowest picture of the main group, or of all if there is no main group:
-            spectra are taken of so many rows of each. Without it, it is looked up first, for which
-            all pictures of lines are kept.
+            Height of the lowest picture of the main group, or of all pictures if there is no main
+            group: spectra use this many rows of each picture. By default it is determined first,
+            for which all pictures of lines are kept in memory.
 
         Raises
         ------
         DataError
-            If nothing can be measured in any of the references; single pictures in whose reference
-            nothing can be measured are left out (``left_out`` of the summary).
+            If nothing is measurable in any reference. Single pictures whose references show nothing
+            measurable are left out (``left_out`` in the summary).
         """
         self._fields, self._left_out = {}, []
         if self.shape == "discs":
@@ -224,7 +224,7 @@ class SemEvaluator:
         summary["psd_transfer"] = {n: _changed_wavelengths(spectra, n, floor) for n in names}
         errors = {n: _root_mean_square([m.edge_errors[n] for m in main]) for n in names}
         if noisy and truth["ler"] is not None:
-            # The long exposure has noise of its own, which is not the method's fault.
+            # The noise of the long exposure is not an error of the method.
             own = truth["ler"].fit.floor_nm3 / self.pixel_nm
             errors = {n: _without(error, own) for n, error in errors.items()}
         summary["edge_error_nm"] = errors
@@ -245,18 +245,18 @@ class SemEvaluator:
         return self._finished(summary, per_picture, spectra, frames, names)
 
     def _line_figures(self, picture: Picture, pools: _PoolsByMethod, rows: int) -> _LineFigures:
-        """Measure one picture, and add its edges to those of others with `rows` rows or more."""
+        """Measure one picture; add its edges to `pools` if it has at least `rows` rows."""
         measured = _LineMeasurement(self, picture)
         for name, traces in {"truth": measured.reference, **measured.traces}.items():
             pools.setdefault(name, _pools(rows, self.pixel_nm))
-            # A lower one is of a sweep, and only pictures of the main group are pooled then.
+            # A lower picture belongs to a sweep; only the main group is pooled then.
             if traces.left_nm.shape[1] >= rows:
                 for kind, pool in pools[name].items():
                     pool.add(_KINDS[kind](traces))
         return measured.figures([name for name in METHODS if name in picture.images])
 
     def traces(self, image: np.ndarray, lines: list[tuple[float, float]]) -> Traces | None:
-        """Measure the lines of one image, None if it shows no clear edge."""
+        """Measure the lines of one image; return None if it shows no clear edge."""
         try:
             edges = find_lines(image, self.threshold, lines, polarity=self.taken)
         except DataError:
@@ -276,8 +276,8 @@ class SemEvaluator:
         taken = max(every, key=lambda polarity: len(every[polarity]))
         if not every[taken]:
             raise DataError(
-                f"no {'' if self.polarity == 'auto' else f'{taken} '}disc of at least 12 pixels "
-                f"radius was found in the pictures of the long exposure. Measure lines (metrology: "
+                f"no {'' if self.polarity == 'auto' else f'{taken} '}disc with a radius of at "
+                f"least 12 pixels was found in the long exposures. Measure lines (metrology: "
                 f"{{shape: lines}}), set metrology.polarity, or use other pictures."
             )
         table = pd.DataFrame(every[taken])
@@ -298,7 +298,7 @@ class SemEvaluator:
         return self._finished(summary, table, pd.DataFrame(), pd.DataFrame(), names)
 
     def _disc_rows(self, picture: Picture, dark: bool) -> list[dict[str, Any]]:
-        """Measure the bright or the dark discs of one picture with every method."""
+        """Measure the bright or the dark discs of one picture for every method."""
         rows = []
         for number, disc in enumerate(find_discs(picture.high, dark=dark)):
             reference = measure_disc(picture.high, disc, self.threshold)
@@ -343,8 +343,8 @@ class SemEvaluator:
         for name in names:
             own = table[table["method"] == name]
             main = own[own["group"] == MAIN_GROUP] if (own["group"] == MAIN_GROUP).any() else own
-            # Objects of one picture share its faults, and pictures of one field those of the
-            # field: the noise alone differs. So fields are what is counted.
+            # Objects of one picture share its errors, and pictures of one field those of the
+            # field: only the noise differs. Therefore fields are counted.
             by_picture = main.groupby("name")["cd_bias_nm"].mean()
             by_field = by_picture.groupby(self._fields.__getitem__).mean()
             bias, ci95 = mean_and_ci95(by_field.to_numpy(float))
@@ -361,7 +361,7 @@ class SemEvaluator:
 
 
 class _LineFigures(NamedTuple):
-    """What is kept of one picture of lines; of methods without edges, and what is not known, None.
+    """Figures of one picture of lines; None for unknown ones and methods without edges.
 
     Attributes
     ----------
@@ -370,11 +370,11 @@ class _LineFigures(NamedTuple):
     is_simulated : bool
         Whether its true edges are known.
     rows : dict of str to dict
-        The row of the table, by method.
+        Rows of the table, by method.
     edge_errors, correlations : dict of str to float
-        Edge error in nm and correlation of widths with the true ones, by method.
+        Edge error in nm, and correlation of widths with the true ones, by method.
     average_errors : dict of int to float
-        Edge error of averages, nm, by the number of frames.
+        Edge error of averages in nm, by the number of frames.
     criterion_offset_nm : float
         CD by the criterion, without noise, minus CD as drawn.
     """
@@ -390,13 +390,13 @@ class _LineFigures(NamedTuple):
 
 
 class _LineMeasurement:
-    """The edges of one picture of lines, in all its images."""
+    """The edges in all images of one picture of lines."""
 
     def __init__(self, evaluator: SemEvaluator, picture: Picture) -> None:
         self.evaluator, self.picture = evaluator, picture
         clean = picture.high if picture.noise_free is None else picture.noise_free
         if picture.truth is not None:
-            # Bright lines are recorded.
+            # Simulations record bright lines.
             evaluator.taken = "dark" if evaluator.taken == "dark" else "bright"
             truth = spaces_of(*picture.truth) if evaluator.taken == "dark" else picture.truth
             left, right = (edges * evaluator.pixel_nm for edges in truth)
@@ -409,9 +409,9 @@ class _LineMeasurement:
             except DataError as error:
                 raise NothingToMeasure(
                     f"{picture.name}: {error} Set metrology.lines, metrology.polarity or "
-                    f"metrology.shape to what it shows."
+                    f"metrology.shape to what the picture shows."
                 ) from None
-            # What the first picture shows is measured in all.
+            # The polarity of the first picture is used for all.
             evaluator.taken = edges.polarity
             left, right = edges.left_px[edges.clear], edges.right_px[edges.clear]
             self.lines = [
@@ -423,8 +423,8 @@ class _LineMeasurement:
         if self.clean is None:
             raise NothingToMeasure(
                 f"{picture.name}: the reference picture shows no whole line with clear edges. "
-                f"Take a larger crop, or set metrology.lines, metrology.polarity or "
-                f"metrology.shape to what it shows."
+                f"Use a larger crop, or set metrology.lines, metrology.polarity or "
+                f"metrology.shape to what the picture shows."
             )
         self.traces = {
             name: found
@@ -433,7 +433,7 @@ class _LineMeasurement:
         }
 
     def figures(self, names: Sequence[str]) -> _LineFigures:
-        """Return the figures of some methods, for which the images are not needed any more."""
+        """Return the figures of some methods; the images are no longer needed afterwards."""
         return _LineFigures(
             self.picture.name,
             self.picture.group,
@@ -463,7 +463,7 @@ class _LineMeasurement:
             return {**row, "cd_nm": np.nan, "cd_bias_nm": np.nan, "lost_share": 1.0}
         known = np.isfinite(self.clean.width_nm)
         row["lost_share"] = float((known & ~np.isfinite(traces.width_nm)).sum() / known.sum())
-        # A line that one of the two lacks would be compared with another.
+        # A line that is missing in one of the two would be compared with another line.
         both = np.isfinite(traces.width_nm) & np.isfinite(self.clean.width_nm)
         if not both.any():
             return {**row, "cd_nm": np.nan, "cd_bias_nm": np.nan}
@@ -485,19 +485,19 @@ class _LineMeasurement:
         }
 
     def _error(self, traces: Traces | None) -> float | None:
-        """Return the root mean square distance of edges from the true ones, nm."""
+        """Return the root mean square distance of the edges from the true ones, nm."""
         if traces is None:
             return None
         error = traces.edges_nm - self.reference.edges_nm
         known = np.isfinite(error).any(axis=1)
-        # The mean of an edge is the criterion's matter, not that of precision.
+        # The mean of an edge depends on the criterion, not on the precision.
         error = error[known] - np.nanmean(error[known], axis=1, keepdims=True)
         return float(np.sqrt(np.nanmean(np.square(error)))) if known.any() else None
 
     def _width_correlation(self, name: str) -> float | None:
-        """Return how far the widths along a line follow the true ones, 1 if they do.
+        """Return the correlation of the widths along a line with the true ones.
 
-        Roughness of the right size but in other places, which a network may invent, has 0.
+        Roughness of the right size at the wrong places, which a network may invent, gives 0.
         """
         if name not in self.traces:
             return None
@@ -515,7 +515,7 @@ class _LineMeasurement:
         return float(np.nanmean(self.clean.width_nm) - np.nanmean(self.reference.width_nm))
 
 
-#: Of what LWR and LER are measured.
+#: Traces for LWR and LER.
 _KINDS: dict[str, Callable[[Traces], np.ndarray]] = {
     "lwr": lambda traces: traces.width_nm,
     "ler": lambda traces: traces.edges_nm,
@@ -524,12 +524,12 @@ _PoolsByMethod = dict[str, dict[str, TracePool]]
 
 
 def _pools(rows: int, step_nm: float) -> dict[str, TracePool]:
-    """Return what gathers widths and edges."""
+    """Return empty pools of widths and edges."""
     return {kind: TracePool(rows, step_nm) for kind in _KINDS}
 
 
 def _spectra(pools: _PoolsByMethod, names: Sequence[str]) -> pd.DataFrame:
-    """Tabulate the spectra of widths, of the truth and of each method."""
+    """Tabulate the spectra of widths for the truth and each method."""
     columns: dict[str, np.ndarray] = {}
     for name in (name for name in ("truth", *names) if name in pools):
         spectrum = pools[name]["lwr"].spectrum()
@@ -570,7 +570,7 @@ def _figure(roughness: Roughness | None, unbiased: bool) -> float | None:
 
 
 def _percent(value: float | None, true: float | None) -> float | None:
-    # Straight lines have a roughness of rounding errors, to which nothing can be compared.
+    # The roughness of straight lines is rounding errors and no reference.
     return None if value is None or not true or true < 1e-6 else 100 * (value / true - 1)
 
 
@@ -598,7 +598,7 @@ def mean_and_ci95(values: np.ndarray) -> tuple[float | None, float | None]:
 def _slope(
     table: pd.DataFrame, column: str, independent: float = 1.0
 ) -> tuple[float | None, float | None]:
-    """Regress measured on true CD, of which a share is independent; None unless they differ."""
+    """Regress measured on true CD, a share of which is independent; None unless they differ."""
     known = table.dropna(subset=["cd_nm"])
     true = known[column].to_numpy(float)
     if len(true) < 3 or np.ptp(true) < 0.02 * np.mean(true):
@@ -616,8 +616,8 @@ def _equivalent_frames(
 ) -> float | None:
     """Return how many frames must be averaged for edges as precise as these.
 
-    From measured averages where there are any (straight lines between the logarithms), else from
-    the law that the error falls with the square root.
+    It is interpolated between measured averages (linear in the logarithms) if there are any,
+    otherwise computed by the square-root law.
     """
     if error is None or raw is None or not error > 0:
         return None
@@ -627,17 +627,17 @@ def _equivalent_frames(
     counts = np.log([1.0, *frames["frames"]])
     errors = np.log([raw, *frames["edge_error_nm"]])
     order = np.argsort(errors)
-    # Beyond the best average nothing is known: its number is a lower bound.
+    # Nothing is known beyond the best average: its number is a lower bound.
     return float(np.exp(np.interp(np.log(error), errors[order], counts[order])))
 
 
 def _without(error: float | None, variance: float) -> float | None:
-    """Take the variance of the reference's own noise off an error."""
+    """Subtract the variance of the reference's own noise from an error."""
     return None if error is None else float(np.sqrt(max(error**2 - variance, 0.0)))
 
 
 def smooth_density(density: np.ndarray) -> np.ndarray:
-    """Smooth a spectral density over neighbouring frequencies, on a logarithmic scale."""
+    """Smooth the logarithm of a spectral density over neighbouring frequencies."""
     logs = np.log(np.maximum(density, LEAST_DENSITY))
     return np.asarray(np.exp(ndimage.gaussian_filter1d(logs, _SMOOTHING)))
 
@@ -645,9 +645,9 @@ def smooth_density(density: np.ndarray) -> np.ndarray:
 def _changed_wavelengths(
     spectra: pd.DataFrame, name: str, floor: float = 0.0
 ) -> dict[str, float | None]:
-    """Return the longest wavelengths, nm, that a method erased or invented by a factor of two.
+    """Return the longest wavelengths that a method erased or invented by a factor of two, nm.
 
-    Where the reference has more noise (`floor`) than roughness, nothing is known.
+    Wavelengths at which the reference has more noise (`floor`) than roughness do not count.
     """
     if name not in spectra or "truth" not in spectra:
         return {"erased_below_nm": None, "invented_below_nm": None}

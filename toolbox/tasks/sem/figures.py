@@ -1,4 +1,4 @@
-"""The figures of a test on SEM pictures, ready to be read: values, verdict, warnings, methods."""
+"""Texts of a test on SEM pictures: values, verdict, warnings, methods."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from toolbox.tasks.sem.evaluate import METHODS, SemResults
 from toolbox.tasks.sem.metrology import THRESHOLD
 from toolbox.tasks.sem.verdict import Grade
 
-#: Names that are listed before the rest is only counted.
+#: Largest number of names that are listed; the rest is counted.
 _MOST_NAMES = 12
 
 
 class Measure(NamedTuple):
-    """One figure of every method, ready to be read.
+    """One figure of all methods, as text.
 
     Attributes
     ----------
     name : str
-        What it is; for a column, lines may be broken at ``|``.
+        Name; ``|`` marks line breaks in the heading of a column.
     unit : str
-        Unit, or nothing.
+        Unit, may be empty.
     values : dict of str to str
-        By method, and ``truth`` where there is one; methods without a value are missing.
+        Values by method, and ``truth`` if known; methods without a value are missing.
     notes : dict of str to str
-        What stands behind or below a value: its error or interval.
+        Error or interval shown after or below a value.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Measure(NamedTuple):
 
 
 def known(value: Any) -> bool:
-    """Tell whether a figure is there and a finite number."""
+    """Return whether a figure is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def by_method(summary: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a figure by method, without those that are unknown."""
+    """Return a figure by method, without unknown ones."""
     return {name: value for name, value in (summary.get(key) or {}).items() if known(value)}
 
 
@@ -57,33 +57,33 @@ def part_by_method(summary: Mapping[str, Any], key: str, part: str) -> dict[str,
 
 
 def methods_of(summary: Mapping[str, Any]) -> list[str]:
-    """Return the methods that were compared, in their usual order."""
+    """Return the compared methods in their usual order."""
     seen = [set(summary.get(key) or ()) for key in ("cd_bias_nm", "psnr", "edge_error_nm")]
     return [name for name in METHODS if any(name in names for names in seen)]
 
 
 def unit_of(summary: Mapping[str, Any], nm: bool = True) -> str:
-    """Return the unit of lengths: pixels where the size of one is not known."""
+    """Return the unit of lengths: pixels if the pixel size is unknown."""
     return "nm" if nm and known(summary.get("pixel_nm")) else "px"
 
 
 def is_discs(summary: Mapping[str, Any]) -> bool:
-    """Tell discs from lines."""
+    """Return whether discs were measured, not lines."""
     return summary.get("measured") == "discs"
 
 
 def width_name(summary: Mapping[str, Any]) -> str:
-    """Name the width that is measured."""
+    """Return the name of the measured width."""
     return "diameter" if is_discs(summary) else "CD"
 
 
 def reference_name(summary: Mapping[str, Any]) -> str:
-    """Name what the methods are compared with; its criterion is offset only from true edges."""
+    """Return the name of the reference; only true edges have an offset of the criterion."""
     return "truth" if summary.get("criterion_offset_nm") else "reference"
 
 
 def counted(summary: Mapping[str, Any]) -> str:
-    """Say what was measured."""
+    """Return number, shape, fields and pixel size of the pictures as a phrase."""
     count, shape = summary.get("n"), summary.get("measured") or "lines"
     pixel = summary.get("pixel_nm")
     size = f"{pixel:.4g} nm per pixel" if known(pixel) else "pixel size not known"
@@ -101,9 +101,9 @@ def _percent_text(value: float) -> str:
 
 
 def quality(summary: Mapping[str, Any], unit: str) -> list[Measure]:
-    """List the figures of the main table; those that nothing is known of are left out."""
+    """Return the figures of the main table, without those that are unknown."""
     discs = is_discs(summary)
-    # Name, unit, key and pattern of each; the interval of a mean stands below it.
+    # Name, unit, key, pattern and key of the interval of each.
     before = [
         ("PSNR", "dB", "psnr", ".2f", ""),
         ("SSIM", "", "ssim", ".3f", ""),
@@ -135,7 +135,7 @@ def quality(summary: Mapping[str, Any], unit: str) -> list[Measure]:
 
 
 def _roughness(summary: Mapping[str, Any], kind: str, which: str, unit: str) -> Measure:
-    """Return LWR or LER with its error, and the true one."""
+    """Return LWR or LER of each method with its error, and the true value."""
     values = _texts(by_method(summary, f"{which}_{kind}_nm"), ".2f")
     true = summary.get(f"true_{kind}_nm")
     if values and true is not None and known(true):
@@ -146,7 +146,7 @@ def _roughness(summary: Mapping[str, Any], kind: str, which: str, unit: str) -> 
 
 
 def spectrum(summary: Mapping[str, Any], unit: str) -> list[Measure]:
-    """List the figures of the spectrum of widths."""
+    """Return the figures of the spectrum of widths."""
     parts = [
         ("Erased|below", unit, "psd_transfer", "erased_below_nm", ".1f"),
         ("Invented|below", unit, "psd_transfer", "invented_below_nm", ".1f"),
@@ -169,9 +169,9 @@ class Verdict(NamedTuple):
     grade : {'helps', 'neutral', 'harms'}
         The grade.
     title : str
-        The same as a heading.
+        The grade as a heading.
     sentences : list of str
-        Why, and the do-no-harm test.
+        Reasons, and the do-no-harm test.
     """
 
     grade: Grade
@@ -180,7 +180,7 @@ class Verdict(NamedTuple):
 
 
 def verdict_of(summary: Mapping[str, Any], unit: str) -> Verdict | None:
-    """Put the verdict into words; None if there was none."""
+    """Return the verdict in words; None if there is none."""
     gate = summary.get("do_no_harm")
     if not gate:
         return None
@@ -196,15 +196,16 @@ def verdict_of(summary: Mapping[str, Any], unit: str) -> Verdict | None:
     flagged = [str(name) for name in gate.get("flagged") or ()]
     if flagged:
         sentences.append(
-            f"Flagged, one by one, as changed by more than {_limit(gate, unit)} or not measurable: "
-            f"{len(flagged)} of {summary.get('n') or len(flagged)} ({_listed(flagged)})."
+            f"Flagged individually, because changed by more than {_limit(gate, unit)} or not "
+            f"measurable: {len(flagged)} of {summary.get('n') or len(flagged)} "
+            f"({_listed(flagged)})."
         )
     grade: Grade = weighed.get("grade") or ("helps" if passed else "harms")
     return Verdict(grade, str(weighed.get("title") or said), sentences)
 
 
 def because(verdict: Mapping[str, Any]) -> str:
-    """Return the reasons of a verdict as a sentence; nothing without reasons."""
+    """Return the reasons for a verdict as a sentence; empty without reasons."""
     reasons = [str(reason) for reason in verdict.get("reasons") or ()]
     return f"Because: {'; '.join(reasons)}." if reasons else ""
 
@@ -230,16 +231,16 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def warnings_of(summary: Mapping[str, Any], unit: str) -> list[str]:
-    """Say what a reader must know before the figures are trusted."""
+    """Return warnings that a reader needs before trusting the figures."""
     found = [str(line) for line in summary.get("warnings") or ()]
     if unit == "px":
-        found.append("The size of a pixel is not known: all lengths are in pixels.")
+        found.append("The pixel size is not known: all lengths are in pixels.")
     left = [str(name) for name in summary.get("left_out") or ()]
     if left:
         what = "disc" if is_discs(summary) else "line"
         found.append(
             f"{len(left)} of {len(left) + (summary.get('n') or 0)} pictures are left out of all "
-            f"figures, as their references show no {what} that can be measured: {_listed(left)}."
+            f"figures, because their references show no measurable {what}: {_listed(left)}."
         )
     bias = summary.get("cd_bias_nm") or {}
     lost = [METHODS[name] for name in methods_of(summary) if not known(bias.get(name))]
@@ -248,9 +249,7 @@ def warnings_of(summary: Mapping[str, Any], unit: str) -> list[str]:
     intervals = summary.get("cd_bias_ci95_nm") or {}
     if known(bias.get("restored")) and not known(intervals.get("restored")):
         single = "measurement" if (summary.get("n") or 1) == 1 else "field"
-        found.append(
-            f"A single {single} has no confidence interval: test on pictures of more fields."
-        )
+        found.append(f"A single {single} has no confidence interval: test pictures of more fields.")
     return [*found, *_slope_warning(summary, unit), *_precision_warnings(summary, unit)]
 
 
@@ -272,35 +271,37 @@ def _precision_warnings(summary: Mapping[str, Any], unit: str) -> list[str]:
     own = errors.pop("restored", None)
     better = [METHODS[name] for name, error in errors.items() if own is not None and error < own]
     if better:
-        found.append(f"The {what} are more precise in: {', '.join(better)}. Restoring adds none.")
+        found.append(
+            f"The {what} are more precise in: {', '.join(better)}. Restoring adds no precision."
+        )
     erased = part_by_method(summary, "psd_transfer", "erased_below_nm").get("restored")
     if erased is not None:
         found.append(
             f"Restoring erased more than half of the roughness at wavelengths near and below "
-            f"{erased:.1f} {unit}; it cannot be measured in restored pictures."
+            f"{erased:.1f} {unit}; that roughness cannot be measured in restored pictures."
         )
     invented = part_by_method(summary, "psd_transfer", "invented_below_nm").get("restored")
     if invented is not None:
         found.append(
-            f"Restoring invented roughness: at wavelengths near or below {invented:.1f} {unit} "
-            f"there is more than twice the true one."
+            f"Restoring invented roughness: at wavelengths near or below {invented:.1f} {unit}, "
+            f"it is more than twice the true one."
         )
     return found
 
 
 def how_measured(results: SemResults, unit: str) -> dict[str, str]:
-    """Say how everything was measured."""
+    """Return how everything was measured: definitions by name."""
     summary, discs = results.summary, is_discs(results.summary)
     threshold, ideal = summary.get("threshold") or THRESHOLD, reference_name(summary)
     dark = summary.get("polarity") == "dark"
     rows = {
         "Pictures": counted(summary),
         "Edge": f"where the picture crosses {100 * threshold:g} % between the local minimum and "
-        "maximum of the mean profile, to a fraction of a pixel, without smoothing first",
+        "maximum of the mean profile, to a fraction of a pixel, without smoothing",
         "CD": f"diameter of the circle fitted to the edge of a {'hole' if dark else 'disc'}"
         if discs
         else f"mean distance of the two edges of a {'dark' if dark else 'bright'} line",
-        "Bias": "mean over the fields of measured minus reference, ± half of its 95 % confidence "
+        "Bias": "mean over the fields of measured minus reference, ± half its 95 % confidence "
         "interval",
     }
     counts = summary.get("discs_found") or {}
@@ -315,31 +316,32 @@ def how_measured(results: SemResults, unit: str) -> dict[str, str]:
         rows["Offset of the criterion"] = (
             f"{offset:+.3f} {unit}".replace("-", "−")
             + ": CD by this criterion, without noise, minus CD as drawn; common to all methods "
-            "and no part of the bias"
+            "and not part of the bias"
         )
     if by_method(summary, "cd_slope"):
         rows["Slope"] = "change of the measured CD for each change of the true one; 1 is faithful"
     if not discs:
         rows["LWR, LER"] = (
             "three standard deviations of widths and edges; unbiased: without the white floor of "
-            f"the spectrum, which is noise; below it the error against the {ideal}"
+            f"the spectrum, which is noise; below each value, its error against the {ideal}"
         )
         rows["Edge error"] = (
-            f"root mean square distance of each edge from that of the {ideal}, without its mean"
+            f"root mean square distance of each edge from that of the {ideal}, minus its mean"
         )
     else:
         rows["Spread of the bias"] = "standard deviation over all discs"
     if by_method(summary, "width_correlation"):
         rows["Width correlation"] = (
-            f"of the widths along a line with those of the {ideal}: 1 if they follow, 0 if the "
+            f"of the widths along a line with those of the {ideal}: 1 if they agree, 0 if the "
             "roughness was invented, whatever its size"
         )
     if by_method(summary, "equivalent_frames"):
         rows["Equivalent frames"] = (
-            "frames whose average is as precise, read from measured averages; a figure at the "
-            "largest of them is a lower bound"
+            "number of frames whose average is as precise, from measured averages; a value at the "
+            "largest number is a lower bound"
             if len(results.frames) > 1
-            else "frames whose average would be as precise if the error fell with their root"
+            else "number of frames whose average would be as precise if the error fell with its "
+            "square root"
         )
     if by_method(summary, "psnr") or by_method(summary, "ssim"):
         rows["PSNR, SSIM"] = "against the long exposure, mean over the pictures"

@@ -46,22 +46,22 @@ from toolbox.tasks.sem.sem_image import (
 
 Align = Literal["high", "low", "none"]
 Stacks = Literal["frames", "mean"]
-#: Pixels beyond a crop that are moved with it. There the spline has forgotten the cut to the last
-#: bit (0.27^48), so that a part of a crop holds the same bytes as the crop.
+#: Pixels around a crop that are moved with it. That far from the cut, the spline does not depend
+#: on it (0.27^48), so a part of a crop holds the same bytes as the crop.
 _MARGIN = 48
-#: Crops that are kept when they are read on demand, and the most bytes of them.
+#: Largest number and bytes of crops that are cached when they are read on demand.
 _REMEMBERED, _REMEMBERED_BYTES = 32, 2**28
-#: Most bytes of crops that are held in memory; more are read on demand.
+#: Largest bytes of crops that are held in memory; beyond, crops are read on demand.
 MOST_BYTES = 3 * 2**28
 _NAMED = 5
 _KINDS = ("low", "high")
-#: What becomes of the pages of stacks.
+#: What happens to the pages of stacks.
 _DONE: dict[str, str] = {
-    "frames": "Every page is a frame, paired with the high picture or its page of that number; "
+    "frames": "Each page is a frame, paired with the high picture or its page of that number; "
     "sem.stacks: mean would average them.",
     "mean": "The pages of each are averaged into one picture (sem.stacks: mean).",
 }
-#: Share of clipped pixels from which a high picture is worth a note.
+#: Share of clipped pixels above which a high picture is reported.
 _SATURATED = 0.01
 
 
@@ -77,14 +77,14 @@ def pair_files(
     Parameters
     ----------
     low_dir, high_dir : path-like
-        Folders of the pictures to be improved and of the wanted ones. What is no picture, or is
-        hidden by a dot, is passed over.
+        Folders of the input pictures and of the target pictures. Other files and hidden files are
+        ignored.
     file_prefix : str or (str, str)
-        What the names must begin with, in both folders or in low and high.
+        Required beginning of the names: in both folders, or in low and high.
     suffix_len : int
-        How many last characters, with the ending, make a pair: 8 for ``_001.tif``.
+        Number of last characters, including the ending, that partners share: 8 for ``_001.tif``.
     pairs : collection of str, optional
-        Only these, by those last characters.
+        Only these pairs, by those last characters.
 
     Returns
     -------
@@ -107,8 +107,8 @@ def pair_files(
     same = [name for name in sorted(low) if low[name].resolve() == high[name].resolve()]
     if same:
         raise DataError(
-            f"{low[same[0]]}: is its own partner, as the low and high pictures are the same files. "
-            f"Name two folders, or two prefixes in file_prefix."
+            f"{low[same[0]]}: is its own partner, because the low and high pictures are the same "
+            f"files. Name two folders, or two prefixes in file_prefix."
         )
     chosen = sorted(low) if pairs is None else sorted(set(pairs))
     unknown = [name for name in chosen if name not in low]
@@ -123,7 +123,7 @@ def pair_files(
 def _by_suffix(folder: Path, prefix: str, suffix_len: int) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(
-            f"{not_found(folder, 'folder')}. Mend data_dir or the folder of the source."
+            f"{not_found(folder, 'folder')}. Check data_dir and the folder of the source."
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -136,12 +136,12 @@ def _by_suffix(folder: Path, prefix: str, suffix_len: int) -> dict[str, Path]:
         if other is not path:
             raise DataError(
                 f"{folder}: {other.name} and {name} end in the same {suffix_len} characters, so "
-                f"neither can be paired. Raise suffix_len or set file_prefix."
+                f"neither can be paired. Increase suffix_len or set file_prefix."
             )
     if not found:
         raise DataError(
             f"{folder}: holds no picture ({', '.join(SUFFIXES)}) whose name begins with "
-            f"{prefix!r}. Mend the folder or file_prefix."
+            f"{prefix!r}. Check the folder and file_prefix."
         )
     return found
 
@@ -154,25 +154,26 @@ def _refuse_single(
         if single:
             raise DataError(
                 f"{len(single)} of {len(own)} pictures have no partner in {folder}: "
-                f"{some_names(single)}. Partners have the same last {suffix_len} characters: mend "
-                f"suffix_len or file_prefix, or move these files away."
+                f"{some_names(single)}. Partners share the last {suffix_len} characters of their "
+                f"names: fix suffix_len or file_prefix, or move these files away."
             )
 
 
 def pairs_of_pages(files: PairFiles, low: SEMStack, high: SEMStack) -> list[PairFiles]:
-    """Pair every frame of a low file with the high picture, or with the frame of its number.
+    """Pair each frame of a low file with the high picture, or with its frame of that number.
 
     Parameters
     ----------
     files : PairFiles
         The two files.
     low, high : SEMStack
-        They, opened.
+        The same files, opened.
 
     Returns
     -------
     list of PairFiles
-        One pair if both have one frame; else one a frame, with names such as ``_001.tif#3``.
+        One pair if both have one frame; otherwise one for each frame, with names such as
+        ``_001.tif#3``.
 
     Raises
     ------
@@ -181,9 +182,9 @@ def pairs_of_pages(files: PairFiles, low: SEMStack, high: SEMStack) -> list[Pair
     """
     if high.count not in (1, low.count):
         raise DataError(
-            f"{files.low} has {low.count} pages but {files.high} has {high.count}; they must have "
-            f"as many, or the high one 1. Mend the files, or average their pages with sem.stacks: "
-            f"mean."
+            f"{files.low} has {low.count} page{'s' * (low.count != 1)} but {files.high} has "
+            f"{high.count}; the high file must have as many, or 1. Fix the files, or average their "
+            f"pages with sem.stacks: mean."
         )
     if low.count == 1:
         return [files]
@@ -196,31 +197,31 @@ def pairs_of_pages(files: PairFiles, low: SEMStack, high: SEMStack) -> list[Pair
 
 
 def some_names(names: Sequence[str]) -> str:
-    """Return the first names of many, and how many there are more."""
+    """Return the first names, and the number of the others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SEMFrame:
-    """One aligned pair, cut to where both pictures are known.
+    """One aligned pair, cropped to where both pictures are known.
 
     Attributes
     ----------
     name : str
-        Last characters of the two file names, in a stack with the page, such as ``_001.tif#3``.
+        Last characters of the two file names; in a stack with the page, such as ``_001.tif#3``.
     path : pathlib.Path
         File of the low picture.
     label : str
-        Its name, with the page too.
+        Its name, also with the page.
     low : numpy.ndarray, shape (h, w), float32
-        Counts.
+        Low picture, counts.
     high : numpy.ndarray, shape (h * scale, w * scale), float32
-        Counts.
+        High picture, counts.
     valid : (slice, slice)
-        Rows and columns of the crop in the frame of the low picture (as moved, if it was).
+        Rows and columns of the crop in the frame of the low picture (after moving, if it was).
     offset_px : (float, float)
-        Row and column, in the file of the low picture, of the first pixel of `low`; whole numbers
+        Row and column of the first pixel of `low` in the file of the low picture; whole numbers
         unless the low picture was moved.
     """
 
@@ -234,7 +235,7 @@ class SEMFrame:
 
 
 class OpenedFile(NamedTuple):
-    """What notes need of a `SEMStack`, without its pixels."""
+    """The parts of a `SEMStack` that notes need, without its pixels."""
 
     path: Path
     frames: int
@@ -242,7 +243,7 @@ class OpenedFile(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """Low and high counts of a frame, as stored or, if moved, float32."""
+    """Low and high counts of a frame: as stored, or float32 if moved."""
 
     low: np.ndarray
     high: np.ndarray
@@ -251,8 +252,8 @@ class Crop(NamedTuple):
 class SEMFrames:
     """The frames of a folder pair.
 
-    Every file is read once when this is made, twice if `data_bar_height` is to be found out: sizes
-    are checked, shifts estimated on the whole frames and remembered, crops cut. One pair of whole
+    Each file is read once in the constructor, twice if `data_bar_height` is auto: sizes are
+    checked, shifts are estimated on whole frames and cached, crops are cut. Only one pair of whole
     frames is in memory at a time.
 
     Parameters
@@ -262,50 +263,50 @@ class SEMFrames:
     scale : int
         High pictures are this many times larger than low ones.
     central_crop_height, central_crop_width : int, optional
-        Part in the middle that is used, low pixels, limited to the frame; None for all of it.
+        Size of the middle part that is used, low pixels, limited to the frame; None for all of it.
     data_bar_height : int or 'auto'
-        Rows at the bottom that are no picture, low pixels; auto takes the median of those that
-        are found, which must be the same in low and high.
+        Number of data bar rows at the bottom, low pixels. Auto takes the median of the bars found,
+        which must be the same in low and high.
     align : {'high', 'low', 'none'}
         Which picture is moved onto the other. Moving the noisy one changes its noise.
     max_shift : float
-        Largest shift that is looked for, low pixels.
+        Largest shift that is considered, low pixels.
     in_memory : bool
-        Keep the crops, in the type of the files or, if moved, in float32, rather than read them
-        again on demand. More than 768 MiB of them are not kept.
+        Keep the crops in memory, in the type of the files or, if moved, in float32, instead of
+        reading them on demand. Crops of more than 768 MiB are read on demand.
     cache_dir : path-like, optional
-        Where the shifts are remembered; default `high_dir`.
+        Where the shifts are cached; default `high_dir`.
     stacks : {'frames', 'mean'}
-        What pages of a file are: pictures, see `pairs_of_pages`, or to be averaged into one.
+        Whether the pages of a file are pictures, see `pairs_of_pages`, or averaged into one.
     untold : collection of str
-        Kinds and texts of `SEMStack.notes` that are not to be noted.
+        Kinds and texts of `SEMStack.notes` that are left out.
 
     Attributes
     ----------
     files : list of PairFiles
-        The pairs, one a frame.
+        The pairs, one for each frame.
     told : list of str
-        Texts of `SEMStack.notes` that were noted.
+        Texts of `SEMStack.notes` that are in `notes`.
     size_note : str or None
-        Who says what size a pixel has, where that is neither certain nor in doubt.
+        Note with the source of the pixel size, where it is neither this program nor in doubt.
     shifts : list of Shift
-        What is applied to the moved picture, low pixels.
+        Shifts of the moved pictures, low pixels.
     regions : list of (slice, slice)
         The known part of each crop, in the frame of the low picture.
     bits : int
         8 or 16.
     pixel_nm : float or None
-        Size of a high pixel by the tags; None if they say nothing or disagree.
+        Size of a high pixel by the tags; None if the tags are missing or disagree.
     data_bar_height : int
-        Rows that were cut off.
+        Number of rows that were cut off.
     checks : list of (FileCheck, FileCheck)
-        What was found out about the low and the high file of each pair.
+        Checks of the low and the high file of each pair.
     lone : list of bool
-        Whether a frame is its own high picture, for want of another.
+        Whether a frame is its own high picture, because there is no other.
     checksum : int
-        Of all pixels and of what shapes the crops.
+        Checksum of all pixels and of everything that shapes the crops.
     notes : list of str
-        Lines a program should print.
+        Lines that a program should print.
 
     Raises
     ------
@@ -336,7 +337,7 @@ class SEMFrames:
             if value not in get_args(kinds):
                 raise ConfigError(
                     f"{name} must be one of {', '.join(get_args(kinds))}; received {value!r}. "
-                    f"Mend it."
+                    f"Use one of these."
                 )
         self.stacks = stacks
         self.files = self._find(low_dir, high_dir, file_prefix, suffix_len, pairs)
@@ -366,7 +367,7 @@ class SEMFrames:
         if in_memory and self._crops is None:
             self.notes.append(
                 f"{low_dir}: the crops take more than {MOST_BYTES / 2**20:g} MiB of memory, so "
-                f"they are read when they are needed. Take smaller ones, or set in_memory: false."
+                f"they are read on demand. Use smaller crops, or set in_memory: false."
             )
         self._shape_checksum()
 
@@ -374,9 +375,9 @@ class SEMFrames:
         return len(self.files)
 
     def fields(self) -> list[str]:
-        """Return which field each frame shows, by the label of the first one that shows it.
+        """Return the field of each frame: the label of the first frame that shows the field.
 
-        Pages of a file, frames of a stack, and files that are copies byte by byte show one field.
+        Pages of a file, frames of a stack, and files that are identical show the same field.
         """
         parents: dict[bytes, bytes] = {}
 
@@ -395,7 +396,7 @@ class SEMFrames:
 
     @property
     def norm_range(self) -> tuple[float, float]:
-        """Counts that the pictures can hold, (0, 255) or (0, 65535)."""
+        """Range of counts that the pictures can hold: (0, 255) or (0, 65535)."""
         return (0.0, 2.0**self.bits - 1)
 
     def crop(self, number: int) -> Crop:
@@ -415,14 +416,14 @@ class SEMFrames:
         return cut
 
     def part(self, number: int, rows: slice, columns: slice) -> Crop:
-        """Return a part of a crop, given by its low pixels; not more than that is read if it can.
+        """Return a part of a crop; no more than that is read where possible.
 
         Parameters
         ----------
         number : int
-            Which frame.
+            Number of the frame.
         rows, columns : slice
-            From and to which row and column of the low crop.
+            Rows and columns of the low crop.
         """
         with self._lock:
             crop = self._recent.get(number) if self._crops is None else self._crops[number]
@@ -434,7 +435,7 @@ class SEMFrames:
         return self._cut(number, (inside, across))
 
     def frame(self, number: int) -> SEMFrame:
-        """Return a frame for measurements; it is not remembered."""
+        """Return a frame for measurements; it is not cached."""
         crop = self._cut(number) if self._crops is None else self._crops[number]
         rows, columns = self.regions[number]
         files, shift = self.files[number], self.shifts[number]
@@ -450,19 +451,19 @@ class SEMFrames:
         )
 
     def report(self) -> list[dict[str, Any]]:
-        """Return `toolbox.tasks.sem.alignment.alignment_report` of all pairs."""
+        """Return `toolbox.tasks.sem.alignment.alignment_report` for all pairs."""
         pairs = zip(self.files, self.shifts, strict=True)
         return alignment_report([AlignedPair(files, shift) for files, shift in pairs], self.checks)
 
-    #: How the pairs are found: by folders, prefixes, suffix and names.
+    #: Finds the pairs from folders, prefixes, suffix and names.
     _find = staticmethod(pair_files)
 
     # -- Reading ---------------------------------------------------------------------------------
 
     def _read_all(self, bar: int | None) -> list[OpenedFile]:
-        """Read every frame; return the files as they were opened, low and high in turn.
+        """Read every frame; return the files in the order of opening, low and high in turn.
 
-        If the height of the data bar is known, frames are aligned and cut as well.
+        If the height of the data bar is known, frames are also aligned and cut.
         """
         opened: list[OpenedFile] = []
         found: list[PairFiles] = []
@@ -470,7 +471,7 @@ class SEMFrames:
         for files in progress(self.files, "reading pairs", delay=2):
             stacks = [open_sem_stack(path) for path in files.paths]
             digests = [file_digest(path) for path in files.paths]
-            # A high picture that many pages share is decoded once.
+            # A high picture that several pages share is decoded once.
             readers = [functools.lru_cache(1)(stack.image) for stack in stacks]
             pages = pairs_of_pages(files, *stacks) if self.stacks == "frames" else [files]
             for pair in pages:
@@ -495,12 +496,12 @@ class SEMFrames:
     def _observe(
         self, files: PairFiles, images: Sequence[SEMImage], digests: Sequence[bytes]
     ) -> None:
-        """Note down what is needed of a pair besides its pixels."""
+        """Record what is needed about a pair besides its pixels."""
         for path, image in zip(files.paths, images, strict=True):
             self.checksum = zlib.crc32(image.pixels.data, self.checksum)
             if image.was_colour and not self.notes:
                 self.notes.append(
-                    f"{path}: is a colour picture; it and others like it are turned into grey."
+                    f"{path}: is a colour picture; it and others like it are converted to grey."
                 )
             if image.pixel_nm is not None:
                 fine = image.pixel_nm / (self.scale if path is files.low else 1)
@@ -512,17 +513,17 @@ class SEMFrames:
         self.checks.append((low, high))
 
     def _note_pages(self, opened: Sequence[OpenedFile]) -> None:
-        """Say what became of the pages of stacks."""
+        """Add a note about the pages of stacks."""
         several = [file for file in opened if file.frames > 1]
         if several:
             total = sum(file.frames for file in several)
             self.notes.append(
-                f"{several[0].path}: is a stack; {len(several)} of {len(opened)} files are, of "
-                f"{total} pages in all. {_DONE[self.stacks]}"
+                f"{several[0].path}: is a stack; {len(several)} of {len(opened)} files are, with "
+                f"{total} pages in total. {_DONE[self.stacks]}"
             )
 
     def _note_files(self, opened: Sequence[OpenedFile], untold: Collection[str]) -> list[str]:
-        """Say once what several files have in common; return what was said, without the files."""
+        """Add one note for each kind that files have in common; return their texts."""
         kinds: dict[str, list[OpenedFile]] = {}
         for file in opened:
             for kind, text in file.notes.items():
@@ -543,12 +544,12 @@ class SEMFrames:
             raise DataError(
                 f"{low.path} is {low} but {high.path} is {high}; at scale "
                 f"{self.scale} the high one must be {wanted[0]} × {wanted[1]} of {low.bits} bits. "
-                f"Mend scale or the files."
+                f"Fix scale or the files."
             )
 
     def _found_bar(self) -> int:
-        """Return the height of the data bar that most frames have, low pixels."""
-        # A dark or empty frame looks as if its bar were higher: no single one may decide.
+        """Return the height of the data bar of most frames, low pixels."""
+        # A dark or empty frame seems to have a higher bar: no single frame may decide.
         low, fine = (
             statistics.median_high(check.data_bar_px for check in checks)
             for checks in zip(*self.checks, strict=True)
@@ -557,8 +558,8 @@ class SEMFrames:
         if abs(low - high) > 1:
             folders = [path.parent for path in self.files[0].paths]
             raise ConfigError(
-                f"data_bar_height must be a number of rows where auto finds two: {low} in "
-                f"{folders[0]}, {high} in {folders[1]}; received 'auto'. Write the number."
+                f"data_bar_height must be a number of rows, because auto finds two: {low} in "
+                f"{folders[0]}, {high} in {folders[1]}; received 'auto'. Set the number."
             )
         return max(low, high)
 
@@ -571,7 +572,7 @@ class SEMFrames:
         self.data_bar_height = height
 
     def _common_pixel_nm(self, stated: bool) -> float | None:
-        """Return the size that all files have; say that they differ unless one is `stated`."""
+        """Return the common pixel size of all files; warn if it differs and is not `stated`."""
         if not self._sizes:
             return None
         first, pixel_nm = self._sizes[0]
@@ -579,9 +580,9 @@ class SEMFrames:
             if abs(size - pixel_nm) > PIXEL_TOLERANCE * pixel_nm:
                 if not stated:
                     self.notes.append(
-                        f"WARNING: at the scale of the high pictures a pixel of {first} is "
-                        f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so none is taken from "
-                        f"the files. Set pixel_nm."
+                        f"WARNING: at the scale of the high pictures, a pixel of {first} is "
+                        f"{pixel_nm:g} nm but one of {path} is {size:g} nm, so neither is used. "
+                        f"Set pixel_nm."
                     )
                 return None
         return pixel_nm
@@ -604,7 +605,7 @@ class SEMFrames:
             "scale": self.scale,
             "max_shift": self.max_shift,
             "data_bar_height": self.data_bar_height,
-            # Nothing is said of frames, so that older caches count.
+            # The default is left out, so older caches remain valid.
             **({"stacks": self.stacks} if self.stacks != "frames" else {}),
         }
         return ShiftCache(self._cache_dir, settings)
@@ -626,7 +627,7 @@ class SEMFrames:
         assert self._crops is not None
         self._crops.append(crop)
         self._held += _bytes_of(crop)
-        # What they will all take is known long before they do.
+        # The memory of all is known long before they take it.
         if self._held * max(1.0, len(self) / len(self._crops)) > MOST_BYTES:
             self._crops = None
 
@@ -640,7 +641,7 @@ class SEMFrames:
         return shift
 
     def _place_rest(self) -> None:
-        """Align and cut those that are not yet."""
+        """Align and cut the remaining frames."""
         left = range(len(self.shifts), len(self))
         if left:
             for number in progress(left, "aligning pairs", delay=2):
@@ -667,32 +668,32 @@ class SEMFrames:
         if left:
             self.notes.append(
                 f"WARNING: {self.files[0].high.parent}: {len(left)} of {len(self)} pairs are not "
-                f"aligned, as no shift below max_shift {self.max_shift:g} px brings them "
-                f"together: {some_names(left)}. They are used as they are."
+                f"aligned, because no shift below max_shift {self.max_shift:g} px brings them "
+                f"together: {some_names(left)}. They are used unshifted."
             )
 
     def _note_odd(self) -> None:
-        """Name copies within a folder, and high pictures that are clipped."""
-        # By name, as the pages of a low stack may share a high picture.
+        """Add notes about copies within a folder and clipped high pictures."""
+        # By name, because the pages of a low stack may share a high picture.
         both = {kind: {row[f"{kind}_file"]: row for row in self.report()} for kind in _KINDS}
         for kind, folder in zip(_KINDS, self.files[0].paths, strict=True):
             copies = [name for name, row in both[kind].items() if row[f"{kind}_duplicate_of"]]
             if copies:
                 self.notes.append(
                     f"WARNING: {folder.parent}: {len(copies)} of {len(both[kind])} pictures are "
-                    f"copies of others, byte by byte: {some_names(copies)}. Remove them."
+                    f"copies of others, byte by byte: {some_names(copies)}. Remove the copies."
                 )
         high = both["high"]
         clipped = [name for name, row in high.items() if row["high_saturated"] > _SATURATED]
         if clipped:
             self.notes.append(
                 f"WARNING: {self.files[0].high.parent}: in {len(clipped)} of {len(high)} pictures "
-                f"more than {_SATURATED:.0%} of the pixels are at an end of the range, where "
-                f"edges are cut off: {some_names(clipped)}. Lower the contrast of the microscope."
+                f"more than {_SATURATED:.0%} of the pixels are at an end of the range, which "
+                f"clips edges: {some_names(clipped)}. Lower the contrast of the microscope."
             )
 
     def _moved(self, shift: Shift) -> tuple[Shift, Shift]:
-        """Return what is applied to low and to high, each in its own pixels."""
+        """Return the shifts of low and of high, each in its own pixels."""
         rest = Shift(0.0, 0.0)
         if self.align == "low":
             return shift, rest
@@ -701,7 +702,7 @@ class SEMFrames:
     # -- Crops -----------------------------------------------------------------------------------
 
     def _known(self, number: int) -> tuple[Region, Region]:
-        """Return what is known of low and high once they are moved, each in its own pixels."""
+        """Return the known regions of low and high after moving, each in its own pixels."""
         shape = (self._shape[0] - self.data_bar_height, self._shape[1])
         by_low, by_high = self._moved(self.shifts[number])
         low = valid_region(by_low, shape)
@@ -710,7 +711,7 @@ class SEMFrames:
     def _region(self, low: Region, high: Region) -> Region:
         """Return the part of the central crop where both pictures are known, low pixels.
 
-        They are known in `low` and, in high pixels, `high`.
+        `low` and `high` are their known regions, each in its own pixels.
         """
         shape = (self._shape[0] - self.data_bar_height, self._shape[1])
         parts = []
@@ -729,7 +730,7 @@ class SEMFrames:
     def _cut(self, number: int, region: Region | None = None, pair: Crop | None = None) -> Crop:
         """Return the crop of a frame, or a region of the frame in low pixels.
 
-        Without the whole pictures, those rows are read that the region needs.
+        Without `pair`, only the rows that the region needs are read.
         """
         region = region or self.regions[number]
         height = self._shape[0] - self.data_bar_height
@@ -747,7 +748,7 @@ class SEMFrames:
         return Crop(*cut)
 
     def _shape_checksum(self) -> None:
-        """Let the checksum also tell of what was cut and how it was moved."""
+        """Add to the checksum what was cut and how it was moved."""
         shapes = [
             (files.name, shift.dy, shift.dx, region)
             for files, shift, region in zip(self.files, self.shifts, self.regions, strict=True)
@@ -763,7 +764,7 @@ def needed(part: slice, by: float, size: int) -> slice:
 
 
 def move(img: np.ndarray, shift: Shift, region: Region) -> np.ndarray:
-    """Move a picture (H, W) and return a region of it; only what that needs is computed."""
+    """Move a picture (H, W) and return a region of it; nothing else is computed."""
     outer = [needed(*one) for one in zip(region, (shift.dy, shift.dx), img.shape, strict=True)]
     inner = [
         slice(part.start - whole.start, part.stop - whole.start)
@@ -789,7 +790,7 @@ class FileKind(NamedTuple):
 
     @classmethod
     def of(cls, path: Path, image: SEMImage) -> FileKind:
-        """Return those of a picture that was read."""
+        """Return size and depth of a picture that was read."""
         return cls(path, image.pixels.shape, image.bits)
 
     def __str__(self) -> str:
@@ -797,9 +798,9 @@ class FileKind(NamedTuple):
 
 
 def check_same(kind: FileKind, other: FileKind) -> None:
-    """Refuse a picture of another size or depth than another one has."""
+    """Raise an error if two pictures differ in size or depth."""
     if kind[1:] != other[1:]:
         raise DataError(
             f"{other.path} is {other} but {kind.path} is {kind}; all pictures of a "
-            f"folder must have one size and depth. Sort them into folders of their own."
+            f"folder must have one size and depth. Sort them into separate folders."
         )

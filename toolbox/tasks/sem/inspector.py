@@ -1,4 +1,4 @@
-"""Inspection of SEM pictures: how they were taken, beside the pictures of a training."""
+"""Inspection of SEM pictures: how they were taken, compared with a run's training pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from toolbox.tasks.sem.validity import (
 
 _PAGE_GRADES = {"fine": "good", "note": "neutral", "warning": "bad"}
 _CAVEAT = (
-    "That a picture is like those of the training does not say that its widths are right "
-    "afterwards: test that on pictures whose widths are known."
+    "A picture may be like the training pictures and still get wrong widths: test the network on "
+    "pictures whose widths are known."
 )
 
 
@@ -36,9 +36,9 @@ class SemInspector:
     Parameters
     ----------
     settings : PredictParams
-        ``pixel_nm``: size of a pixel in nm, where the files do not say it.
+        ``pixel_nm``: size of a pixel in nm, for files that do not state it.
     folder : pathlib.Path or None
-        Log folder of the run with whose training the pictures are compared; None for none.
+        Log folder of the run whose training pictures are the standard; None for no comparison.
     """
 
     suffixes = SUFFIXES
@@ -49,19 +49,22 @@ class SemInspector:
         self.validity = None if folder is None else load_validity(folder)
 
     def inspect(self, path: Path, page: Path | None = None, brief: bool = False) -> str:
-        """Inspect one picture, of a stack the first frame; see `toolbox.task.FileInspector`."""
+        """Inspect a picture, or the first frame of a stack; see `toolbox.task.FileInspector`."""
         stack = open_sem_stack(path)
         pixels = stack.image().pixels
         conditions = conditions_of(stack, pixels, self.pixel_nm)
         findings = findings_of(conditions, self.validity) if self.validity else []
         grade, line = verdict(findings)
         if self.validity is None:
-            line = f"not compared, as {self.folder} has no {FILE_NAME}"
-        if not brief:
+            line = f"not compared, because {self.folder} has no {FILE_NAME}"
+        restored = [stack.notes["restored"]] if "restored" in stack.notes else []
+        if brief:
+            print("; ".join([f"{path}: {line}", *restored]), flush=True)
+        else:
             self._tell(stack, pixels, conditions, findings)
-        print(f"{path}: {line}" if brief else f"verdict: {line}", flush=True)
+            print(f"verdict: {line}", flush=True)
         if page is not None:
-            self._write(page, path, pixels, (grade, line), findings or conditions)
+            self._write(page, path, pixels, (grade, line), findings or conditions, restored)
             print(f"report: {page}")
         return grade
 
@@ -92,13 +95,15 @@ class SemInspector:
         pixels: np.ndarray,
         told: tuple[str, str],
         found: list[Finding] | Conditions,
+        notes: list[str],
     ) -> None:
-        """Write the page of an inspected picture."""
+        """Write the page about an inspected picture."""
         grade, line = told
         made = Page(path.name)
         warned = [f for f in found if isinstance(f, Finding) and f.grade == "warning"]
         title = f"{line[:1].upper()}{line[1:]}"
-        made.verdict(_PAGE_GRADES[grade], title, [f.advice for f in warned[:1]])  # type: ignore[arg-type]
+        advice = [*(f.advice for f in warned[:1]), *notes]
+        made.verdict(_PAGE_GRADES[grade], title, advice)  # type: ignore[arg-type]
         if isinstance(found, Conditions):
             made.section("Measured", Facts(conditions_text(found)))
         else:
@@ -116,7 +121,7 @@ class SemInspector:
 
 
 def conditions_of(stack: SEMStack, pixels: np.ndarray, pixel_nm: float | None = None) -> Conditions:
-    """Measure a frame of a file without its data bar.
+    """Measure the conditions of a frame, without its data bar.
 
     Parameters
     ----------
@@ -125,18 +130,22 @@ def conditions_of(stack: SEMStack, pixels: np.ndarray, pixel_nm: float | None = 
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
         The frame.
     pixel_nm : float, optional
-        Size of a pixel that was stated; default what the file says.
+        Size of a pixel; default what the file states.
+
+    Returns
+    -------
+    Conditions
     """
     size = pixel_nm or (None if stack.size is None else stack.size.x_nm)
     return image_conditions(pixels, size)
 
 
 def image_conditions(pixels: np.ndarray, pixel_nm: float | None) -> Conditions:
-    """Measure a picture without its data bar."""
+    """Measure the conditions of a picture, without its data bar."""
     return measure_conditions(pixels[: len(pixels) - data_bar_rows(pixels)], pixel_nm)
 
 
 def warnings_of(conditions: Conditions, validity: Validity) -> dict[str, str]:
-    """Return what is well outside of the training, by name, in one line each."""
+    """Return what is well outside the training range: a line for each, by name."""
     findings = findings_of(conditions, validity)
     return {f.name: f"{f.name} {f.figure}. {f.advice}" for f in findings if f.grade == "warning"}

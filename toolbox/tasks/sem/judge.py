@@ -1,4 +1,4 @@
-"""A test on SEM pictures: CD and roughness in nanometres beside plain filters."""
+"""A test on SEM pictures: CD and roughness in nanometres, compared with plain filters."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from toolbox.tasks.sem.denoise import PICTURES, choose_filters
 from toolbox.tasks.sem.evaluate import METHODS, Picture, SemEvaluator, SemResults
 from toolbox.tasks.sem.frames import SEMFrame, SEMFrames
 from toolbox.tasks.sem.metrology import direction_of, find_lines
+from toolbox.tasks.sem.predict import restored_by
 from toolbox.tasks.sem.report import print_sem_report, sem_page
 from toolbox.tasks.sem.sem_image import read_sem_image, write_sem_image
 from toolbox.tasks.sem.settings import MetrologyParams
@@ -32,14 +33,14 @@ from toolbox.tasks.sem.verdict import MAIN_GROUP
 
 Filters = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 TRUTH_DIR, TRUTH_NAME, NOISE_FREE_DIR = "truth", "truth.csv", "noise_free"
-#: Lines nearer to the border of a picture are not measured, pixels.
+#: Lines nearer to the border of a picture than this are not measured, pixels.
 _MARGIN_PX = 3
-#: Pixels of which SSIM is computed at once.
+#: Number of pixels for which SSIM is computed at once.
 _SSIM_PIXELS = 2**19
 
 
 class SemTest:
-    """One test of an opened run on whole SEM pictures, one of which is in memory at a time.
+    """A test of an opened run on whole SEM pictures, with one of them in memory at a time.
 
     Parameters
     ----------
@@ -66,18 +67,18 @@ class SemTest:
         opened = source.open(split)
         if any(opened.lone):
             raise DataError(
-                f"{opened.files[opened.lone.index(True)].low}: has one frame only, to which its "
-                f"restored picture cannot be compared. Test stacks of two frames or more, or pairs."
+                f"{opened.files[opened.lone.index(True)].low}: has one frame only, which leaves no "
+                f"reference for the restored picture. Test stacks of two frames or more, or pairs."
             )
         if self.pixel_nm is None:
-            print("WARNING: the pixel size is not known, so nm are pixels below. Set pixel_nm.")
+            print("WARNING: the pixel size is not known; below, nm means pixels. Set pixel_nm.")
 
     @property
     def _opened(self) -> SEMFrames:
         return self.source.open(self.split, in_memory=False)
 
     def evaluate(self, compare: bool) -> TestResult:
-        """Restore and measure all pictures; with plain filters and pictures if `compare`."""
+        """Restore and measure all pictures; if `compare`, with plain filters and pictures."""
         chosen = self._filters() if compare else {}
         filters = {name: function for name, (function, _) in chosen.items()}
         rows: list[dict[str, Any]] = []
@@ -107,7 +108,7 @@ class SemTest:
         )
 
     def _draw(self, folder: Path, results: SemResults, filters: Filters) -> Page:
-        """Draw the charts and a few pictures, which are restored again."""
+        """Draw the charts and some pictures, which are restored again."""
         labels = [files.labels[0] for files in self._opened.files]
         pictures = {
             label: functools.partial(self._picture, number, filters)
@@ -125,11 +126,11 @@ class SemTest:
         )
 
     def _filters(self) -> dict[str, Any]:
-        """Choose the plain filters on pictures that are not tested."""
+        """Choose the plain filters on pictures that are not in the test."""
         split = "validation" if self.split == "test" else "train"
         whole, lone = self.source.frames(split), self.source.open(split).lone
         frames = [whole[n] for n in range(len(lone)) if not lone[n]][:PICTURES]
-        if not frames:  # nothing to tell their strength by
+        if not frames:  # no reference for choosing their strength
             return {}
         scale = self.run.scale
         return choose_filters(
@@ -141,7 +142,7 @@ class SemTest:
     def _pictures(
         self, filters: Filters, rows: list[dict[str, Any]], folder: Path | None
     ) -> Generator[Picture, None, None]:
-        """Restore one picture after the other; add PSNR and SSIM to `rows`, write into `folder`."""
+        """Restore pictures one by one; add PSNR and SSIM to `rows`, write results to `folder`."""
         count = len(self._opened)
         for number in progress(range(count), "restoring", unit="picture"):
             picture = self._picture(number, filters)
@@ -152,7 +153,7 @@ class SemTest:
             del picture  # before the next one is made
 
     def _picture(self, number: int, filters: Filters) -> Picture:
-        """Restore one picture and gather what is known of it, lines vertical."""
+        """Restore one picture and collect its references, turned to vertical lines."""
         frame = self.source.frames(self.split)[number]
         raw = _enlarged(frame.low, self.run.scale)
         images = {"raw": raw, **{name: f(raw) for name, f in filters.items()}}
@@ -171,7 +172,7 @@ class SemTest:
         )
 
     def _least_rows(self) -> int:
-        """Return the height of the lowest picture of the main group, lines vertical."""
+        """Return the height of the lowest picture of the main group, with vertical lines."""
         opened = self._opened
         axis = 1 if self._is_horizontal else 0
         sides = [
@@ -183,7 +184,7 @@ class SemTest:
 
     @functools.cached_property
     def _is_horizontal(self) -> bool:
-        """Tell whether lines run along the rows; with ``auto`` the first that shows lines tells."""
+        """Whether lines are horizontal; with ``auto``, in the first picture that shows lines."""
         if self.settings.shape == "discs" or self.settings.lines == "vertical":
             return False
         if self.settings.lines == "horizontal":
@@ -198,12 +199,12 @@ class SemTest:
         return direction_of(frames[0].high) == "horizontal"
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
-        """Return an image whose lines are vertical."""
+        """Return an image, transposed if its lines are horizontal."""
         return image.T if self._is_horizontal else image
 
     @functools.cached_property
     def _groups(self) -> dict[str, str]:
-        """Return the group of each picture by the stem of its name, as a simulation records it."""
+        """Groups that a simulation recorded, by the stem of the picture's name."""
         table = self._opened.files[0].low.resolve().parents[1] / TRUTH_NAME
         if not table.is_file():
             return {}
@@ -216,10 +217,10 @@ class SemTest:
             ) from None
 
     def _known(self, frame: SEMFrame) -> Picture:
-        """Return what a simulation knows of a picture: true edges, no noise, averages."""
+        """Return the references of a simulation: true edges, noise-free picture, averages."""
         empty = np.empty((0, 0))
         known = Picture(frame.label, empty, {})
-        # What is recorded lies in the coordinates of the low picture as it was taken.
+        # Records are in the coordinates of the low picture, neither moved nor turned.
         if self.run.scale != 1 or self._is_horizontal:
             return known
         if any(offset != int(offset) for offset in frame.offset_px):
@@ -236,16 +237,16 @@ class SemTest:
             known.noise_free = _part_of(free, part)
         for other in sorted(folder.glob(f"average_*/{frame.path.name}")):
             count = other.parent.name.removeprefix("average_")
-            if count.isdecimal():  # another folder is the user's own
+            if count.isdecimal():  # other folders belong to the user
                 known.averages[int(count)] = _part_of(other, part)
         return known
 
     def _quality(self, picture: Picture) -> list[dict[str, Any]]:
-        """Return PSNR and SSIM of every method against the long exposure."""
+        """Return PSNR and SSIM of each method against the long exposure."""
         low, span = self.run.normalizer.data_min, self.run.normalizer.data_range
         if min(picture.high.shape) < SSIM_WINDOW:
             raise ConfigError(
-                f"{picture.name}: pictures must be at least {SSIM_WINDOW} pixels wide for "
+                f"{picture.name}: pictures must be at least {SSIM_WINDOW} pixels high and wide for "
                 f"SSIM; received {picture.high.shape}. Use a larger crop."
             )
         truth = tf.constant(picture.high[None, ..., None] - low, tf.float32)
@@ -266,31 +267,31 @@ class SemTest:
         }
 
     def _save_restored(self, folder: Path, picture: Picture) -> None:
-        """Write a restored picture as TIFF of the depth of the files."""
+        """Write a restored picture as a TIFF with the depth of the files."""
         low, high = self.source.norm_range
         kind = np.uint8 if high <= 255 else np.uint16
         grey = np.clip(np.rint(self._turned(picture.images["restored"])), low, high)
         path = folder / _restored_name(picture.name)
-        if path.exists():  # pictures that differ by their ending alone
+        if path.exists():  # pictures that differ only by their ending
             path = folder / f"{picture.name}.tif"
-        write_sem_image(path, grey.astype(kind), self.pixel_nm)
+        write_sem_image(path, grey.astype(kind), self.pixel_nm, restored_by(self.run))
 
 
 _REFERENCES = {
-    "lines": "widths: the picture without noise, else the long exposure, by the same criterion; "
-    "roughness and edges: the true edges, else those of the long exposure",
+    "lines": "widths: the picture without noise, otherwise the long exposure, by the same "
+    "criterion; roughness and edges: the true edges, otherwise those of the long exposure",
     "discs": "diameters in the long exposure, by the same criterion",
 }
 
 
 def _restored_name(name: str) -> str:
-    """Return the file of a restored picture, also of a page: of a.png#3 it is a#3.tif."""
+    """Return the file name of a restored picture or page: a#3.tif for a.png#3."""
     stem, _, ending = name.rpartition(".")
     return f"{stem}{''.join(ending.partition('#')[1:])}.tif"
 
 
 def _ssim(truth: tf.Tensor, seen: tf.Tensor, span: float) -> float:
-    """Return SSIM of pictures (1, H, W, 1) strip by strip: a large one at once takes 0.3 GB."""
+    """Return SSIM of pictures (1, H, W, 1), in strips: a large picture would take 0.3 GB."""
     windows = truth.shape[1] - SSIM_WINDOW + 1
     step = max(1, _SSIM_PIXELS // truth.shape[2])
     total = 0.0
@@ -308,7 +309,7 @@ def _means(quality: pd.DataFrame) -> dict[str, Any]:
 
 
 def _enlarged(low: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge a picture (h, w) to the size of its partner."""
+    """Enlarge a picture (h, w) to the size of the high picture."""
     if scale == 1:
         return low
     large: np.ndarray = enlarge(low[None, ..., None], scale)[0, ..., 0]
@@ -321,18 +322,18 @@ def _part_of(path: Path, part: tuple[slice, slice]) -> np.ndarray:
     height, width = (side.stop for side in part)
     if pixels.shape[0] < height or pixels.shape[1] < width:
         raise DataError(
-            f"{path}: must show the field of the low picture of that name, at least {height} × "
-            f"{width} pixels; received {pixels.shape[0]} × {pixels.shape[1]}. Remove it, or "
+            f"{path}: must show the field of the low picture of that name with at least {height} × "
+            f"{width} pixels; received {pixels.shape[0]} × {pixels.shape[1]}. Remove the file, or "
             f"simulate again."
         )
     return pixels[part].astype(np.float32)
 
 
 def _true_edges(path: Path, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-    """Read the true edges of the lines that lie wholly in a part of a picture."""
+    """Read the true edges of the lines that are completely in a part of a picture."""
     rows, columns = part
     try:
-        # Given a path, NumPy leaves a damaged file open.
+        # If given a path, NumPy leaves a damaged file open.
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as content:
             left, right = content["left_px"], content["right_px"]
         fits = left.ndim == 2 and left.shape == right.shape and left.shape[1] >= rows.stop
@@ -341,7 +342,8 @@ def _true_edges(path: Path, part: tuple[slice, slice]) -> tuple[np.ndarray, np.n
     if not fits:
         raise DataError(
             f"{path}: must hold left_px and right_px, a row of true edges for each line and at "
-            f"least {rows.stop} columns; received other content. Remove it, or simulate again."
+            f"least {rows.stop} columns; received other content. Remove the file, or simulate "
+            f"again."
         )
     left, right = (edges[:, rows] - columns.start for edges in (left, right))
     last = columns.stop - columns.start - 1 - _MARGIN_PX

@@ -1,4 +1,4 @@
-"""What a picture alone tells of its lines or discs, without a network. No TensorFlow."""
+"""Measure the lines or discs of a picture, without a network. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from toolbox.errors import DataError
 from toolbox.tasks.sem.discs import Disc, edge_reach, find_discs, measure_disc, trace_disc
 from toolbox.tasks.sem.evaluate import mean_and_ci95
 from toolbox.tasks.sem.metrology import (
+    ALPHA_BOUNDS,
     SIGMAS,
     Roughness,
     TracePool,
@@ -25,36 +26,38 @@ from toolbox.tasks.sem.metrology import (
 from toolbox.tasks.sem.pixel_size import PIXEL_TOLERANCE, PixelSize
 from toolbox.tasks.sem.settings import MeasureOptions
 
-#: Widths that differ by more than this factor are not of one kind.
+#: Widths that differ by more than this factor are a mixture.
 _ONE_KIND = 1.3
-#: Frames from which a change of the CD is told from all lines together, and from the changes of at
-#: least so many single lines; probability of chance below which it is named.
+#: Fewest frames for finding a change of the CD in the mean of all lines, and in the changes of
+#: single lines; fewest such lines; probability of chance below which a change is reported.
 _LEAST_TREND, _SHORT_TREND, _LEAST_LINES, _CHANCE = 8, 3, 4, 1e-3
-#: Change over all frames below which a few of them tell none: moving frames blurs them a little.
+#: Smallest change over all frames that single lines can show: aligning frames blurs them a little.
 _LEAST_CHANGE_PX = 0.1
-#: Edges that a slant moves by more than this over the height of the picture are named, pixels.
+#: A slant that moves edges by more than this over the height of the picture is reported, pixels.
 _MOST_SLANT_PX = 1.0
-#: Slant over the picture that is refused, in widths of the narrowest line or space.
+#: A slant of more than this is refused, in widths of the narrowest line or space.
 _MOST_SLANT = 2.0
-#: Rows from which a slant is taken, as a share of the height.
+#: Distance of the rows from which a slant is computed, as a share of the height.
 _SLANT_STEP = 1 / 16
-#: How much two ways to take a slant may differ, as a share of it.
+#: Largest difference between two estimates of a slant, as a share of it.
 _SAME_SLANT = 0.25
-#: Fewest rows of which roughness is measured.
+#: Fewest rows from which roughness is measured.
 _LEAST_ROWS = 16
-#: Share of the rows that are lost from which that is named.
+#: Share of lost rows above which they are reported.
 _MOST_LOST = 0.05
-#: Noise of an edge in a row from which that is named, pixels: there crossings are no longer linear.
+#: A roughness exponent this near to a bound of its fit is reported.
+_AT_BOUND = 0.005
+#: Noise of an edge in a row above which it is reported, pixels: crossings are no longer linear.
 _MOST_NOISE_PX = 0.7
 
 
 class Traced(NamedTuple):
-    """What is compared between pictures of one field; lengths in the unit of the picture.
+    """Measurements that are compared between pictures of one field, in the unit of the picture.
 
     Attributes
     ----------
     cd : numpy.ndarray, shape (n,)
-        Width or diameter of every line or disc, NaN if it is not clear.
+        Width or diameter of each line or disc, NaN if it is not clear.
     edges : numpy.ndarray, shape (m, k)
         Positions of edges, NaN where they are lost.
     widths : numpy.ndarray, shape (n, k)
@@ -68,24 +71,24 @@ class Traced(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """All that was found in one picture.
+    """All results of one picture.
 
     Attributes
     ----------
     figures : dict
         Figures of the picture; the names of lengths end in their unit.
     objects : list of dict
-        Those of its lines or discs, one after the other.
+        Figures of each line or disc.
     notes : list of str
-        What a user should know.
+        Notes for the user.
     places : list
-        Where lines (left, right) or discs are, pixels; of horizontal lines, in the turned picture.
+        Places of lines (left, right) or discs, pixels; for horizontal lines, in the turned picture.
     edges_px : (numpy.ndarray, numpy.ndarray) or None
-        Both edges of the lines, (lines, H) pixels each.
+        Both edges of the lines, shape (lines, H) each, pixels.
     rough : dict of str to Roughness
-        Of ``width``, ``edges``, ``left`` and ``right``; empty for discs.
+        Roughness of ``width``, ``edges``, ``left`` and ``right``; empty for discs.
     spectrum : (numpy.ndarray, numpy.ndarray) or None
-        Frequencies and densities of the widths of lines.
+        Frequencies and densities of the spectrum of line widths.
     """
 
     figures: dict[str, Any]
@@ -98,7 +101,7 @@ class Measured:
 
 
 class Meter(ABC):
-    """Knows where the lines or discs of a field are, and measures them in any picture of it.
+    """Finds the lines or discs of a field, and measures them in any picture of it.
 
     Parameters
     ----------
@@ -107,19 +110,19 @@ class Meter(ABC):
     size : (float, float)
         Width and height of a pixel.
     unit : str
-        Their unit: nm, or px if they are not known and 1.
+        Unit of `size`: nm, or px if the size is unknown and set to 1.
     options : MeasureOptions
-        What is looked for, and the threshold.
+        What to look for, and the threshold.
 
     Attributes
     ----------
     along : float
-        Distance of neighbouring widths along a line, in the unit of the picture.
+        Distance between neighbouring widths along a line, in the unit of the picture.
 
     Raises
     ------
     DataError
-        If there is none.
+        If no line or disc is found.
     """
 
     along: float
@@ -131,11 +134,11 @@ class Meter(ABC):
 
     @abstractmethod
     def measured(self) -> Measured:
-        """Return what there is in the picture in which they were found."""
+        """Return the results of the picture in which the lines or discs were found."""
 
     @abstractmethod
     def trace(self, image: np.ndarray) -> Traced | None:
-        """Measure another picture of the field, None if it shows no clear edge."""
+        """Measure another picture of the field; return None if it shows no clear edge."""
 
 
 class LineMeter(Meter):
@@ -151,15 +154,15 @@ class LineMeter(Meter):
         if rows < _LEAST_ROWS:
             raise DataError(
                 f"lines must be at least {_LEAST_ROWS} pixels long to be measured; received "
-                f"{rows}. Take a larger part of the picture."
+                f"{rows}. Use a larger part of the picture."
             )
         try:
             found = find_lines(self._turned(image), options.threshold, polarity=options.polarity)
         except DataError as error:
-            turned = "" if self.direction == "vertical" else ", in the picture turned by 90°,"
+            turned = "" if self.direction == "vertical" else " in the picture turned by 90°"
             raise DataError(
-                f"{error} Looked for were{turned} {self.direction} lines; --lines, --polarity and "
-                f"--shape say what else."
+                f"{error} The search was for {self.direction} lines{turned}; change it with "
+                f"--lines, --polarity or --shape."
             ) from None
         self.polarity, self.note = found.polarity, found.note
         self.unclear = int((~found.clear).sum())
@@ -169,7 +172,7 @@ class LineMeter(Meter):
         self._refuse_slant()
 
     def _refuse_slant(self) -> None:
-        """Refuse lines that pass to the place of their neighbours: pieces of two would be mixed."""
+        """Refuse lines so slanted that parts of two neighbours would be mixed."""
         moved, _ = self._slant_px()
         nominal = np.ravel(self.lines)
         narrowest = float(np.diff(np.sort(nominal)).min())
@@ -177,13 +180,13 @@ class LineMeter(Meter):
             slant = moved / self.left_px.shape[1] * self.across / self.along
             raise DataError(
                 f"the lines are slanted by about {abs(np.degrees(np.arctan(slant))):.1f}°, "
-                f"{abs(moved):.0f} pixels over the picture, where lines or spaces are "
-                f"{narrowest:.0f} pixels wide, so that neighbours would be mixed. Turn the "
-                f"picture, or take a shorter part of it."
+                f"{abs(moved):.0f} pixels over the picture, but lines or spaces are only "
+                f"{narrowest:.0f} pixels wide, so neighbours would be mixed. Turn the picture, or "
+                f"use a shorter part of it."
             )
 
     def _turned(self, image: np.ndarray) -> np.ndarray:
-        """Return a picture whose lines are vertical."""
+        """Return the picture, transposed if its lines are horizontal."""
         return image if self.direction == "vertical" else image.T
 
     def trace(self, image: np.ndarray) -> Traced | None:
@@ -258,39 +261,41 @@ class LineMeter(Meter):
         }
 
     def _notes(self, width: np.ndarray, rough: Roughness) -> list[str]:
-        """Say what makes figures mean less than they seem to."""
+        """Return notes about what makes the figures less reliable."""
         notes = [self.note] if self.note else []
         cd, unit = _means(width), self.unit
         lost = float(np.isnan(width).mean())
         if lost > _MOST_LOST:
             notes.append(
-                f"{lost:.0%} of the rows have no clear edge, as where a line ends, is bridged or "
-                f"drowns in noise; they are left out."
+                f"{lost:.0%} of the rows have no clear edge, for instance where a line ends, is "
+                f"bridged or is lost in noise; they are left out."
             )
         noise = np.sqrt(max(rough.biased_nm**2 - rough.unbiased_nm**2, 0.0) / 2) / SIGMAS
         if noise > _MOST_NOISE_PX * self.across:
             notes.append(
-                f"noise displaces edges by {noise / self.across:.1f} pixels in each row, at which "
-                f"the unbiased LWR and LER come out too large. Average more frames."
+                f"noise displaces edges by {noise / self.across:.1f} pixels in each row, which "
+                f"makes the unbiased LWR and LER too large. Average more frames."
             )
+        notes += _alpha_at_bound(rough)
         if self.unclear:
-            notes.append(f"{self.unclear} lines without clear edges are left out.")
+            lines = "1 line is" if self.unclear == 1 else f"{self.unclear} lines are"
+            notes.append(f"{lines} left out: no clear edges.")
         notes += _mixture(cd, unit)
         moved, error = self._slant_px()
         if abs(moved) > max(_MOST_SLANT_PX, 3 * error):
             slant = moved * self.across / (width.shape[1] * self.along)
             notes.append(
                 f"the lines are slanted by {abs(np.degrees(np.arctan(slant))):.2f}°, "
-                f"{abs(moved) * self.across:.3g} {unit} over the picture, which is in the LER, but "
-                f"not in CD and LWR."
+                f"{abs(moved) * self.across:.3g} {unit} over the picture; the LER includes this "
+                f"slant, CD and LWR do not."
             )
         return notes
 
     def _slant_px(self) -> tuple[float, float]:
-        """Return how far edges move over the picture along a straight line, and its error.
+        """Return how far a slant moves edges over the picture, and the standard error.
 
-        A jump, or an edge that wanders into its neighbour, looks like a slant over the whole
-        picture, but not from most rows to those a little below.
+        A jump, or an edge that wanders to its neighbour, looks like a slant over the whole
+        picture, but not between most rows and those a little below.
         """
         edges = np.concatenate([self.left_px, self.right_px])
         count = edges.shape[1]
@@ -312,7 +317,7 @@ class DiscMeter(Meter):
         if not np.isclose(*size, rtol=PIXEL_TOLERANCE):
             raise DataError(
                 f"pixels must be square to measure discs; received {size[0]:.4g} × {size[1]:.4g} "
-                f"nm. Resample the picture."
+                f"nm. Resample the picture to square pixels."
             )
         self.along, self.unit, self.threshold = size[0], unit, options.threshold
         kinds = ("bright", "dark") if options.polarity == "auto" else (options.polarity,)
@@ -328,8 +333,8 @@ class DiscMeter(Meter):
         self.others = {kind: len(every) for kind, every in found.items() if kind != self.polarity}
         if not self.traced:
             raise DataError(
-                f"no whole {' or '.join(kinds)} disc of at least 12 pixels radius was found in the "
-                f"picture. --polarity and --shape say what else is looked for."
+                f"no whole {' or '.join(kinds)} disc with a radius of at least 12 pixels was found "
+                f"in the picture. Search for something else with --polarity or --shape."
             )
 
     def trace(self, image: np.ndarray) -> Traced | None:
@@ -373,7 +378,7 @@ class DiscMeter(Meter):
         return Measured(figures, objects, notes, [disc for disc, _ in self.traced])
 
     def _touching(self) -> list[str]:
-        """Say so if the edges of discs are seen together with those of their neighbours."""
+        """Return a note if discs are so near to others that their edges are mixed."""
         discs = np.array([disc for disc, _ in self.traced])
         centres, radii = discs[:, :2], discs[:, 2]
         apart = np.hypot(*np.moveaxis(centres[:, None] - centres, 2, 0)) - radii[:, None] - radii
@@ -381,24 +386,31 @@ class DiscMeter(Meter):
         count = int((apart.min(axis=1) < edge_reach(radii)).sum())
         if not count:
             return []
-        return [
-            f"{count} discs lie so near to another that its edge is seen with theirs; their "
-            f"diameters come out too small."
-        ]
+        return [f"{count} discs almost touch others, so their diameters come out too small."]
+
+
+def _alpha_at_bound(rough: Roughness) -> list[str]:
+    """Return a note if the roughness exponent is at a bound of its fit."""
+    alpha, (low, high) = rough.fit.alpha, ALPHA_BOUNDS
+    at_bound = f"α = {alpha:.2f} is at the bound of its fit, so α and ξ are not reliable."
+    if alpha > high - _AT_BOUND:
+        return [f"{at_bound} Blur makes α too large and ξ too small."]
+    # Of a spectrum without power α is 0.
+    return [at_bound] if 0 < alpha < low + _AT_BOUND else []
 
 
 def _mixture(cd: np.ndarray, unit: str) -> list[str]:
-    """Say so if lines or discs are not of one kind."""
+    """Return a note if lines or discs have different widths."""
     if cd.max() <= _ONE_KIND * cd.min():
         return []
     return [
-        f"the CDs lie between {cd.min():.4g} and {cd.max():.4g} {unit}, so their mean and its "
-        f"interval are those of a mixture; see each of them."
+        f"the CDs are between {cd.min():.4g} and {cd.max():.4g} {unit}, so their mean and its "
+        f"interval describe a mixture; see the single CDs."
     ]
 
 
 def _means(traces: np.ndarray) -> np.ndarray:
-    """Return the mean of each trace (n, H), NaN if nothing of it is known."""
+    """Return the mean of each trace (n, H), NaN if it is all NaN."""
     known = np.isfinite(traces)
     count = known.sum(axis=1)
     total = np.where(known, traces, 0.0).sum(axis=1)
@@ -406,17 +418,17 @@ def _means(traces: np.ndarray) -> np.ndarray:
 
 
 class FrameCurve:
-    """What averages of more and more frames of one field measure.
+    """Measurements of averages of more and more frames of one field.
 
-    Frames are given one after the other. Averages of 1, 2, 4, … that follow one another are
-    measured as soon as they are complete, so that few sums are kept.
+    Frames are added one by one. Averages of 1, 2, 4, … consecutive frames are measured as soon as
+    they are complete, so only a few sums are kept.
 
     Parameters
     ----------
     meter : Meter
-        Knows the field.
+        Measures the field.
     unit : str
-        Of its lengths.
+        Unit of its lengths.
     """
 
     def __init__(self, meter: Meter, unit: str) -> None:
@@ -426,7 +438,7 @@ class FrameCurve:
         self._traced: dict[int, list[Traced | None]] = {}
 
     def add(self, frame: np.ndarray) -> None:
-        """Take the next frame (H, W), aligned with the others."""
+        """Add the next frame (H, W), aligned with the others."""
         total, count = frame.astype(np.float64), 1
         self._measure(total, count)
         for level, half in enumerate(self._sums):
@@ -441,13 +453,13 @@ class FrameCurve:
         self._traced.setdefault(count, []).append(self.meter.trace(total / count))
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each number of frames; the last one is that of all frames.
+        """Return a row for each number of frames; the last row is for all frames.
 
         Returns
         -------
         pandas.DataFrame
-            ``frames``, ``averages`` (how many there are), ``measured`` (of how many edges are
-            clear), ``cd``, ``cd_precision`` and ``edge_precision`` (standard deviations over the
+            ``frames``, ``averages`` (their number), ``measured`` (the number with clear edges),
+            ``cd``, ``cd_precision`` and ``edge_precision`` (standard deviations over the
             averages), ``lwr_biased``, ``lwr_unbiased``, ``lost_share``; lengths with their unit.
         """
         count = len(self._traced.get(1, []))
@@ -465,7 +477,7 @@ class FrameCurve:
         usual = _means(cds.T)
         row[f"cd_{unit}"] = float(np.nanmean(usual))
         if len(found) > 1:
-            # Relative to its own mean, as a line that is lost would change that of all.
+            # Relative to the mean of each line: a lost line would change the mean of all.
             row[f"cd_precision_{unit}"] = float(np.nanstd(_means(cds - usual), ddof=1))
         widths = np.array([traced.widths for traced in found])
         if not widths.size:
@@ -485,19 +497,19 @@ class FrameCurve:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know: whether the CD changes from frame to frame."""
+        """Notes for the user: whether the CD changes from frame to frame."""
         slope = self.trend
         if slope is None:
             return []
         return [
-            f"the CD changes by {slope:+.2g} {self.unit} per frame, as by charging, "
-            f"contamination or shrinking; the precision contains that, and averages do not lessen "
-            f"it."
+            f"the CD changes by {slope:+.2g} {self.unit} per frame, for instance by charging, "
+            f"contamination or shrinking; the precision includes this change, which averages do "
+            f"not reduce."
         ]
 
     @property
     def trend(self) -> float | None:
-        """By how much the CD changes from frame to frame; None if that may be chance."""
+        """Change of the CD per frame; None if it may be chance."""
         every = [traced.cd for traced in self._traced.get(1, []) if traced is not None]
         if len(every) < _SHORT_TREND:
             return None
@@ -507,7 +519,7 @@ class FrameCurve:
         if len(cds) >= _LEAST_TREND:
             trend = stats.linregress(steps, _means(change))
             return float(trend.slope) if trend.pvalue < _CHANCE else None
-        # Too few frames to know how frames differ by chance; but lines differ by it, too.
+        # Too few frames to know how frames differ by chance, but the lines show it too.
         slopes = (steps @ change / (steps @ steps))[np.isfinite(change).all(axis=0)]
         if len(slopes) < _LEAST_LINES or not np.ptp(slopes) > 0:
             return None
@@ -519,7 +531,7 @@ class FrameCurve:
 def _edge_precision(edges: np.ndarray) -> float:
     """Return the standard deviation of an edge in a row over averages (n, edges, rows).
 
-    What moves all edges of an average alike is a shift, and is left out.
+    A shift, which moves all edges of an average alike, is left out.
     """
     known = np.isfinite(edges)
     count = known.sum(axis=0)
@@ -530,10 +542,10 @@ def _edge_precision(edges: np.ndarray) -> float:
 
 
 def precision_of_one(frames: pd.DataFrame, unit: str) -> float | None:
-    """Return the standard deviation of the CD of one frame, None if it is not known.
+    """Return the standard deviation of the CD of one frame, None if it is unknown.
 
-    That of N frames is taken to be smaller by the square root of N, and is fitted to all averages,
-    each with the weight of its degrees of freedom.
+    It is fitted to all averages, weighted by their degrees of freedom, assuming that it falls with
+    the square root of the number of frames.
     """
     column = f"cd_precision_{unit}"
     known = frames.dropna(subset=[column]) if column in frames else frames[:0]
@@ -546,28 +558,28 @@ def precision_of_one(frames: pd.DataFrame, unit: str) -> float | None:
 
 @dataclasses.dataclass
 class Field:
-    """One file that was measured.
+    """One measured file.
 
     Attributes
     ----------
     name : str
-        What it is called in tables.
+        Its name in tables.
     image : numpy.ndarray, shape (H, W)
         The picture, or the average of aligned frames, without a data bar.
     size : PixelSize or None
-        Size of a pixel and who says so.
+        Size of a pixel and its source.
     data_bar_px : int
         Rows that were cut off.
     count : int
-        Frames that were averaged.
+        Number of averaged frames.
     measured : Measured
-        What was found.
+        The results.
     frames : pandas.DataFrame
-        As of `FrameCurve.table`; empty for a single frame.
+        The table of `FrameCurve.table`; empty for a single frame.
     notes : list of str
-        What a user should know.
+        Notes for the user.
     drifts : bool
-        Whether the CD changes from frame to frame, so that averages do not make it more precise.
+        Whether the CD changes from frame to frame, so averages do not make it more precise.
     """
 
     name: str

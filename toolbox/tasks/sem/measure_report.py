@@ -1,4 +1,4 @@
-"""The page of what was measured in pictures alone."""
+"""The page about measured pictures."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from toolbox.tasks.sem.settings import MeasureOptions
 
 _DPI = 130
 _NOT_CERTIFIED = (
-    "Terms are those of SEMI P35 and P47; nothing here is certified by a standard. A width is that "
-    "of the criterion: its offset from that of the resist is not known without a reference."
+    "Terms are those of SEMI P35 and P47; nothing here is certified by a standard. Widths depend "
+    "on the criterion: their offset from the resist is unknown without a reference."
 )
 
 
 class Section(NamedTuple):
-    """The part of a page about one picture."""
+    """The section of the page about one picture."""
 
     heading: str
     blocks: list[Block]
 
 
 def _draw_picture(field: Field) -> Figure:
-    """Draw the picture with its edges, as a whole and in close-up."""
+    """Draw the picture with its edges: complete and in close-up."""
     image, measured = np.asarray(field.image, float), field.measured
     turned = measured.figures.get("direction") == "horizontal"
     top, left, rows, columns = window_about(
@@ -66,7 +66,7 @@ def _draw_picture(field: Field) -> Figure:
 
 
 def _curves(field: Field) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the edges in the picture, columns and rows."""
+    """Return the edges in the picture: columns and rows of each."""
     measured = field.measured
     if measured.edges_px is None:
         return [circle(place) for place in measured.places if isinstance(place, Disc)]
@@ -77,7 +77,7 @@ def _curves(field: Field) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _draw_spectrum(field: Field) -> Figure:
-    """Draw the spectrum of the widths, its fit and the noise below it."""
+    """Draw the spectrum of the widths, its fit and its noise floor."""
     assert field.measured.spectrum is not None
     frequency, density = field.measured.spectrum
     fit, unit = field.measured.rough["width"].fit, field.unit
@@ -102,7 +102,7 @@ def _draw_spectrum(field: Field) -> Figure:
 
 
 def _draw_frames(field: Field, precision: float | None) -> Figure:
-    """Draw LWR and precision over the number of averaged frames."""
+    """Plot LWR and precision against the number of averaged frames."""
     table, unit = field.frames, field.unit
     figure = Figure(figsize=(10.4, 3.8), layout="constrained")
     axes = list(figure.subplots(1, 2)) if f"lwr_biased_{unit}" in table else [figure.subplots()]
@@ -124,7 +124,7 @@ def _draw_frames(field: Field, precision: float | None) -> Figure:
             table["frames"], one / np.sqrt(table["frames"]), ":", color="0.3", label="CD, law 1/√N"
         )
     if precision is not None:
-        ax.axhline(precision, color="tab:red", lw=1.2, label="asked for")
+        ax.axhline(precision, color="tab:red", lw=1.2, label="required")
     ax.set_yscale("log")
     ax.legend(frameon=False, fontsize=9)
     set_up(ax, "averaged frames N", f"standard deviation ({unit})")
@@ -136,7 +136,7 @@ def _draw_frames(field: Field, precision: float | None) -> Figure:
 
 
 def section_of(field: Field, precision: float | None) -> Section:
-    """Return the part of the page about one picture: drawings, figures, lines, frames.
+    """Return the section about one picture: drawings, figures, lines, frames.
 
     Parameters
     ----------
@@ -148,9 +148,9 @@ def section_of(field: Field, precision: float | None) -> Section:
     blocks: list[Block] = [Text(headline(field), quiet=True)]
     blocks += [Text(note, lead="Note.") for note in field.notes]
     blocks.append(Facts(facts_of(field)))
-    blocks.append(_chart(_draw_picture(field), "The picture and a part of it with measured edges."))
+    blocks.append(_chart(_draw_picture(field), "The picture and a detail, with measured edges."))
     if field.measured.spectrum is not None:
-        caption = "Roughness of the widths by frequency, mean over the lines."
+        caption = "Roughness spectrum of the widths, mean over the lines."
         blocks.append(_chart(_draw_spectrum(field), caption))
     if not field.frames.empty:
         caption = f"Averages of frames. {needed_text(field, precision)}".strip()
@@ -181,7 +181,7 @@ def measured_page(
     rows : sequence of dict
         The rows of ``pictures.csv``.
     sections : sequence of Section
-        Of the pictures that are drawn.
+        Those of the pictures that are drawn.
     options : MeasureOptions
         What was measured.
     """
@@ -194,7 +194,7 @@ def measured_page(
     if len(sections) < count:
         page.section(
             "Further pictures",
-            Text(f"{count - len(sections)} more are in the tables, and are not drawn here."),
+            Text(f"{count - len(sections)} more are in the tables and are not drawn here."),
         )
     page.section("How it was measured", Facts(_method(options)))
     page.caveat(_NOT_CERTIFIED)
@@ -202,7 +202,7 @@ def measured_page(
 
 
 def _overview(rows: Sequence[dict[str, Any]]) -> Table:
-    """Tabulate the main figures of all pictures, lengths of some perhaps in pixels."""
+    """Tabulate the main figures of all pictures, in nm, or in pixels where the size is unknown."""
     names = {"cd": "CD", "lwr_unbiased": "LWR unbiased", "ler_unbiased": "LER unbiased"}
     shown = {}
     for row in rows:
@@ -219,14 +219,14 @@ def _overview(rows: Sequence[dict[str, Any]]) -> Table:
 def _method(options: MeasureOptions) -> dict[str, str]:
     facts = {
         "edge": f"where a row crosses {options.threshold:.0%} between the dark side and the bright "
-        f"rim of the mean profile of that edge, between two pixels by a straight line, not smoothed"
+        f"rim of the mean profile of that edge; linear interpolation between pixels, no smoothing"
     }
     if options.shape == "discs":
-        return facts | {"diameter": "of the circle fitted to the edge in 180 directions"}
+        return facts | {"diameter": "that of the circle fitted to the edge in 180 directions"}
     return facts | {
         "CD": "mean distance of the two edges; ± 95 % by Student's t over the lines",
-        "LWR, LER": f"{SIGMAS:g} standard deviations of the widths, or the edges, of each line "
-        f"about their mean, root mean square over the lines; lost rows by a straight line",
-        "unbiased": "less the white floor of the spectrum, fitted with the roughness by Whittle's "
-        "likelihood",
+        "LWR, LER": f"{SIGMAS:g} standard deviations of the widths or the edges of each line about "
+        f"their mean; root mean square over the lines; lost rows are interpolated",
+        "unbiased": "minus the white floor of the spectrum, fitted together with the roughness by "
+        "Whittle's likelihood",
     }

@@ -1,4 +1,4 @@
-"""What was measured in a picture alone, as lines for the terminal and cells of tables."""
+"""Measurements of a picture as lines for the terminal and cells of tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from toolbox.tasks.sem.measure import Field, precision_of_one
 
-#: Lines or discs that are printed before the rest is left to the table.
+#: Largest number of lines or discs that are printed; the table has all of them.
 _MOST_PRINTED = 16
-#: Least evaluation length, and largest sampling interval, that the ITRS asked for, nm.
+#: Smallest evaluation length and largest sampling interval that the ITRS asked for, nm.
 _ITRS_NM = (2000.0, 10.0)
-#: Columns of the averages of frames and their headings.
+#: Headings of the columns about averages of frames.
 _FRAME_COLUMNS = {
     "cd": "CD",
     "cd_precision": "precision of CD",
@@ -25,7 +25,7 @@ _FRAME_COLUMNS = {
 
 
 def measured_text(field: Field, precision: float | None = None) -> str:
-    """Return what was found in a picture, as lines for the terminal.
+    """Return the results of a picture as lines for the terminal.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def measured_text(field: Field, precision: float | None = None) -> str:
     lines += _aligned(shown)
     needed = needed_text(field, precision)
     if len(rows) > len(shown):
-        lines.append(f"  … and {len(rows) - len(shown)} more, which -o writes into a table")
+        lines.append(f"  … and {len(rows) - len(shown)} more; -o writes all of them into a table")
     lines += _aligned(frame_rows(field))
     return "\n".join([*lines, *([f"  {needed}"] if needed else [])])
 
@@ -59,7 +59,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def headline(field: Field) -> str:
-    """Say what was found, and how large a pixel is and by whom."""
+    """Return what was found, the pixel size and its source, as one line."""
     figures = field.measured.figures
     size = "pixel size not known, so lengths are in pixels"
     if field.size is not None:
@@ -75,7 +75,7 @@ def headline(field: Field) -> str:
 
 
 def facts_of(field: Field) -> dict[str, str]:
-    """Return the figures of a picture, each as a name and a line of text."""
+    """Return the figures of a picture: a line of text for each, by name."""
     f, unit = field.measured.figures, field.unit
     kind = "lines" if "direction" in f else "discs"
     cd = with_ci(f, "cd", unit) + ("" if f["n"] == 1 else f" (95 % over {f['n']} {kind})")
@@ -103,13 +103,13 @@ def facts_of(field: Field) -> dict[str, str]:
 
 
 def _number(value: float) -> str:
-    """Return a length with about three digits that count; less than a millionth is nothing."""
+    """Return a length with about three significant digits; less than a millionth is 0."""
     value = 0.0 if abs(value) < 1e-6 else value
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def with_ci(figures: Mapping[str, Any], name: str, unit: str) -> str:
-    """Return a length with half the width of its 95 % confidence interval, if that is known."""
+    """Return a length with half the width of its 95 % confidence interval, if known."""
     value, ci95 = figures[f"{name}_{unit}"], figures[f"{name}_ci95_{unit}"]
     return f"{_number(value)} {'' if ci95 is None else f'± {_number(ci95)} '}{unit}"
 
@@ -120,7 +120,7 @@ def _both(figures: Mapping[str, Any], name: str, unit: str) -> str:
 
 
 def object_rows(field: Field) -> list[list[str]]:
-    """Return heading and cells of the lines or discs."""
+    """Return the headings and the cells of the lines or discs."""
     rows = field.measured.objects
     names = [_heading(name, field.unit) for name in rows[0]]
     return [names, *([_cell(name, value) for name, value in row.items()] for row in rows)]
@@ -140,7 +140,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def frame_rows(field: Field) -> list[list[str]]:
-    """Return heading and cells of the averages of frames; nothing for a single frame."""
+    """Return the headings and the cells of the averages of frames; empty for a single frame."""
     table, unit = field.frames, field.unit
     if table.empty:
         return []
@@ -154,13 +154,14 @@ def frame_rows(field: Field) -> list[list[str]]:
 
 
 def needed_text(field: Field, precision: float | None) -> str:
-    """Say how many frames reach a precision of the CD, or nothing if that is not known."""
+    """Return how many frames reach a precision of the CD, as one line; empty if unknown."""
     one = precision_of_one(field.frames, field.unit)
     if one is None or field.drifts:
         return ""
     unit = field.unit
     text = (
-        f"One frame measures the CD to {_number(one)} {unit} (standard deviation), N to that ÷ √N"
+        f"One frame measures the CD to {_number(one)} {unit} (standard deviation), N frames to "
+        f"that ÷ √N"
     )
     if precision is None:
         return f"{text}."

@@ -1,4 +1,4 @@
-"""Files of pictures measured alone, one at a time, and the tables and the page of all of them."""
+"""Measure picture files one at a time, and write tables and a page about all of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from toolbox.tasks.sem.stacks import align_frames, copies_in
 if TYPE_CHECKING:
     from toolbox.tasks.sem.measure_report import Section
 
-#: Pictures that are drawn on a page; of all others it has the figures.
+#: Largest number of pictures that are drawn on a page; it has the figures of all.
 _MOST_DRAWN = 24
-#: Lost rows that the outline of an edge bridges.
+#: Largest number of lost rows that the outline of an edge bridges.
 _MOST_BRIDGED = 8
-#: Farthest that frames of a stack lie from each other, pixels.
+#: Largest shift between frames of a stack, pixels.
 _MOST_SHIFT = 8.0
 
 
@@ -51,14 +51,14 @@ class SemMeasurer:
         self._sections: list[Section] = []
 
     def measure(self, path: Path, name: str, draw: bool) -> None:
-        """Measure one picture, or stack of frames; see `toolbox.task.FileMeasurer`."""
+        """Measure one picture or stack of frames; see `toolbox.task.FileMeasurer`."""
         if path.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{path}: is no picture. Expected one of {', '.join(SUFFIXES)}.")
+            raise DataError(f"{path}: not a picture. Expected one of {', '.join(SUFFIXES)}.")
         stack = open_sem_stack(path)
         try:
             field = self._field(stack, name)
         except DataError as error:
-            # What the reader says names the file already.
+            # Messages of the reader name the file already.
             known = str(error).startswith(str(path))
             raise DataError(f"{error}" if known else f"{path}: {error}") from None
         print(measured_text(field, self.options.precision_nm), flush=True)
@@ -72,7 +72,7 @@ class SemMeasurer:
             self._sections.append(section_of(field, self.options.precision_nm))
 
     def write(self, folder: Path) -> None:
-        """Write the tables and the page of all that was measured."""
+        """Write the tables and the page about all measured pictures."""
         for name, rows in self._rows.items():
             if rows:
                 write_table(pd.DataFrame(rows), folder / name)
@@ -87,11 +87,13 @@ class SemMeasurer:
         """Measure one picture in memory; see `toolbox.task.ImageMeasurer`."""
         if pixels.ndim != 2 or pixels.dtype.kind not in "uif":
             raise DataError(
-                f"SEM pictures have one channel of numbers; received shape {pixels.shape} of "
-                f"{pixels.dtype}. Take one channel."
+                f"SEM pictures must have one channel of numbers; received shape {pixels.shape} of "
+                f"{pixels.dtype}. Select one channel."
             )
         if not np.isfinite(pixels).all():
-            raise DataError("the picture has missing pixels, and edges may lie there. Crop it.")
+            raise DataError(
+                "the picture must have no missing pixels, where edges could lie. Crop it."
+            )
         size = None if pixel_nm is None else PixelSize("the image", *pixel_nm)
         bar = data_bar_rows(pixels)
         frame = pixels[: len(pixels) - bar].astype(np.float32)
@@ -101,9 +103,9 @@ class SemMeasurer:
 
     def _field(self, stack: SEMStack, name: str) -> Field:
         size, notes = stated_size(self.options.pixel_nm, stack.size, stack.notes)
-        notes.pop("size", None)  # it is told of every picture
+        notes.pop("size", None)  # the headline of every picture states it
         if self.options.shape == "lines":
-            notes.pop("not square", None)  # widths and lengths of lines each have their own side
+            notes.pop("not square", None)  # widths and lengths use the two sides of a pixel
         first = stack.image(0).pixels
         bar = data_bar_rows(first)
         frames = StackFrames(stack, len(first) - bar)
@@ -117,7 +119,7 @@ class SemMeasurer:
         name: str,
         notes: list[str],
     ) -> Field:
-        """Measure the average of frames without a data bar, and how precise it is."""
+        """Measure the average of frames without a data bar, and its precision."""
         frames = AlignedFrames(pictures)
         pixel, unit = (1.0, 1.0), "px"
         if size is not None:
@@ -142,7 +144,7 @@ def outlines_of(field: Field) -> list[tuple[str, np.ndarray]]:
     Returns
     -------
     list of (str, numpy.ndarray)
-        Such as ``line 3 left``, and (n, 2) rows and columns, pixels.
+        Names such as ``line 3 left``, and rows and columns of shape (n, 2), pixels.
     """
     if field.measured.edges_px is None:
         return []
@@ -159,7 +161,7 @@ def outlines_of(field: Field) -> list[tuple[str, np.ndarray]]:
 
 
 class StackFrames(Sequence[np.ndarray]):
-    """The frames of a file without their data bar, each read when it is asked for.
+    """The frames of a file without their data bar, read on access.
 
     Parameters
     ----------
@@ -184,27 +186,27 @@ class StackFrames(Sequence[np.ndarray]):
 
 
 class AlignedFrames:
-    """The frames of one field moved onto each other.
+    """The aligned frames of one field.
 
     Parameters
     ----------
     frames : sequence of numpy.ndarray, shape (H, W)
-        They are read anew whenever they are needed.
+        Frames; they are read again whenever they are needed.
 
     Attributes
     ----------
     mean : numpy.ndarray, shape (H, W)
-        Their average, where all of them are known.
+        Their average, in the region that all of them cover.
     count : int
-        How many could be aligned.
+        Number of aligned frames.
     notes : list of str
-        What a user should know.
+        Notes for the user.
     """
 
     def __init__(self, frames: Sequence[np.ndarray]) -> None:
         self._frames = frames
         self.notes: list[str] = []
-        #: What brings a frame onto the common grid, by its number.
+        #: Shift of each frame onto the common grid, by its number.
         self._shifts = {0: Shift(0.0, 0.0)}
         if len(frames) > 1:
             self._align()
@@ -227,26 +229,26 @@ class AlignedFrames:
     def _align(self) -> None:
         copied = copies_in(self._frames)
         if any(copied):
-            # A copy has the noise of its original, so that averages would seem to be exact.
+            # A copy has the noise of its original, so averages would seem too precise.
             self.notes.append(
                 f"{sum(copied)} of {len(copied)} frames are copies of others and left out."
             )
             self._frames = [self._frames[n] for n, copy in enumerate(copied) if not copy]
         if len(self._frames) < 2:
             return
-        # Frames must be four times as high and wide as what is looked for.
+        # Frames must be four times as high and wide as the largest shift.
         limit = min(_MOST_SHIFT, max(1.0, (min(self._frames[0].shape) - 4) // 4))
         found = align_frames(self._frames, limit)
         aligned = {n: Shift(-s.dy, -s.dx) for n, s in enumerate(found) if s.aligned}
         total = len(found)
         if not aligned:
             self.notes.append(
-                f"no two of the {total} frames lie on each other; only the first one is measured."
+                f"no two of the {total} frames could be aligned; only the first one is measured."
             )
             return
         self._shifts = aligned
         if len(aligned) < total:
             self.notes.append(
-                f"{total - len(aligned)} of {total} frames are left out, as they do not lie on "
-                f"the others."
+                f"{total - len(aligned)} of {total} frames are left out, because they could not "
+                f"be aligned with the others."
             )

@@ -1,7 +1,7 @@
 """CD, LER, LWR and their spectra from pictures of lines. No TensorFlow.
 
-Lines run along the rows' axis (vertical in the picture) and are measured across it. Positions are
-in pixels with the centre of pixel j at j; widths and roughness are in nanometres.
+Lines run down the picture and are measured across. Positions are in pixels, with the centre of
+pixel j at j; widths and roughness are in nanometres.
 """
 
 from __future__ import annotations
@@ -18,24 +18,26 @@ from toolbox.errors import DataError
 THRESHOLD = 0.5
 #: LER and LWR are three standard deviations, as the field reports them.
 SIGMAS = 3.0
-#: Rows of an edge that may lack a crossing before the edge is left out.
+#: Smallest and largest roughness exponent of a fitted spectrum.
+ALPHA_BOUNDS = (0.05, 1.5)
+#: Largest share of rows without a crossing; an edge with more of them is left out.
 _MOST_MISSING = 0.3
-#: Turning points of that profile differ by at least this share of its range.
+#: Smallest difference between turning points of the mean profile, as a share of its range.
 _LEAST_TURN = 0.12
-#: An edge next to the border of the frame that is wider than this share of the frame is shading.
+#: A change next to the border that is wider than this share of the frame is shading, not an edge.
 _SLOW = 1 / 16
-#: How much brighter than spaces the middle of a line is, as a share of the height of its rims: next
-#: to two spaces, and where one of them is not seen.
+#: Least step from a space up to the middle of a line, as a share of the height of its rims: between
+#: two spaces, and where one of them is not seen.
 _LEAST_STEP, _CLEAR_STEP = 0.04, 0.12
-#: How far from a line the grey value of a space without another end is taken, pixels.
+#: Distance from a line at which the grey value of a space without another end is read, pixels.
 _NEAR_PX = 12
-#: Bands of rows whose grey values tell a shade along the lines, and the fewest rows of each.
+#: Number of bands of rows that show shading along the lines, and the fewest rows of each.
 _BANDS, _BAND_ROWS = 8, 8
-#: Least shade that is evened out, as a share of the contrast; how far it must lie beyond chance.
+#: Smallest shading that is corrected, as a share of the contrast, and in standard errors.
 _LEAST_SHADE, _BEYOND_CHANCE = 0.05, 5.0
-#: Least share of the contrast that is left where it is darkest.
+#: Smallest share of the contrast that the correction assumes where it is darkest.
 _LEAST_GAIN = 0.05
-#: Least range of the mean profile of a picture with lines, in standard errors of that mean.
+#: Smallest range of the mean profile of a picture with lines, in standard errors of that mean.
 _LEAST_SIGNAL = 8.0
 
 Polarity = Literal["bright", "dark", "auto"]
@@ -47,16 +49,16 @@ class LineEdges(NamedTuple):
     Attributes
     ----------
     left_px, right_px : numpy.ndarray, shape (lines, H)
-        Positions across the lines, NaN in rows without a crossing; all NaN for a line that lacks
-        one in too many rows.
+        Positions across the lines, NaN in rows without a crossing; all NaN for a line with too many
+        such rows.
     clear : numpy.ndarray of bool, shape (lines,)
-        Lines that do not.
+        Lines with enough crossings.
     threshold : float
         Level of the crossing between local minimum and maximum.
     polarity : {'bright', 'dark'}
-        What was measured: bright lines, or dark ones.
+        Whether bright or dark lines were measured.
     note : str
-        What a user should know: of the choice of polarity, of a shade along the lines.
+        Note for the user: on the choice of polarity, on shading along the lines.
     """
 
     left_px: np.ndarray
@@ -73,7 +75,7 @@ class LineEdges(NamedTuple):
 
 
 class PSDFit(NamedTuple):
-    """A roughness spectrum, with white noise below it.
+    """A roughness spectrum on a floor of white noise.
 
     Attributes
     ----------
@@ -94,19 +96,20 @@ class PSDFit(NamedTuple):
 
 
 def roughness_psd(frequency: np.ndarray, sigma_nm: float, xi_nm: float, alpha: float) -> np.ndarray:
-    """Two-sided power spectral density of a rough edge.
+    """Return the two-sided power spectral density of a rough edge.
 
     Parameters
     ----------
     frequency : numpy.ndarray
-        1/nm.
+        Spatial frequencies, 1/nm.
     sigma_nm, xi_nm, alpha : float
         Standard deviation, correlation length, roughness exponent.
 
     Returns
     -------
     numpy.ndarray
-        nm³; its integral over all frequencies, negative ones too, is ``sigma_nm ** 2``.
+        Density, nm³; its integral over all frequencies, positive and negative, is
+        ``sigma_nm ** 2``.
 
     References
     ----------
@@ -118,12 +121,12 @@ def roughness_psd(frequency: np.ndarray, sigma_nm: float, xi_nm: float, alpha: f
 
 
 def periodogram(traces: np.ndarray, step_nm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean two-sided power spectral density of traces about their own means.
+    """Return the mean two-sided power spectral density of traces about their own means.
 
     Parameters
     ----------
     traces : numpy.ndarray, shape (n, H)
-        Positions or widths in nm, no NaN.
+        Positions or widths in nm, without NaN.
     step_nm : float
         Distance between rows.
 
@@ -131,7 +134,7 @@ def periodogram(traces: np.ndarray, step_nm: float) -> tuple[np.ndarray, np.ndar
     -------
     (numpy.ndarray, numpy.ndarray)
         Frequencies in 1/nm from one period per trace to half the sampling rate, and densities in
-        nm³. The sum over all frequencies, negative ones too, is the variance of the traces.
+        nm³. Their integral over all frequencies, positive and negative, is the variance.
     """
     count = traces.shape[1]
     centred = traces - traces.mean(axis=1, keepdims=True)
@@ -145,7 +148,7 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
     Parameters
     ----------
     frequency : numpy.ndarray
-        1/nm, as from `periodogram`; the last one is half the sampling rate.
+        Spatial frequencies, 1/nm, as from `periodogram`; the last one is half the sampling rate.
     density : numpy.ndarray
         Two-sided density, nm³.
 
@@ -187,12 +190,12 @@ def fit_psd(frequency: np.ndarray, density: np.ndarray) -> PSDFit:
     tail = float(np.mean(density[-max(1, len(density) // 8) :]))
     bounds = [
         (0.5 * np.log(total) - 7, 0.5 * np.log(total) + 2),
-        # Shorter than two rows, roughness cannot be told from noise.
+        # Roughness shorter than two rows cannot be distinguished from noise.
         (np.log(2 / rate), np.log(2 * length)),
-        (0.05, 1.5),
+        ALPHA_BOUNDS,
         (np.log(tail) - 12, np.log(tail) + 1),
     ]
-    # TNC, because the matrices of L-BFGS-B start threads that cost more than the fit.
+    # TNC, because L-BFGS-B starts threads for its matrices that cost more than the fit.
     best = None
     for xi in (0.02 * length, 0.1 * length):
         for alpha in (0.4, 0.9):
@@ -214,7 +217,7 @@ def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
 
 def _grey_levels(profile: np.ndarray) -> tuple[float, float]:
     """Return the grey values of spaces and lines in a mean profile."""
-    # Percentiles pass over bright rims of wide lines; a single narrow line needs the extremes.
+    # Percentiles ignore the bright rims of wide lines; a single narrow line needs the extremes.
     for share in (5.0, 1.0):
         low, high = np.percentile(profile, [share, 100 - share])
         if high - low > 0.2 * np.ptp(profile):
@@ -223,17 +226,17 @@ def _grey_levels(profile: np.ndarray) -> tuple[float, float]:
 
 
 def direction_of(image: np.ndarray) -> Literal["vertical", "horizontal"]:
-    """Tell how the lines of a picture (H, W) run: along the axis whose mean varies more."""
+    """Return the direction of the lines of a picture (H, W), across which its mean varies more."""
     spread = []
     for axis in (0, 1):
         profile = image.mean(axis=axis)
-        # Shading varies slowly and is no line.
+        # Shading varies slowly.
         spread.append(np.std(_smooth(profile, 1.0) - _smooth(profile, len(profile) / 8)))
     return "vertical" if spread[0] >= spread[1] else "horizontal"
 
 
 def _nominal_lines(image: np.ndarray) -> dict[str, list[tuple[float, float]]]:
-    """Find the bright and the dark lines that lie wholly inside, from the mean over all rows."""
+    """Find bright and dark lines that are completely inside, from the mean over all rows."""
     bright = _bright_places(image)
     dark = [(before[1], after[0]) for before, after in pairwise(bright)]
     found = {}
@@ -246,20 +249,20 @@ def _nominal_lines(image: np.ndarray) -> dict[str, list[tuple[float, float]]]:
 
 
 def _bright_places(image: np.ndarray) -> list[tuple[float, float]]:
-    """Return where it is bright across the lines, infinite where the frame cuts a line."""
+    """Return the bright intervals of the mean profile; infinite where the frame cuts a line."""
     profile = _smooth(image.mean(axis=0), 1.0)
-    # Without lines, the mean over all rows still varies by its own standard error.
+    # Without lines, the mean over all rows still varies by its standard error.
     chance = np.median(image.std(axis=0)) / np.sqrt(len(image))
     low, high = _grey_levels(profile)
     if np.ptp(profile) < _LEAST_SIGNAL * chance or not high > low:
         return []
-    # The means of every other row differ by twice the error of the mean of all.
+    # The means of even and odd rows differ by twice the error of the mean of all.
     others = image[min(1, len(image) - 1) :: 2]
     noise = 0.5 * _smooth(image[::2].mean(axis=0) - others.mean(axis=0), 1.0)
     loudest = float(np.sqrt(_smooth(noise**2, 6.0).max()))
     turns = _turning_points(profile, max(_LEAST_TURN * (high - low), 5 * loudest))
     edges = [_half_way(profile, a, b) for a, b in pairwise(turns)]
-    # What changes slowly towards the border of the frame is shading.
+    # Slow changes towards the border of the frame are shading.
     while edges and edges[0][1] > _SLOW * len(profile):
         del turns[0], edges[0]
     while edges and edges[-1][1] > _SLOW * len(profile):
@@ -276,7 +279,7 @@ def _bright_places(image: np.ndarray) -> list[tuple[float, float]]:
 
 
 def _turning_points(profile: np.ndarray, least: float) -> list[int]:
-    """Return places of minima and maxima in turn, of which neighbours differ by `least`."""
+    """Return alternating minima and maxima, neighbours of which differ by at least `least`."""
     turns: list[int] = []
     lowest = highest = 0
     rising = falling = True
@@ -293,11 +296,11 @@ def _turning_points(profile: np.ndarray, least: float) -> list[int]:
 
 
 def _half_way(profile: np.ndarray, start: int, stop: int) -> tuple[float, float]:
-    """Return the place of the edge between two turning points, and how wide it is."""
+    """Return place and width of the edge between two turning points, pixels."""
     part = profile[start : stop + 1]
     share = (part - part.min()) / np.ptp(part)
     share = 1 - share if part[0] > part[-1] else share
-    # Noise may cross the half elsewhere: the steepest place counts.
+    # Noise may cross the half level elsewhere: the steepest place counts.
     crossings = np.flatnonzero((share[:-1] < 0.5) & (share[1:] >= 0.5))
     rise = np.pad(share, 3, mode="edge")
     half = crossings[np.argmax((rise[7:] - rise[:-7])[crossings])]
@@ -308,10 +311,10 @@ def _half_way(profile: np.ndarray, start: int, stop: int) -> tuple[float, float]
 def _without_middles(
     profile: np.ndarray, bright: list[tuple[float, float]], noise: float
 ) -> list[tuple[float, float]]:
-    """Join bright rims over the dim middle of their line.
+    """Join bright rims across the dim middle of their line.
 
-    What lies between two rims is a middle if it is brighter than what lies beyond them, on both
-    sides. Neighbours are compared, so that slow shading does no harm.
+    The region between two rims is a middle if it is brighter than the regions beyond them, on both
+    sides. Neighbours are compared, so slow shading does no harm.
     """
     ends = np.array([-np.inf, *np.ravel(bright), np.inf])
     levels = np.array([_grey_between(profile, a, b) for a, b in ends.reshape(-1, 2)])
@@ -322,7 +325,7 @@ def _without_middles(
     highest = np.where(unseen, -np.inf, beyond).max(axis=0)
     widths = np.diff(np.clip(ends, 0, len(profile)))
     narrow = widths[2:-2:2] < np.maximum(widths[1:-3:2], widths[3:-1:2])
-    # Roughness fills narrow spaces, and shading may look like a middle if one side is not seen.
+    # Roughness fills narrow spaces; shading may look like a middle if one side is not seen.
     least = scale * np.where(narrow | unseen.any(axis=0), _CLEAR_STEP, _LEAST_STEP)
     inside = np.full(len(levels), False)
     inside[1:-1] = np.isfinite(highest) & (levels[1:-1] - highest > np.maximum(least, 4 * noise))
@@ -338,8 +341,8 @@ def _without_middles(
 
 
 def _grey_between(profile: np.ndarray, a: float, b: float) -> float:
-    """Return the grey value half-way between two places, or near one where a side is open."""
-    if a == b:  # nothing beyond a line that the frame cuts
+    """Return the grey value half-way between two places, or near one if the other is infinite."""
+    if a == b:  # nothing is beyond a line that the frame cuts
         return np.nan
     if np.isinf(a):
         return float(profile[max(int(np.ceil(b)) - _NEAR_PX, 0) : int(np.ceil(b))].min())
@@ -352,25 +355,25 @@ def _grey_between(profile: np.ndarray, a: float, b: float) -> float:
 def _crossings(
     image: np.ndarray, expected: np.ndarray, reach: float, level: np.ndarray, sign: int
 ) -> np.ndarray:
-    """Return the crossing nearest to where it is expected, in every row.
+    """Return the crossing nearest to the expected place, in each row.
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
         Grey values.
     expected : numpy.ndarray, shape (lines, H)
-        Pixels.
+        Expected places, pixels.
     reach : float
-        Largest distance, pixels.
+        Largest distance from there, pixels.
     level : numpy.ndarray, shape (lines, 1)
         Grey values of the crossing.
     sign : {1, -1}
-        Brighter to the right, or to the left.
+        1 if brighter to the right, -1 if brighter to the left.
 
     Returns
     -------
     numpy.ndarray, shape (lines, H)
-        Pixels, NaN where there is none.
+        Places, pixels; NaN without a crossing.
     """
     height, width = image.shape
     half = int(np.ceil(reach)) + 1
@@ -391,7 +394,7 @@ def _crossings(
 
 
 def _mean_profile(image: np.ndarray, edges: np.ndarray, half: int) -> np.ndarray:
-    """Average the rows of each edge, laid one upon the other: (lines, 2 half + 1)."""
+    """Return the mean profile of each edge over its rows, aligned: (lines, 2 half + 1)."""
     filled = np.where(np.isfinite(edges), edges, np.nanmedian(edges, axis=1, keepdims=True))
     columns = filled[..., None] + np.arange(-half, half + 1)
     rows = np.broadcast_to(np.arange(image.shape[0])[:, None], columns.shape)
@@ -400,7 +403,7 @@ def _mean_profile(image: np.ndarray, edges: np.ndarray, half: int) -> np.ndarray
 
 
 def spaces_of(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the edges of what lies between neighbouring lines, (lines − 1, H) each.
+    """Return the edges of the spaces between neighbouring lines, (lines − 1, H) each.
 
     Parameters
     ----------
@@ -419,24 +422,24 @@ def find_lines(
 ) -> LineEdges:
     """Locate both edges of every line in every row, to a fraction of a pixel.
 
-    The criterion: an edge lies where the picture crosses ``minimum + threshold * (maximum -
-    minimum)``, minimum and maximum being those of the mean profile of that edge, on its dark side
-    and on the bright rim, in the rows that have it. The rows are not smoothed unless asked for. A
-    shade along the lines, of 5 % of the contrast or more, is taken off first.
+    The criterion: an edge is where the picture crosses ``minimum + threshold * (maximum -
+    minimum)``. Minimum and maximum are those of the mean profile of that edge, on its dark side
+    and on the bright rim, over the rows that have the edge. Rows are not smoothed by default.
+    Shading along the lines of at least 5 % of the contrast is subtracted first.
 
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
         Grey values of vertical lines.
     threshold : float
-        Between 0, the dark side, and 1, the bright one, whatever the polarity.
+        Between 0, the dark side, and 1, the bright side, for either polarity.
     lines : list of (float, float), optional
-        Where the lines are to be looked for (left, right), pixels; default found in the picture.
+        Where to look for lines (left, right), pixels; default where the picture shows them.
     smooth_px : float
-        Standard deviation of a Gaussian across the lines, pixels.
+        Standard deviation of a Gaussian filter across the lines, pixels.
     polarity : {'bright', 'dark', 'auto'}
-        Bright lines on a dark ground, or dark ones (trenches), whose rims lie outside. With auto,
-        bright ones if a whole one is found (or `lines` are given), else dark ones.
+        Bright lines on a dark ground, or dark ones (trenches), whose rims are outside. With auto,
+        bright ones if a complete one is found (or `lines` are given), otherwise dark ones.
 
     Returns
     -------
@@ -445,10 +448,10 @@ def find_lines(
     Raises
     ------
     DataError
-        If there is no whole line.
+        If there is no complete line.
     """
     if not 0 < threshold < 1:
-        raise DataError(f"threshold must lie between 0 and 1; received {threshold}. Use 0.5.")
+        raise DataError(f"threshold must be between 0 and 1; received {threshold}. Use 0.5.")
     image = np.asarray(image, np.float64)
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
@@ -468,7 +471,7 @@ def find_lines(
         raise DataError(
             f"no whole {'dark' if sought == 'dark' else 'bright'} vertical line was found in the "
             f"picture{other}. Turn the picture so that the lines are vertical, measure the other "
-            f"polarity or invert it, or crop it."
+            f"polarity, invert the picture, or crop it."
         )
     polarity = "dark" if polarity == "dark" else "bright"
     if smooth_px:
@@ -478,15 +481,15 @@ def find_lines(
     evened, change = _evened(image, edges)
     if change:
         edges = _edges(evened, nominal, threshold, polarity)
-        told = f"brightness changes by {change:.0%} along the lines, which is evened out."
+        told = f"brightness changes by {change:.0%} along the lines; this is corrected."
         note = f"{note} {told}".strip()
     traces = [np.concatenate([edge.places for edge in side]) for side in edges]
     keep = np.all([np.isnan(t).mean(axis=1) <= _MOST_MISSING for t in traces], axis=0)
     if not keep.any():
         raise DataError(
-            "no line has a clear edge: in every one more than "
-            f"{_MOST_MISSING:.0%} of the rows never cross the threshold. Use a less noisy picture, "
-            f"or, if it shows no lines but discs or holes, measure discs."
+            f"no line has a clear edge: in each, more than {_MOST_MISSING:.0%} of the rows never "
+            f"cross the threshold. Use a less noisy picture, or measure discs if it shows discs "
+            f"or holes."
         )
     left_px, right_px = (np.where(keep[:, None], trace, np.nan) for trace in traces)
     return LineEdges(left_px, right_px, keep, threshold, polarity, note)
@@ -498,9 +501,9 @@ class _Edge(NamedTuple):
     Attributes
     ----------
     places, rough : numpy.ndarray, shape (1, H)
-        Where it is in the picture, NaN where it is lost, and about where it wanders.
+        Its places, NaN where it is lost, and its approximate places.
     seen : numpy.ndarray of bool, shape (1, H)
-        Rows in which the blurred picture has it.
+        Rows in which the blurred picture shows it.
     low_at, high_at : int
         Where its mean profile is lowest and highest, pixels from the edge.
     """
@@ -520,7 +523,7 @@ def _edges(
     signs = (-1, 1) if polarity == "dark" else (1, -1)
     reaches = _reach_of(nominal, image.shape[1])
     return [
-        # One by one, as a wide line is looked for in more columns than narrow ones.
+        # One by one, because a wide line is sought in more columns than narrow ones.
         [_trace(image, blurred, a, b, threshold, sign) for a, b in zip(*ends, strict=True)]
         for sign, *ends in zip(signs, nominal.T, reaches, strict=True)
     ]
@@ -536,11 +539,11 @@ def _trace(
 ) -> _Edge:
     """Locate one edge in every row."""
     expected, half = np.full((1, len(image)), place), int(np.ceil(reach))
-    # First on a blurred copy, to know where the edge wanders; then on the picture itself.
+    # First on a blurred copy, to follow a wandering edge; then on the picture itself.
     level, _ = _level(_mean_profile(blurred, expected, half), threshold, sign, half)
     found = _crossings(blurred, expected, reach, level, sign)
     rough, seen = _repaired(found, expected), np.isfinite(found)
-    # Beyond the end of a line there is no edge, and no grey value of one.
+    # Rows beyond the end of a line must not count in the level of its edge.
     rows = seen[0] if seen.any() else slice(None)
     profile = _mean_profile(image[rows], rough[:, rows], half)
     level, (low_at, high_at) = _level(profile, threshold, sign, half)
@@ -549,16 +552,16 @@ def _trace(
 
 
 def _evened(image: np.ndarray, edges: list[list[_Edge]]) -> tuple[np.ndarray, float]:
-    """Take a shade along the lines off a picture.
+    """Subtract shading along the lines.
 
-    Grey values on both sides of the edges are averaged over bands of rows and over all edges; a
-    parabola through each tells how dark and bright change along the lines.
+    Grey values on both sides of the edges are averaged over bands of rows and over all edges. A
+    parabola through the dark values and one through the bright ones give the shading.
 
     Returns
     -------
     (numpy.ndarray, float)
-        The picture, and the largest change as a share of the contrast; 0 if nothing is taken off,
-        as the change is small or not beyond chance.
+        The picture, and the largest change as a share of the contrast; 0 if nothing is subtracted,
+        because the change is small or not beyond chance.
     """
     rows = np.arange(len(image))
     bands = np.array_split(rows, max(1, min(_BANDS, len(image) // _BAND_ROWS)))
@@ -599,7 +602,7 @@ def _evened(image: np.ndarray, edges: list[list[_Edge]]) -> tuple[np.ndarray, fl
 
 
 def _polarity_of(found: dict[str, list[tuple[float, float]]]) -> tuple[Polarity, str]:
-    """Choose bright lines if there is a whole one; say so if the dark ones may be meant."""
+    """Choose bright lines if there is a complete one; add a note if dark ones may be meant."""
     bright, dark = (np.ptp(np.reshape(found[kind], (-1, 2)), axis=1) for kind in ("bright", "dark"))
     if not len(bright):
         return "dark", ""
@@ -612,7 +615,7 @@ def _polarity_of(found: dict[str, list[tuple[float, float]]]) -> tuple[Polarity,
 
 
 def _reach_of(nominal: np.ndarray, width: int) -> np.ndarray:
-    """Return half of the narrower of line and space, of left and right edges, (2, lines)."""
+    """Return half the width of line or space, the narrower, for both edges (2, lines)."""
     order = np.argsort(nominal[:, 0])
     left, right = nominal[order].T
     spaces = left[1:] - right[:-1]
@@ -626,7 +629,7 @@ def _reach_of(nominal: np.ndarray, width: int) -> np.ndarray:
 def _level(
     profile: np.ndarray, threshold: float, sign: int, half: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the grey value of the crossing (1, 1), and where it is dark and bright, pixels."""
+    """Return the level of the crossing (1, 1), and the places of dark and bright, pixels."""
     profile = profile[0, ::sign]
     first = max(half - 2, 0)
     low_at, high_at = int(profile[: half + 1].argmin()), first + int(profile[first:].argmax())
@@ -636,13 +639,13 @@ def _level(
 
 
 def _repaired(trace: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Replace missing rows by their neighbours and strays by the local median."""
+    """Replace missing rows by their neighbours and outliers by the local median."""
     filled = interpolate_missing(np.where(np.isnan(trace).all(axis=1)[:, None], expected, trace))
     return np.asarray(ndimage.median_filter(filled, size=(1, 5), mode="nearest"))
 
 
 def interpolate_missing(traces: np.ndarray) -> np.ndarray:
-    """Fill NaN in each trace (n, H) by a straight line between its neighbours."""
+    """Fill NaN in each trace (n, H) by linear interpolation."""
     filled = traces.copy()
     rows = np.arange(traces.shape[1])
     for index in np.flatnonzero(np.isnan(filled).any(axis=1)):
@@ -660,11 +663,11 @@ class Roughness(NamedTuple):
     Attributes
     ----------
     biased_nm : float
-        As measured, noise included.
+        As measured, including noise.
     unbiased_nm : float
         Without the white floor of the spectrum.
     fit : PSDFit
-        The spectrum.
+        The fitted spectrum.
     """
 
     biased_nm: float
@@ -693,19 +696,19 @@ def roughness(traces_nm: np.ndarray, step_nm: float) -> Roughness:
 
 
 def roughness_of(variance_nm2: float, fit: PSDFit, step_nm: float, count: int) -> Roughness:
-    """Take the fitted floor off a variance of traces of `count` rows."""
+    """Subtract the fitted floor from a variance of traces with `count` rows."""
     noise = fit.floor_nm3 / step_nm * (1 - 1 / count)
     unbiased = max(float(variance_nm2) - noise, 0.0)
     return Roughness(SIGMAS * float(np.sqrt(variance_nm2)), SIGMAS * float(np.sqrt(unbiased)), fit)
 
 
 class TracePool:
-    """Mean spectrum and variance of traces, which are not kept.
+    """Mean spectrum and variance of traces, accumulated without keeping the traces.
 
     Parameters
     ----------
     rows : int
-        Traces are cut to so many rows.
+        Traces are cut to this many rows.
     step_nm : float
         Distance between rows.
     """
@@ -716,7 +719,7 @@ class TracePool:
         self._frequency, self._power = np.empty(0), np.zeros(rows // 2)
 
     def add(self, traces: np.ndarray) -> None:
-        """Add traces (n, H) in nm; those that are all NaN are left out."""
+        """Add traces (n, H) in nm, without those that are all NaN."""
         traces = traces[:, : self.rows]
         clear = interpolate_missing(traces[np.isfinite(traces).any(axis=1)])
         if len(clear):
@@ -726,11 +729,11 @@ class TracePool:
             self._count += len(clear)
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return frequencies in 1/nm and mean densities in nm³, None if there are no traces."""
+        """Return frequencies in 1/nm and mean densities in nm³; None without traces."""
         return (self._frequency, self._power / self._count) if self._count else None
 
     def roughness(self) -> Roughness | None:
-        """Fit the spectrum; None if there are no traces."""
+        """Fit the spectrum; return None without traces."""
         spectrum = self.spectrum()
         if spectrum is None:
             return None

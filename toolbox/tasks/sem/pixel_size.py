@@ -1,4 +1,4 @@
-"""What a microscope's file, and files beside it, say about the size of a pixel."""
+"""Pixel size from the file of a microscope and the files next to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-#: Sizes of pixels that differ by less are the same: they are rounded in the tags.
+#: Pixel sizes that differ by less count as equal, because tags are rounded.
 PIXEL_TOLERANCE = 0.01
 #: nm per unit, as microscopes and ImageJ write them; the micro sign has two code points.
 _UNIT_NM = {
@@ -41,21 +41,21 @@ _RESOLUTION_NM = {2: _UNIT_NM["inch"], 3: _UNIT_NM["cm"]}
 _FEI, _ZEISS, _TESCAN, _OLYMPUS = ("FEI_HELIOS", "FEI_SFEG"), "CZ_SEM", 50431, 33560
 #: Units and sizes of a pixel along x and y, Digital Micrograph.
 _MICROGRAPH = ((65003, 65009), (65004, 65010))
-#: A file of text beside a picture that is longer than this is none of a microscope.
+#: A longer text file next to a picture is not from a microscope.
 _LARGEST_TEXT = 2**20
 
 
 class PixelSize(NamedTuple):
-    """What one source says.
+    """Pixel size from one source.
 
     Attributes
     ----------
     source : str
-        Who says it, for messages.
+        Name of the source, for messages.
     x_nm : float
         Width of a pixel in nm.
     y_nm : float or None
-        Its height; None if the source does not say.
+        Its height; None if the source does not state it.
     """
 
     source: str
@@ -64,18 +64,18 @@ class PixelSize(NamedTuple):
 
 
 def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, dict[str, str]]:
-    """Take the first of several sources, and say which, and where they disagree.
+    """Choose the first of several sources, with notes on its name and on disagreements.
 
     Parameters
     ----------
     sizes : sequence of PixelSize
-        The most trusted one first, as of `pixel_sizes`.
+        The most trusted one first, as from `pixel_sizes`.
 
     Returns
     -------
     (PixelSize or None, dict)
-        The one taken; by kind, ``size``: who said it, if not this program; ``sizes``: instead,
-        others that differ by more than 1 %; ``not square``: a pixel is not as high as it is wide.
+        The chosen size, and notes by kind. ``size``: its source, if not this program; ``sizes``
+        instead, if others differ by more than 1 %; ``not square``: width and height differ.
     """
     if not sizes:
         return None, {}
@@ -85,15 +85,15 @@ def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, dict[str,
         said = ", ".join(f"{size.x_nm:.4g} nm by {size.source}" for size in others)
         notes["sizes"] = (
             f"a pixel is taken to be {chosen.x_nm:.4g} nm, by {chosen.source}; but it is "
-            f"{said}. State pixel_nm if the first is wrong."
+            f"{said}. Set pixel_nm if the first is wrong."
         )
     elif chosen.source != _OWN:
         notes["size"] = f"a pixel is {chosen.x_nm:.4g} nm, by {chosen.source}."
     if chosen.y_nm is not None and _differ(chosen.y_nm, chosen.x_nm):
         notes["not square"] = (
             f"a pixel is {chosen.x_nm:.4g} nm wide but {chosen.y_nm:.4g} nm high, by "
-            f"{chosen.source}; lengths are measured with the width. Resample the picture to square "
-            f"pixels if its lines are not vertical."
+            f"{chosen.source}; lengths are measured with the width. If lines are not vertical, "
+            f"resample the picture to square pixels."
         )
     return chosen, notes
 
@@ -101,22 +101,22 @@ def choose_size(sizes: Sequence[PixelSize]) -> tuple[PixelSize | None, dict[str,
 def stated_size(
     stated_nm: float | None, own: PixelSize | None, notes: Mapping[str, str]
 ) -> tuple[PixelSize | None, dict[str, str]]:
-    """Put the size that a user states in place of what a file says.
+    """Replace the size from a file by the one that the user states.
 
     Parameters
     ----------
     stated_nm : float or None
-        Width of a pixel; None leaves all as it is.
+        Width of a pixel; None changes nothing.
     own : PixelSize or None
-        What the file says.
+        Size from the file.
     notes : dict
-        What there is to be known of the file, as of `choose_size`.
+        Notes on the file, as from `choose_size`.
 
     Returns
     -------
     (PixelSize or None, dict)
-        The size, as much higher or lower than wide as that of the file; the notes, with ``sizes``
-        if the two differ by more than 1 %.
+        The size, with the ratio of height to width from the file; the notes, with ``sizes`` if the
+        two differ by more than 1 %.
     """
     if stated_nm is None:
         return own, dict(notes)
@@ -135,31 +135,31 @@ def _differ(one: float, other: float) -> bool:
 
 
 def pixel_sizes(path: str | os.PathLike[str], columns: int) -> list[PixelSize]:
-    """Return all that a picture and the files beside it say, the most trusted one first.
+    """Return all pixel sizes of a picture and the files next to it, the most trusted one first.
 
-    What was written about the pixels as they are now (this program, OME, ImageJ, Digital
-    Micrograph) comes before the tags of a microscope (FEI, Zeiss, Tescan, Olympus), these before a
-    text beside the picture (Tescan ``.hdr``, Hitachi ``.txt``), and the resolution of the TIFF
-    last: it counts only if it is finer than any print.
+    Sources about the current pixels (this program, OME, ImageJ, Digital Micrograph) come before
+    the tags of a microscope (FEI, Zeiss, Tescan, Olympus). Then follow text files next to the
+    picture (Tescan ``.hdr``, Hitachi ``.txt``), and last the resolution of the TIFF, which counts
+    only if it is finer than any print.
 
     Parameters
     ----------
     path : path-like
         The picture; only a TIFF has tags.
     columns : int
-        Its pixels in a row, by which widths of the field are divided.
+        Pixels in a row, by which widths of the field are divided.
 
     Returns
     -------
     list of PixelSize
-        Of what cannot be read there is nothing.
+        Without sources that cannot be read.
     """
     path = Path(path)
     sizes: list[PixelSize] = []
     if path.suffix.lower() in (".tif", ".tiff"):
         sizes += _in_tiff(path, columns)
     sizes += _tescan_header(path) + _hitachi_text(path, columns)
-    # The resolution of a TIFF says least; a stable sort keeps the order of the others.
+    # The resolution of a TIFF is least reliable; a stable sort keeps the order of the others.
     return sorted(sizes, key=lambda size: size.source == _BY_RESOLUTION)
 
 
@@ -186,13 +186,13 @@ def _in_tiff(path: Path, columns: int) -> list[PixelSize]:
             ]
             for reader in readers:
                 found += _whole(reader)
-    except Exception:  # a damaged directory raises whatever its reader meets
+    except Exception:  # a damaged directory may raise any error
         return found
     return found
 
 
 def _whole(reader: Callable[[], list[PixelSize]]) -> list[PixelSize]:
-    """Return what a reader finds; nothing where the tag is damaged, as the pixels are good."""
+    """Return what a reader finds; nothing if the tag is damaged, because the pixels are good."""
     try:
         return reader()
     except Exception:
@@ -200,14 +200,14 @@ def _whole(reader: Callable[[], list[PixelSize]]) -> list[PixelSize]:
 
 
 def _size(source: str, x_nm: Any, y_nm: Any = None) -> list[PixelSize]:
-    """Return a size if it is one."""
+    """Return the size if it is valid."""
     if not is_size(x_nm):
         return []
     return [PixelSize(source, float(x_nm), float(y_nm) if is_size(y_nm) else None)]
 
 
 def is_size(value: Any) -> bool:
-    """Tell whether a value is a finite number above 0."""
+    """Return whether a value is a finite number above 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value > 0
 
@@ -221,7 +221,7 @@ def _own(description: Any) -> list[PixelSize]:
 
 
 def _ome(text: Any) -> list[PixelSize]:
-    """Read OME-XML; https://docs.openmicroscopy.org/ome-model, attributes of Pixels."""
+    """Read the attributes of Pixels in OME-XML; https://docs.openmicroscopy.org/ome-model."""
     if not text:
         return []
     root = ElementTree.fromstring(text)
@@ -244,7 +244,7 @@ def _resolution(tags: Any) -> tuple[float, float]:
 def _imagej(content: Any, per_unit: tuple[float, float]) -> list[PixelSize]:
     unit_nm = _UNIT_NM.get(str((content or {}).get("unit", "")).strip(), math.nan)
     x_nm, y_nm = (unit_nm / number if number > 0 else math.nan for number in per_unit)
-    # ImageJ takes over the inches of a screen from files that have no better.
+    # ImageJ takes over the inches of a screen from files without a better size.
     coarse = unit_nm >= _UNIT_NM["cm"] and x_nm > _PRINT_NM
     return [] if coarse else _size("ImageJ", x_nm, y_nm)
 
@@ -280,7 +280,7 @@ def _zeiss(tag: Any, columns: int) -> list[PixelSize]:
     stored = re.match(r"\d+", str((*tag.get("dp_image_store", ("", "")),)[1]))
     sizes = _size("AP_IMAGE_PIXEL_SIZE", image_nm)
     sizes += _field("AP_WIDTH", field_nm, columns, int(stored[0]) if stored else None)
-    # Of the screen; the picture may have been stored with more pixels.
+    # This one is of the screen; the picture may be stored with more pixels.
     return sizes if image_nm else sizes + _size("AP_PIXEL_SIZE", screen_nm)
 
 
@@ -291,7 +291,7 @@ def _with_unit(entry: Any) -> float | None:
 
 
 def _field(name: str, field_nm: Any, columns: int, stored: Any) -> list[PixelSize]:
-    """Divide the width of the field by the columns that were stored, and by those of today."""
+    """Divide the width of the field by the columns that were stored, and by the current ones."""
     if not is_size(field_nm):
         return []
     counts = dict.fromkeys([int(stored) if is_size(stored) else columns, columns])
@@ -318,7 +318,7 @@ def _printed(tags: Any) -> list[PixelSize]:
     return _size(_BY_RESOLUTION, x_nm, y_nm) if x_nm < _PRINT_NM else []
 
 
-# -- Files beside the picture --------------------------------------------------------------------
+# -- Files next to the picture -------------------------------------------------------------------
 
 
 def _tescan_header(path: Path) -> list[PixelSize]:
@@ -348,7 +348,7 @@ def _hitachi(entries: Mapping[str, str], name: str, columns: int) -> list[PixelS
 
 
 def _texts(path: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Return the content and the name of each file that lies beside a picture."""
+    """Yield content and name of each file next to a picture."""
     for name in names:
         stem, suffix = name[:-4], name[-4:]
         for other in (path.with_name(stem + suffix), path.with_name(stem + suffix.upper())):

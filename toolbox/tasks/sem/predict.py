@@ -1,4 +1,4 @@
-"""Restoring SEM pictures: frames, grey value type, pixel size and data bar are kept."""
+"""Restore SEM pictures; frames, grey value type, pixel size and data bar are kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from toolbox import __version__
 from toolbox.errors import ConfigError, DataError
 from toolbox.progress import progress
 from toolbox.run import Run
@@ -26,7 +27,7 @@ from toolbox.tasks.sem.sem_image import (
 from toolbox.tasks.sem.validity import load_validity
 
 _OUTSIDE = "outside of what the network knows"
-#: Grey values may exceed the range of the training by so much.
+#: Grey values may exceed the range of the training data by this factor.
 _ABOVE = 1.05
 
 
@@ -35,14 +36,15 @@ class SemPredictor:
 
     It is a `toolbox.task.FilePredictor` and a `toolbox.task.ImagePredictor`.
 
-    The result is a TIFF or PNG of the depth of the input (8 or 16 bit, grey) with as many frames;
-    a TIFF keeps the pixel size, from the tags of microscopes too, and whether white is 0. The data
-    bar is copied. One frame at a time is in memory, but for compressions other than deflate.
+    The result is a grey TIFF or PNG with the depth (8 or 16 bits) and the number of frames of the
+    input. A TIFF keeps the pixel size, also from the tags of microscopes, states the network, and
+    stores white as 0 if the input does. The data bar is copied. One frame at a time is in memory,
+    except for compressions other than deflate.
 
     Parameters
     ----------
     run : toolbox.run.Run
-        The run, with the settings of ``predict``.
+        The run, with its ``predict`` settings.
     """
 
     suffixes = SUFFIXES
@@ -54,28 +56,28 @@ class SemPredictor:
         self._told: set[str] = set()
 
     def check(self) -> None:
-        """Refuse a mistake in the settings, once for all files."""
+        """Check the settings once for all files."""
         if self.resolver.channels != 1:
             raise ConfigError(
-                f"input_shape must have one channel, as SEM pictures have; the network was trained "
-                f"on {self.resolver.channels}. Use another network."
+                f"input_shape must have one channel for SEM pictures; the network was trained on "
+                f"{self.resolver.channels}. Use another network."
             )
         if self.settings.lr_consistency == "project" and self.resolver.scale == 1:
             raise ConfigError(
-                "lr_consistency must be report at scale 1, where project would give the input "
-                "back; received 'project'. Leave it out."
+                "lr_consistency must be report at scale 1, where project would return the input "
+                "unchanged; received 'project'. Leave lr_consistency out."
             )
 
     def suffix(self, path: Path) -> str:
-        """Return the ending of the result: TIFF, unless the input is a PNG."""
+        """Return the file name ending of the result: TIFF, unless the input is a PNG."""
         return path.suffix if path.suffix.lower() in (".tif", ".tiff", ".png") else ".tif"
 
     def predict(self, path: Path, target: Path) -> None:
         """Restore one picture."""
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(
-                f"{path}: is no picture. Expected one of {', '.join(SUFFIXES)}, as the network was "
-                f"trained on SEM pictures."
+                f"{path}: not a picture. The network was trained on SEM pictures and needs one of "
+                f"{', '.join(SUFFIXES)}."
             )
         start = time.perf_counter()
         stack = open_sem_stack(path)
@@ -96,7 +98,9 @@ class SemPredictor:
                 last = self._restored(pixels, rows)
                 yield last
 
-        write_sem_stack(target, restored(), stack.count, size, stack.white_is_zero)
+        write_sem_stack(
+            target, restored(), stack.count, size, stack.white_is_zero, restored_by(self.run)
+        )
         known = "pixel size not known" if size is None else f"{size.x_nm:.4g} nm per pixel"
         if size is not None and target.suffix.lower() == ".png":
             known += " (a PNG cannot keep that)"
@@ -104,16 +108,17 @@ class SemPredictor:
         frames = f"{stack.count} frames{of}, " if stack.pages > 1 else ""
         print(
             f"{target}: {frames}{last.shape[1]} × {last.shape[0]} pixels of {8 * last.itemsize} "
-            f"bits, {known}, in {time.perf_counter() - start:.1f} s"
+            f"bits, {known}, restored with {network_name(self.run)} in "
+            f"{time.perf_counter() - start:.1f} s"
         )
 
     def predict_image(self, pixels: np.ndarray) -> np.ndarray:
-        """Restore a picture in memory: grey (H, W), of 8 or 16 bits or of floats in grey values."""
+        """Restore a picture in memory: grey (H, W), 8 or 16 bits, or floats in grey values."""
         _check_image(pixels)
         return self._restored(pixels, len(pixels) - self._data_bar(pixels))
 
     def doubts(self, pixels: np.ndarray, pixel_nm: float | None = None) -> list[str]:
-        """Return in what a picture in memory is not like those of the training."""
+        """Return how a picture in memory differs from those of the training run, a line each."""
         _check_image(pixels)
         found = []
         if self.validity is not None and np.isfinite(pixels).all():
@@ -126,7 +131,7 @@ class SemPredictor:
         return [*found, text] if text else found
 
     def _warn(self, stack: SEMStack, pixels: np.ndarray) -> None:
-        """Say what is not as in the training: of every file, and what to do once for each kind."""
+        """Warn about each file that differs from the training pictures; advise once per kind."""
         if self.validity is None:
             return
         warned = warnings_of(conditions_of(stack, pixels, self.settings.pixel_nm), self.validity)
@@ -153,9 +158,9 @@ class SemPredictor:
         return np.concatenate([result, pixels[rows:].repeat(scale, axis=0).repeat(scale, axis=1)])
 
     def _size(self, stack: SEMStack) -> PixelSize | None:
-        """Return the size of a pixel of the result, and say what is to be known of the file.
+        """Return the pixel size of the result and print the notes about the file.
 
-        Every kind of note is printed once for all files.
+        Each kind of note is printed once for all files.
         """
         own, notes = stated_size(self.settings.pixel_nm, stack.size, stack.notes)
         for kind in notes.keys() - self._told:
@@ -167,23 +172,23 @@ class SemPredictor:
         return PixelSize(own.source, own.x_nm / scale, own.y_nm and own.y_nm / scale)
 
     def _data_bar(self, pixels: np.ndarray) -> int:
-        """Return the number of rows at the bottom that are no picture, as in the training."""
+        """Return the number of data bar rows at the bottom, found as in training."""
         section: dict[str, Any] = self.run.settings.source_params
         height = section.get("data_bar_height", 0)
         rows = data_bar_rows(pixels) if height == "auto" else int(height)
         return rows if rows < len(pixels) else 0
 
     def _check_range(self, path: Path, largest: int, top: int) -> bool:
-        """Warn, or not, of a picture whose grey values mean something else than in the training."""
+        """Print a warning if the grey values do not fit those of the training run."""
         text = self._range_doubt(largest, top)
         if text:
             print(f"WARNING: {path}: {text}")
         return bool(text)
 
     def _range_doubt(self, largest: float, top: float) -> str:
-        """Say if grey values mean something else than in the training; else nothing.
+        """Return a warning if grey values do not fit those of the training run, else "".
 
-        `top` is what their type can hold: 12 bits in a file of 16 are as the training had them.
+        `top` is the largest value of their type: 12 bits in a 16-bit file match such training data.
         """
         normalizer = self.resolver.normalizer
         low, high = normalizer.data_min, normalizer.data_min + normalizer.data_range
@@ -195,20 +200,31 @@ class SemPredictor:
         )
 
 
+def network_name(run: Run) -> str:
+    """Return the name of a network: of its log folder, with weights that replace the run's own."""
+    others = ", ".join(Path(name).name for name in run.predict.weights)
+    return f"{run.folder.resolve().name}{f' with {others}' if others else ''}"
+
+
+def restored_by(run: Run) -> str:
+    """Return the mark of a restored picture: the network and this program's version."""
+    return f"{network_name(run)} (sr-toolbox {__version__})"
+
+
 def _check_image(pixels: np.ndarray) -> None:
-    """Refuse what is no grey picture."""
+    """Raise an error unless the pixels are a grey picture."""
     if pixels.ndim != 2:
         raise DataError(
-            f"SEM pictures have one channel, and so has the network; received shape "
-            f"{pixels.shape}. Take one channel, or a network for photographs."
+            f"SEM pictures and this network have one channel; received shape {pixels.shape}. "
+            f"Select one channel, or use a network for photographs."
         )
     if pixels.dtype.kind != "f" and pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(
-            f"SEM pictures must have 8 or 16 bits, or floats; received {pixels.dtype}. Convert "
+            f"SEM pictures must have 8 or 16 bits, or be floats; received {pixels.dtype}. Convert "
             f"the image."
         )
 
 
 def _top(dtype: np.dtype) -> int | None:
-    """Return the largest grey value of a type of whole numbers, None for floats."""
+    """Return the largest value of an integer type, None for floats."""
     return int(np.iinfo(dtype).max) if dtype.kind in "ui" else None

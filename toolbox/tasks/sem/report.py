@@ -1,4 +1,4 @@
-"""Pictures and a one-page report of a test on SEM pictures, and the same figures as text."""
+"""One-page report of a test on SEM pictures, and the same figures as text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from toolbox.tasks.sem.metrology import THRESHOLD
 _DPI = 160
 _TEXT_WIDTH = 100
 _COLOURS: dict[str, Colour] = {"helps": "good", "neutral": "neutral", "harms": "bad"}
-#: By name, what makes the picture when it is to be shown.
+#: By name, a function that returns the picture.
 Pictures = Mapping[str, Callable[[], Picture]]
 
 
@@ -46,32 +46,33 @@ def sem_page(
     nm: bool = True,
     num_pictures: int = 3,
 ) -> Page:
-    """Write the pictures of a test on SEM pictures; return the page that shows all of it offline.
+    """Write the charts and pictures of a test on SEM pictures; return the page.
 
     Parameters
     ----------
     results : toolbox.tasks.sem.evaluate.SemResults
-        What was measured. The summary may hold, besides what `SemEvaluator` puts into it, ``psnr``
+        The results. In addition to the content from `SemEvaluator`, the summary may hold ``psnr``
         and ``ssim`` (by method), ``pixel_nm``, ``threshold``, ``reference`` (text) and ``warnings``
         (list of text); every value may be None.
     pictures : dict of str to callable
-        By name, what returns the `toolbox.tasks.sem.evaluate.Picture` that was measured; only those
-        that are shown are asked for, one at a time.
+        By name, a function that returns the measured `toolbox.tasks.sem.evaluate.Picture`. It is
+        called only for pictures that are shown, one at a time.
     folder : pathlib.Path
-        Where the files go; it is made if missing.
+        Folder for the files; created if missing.
     facts : dict of str to str
         How the pictures were made: model, weights, data, filters.
     nm : bool
-        Whether lengths are nanometres; otherwise, and if the summary knows no ``pixel_nm``, they
-        are pixels.
+        Whether lengths are in nanometres; otherwise, or if the summary has no ``pixel_nm``, they
+        are in pixels.
     num_pictures : int
-        How many pictures are shown, from the one whose CD restoring changed most to the least.
+        Number of pictures shown, from the one whose CD restoring changed most to the least.
 
     Returns
     -------
     toolbox.pages.Page
-        It is not written yet. The files are ``comparison_NNNN.png``, ``psd.png`` (with spectra),
-        ``cd.png`` and ``frames.png`` (with averages of frames); each appears whole or not at all.
+        The page, not yet written. The files are ``comparison_NNNN.png``, ``psd.png`` (with
+        spectra), ``cd.png`` and ``frames.png`` (with averages of frames); each appears complete or
+        not at all.
     """
     summary, unit = results.summary, unit_of(results.summary, nm)
     folder = Path(folder)
@@ -117,13 +118,12 @@ def print_sem_report(results_summary: Mapping[str, Any]) -> str:
     Parameters
     ----------
     results_summary : dict
-        ``SemResults.summary``, with what `sem_page` names; every value may be None.
+        ``SemResults.summary`` with the additions named in `sem_page`; every value may be None.
 
     Returns
     -------
     str
-        Lines of at most about 105 characters, without a line end behind the last; the caller
-        prints them.
+        Lines of at most about 105 characters, without a final line end.
     """
     summary, unit = results_summary, unit_of(results_summary)
     methods = methods_of(summary)
@@ -148,7 +148,7 @@ def print_sem_report(results_summary: Mapping[str, Any]) -> str:
 
 
 def _filled(text: str) -> str:
-    """Break a paragraph for the terminal, but no file name."""
+    """Wrap a paragraph for the terminal, without breaking file names."""
     return textwrap.fill(
         text,
         _TEXT_WIDTH,
@@ -159,7 +159,7 @@ def _filled(text: str) -> str:
 
 
 def _plain(figure: Measure, name: str) -> str:
-    """Return value and note of a method in one cell."""
+    """Return the value and the note of a method as one cell."""
     if name not in figure.values:
         return "-"
     note = figure.notes.get(name)
@@ -169,7 +169,7 @@ def _plain(figure: Measure, name: str) -> str:
 
 
 def _table(measures: Sequence[Measure], summary: Mapping[str, Any]) -> Table:
-    """Return a table with a row for each method and, if it is known, one for the truth."""
+    """Return a table with a row for each method and, if known, one for the truth."""
     rows = ["truth"] if any("truth" in measure.values for measure in measures) else []
 
     def cell(measure: Measure, name: str) -> Cell:
@@ -195,7 +195,7 @@ def _table(measures: Sequence[Measure], summary: Mapping[str, Any]) -> Table:
 def _details(
     results: SemResults, pictures: Pictures, count: int, unit: str
 ) -> Iterator[tuple[Figure, str]]:
-    """Draw some pictures in close-up, each with its caption."""
+    """Yield close-ups of some pictures, each with its caption."""
     summary, table = results.summary, results.per_picture
     threshold = summary.get("threshold") or THRESHOLD
     pixel = float(summary["pixel_nm"]) if unit == "nm" else 1.0
@@ -205,7 +205,7 @@ def _details(
         places = places_of(picture, is_discs(summary), threshold, dark)
         detail = Detail(picture, places, threshold, pixel, unit, dark)
         notes = {
-            # Matplotlib sets its own minus only on axes.
+            # Matplotlib replaces the minus sign only on axes.
             method: f"Δ {width_name(summary)} {bias:+.2f} {unit}".replace("-", "−")
             for method, bias in biases_of(table, name).items()
         }

@@ -1,4 +1,4 @@
-"""One picture of a scanning electron microscope: grey pixels as stored, and their size in nm."""
+"""SEM pictures in files: grey values as stored, and the pixel size in nm."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from toolbox.tasks.sem.pixel_size import PixelSize, choose_size, is_size, pixel_
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 _WRITTEN = (".tif", ".tiff", ".png")
 _TIFF = (".tif", ".tiff")
-#: TIFF 6.0, tags 259 and 262: what tifffile undoes alone, and colours that are made grey here.
+#: TIFF 6.0, tags 259 and 262: compressions that tifffile decodes alone; colours.
 _PLAIN_COMPRESSIONS = (1, 8, 32773, 32946)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
-#: Share of coloured pixels from which a picture is one in colour (frame and logo of KRISS: 0.008).
+#: Share of coloured pixels above which a picture is in colour (frame and logo of KRISS: 0.008).
 _COLOUR_SHARE = 0.05
-#: Larger TIFFs need offsets of 64 bits.
+#: Larger TIFFs need 64-bit offsets.
 _CLASSIC_BYTES = 4_000_000_000
-#: By the tag Orientation of TIFF 6.0, how pixels are stored that were turned to be shown.
+#: By the tag Orientation of TIFF 6.0: how to turn displayed pixels back to the stored order.
 _STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
@@ -49,18 +49,18 @@ _UNREADABLE = "{path}: cannot be read as an image. Is the file damaged?"
 
 
 class SEMImage(NamedTuple):
-    """A picture as it is stored.
+    """A picture as stored.
 
     Attributes
     ----------
     pixels : numpy.ndarray, shape (H, W), uint8 or uint16
         Grey counts.
     pixel_nm : float or None
-        Width of a pixel in nm; None if the file does not say.
+        Width of a pixel in nm; None if the file does not state it.
     bits : int
-        8 or 16, those of the stored type.
+        8 or 16, that of the stored type.
     was_colour : bool
-        Whether the grey was mixed from channels that differ, in more than a drawn frame or logo.
+        Whether the grey was mixed from channels that differ in more than a drawn frame or logo.
     """
 
     pixels: np.ndarray
@@ -78,19 +78,20 @@ class SEMStack:
     path : pathlib.Path
         The file.
     decode : callable
-        From the number of a frame, from 0, and the rows that are wanted to its samples: black 0,
-        channels as OpenCV has them. A TIFF that is not compressed is read no farther than that.
+        Function of the number of a frame, counted from 0, and a slice of rows that returns the
+        samples: black 0, channels in the order of OpenCV. Of an uncompressed TIFF, nothing else is
+        read.
     count : int
         Number of frames.
     pages : int
-        Pages of the file, those that are no frames included.
+        Number of pages of the file, including those that are not frames.
     size : PixelSize or None
-        Size of a pixel and who says so.
+        Size of a pixel and its source.
     white_is_zero : bool
-        Whether the file stores white as 0; counts that are read here are those of black 0.
+        Whether the file stores white as 0; counts are always returned with black 0.
     notes : dict
-        By kind, what a user should know of the file, without its name: ``size``, ``sizes``,
-        ``not square``, ``pages``, ``missing``, ``tags``, ``turned``.
+        By kind, what a user should know about the file, without its name: ``size``, ``sizes``,
+        ``not square``, ``pages``, ``missing``, ``tags``, ``turned``, ``restored``.
     """
 
     path: Path
@@ -102,9 +103,9 @@ class SEMStack:
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def image(self, page: int | None = 0, rows: slice = _ALL) -> SEMImage:
-        """Return one frame, from 0, or for None the mean of all, rounded to counts.
+        """Return a frame, counted from 0, or for None the mean of all, rounded to counts.
 
-        Of the frame there may be only some `rows`.
+        `rows` limits it to some rows.
         """
         if page is None and self.count > 1:
             first = self.image(0, rows)
@@ -120,7 +121,7 @@ class SEMStack:
 
 
 def note_line(paths: Sequence[Path], kind: str, text: str) -> str:
-    """Return the line of a program about what `SEMStack.notes` says of the first of some files."""
+    """Return the line that a program prints for a note in `SEMStack.notes` of some files."""
     others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return f"{'' if kind == 'size' else 'WARNING: '}{paths[0]}{others}: {text}"
 
@@ -128,9 +129,9 @@ def note_line(paths: Sequence[Path], kind: str, text: str) -> str:
 def read_sem_image(
     path: str | os.PathLike[str], page: int | None = 0, rows: slice = _ALL
 ) -> SEMImage:
-    """Read one frame of a file, the first unless told otherwise, or with None the mean of all.
+    """Read one frame of a file, by default the first; with None, the mean of all frames.
 
-    Of the frame there may be only some `rows`; the rest as of `open_sem_stack`.
+    `rows` limits it to some rows. See `open_sem_stack` for the kinds of files.
     """
     return open_sem_stack(path).image(page, rows)
 
@@ -138,10 +139,10 @@ def read_sem_image(
 def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
     """Open a TIFF, PNG, JPEG or BMP picture of 8 or 16 bits, or the frames of a TIFF.
 
-    Colour pictures with equal channels, as microscopes save them, are taken as grey; others are
-    mixed by the weights of luminance (0.299 red, 0.587 green, 0.114 blue). Transparency is
-    dropped. A TIFF in which white is 0 is turned over. Pages of another size or type than the
-    first, such as previews, are no frames.
+    Colour pictures with equal channels, as microscopes save them, count as grey; others are
+    converted with the weights of luminance (0.299 red, 0.587 green, 0.114 blue). Transparency is
+    dropped. A TIFF in which white is 0 is inverted. Pages of another size or type than the first,
+    such as previews, are not frames.
 
     Parameters
     ----------
@@ -156,10 +157,10 @@ def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
     Raises
     ------
     DataError
-        If the file is missing, empty, damaged, or holds numbers other than 8 or 16 bits.
+        If the file is missing, empty or damaged, or if its pixels do not have 8 or 16 bits.
     """
     path = Path(path)
-    # Some microscopes give a TIFF another ending, or another kind of file that of a TIFF.
+    # Some microscopes give a TIFF another ending, or another kind of file the ending of a TIFF.
     if _head(path) in TIFF_HEADS:
         return _open_tiff(path)
     image = _decode(path)
@@ -168,9 +169,12 @@ def open_sem_stack(path: str | os.PathLike[str]) -> SEMStack:
 
 
 def write_sem_image(
-    path: str | os.PathLike[str], pixels: np.ndarray, pixel_nm: float | None = None
+    path: str | os.PathLike[str],
+    pixels: np.ndarray,
+    pixel_nm: float | None = None,
+    restored_by: str | None = None,
 ) -> None:
-    """Write a grey picture without loss; the file appears whole or not at all.
+    """Write a grey picture without loss; the file appears complete or not at all.
 
     Parameters
     ----------
@@ -181,14 +185,16 @@ def write_sem_image(
     pixel_nm : float, optional
         Size of a pixel in nm. A TIFF keeps it, as JSON in its description and as its resolution;
         a PNG has no place for it.
+    restored_by : str, optional
+        The network that restored the picture, as in `write_sem_stack`.
 
     Raises
     ------
     DataError
-        If the picture is of another shape or type, or the ending is none of these.
+        If the picture has another shape or type, or the file another ending.
     """
     size = None if pixel_nm is None else PixelSize("pixel_nm", pixel_nm)
-    write_sem_stack(path, [pixels], size=size)
+    write_sem_stack(path, [pixels], size=size, restored_by=restored_by)
 
 
 def write_sem_stack(
@@ -197,46 +203,52 @@ def write_sem_stack(
     count: int = 1,
     size: PixelSize | None = None,
     white_is_zero: bool = False,
+    restored_by: str | None = None,
 ) -> None:
-    """Write frames as the pages of one file, each as soon as it is there.
+    """Write frames as the pages of one file, each as soon as it is available.
 
     Parameters
     ----------
     path : path-like
-        As of `write_sem_image`; several frames need a TIFF.
+        As in `write_sem_image`; several frames need a TIFF.
     frames : iterable of numpy.ndarray, shape (H, W), uint8 or uint16
         Counts, black 0.
     count : int
-        Their number.
+        Number of frames.
     size : PixelSize, optional
         Size of a pixel.
     white_is_zero : bool
-        Store white as 0 in a TIFF, as the file did from which the frames come.
+        Store white as 0 in a TIFF, like the file of origin.
+    restored_by : str, optional
+        The network that restored the frames. A TIFF keeps it in its description, and
+        `open_sem_stack` notes it.
 
     Raises
     ------
     DataError
-        As `write_sem_image`, and if the frames are several and the file is a PNG.
+        As in `write_sem_image`; also if there are several frames and the file is a PNG.
     """
     final = Path(path)
     check_target(final, count)
     if size is not None and not is_size(size.x_nm):
-        raise DataError(f"{final}: pixel_nm must be above 0; received {size.x_nm!r}. Mend it.")
+        raise DataError(
+            f"{final}: pixel_nm must be above 0; received {size.x_nm!r}. Give the size in nm."
+        )
     checked = (_checked(final, pixels) for pixels in frames)
     with replacing(final) as beside:
         if final.suffix.lower() in _TIFF:
-            _write_tiff(beside, checked, count, size, white_is_zero)
+            _write_tiff(beside, checked, count, size, white_is_zero, restored_by)
         else:
             _write_png(beside, next(checked))
 
 
 def check_target(path: Path, count: int) -> None:
-    """Refuse a file that cannot hold so many frames."""
+    """Raise an error if a file cannot hold this many frames."""
     suffix = path.suffix.lower()
     if suffix not in _WRITTEN:
         raise DataError(
             f"{path}: ending must be one of {', '.join(_WRITTEN)}; received {path.suffix!r}. "
-            f"Name such a file."
+            f"Change the ending."
         )
     if count > 1 and suffix not in _TIFF:
         raise DataError(
@@ -259,18 +271,18 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(4)
     except FileNotFoundError:
-        raise DataError(f"{not_found(path, 'file')}. Mend the path.") from None
+        raise DataError(f"{not_found(path, 'file')}. Check the path.") from None
     if not head:
-        raise DataError(f"{path}: is empty. Copy it again from where it comes.")
+        raise DataError(f"{path}: is empty. Copy it again from its origin.")
     return head
 
 
 def _decode(path: Path) -> np.ndarray:
-    """Return the only picture of a file, channels as OpenCV has them."""
+    """Return the only picture of a file, channels in the order of OpenCV."""
     cv2 = _quiet_opencv()
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # more pixels than OpenCV takes, a header that contradicts itself
+    except cv2.error:  # too many pixels for OpenCV, a header that contradicts itself
         image = None
     if image is None:
         raise unreadable(path, "an image")
@@ -281,8 +293,8 @@ def _decode(path: Path) -> np.ndarray:
 def _check_type(path: Path, dtype: np.dtype) -> None:
     if dtype not in (np.uint8, np.uint16, np.bool_):
         raise DataError(
-            f"{path}: expected pixels of 8 or 16 bits without sign; received {dtype}. Save "
-            f"the picture as 16-bit grey."
+            f"{path}: pixels must be unsigned with 8 or 16 bits; received {dtype}. Save the "
+            f"picture as 16-bit grey."
         )
 
 
@@ -290,20 +302,22 @@ def _check_type(path: Path, dtype: np.dtype) -> None:
 
 
 def _open_tiff(path: Path) -> SEMStack:
-    """Find the frames of a TIFF, and what it says of them."""
+    """Find the frames of a TIFF and read its tags."""
     tags: list[str] = []
     with doubts_noted(tags), _reading(path) as file:
-        # One by one, and before anything else: a series would stand in for tags of later pages.
+        # One by one, before anything else: a series would replace the tags of later pages.
         pages = [file.pages[number] for number in range(len(file.pages))]
         main = next((page for page in pages if not page.is_reduced), pages[0])
         _check_type(path, np.dtype(main.dtype or "V"))
         if len(main.shape) < 2 or 0 in main.shape or _is_cut_short(file, pages):
             raise DataError(_UNREADABLE.format(path=path))
         numbers, notes = _frame_numbers(pages, main)
+        if restorer := _restorer(file):
+            notes["restored"] = f"restored by {restorer}: edges are the network's estimate."
         said = (file.imagej_metadata or {}).get("images", 1)
         decode: Callable[[int, slice], np.ndarray]
         if len(pages) == 1 and file.is_imagej and file.series[0].is_truncated:
-            # ImageJ writes more than 4 GB so: one page stands for all, its pixels lie in a row.
+            # ImageJ writes more than 4 GB like this: one page for all, pixels one after another.
             numbers = [0] * int(said)
             decode = functools.partial(_decode_row, path, main.dataoffsets[0])
         elif all(_is_plain(pages[number]) for number in numbers):
@@ -313,15 +327,15 @@ def _open_tiff(path: Path) -> SEMStack:
             decode = _Decoded(path, numbers, len(pages), inverted, _orientation(main))
         if isinstance(said, int) and said > len(numbers):
             notes["missing"] = (
-                f"its description tells of {said} images, but it holds {len(numbers)}. Save it "
-                f"again if some are missing."
+                f"its description states {said} images, but it holds {len(numbers)}. Save it again "
+                f"if some are missing."
             )
         white_is_zero = main.photometric == _WHITE_IS_ZERO
         columns = int(main.imagewidth)
         if (orientation := _orientation(main)) != 1:
             notes["turned"] = (
                 f"its tag Orientation is {orientation}, so other programs may show it turned or "
-                f"mirrored. It is used as it is stored."
+                f"mirrored. It is used as stored."
             )
     if tags:
         notes["tags"] = f"{tags[0]}."
@@ -332,7 +346,7 @@ def _open_tiff(path: Path) -> SEMStack:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """Open a TIFF; whatever its reader raises is a damaged file."""
+    """Open a TIFF; report any error of its reader as a damaged file."""
     import tifffile
 
     try:
@@ -345,7 +359,7 @@ def _reading(path: Path) -> Iterator[Any]:
 
 
 def _is_cut_short(file: Any, pages: Sequence[Any]) -> bool:
-    """Tell whether the file ends before its pixels do, or names a page that is not there."""
+    """Tell whether the file ends before its pixels, or refers to a missing page."""
     layout, handle = file.tiff, file.filehandle
     ends = [
         start + length
@@ -360,8 +374,17 @@ def _is_cut_short(file: Any, pages: Sequence[Any]) -> bool:
     return any(handle.read(layout.offsetsize))
 
 
+def _restorer(file: Any) -> str:
+    """Return the network that restored the frames of a TIFF; nothing if it names none."""
+    try:
+        name = json.loads(file.pages.first.tags.valueof(270))["restored_by"]
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return ""
+    return name if isinstance(name, str) and name.isprintable() else ""
+
+
 def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str, str]]:
-    """Return the places of the pages that are like the main one, and a note about others."""
+    """Return the numbers of the pages of the same kind as the main one, and a note on others."""
     kind = (main.shape, main.dtype, main.photometric)
     same = [(page.shape, page.dtype, page.photometric) == kind for page in pages]
     left = [number for number, is_same in enumerate(same) if not is_same]
@@ -371,14 +394,14 @@ def _frame_numbers(pages: Sequence[Any], main: Any) -> tuple[list[int], dict[str
         which = f"page {which} is" if len(left) == 1 else f"pages {which} are"
         notes["pages"] = (
             f"of its {len(pages)} pages, {which} left out, of another kind than page "
-            f"{same.index(True) + 1} ({_kinds(pages[left[0]], main)}). Save such a "
-            f"page as a file of its own if it is the picture."
+            f"{same.index(True) + 1} ({_kinds(pages[left[0]], main)}). Save such a page as a "
+            f"separate file if it is the picture."
         )
     return [number for number, is_same in enumerate(same) if is_same], notes
 
 
 def _kinds(page: Any, main: Any) -> str:
-    """Say how a page differs from the main one."""
+    """Return how a page differs from the main one, in words."""
     said = [f"{' × '.join(map(str, one.shape))} of {one.dtype}" for one in (page, main)]
     if said[0] == said[1]:
         names = [getattr(one.photometric, "name", str(one.photometric)) for one in (page, main)]
@@ -396,7 +419,7 @@ def _decode_page(path: Path, numbers: Sequence[int], frame: int, rows: slice) ->
 
 
 def _decode_row(path: Path, start: int, frame: int, rows: slice) -> np.ndarray:
-    """Read one of the frames that lie behind one another without pages."""
+    """Read one of several frames that are stored one after another in a single page."""
     with _reading(path) as file:
         page = file.pages.first
         dtype = np.dtype(file.byteorder + page.dtype.char)
@@ -407,7 +430,7 @@ def _decode_row(path: Path, start: int, frame: int, rows: slice) -> np.ndarray:
 
 
 class _Decoded:
-    """Frames whose compression only OpenCV undoes, all pages at once when one is asked for."""
+    """Frames whose compression only OpenCV decodes; all pages are decoded on first access."""
 
     def __init__(
         self, path: Path, numbers: Sequence[int], pages: int, inverted: bool, orientation: int
@@ -416,15 +439,15 @@ class _Decoded:
         self.orientation = orientation
 
     def __call__(self, frame: int, rows: slice) -> np.ndarray:
-        # OpenCV turns a TIFF as its tag says, whatever it is told.
+        # OpenCV turns a TIFF according to its tag; its flags do not prevent that.
         image = _STORED[self.orientation](self._images[self.numbers[frame]])[rows]
-        # OpenCV heeds the colours of 8 bits only.
+        # OpenCV respects white as 0 in 8 bits only.
         return ~image if self.inverted else image
 
     @functools.cached_property
     def _images(self) -> Sequence[np.ndarray]:
         _check_compressed(self.path, self.numbers)
-        if self.numbers == [0]:  # whatever else there is
+        if self.numbers == [0]:  # the other pages do not matter
             return [_decode(self.path)]
         cv2 = _quiet_opencv()
         content = np.fromfile(self.path, np.uint8)
@@ -439,7 +462,7 @@ class _Decoded:
 
 
 def _check_compressed(path: Path, numbers: Sequence[int]) -> None:
-    """Refuse what OpenCV decodes in silence although its compression is damaged."""
+    """Refuse damaged compression that OpenCV would decode without an error."""
     from PIL import Image, UnidentifiedImageError
 
     with quiet_pillow(), contextlib.suppress(UnidentifiedImageError), Image.open(path) as file:
@@ -452,13 +475,13 @@ def _check_compressed(path: Path, numbers: Sequence[int]) -> None:
 
 
 def _orientation(page: Any) -> int:
-    """Return tag 274 of TIFF 6.0, 1 to 8; 1 if it is something else."""
+    """Return tag 274 of TIFF 6.0, 1 to 8; 1 for any other value."""
     value = page.tags.valueof(274, 1)
     return value if value in _STORED else 1
 
 
 def _is_plain(page: Any) -> bool:
-    """Tell whether tifffile alone reads a page, and `_as_channels` knows its colours."""
+    """Tell whether tifffile alone can read a page and `_as_channels` knows its colours."""
     if page.compression not in _PLAIN_COMPRESSIONS:
         return False
     bits = set(np.ravel(page.bitspersample).tolist())
@@ -467,7 +490,7 @@ def _is_plain(page: Any) -> bool:
 
 
 def _as_channels(page: Any, samples: np.ndarray) -> np.ndarray:
-    """Turn samples as stored into black 0, colours last and blue first."""
+    """Convert stored samples to black 0, with channels last and blue first."""
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if page.photometric == _WHITE_IS_ZERO:
         return ~samples
@@ -483,11 +506,11 @@ def _as_channels(page: Any, samples: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _quiet_opencv() -> Any:
-    """Return OpenCV without its two lines about every tag that only a microscope knows."""
+    """Return OpenCV without its messages about each unknown tag of a microscope."""
     from toolbox.opencv import cv2
 
-    # Once and for all: the level belongs to the process, and pictures are read by threads.
-    # OpenCV 4 sets it in another place than OpenCV 5.
+    # Only once: the level is that of the process, and threads read pictures.
+    # OpenCV 4 and OpenCV 5 set it in different places.
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     set_level(0)
     return cv2
@@ -501,7 +524,7 @@ def _grey(image: np.ndarray) -> tuple[np.ndarray, bool]:
         return image.reshape(*image.shape[:2], -1)[..., 0], False
     blue, green, red = (image[..., channel] for channel in range(3))
     coloured = float(((blue != green) | (green != red)).mean())
-    # Where the channels are equal the mixture is exactly their count.
+    # Where the channels are equal, the mixture is exactly their count.
     grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2GRAY)
     return grey, coloured > _COLOUR_SHARE
 
@@ -512,19 +535,24 @@ def _write_tiff(
     count: int,
     size: PixelSize | None,
     white_is_zero: bool,
+    restored_by: str | None,
 ) -> None:
     import tifffile
 
     options: dict[str, Any] = {"metadata": None, "software": "sr-toolbox"}
     options["photometric"] = "miniswhite" if white_is_zero else "minisblack"
+    content: dict[str, Any] = {}
     if size is not None:
         y_nm = size.y_nm or size.x_nm
-        content = {"pixel_nm": float(size.x_nm)}
+        content["pixel_nm"] = float(size.x_nm)
         if y_nm != size.x_nm:
             content["pixel_y_nm"] = float(y_nm)
-        options["description"] = json.dumps(content)
         options["resolution"] = (1e7 / size.x_nm, 1e7 / y_nm)
         options["resolutionunit"] = "CENTIMETER"
+    if restored_by is not None:
+        content["restored_by"] = restored_by
+    if content:
+        options["description"] = json.dumps(content)
     writer = None
     try:
         for frame in frames:

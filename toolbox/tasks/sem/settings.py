@@ -1,4 +1,4 @@
-"""Settings that only SEM pictures have: section ``metrology`` of a test, options of ``predict``."""
+"""Settings for SEM pictures only: section ``metrology`` of a test, options of ``predict``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class MetrologyParams(Settings):
     shape
         What is measured.
     lines
-        How the lines run; pictures with horizontal ones are turned before they are measured. With
-        ``auto`` the first long exposure tells.
+        Direction of the lines. Pictures with horizontal lines are turned before they are measured.
+        ``auto`` finds the direction in the first long exposure.
     polarity
-        Whether what is measured is brighter or darker than what is around it; of discs, ``auto``
-        takes the kind of which the long exposures show more; of lines, the bright ones if the first
-        long exposure shows a whole one, else the dark ones (trenches).
+        Whether lines or discs are brighter or darker than their surroundings. With ``auto``, discs
+        are of the kind that the long exposures show more often; lines are bright if the first long
+        exposure shows a complete bright line, otherwise dark (trenches).
     threshold
-        Level of an edge between local minimum (0, dark) and maximum (1, bright), whatever the
+        Level of an edge between local minimum (0, dark) and maximum (1, bright), for either
         polarity.
     tolerance_nm
         Largest change of the CD that counts as harmless.
     gaussian_px
-        Standard deviation of the Gaussian filter that is compared, pixels; null takes the best one
-        on validation pictures.
+        Standard deviation, in pixels, of the Gaussian filter used for comparison; null selects the
+        best one on validation pictures.
     pictures
-        Pictures shown in the report, from the one that restoring changed most to the least.
+        Number of pictures in the report, beginning with the one that restoring changed most.
     """
 
     shape: Literal["lines", "discs"] = "lines"
@@ -45,11 +45,11 @@ class MetrologyParams(Settings):
 
 
 class SemOptions(Settings):
-    """Settings of ``predict`` that only SEM pictures have."""
+    """Settings of ``predict`` for SEM pictures only."""
 
     pixel_nm: Annotated[Float, Field(gt=0)] | None = Field(
         None,
-        description="SEM pictures: size of a pixel of the input in nm; default what the file says",
+        description="SEM pictures: size of an input pixel in nm; default what the file states",
     )
 
 
@@ -58,15 +58,15 @@ class MeasureOptions(SemOptions):
 
     shape: Literal["lines", "discs"] = Field("lines", description="lines or discs")
     lines: Literal["auto", "vertical", "horizontal"] = Field(
-        "auto", description="how lines run: vertical, horizontal, or auto"
+        "auto", description="direction of the lines: vertical, horizontal or auto"
     )
     polarity: Literal["auto", "bright", "dark"] = Field(
-        "auto", description="lines or discs that are bright, or dark (trenches, holes), or auto"
+        "auto", description="bright lines or discs, dark ones (trenches, holes), or auto"
     )
     threshold: Annotated[Float, Field(gt=0, lt=1)] = Field(
-        0.5, description="edge between dark (0) and bright (1); default 0.5"
+        0.5, description="level of an edge between dark (0) and bright (1); default 0.5"
     )
     precision_nm: Annotated[Float, Field(gt=0)] | None = Field(
         None,
-        description="standard deviation of the CD, in nm, that an average of frames should reach",
+        description="standard deviation of the CD in nm that an average of frames should reach",
     )

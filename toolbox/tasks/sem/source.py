@@ -1,4 +1,4 @@
-"""The source ``sem``: patches of low and high SEM pictures, drawn anew every epoch."""
+"""The source ``sem``: patches of low and high SEM pictures, drawn again every epoch."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from toolbox.tasks.sem.validity import (
     validity_text,
 )
 
-#: Shifts and oddities of the pairs of pictures that a run learned from.
+#: Shifts and checks of the pairs of pictures that a run learned from.
 PAIR_REPORT = "pairs.csv"
-#: Frames whose patches stand for all training data where a few are enough, and the most bytes.
+#: Number of frames that represent all training data where a sample is enough, and its most bytes.
 SAMPLED_FRAMES, _SAMPLED_BYTES = 16, 2**27
 
 Size = Annotated[Float, Field(gt=0)]
@@ -66,8 +66,8 @@ def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) 
     patch_size : int
         Side of a low patch in pixels.
     limit : int, optional
-        Use at most so many frames, always the same ones, and fewer patches of each than fit if
-        they would take more than 128 MiB.
+        Use at most this many frames, always the same ones, and fewer patches than fit if they would
+        take more than 128 MiB.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def fixed_patches(frames: SEMFrames, patch_size: int, limit: int | None = None) 
 
 
 def _grid(frames: SEMFrames, size: int, limit: int | None = None) -> list[tuple[int, int, int]]:
-    """Return frame, row and column of the fixed patches."""
+    """Return the frame, row and column of each fixed patch."""
     numbers, most = np.arange(len(frames)), None
     if limit is not None:
         if len(frames) > limit:
@@ -100,7 +100,7 @@ def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -
     high = np.empty((len(places), fine, fine, 1), np.float32)
     counts = Counter(number for number, _, _ in places)
     for i, (number, row, column) in enumerate(places):
-        # Of a frame of several patches the crop is remembered for a while.
+        # The crop of a frame with several patches is cached for a while.
         if counts[number] > 2:
             frames.crop(number)
         part = frames.part(number, slice(row, row + size), slice(column, column + size))
@@ -109,7 +109,7 @@ def _cut(frames: SEMFrames, places: Sequence[tuple[int, int, int]], size: int) -
 
 
 class FixedPatches:
-    """The low or the high patches of `fixed_patches`, of all frames, cut when they are asked for.
+    """The low or the high patches of `fixed_patches` for all frames, cut on access.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class FixedPatches:
     Attributes
     ----------
     shape : tuple of int
-        (N, p, p, 1), as of an array.
+        Shape (N, p, p, 1), like that of an array.
     """
 
     def __init__(self, frames: SEMFrames, patch_size: int, kind: int) -> None:
@@ -146,14 +146,15 @@ def _check_patch(frames: SEMFrames, patch_size: int) -> None:
     if patch_size > min(sides[number]):
         height, width = sides[number]
         raise ConfigError(
-            f"patch_size must be at most {max(min(sides[number]), 0)} pixels, as the usable crop "
-            f"of {frames.files[number].low} is {height} × {width}; received {patch_size}. Lower "
-            f"it, or raise central_crop_height or central_crop_width if the frame is larger."
+            f"patch_size must be at most {max(min(sides[number]), 0)} pixels, because the usable "
+            f"crop of {frames.files[number].low} is {height} × {width}; received {patch_size}. "
+            f"Lower it, or increase central_crop_height or central_crop_width if the frame is "
+            f"larger."
         )
 
 
 class WholeCrops(Sequence[SEMFrame]):
-    """The frames of a split for measurements; none is kept."""
+    """The frames of a split for measurements, none of which is cached."""
 
     def __init__(self, opened: SEMFrames) -> None:
         self._opened = opened
@@ -174,21 +175,21 @@ class WholeCrops(Sequence[SEMFrame]):
 class SEMPatchDataset(CropStream, keras.utils.PyDataset):
     """Batches of aligned low / high patches of two folders of SEM pictures.
 
-    For ``fit`` as it is, or through `training_dataset`. Batch number i holds the same bytes
-    whenever it is asked for. Training patches lie at random places of the frames' crops, half of
-    them mirrored left-right; with ``training=False`` they are those of a regular grid, so that
-    what is monitored does not depend on chance.
+    Use it in ``fit`` directly, or through `training_dataset`. Batch number i always holds the same
+    bytes. Training patches are at random places of the frames' crops, half of them mirrored
+    left-right; with ``training=False`` they form a regular grid, so the monitored values do not
+    depend on chance.
 
     Parameters
     ----------
     low_dir, high_dir : path-like
-        Folders of the pictures to be improved and of the wanted ones.
+        Folders of the input pictures and of the target pictures.
     patch_size : int
         Side of a low patch in pixels.
     scale, file_prefix, suffix_len, central_crop_height, central_crop_width, data_bar_height
         See `toolbox.tasks.sem.frames.SEMFrames`.
     align, max_shift, in_memory, cache_dir, pairs, stacks
-        See there. Of frames that are moved in memory a pixel takes 4 bytes.
+        See there. Frames that are moved in memory take 4 bytes per pixel.
     horizontal_flip : bool
         Mirror half of the training patches left-right.
     repeats : int
@@ -196,39 +197,39 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
     batch_size : int
         Pairs in a batch.
     training : bool
-        Random patches for ever, or the fixed ones once.
+        True for an endless series of random patches, False for the fixed ones once.
     seed : int
         Seed of order, places, mirroring and augmentation.
     norm_func : callable, optional
-        ``norm_func(low, high) -> (low, high)`` of counts; default to [-1, 1] by `norm_range`.
+        ``norm_func(low, high) -> (low, high)``, from counts; default maps `norm_range` to [-1, 1].
     norm_range : (float, float), optional
-        Counts that become -1 and 1; default all that 8 or 16 bits can hold.
+        Counts that become -1 and 1; default the range of 8 or 16 bits.
     augmenter : toolbox.augment.Augmenter, optional
         Applied to counts before they are normalised, in training only.
     workers : int
         Threads of ``fit``.
     frames : SEMFrames, optional
-        Frames that are already open, instead of the folders and what belongs to them. Of lone
-        ones of `toolbox.tasks.sem.stacks.StackFrames`, whose patches are their own target, pixels
-        are hidden, and the target is NaN but for these.
+        Frames that are already open, instead of the folders and their options. Patches of lone
+        frames of `toolbox.tasks.sem.stacks.StackFrames` are their own target: some pixels are
+        hidden, and the target is NaN everywhere else.
     patches : (numpy.ndarray, numpy.ndarray) or (FixedPatches, FixedPatches), optional
-        `fixed_patches` of them that are already cut, or that are cut when they are needed.
+        `fixed_patches` of these frames, already cut or cut on access.
 
     Attributes
     ----------
     frames : SEMFrames
         The pairs, their shifts and crops.
     num_imgs : int
-        Patches in an epoch: frames × repeats in training, else all of the grid.
+        Patches in an epoch: frames × repeats in training, otherwise all patches of the grid.
     raw_lr_imgs, raw_hr_imgs : numpy.ndarray, float32
         Fixed patches in counts: all, or in training those of some frames.
     notes : list of str
-        Lines a program should print.
+        Lines that a program should print.
 
     Raises
     ------
     ConfigError, DataError
-        If the pairs are not in order, or patches or batches do not fit them.
+        If pairs are invalid, or patches or batches do not fit them.
     """
 
     def __init__(
@@ -297,12 +298,12 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         if training and batch_size > self.num_imgs:
             raise ConfigError(
                 f"batch_size must not exceed the {len(self.frames)} pairs × {repeats} repeats; "
-                f"received {batch_size}. Lower it or raise repeats."
+                f"received {batch_size}. Lower it or increase repeats."
             )
 
     @property
     def notes(self) -> list[str]:
-        """Lines a program should print."""
+        """Lines that a program should print."""
         return self.frames.notes
 
     def __len__(self) -> int:
@@ -314,23 +315,23 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         return self.batch(self._epoch * len(self) + index)
 
     def on_epoch_end(self) -> None:
-        """Go on to the patches of the next epoch."""
+        """Switch to the patches of the next epoch."""
         self._epoch += 1
 
     def steps_per_epoch(self) -> int:
-        """Return the number of batches: full ones in training, else also a short last one."""
+        """Return the number of batches: full ones in training, otherwise also a short last one."""
         if self.training:
             return super().steps_per_epoch()
         return -(-self.num_imgs // self.batch_size)
 
     def batch(self, number: int) -> Pair:
-        """Return batch `number`: random patches, or with ``training=False`` the fixed ones."""
+        """Return batch `number`: random patches, or fixed ones with ``training=False``."""
         if self.training:
             return super().batch(number)
         return self.evaluation_batch(int(number) % self.steps_per_epoch() * self.batch_size)
 
     def rooms(self) -> np.ndarray:
-        """Return rows and columns of every usable crop."""
+        """Return the rows and columns of each usable crop, shape (frames, 2)."""
         regions = self.frames.regions
         return np.array([[s.stop - s.start for s in region] for region in regions])
 
@@ -339,7 +340,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         return _cut(self.frames, places, self.patch_size)
 
     def augmented(self, lr: np.ndarray, hr: np.ndarray, rng: np.random.Generator) -> Pair:
-        """Mirror half of the patches left-right, if asked to; then as the settings say."""
+        """Mirror half of the patches left-right if requested, then augment and hide pixels."""
         if self.horizontal_flip:
             mirrored = rng.random(len(lr)) < 0.5
             for imgs in (lr, hr):
@@ -347,7 +348,7 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         return self._hidden(*super().augmented(lr, hr, rng), rng)
 
     def evaluation_batch(self, start: int) -> Pair:
-        """Return the fixed patches from number `start` on, at most `batch_size`, normalised."""
+        """Return at most `batch_size` fixed patches from number `start` on, normalised."""
         part = slice(start, start + self.batch_size)
         rng = np.random.default_rng([0, start])
         return self._norm_func(*self._hidden(self.raw_lr_imgs[part], self.raw_hr_imgs[part], rng))
@@ -363,18 +364,18 @@ class SEMPatchDataset(CropStream, keras.utils.PyDataset):
         return lr, hr
 
     def fingerprint(self) -> int:
-        """Return a checksum of all pixels and of what shapes the patches, but for the seed."""
+        """Return a checksum of all pixels and of what shapes the patches, except the seed."""
         shaping = (self.patch_size, self.repeats, self.horizontal_flip, self.training)
         return zlib.crc32(repr(shaping).encode(), self.frames.checksum)
 
 
 def _check_count(name: str, value: int) -> None:
     if value < 1:
-        raise ConfigError(f"{name} must be 1 or more; received {value}. Raise it.")
+        raise ConfigError(f"{name} must be 1 or more; received {value}. Increase {name}.")
 
 
 def _refuse_for_frames(scale: int | None, align: Align, stacks: Stacks) -> None:
-    """Refuse what frames that learn from each other cannot be combined with."""
+    """Refuse settings that cannot be combined with frames that learn from each other."""
     wrong = [
         f"{name}: {value}"
         for name, value, allowed in (
@@ -386,50 +387,50 @@ def _refuse_for_frames(scale: int | None, align: Align, stacks: Stacks) -> None:
     ]
     if wrong:
         raise ConfigError(
-            f"sem.target: frames must go with scale: 1, sem.align: high or none and sem.stacks: "
-            f"frames; received {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
+            f"sem.target: frames needs scale: 1, sem.align: high or none and sem.stacks: frames; "
+            f"received {', '.join(wrong)}. Leave {'it' if len(wrong) == 1 else 'them'} out."
         )
 
 
 class SEMSource(Source):
-    """What ``source: sem`` in a YAML file means: folders of low and high SEM pictures.
+    """Source ``sem``: folders of low and high SEM pictures.
 
     Parameters
     ----------
     data_dir : str
-        Folder that the other folders are relative to.
+        Folder to which the other folders are relative.
     sr_scale : int, optional
         High pictures are this many times larger; default 1.
     train_low_dir, train_high_dir, val_low_dir, val_high_dir, test_low_dir, test_high_dir : str
         Folders of the pictures.
     shares : (float, float, float), optional
-        Deal the pairs of the training folders, sorted by name, to training, validation and test
+        Split the pairs of the training folders, sorted by name, into training, validation and test
         in these shares, e.g. [7, 1, 4]; the other folders are not read.
     patch_size, file_prefix, suffix_len, central_crop_height, central_crop_width
         See `SEMPatchDataset`.
     align, max_shift, repeats, horizontal_flip, in_memory, cache_dir
         See there.
     data_bar_height : int or 'auto'
-        Rows at the bottom that are no picture, low pixels; ``auto`` takes the median of those that
+        Number of data bar rows at the bottom, low pixels; ``auto`` takes the median of those that
         it finds.
     stacks : {'frames', 'mean'}
-        Pages of a TIFF: pictures of their own, or averaged into one.
+        Whether pages of a TIFF are separate pictures, or averaged into one.
     pixel_nm : float, optional
-        Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, else that of
-        the tags of the pictures.
+        Size of a high pixel in nm; default that of ``dataset.json`` in `data_dir`, otherwise that
+        of the tags of the pictures.
     target : {'pictures', 'frames'}
-        What a low picture is to become like: the high one, or the other frames of its stack, see
-        `toolbox.tasks.sem.stacks.StackFrames`. Then the high folders of training and validation
-        are not read, and that of the test only if it is there.
+        Target of a low picture: the high picture, or the other frames of its stack, see
+        `toolbox.tasks.sem.stacks.StackFrames`. With ``frames``, the high folders of training and
+        validation are not read, and that of the test only if it exists.
 
     Raises
     ------
     ConfigError, DataError
-        If settings contradict each other or the folder is missing; if pairs are not in order,
-        when they are first asked for.
+        If settings contradict each other or the folder is missing. Invalid pairs are reported when
+        they are first used.
     """
 
-    #: Where the pictures are and how they are kept.
+    #: Where the pictures are and how they are read.
     free_settings: ClassVar[tuple[str, ...]] = (
         "train_low_dir",
         "train_high_dir",
@@ -473,7 +474,7 @@ class SEMSource(Source):
         if target == "frames":
             _refuse_for_frames(self.sr_scale, align, stacks)
         if not self.data_dir.is_dir():
-            raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Mend data_dir.")
+            raise DataError(f"data_dir {not_found(data_dir, 'folder')}. Check data_dir.")
         self._folders = {
             "train": (self.data_dir / train_low_dir, self.data_dir / train_high_dir),
             "validation": (self.data_dir / val_low_dir, self.data_dir / val_high_dir),
@@ -507,11 +508,11 @@ class SEMSource(Source):
         Parameters
         ----------
         section : dict
-            What the YAML section ``sem`` says, not yet checked.
+            Content of the YAML section ``sem``, not yet checked.
         """
         patch_size = section.get("patch_size", 128)
         if section.get("target") == "frames":
-            # By squares, noise in the target changes nothing but the value of the loss.
+            # With squared errors, noise in the target changes only the value of the loss.
             judged: dict[str, Any] = {
                 "metrics": [],
                 "monitor_metric": "val_loss",
@@ -538,14 +539,14 @@ class SEMSource(Source):
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
-        """Lines a program should print, about what was opened so far."""
+        """Lines that a program should print about the splits opened so far."""
         opened = self._opened.values()
         sizes = [frames.size_note for frames in opened if frames.size_note is not None]
         return sizes[:1] + [note for frames in opened for note in frames.notes]
 
     @property
     def norm_range(self) -> tuple[float, float]:  # type: ignore[override]
-        """Counts that the pictures can hold, (0, 255) or (0, 65535)."""
+        """Range of counts that the pictures can hold: (0, 255) or (0, 65535)."""
         if self._opened:
             return next(iter(self._opened.values())).norm_range
         bits = read_sem_image(self._any_pair()[0]).bits
@@ -553,7 +554,7 @@ class SEMSource(Source):
 
     @property
     def pixel_nm(self) -> float | None:
-        """Size of a high pixel in nm; None if neither the settings nor the files say it."""
+        """Size of a high pixel in nm; None if neither settings nor files state it."""
         stated = self._stated_pixel_nm()
         if stated is not None:
             return stated[1]
@@ -566,24 +567,24 @@ class SEMSource(Source):
         return low.x_nm / (self.sr_scale or 1)
 
     def pixel_nm_of(self, split: str) -> float | None:
-        """Return the size of a high pixel in nm in the pictures of a split; None if not known.
+        """Return the size of a high pixel in the pictures of a split, nm; None if unknown.
 
         Parameters
         ----------
         split : {'train', 'validation', 'test'}
-            Which data. Their tags count where neither the settings nor ``dataset.json`` say it.
+            Which data. Their tags count if neither the settings nor ``dataset.json`` state it.
         """
         stated = self._stated_pixel_nm()
         return self.open(split, False).pixel_nm if stated is None else stated[1]
 
     def facts(self) -> dict[str, float]:
-        """Return ``pixel_nm``, 1 if it is not known, and the noise of edges in the targets."""
+        """Return ``pixel_nm`` (1 if unknown) and ``noise_nm``, the noise of edges in targets."""
         pixel_nm = float(self.pixel_nm or 1.0)
         return {"pixel_nm": pixel_nm, "noise_nm": pixel_nm * self._edge_noise}
 
     @functools.cached_property
     def _edge_noise(self) -> float:
-        """Standard deviation in pixels; high pictures are taken to have none."""
+        """Standard deviation in pixels; high pictures are assumed to have none."""
         frames = self.open("train")
         return frames.edge_noise() if isinstance(frames, StackFrames) else 0.0
 
@@ -604,7 +605,7 @@ class SEMSource(Source):
         return self._patches("test")
 
     def frames(self, split: str) -> WholeCrops:
-        """Return whole aligned crops for measurements, each made when it is asked for.
+        """Return whole aligned crops for measurements, each made on access.
 
         Parameters
         ----------
@@ -614,22 +615,22 @@ class SEMSource(Source):
         return WholeCrops(self.open(split, False))
 
     def open(self, split: str, in_memory: bool | None = None) -> SEMFrames:
-        """Return the frames of a split, read when first asked for.
+        """Return the frames of a split, read on first use.
 
-        Notes tell of another pixel size than stated or in other splits, and of pictures that
-        are in another split too.
+        Notes report a pixel size that differs from the stated one or between splits, and pictures
+        that are also in another split.
 
         Parameters
         ----------
         split : {'train', 'validation', 'test'}
             Which data.
         in_memory : bool, optional
-            Whether crops are kept, if this is the first time; default what the settings say.
+            Whether crops are kept, on first use; default from the settings.
 
         Raises
         ------
         ConfigError, DataError
-            See `SEMFrames`; and if the pictures of another split have another depth.
+            See `SEMFrames`; also if the splits differ in depth.
         """
         if split not in self._opened:
             low_dir, high_dir = self._folders[self._folder_of(split)]
@@ -654,8 +655,8 @@ class SEMSource(Source):
         for other in self._opened.values():
             if other.bits != frames.bits:
                 raise DataError(
-                    f"{frames.files[0].low} is of {frames.bits} bits but {other.files[0].low} is "
-                    f"of {other.bits} bits; training, validation and test must have one depth. "
+                    f"{frames.files[0].low} has {frames.bits} bits but {other.files[0].low} has "
+                    f"{other.bits} bits; training, validation and test must have the same depth. "
                     f"Convert the pictures of one of them."
                 )
 
@@ -672,36 +673,38 @@ class SEMSource(Source):
         if abs(frames.pixel_nm - size) > PIXEL_TOLERANCE * size:
             frames.notes.append(
                 f"WARNING: a pixel of {frames.files[0].high} is {frames.pixel_nm:g} nm by its tags "
-                f"but {size:g} nm by {where}. Mend pixel_nm, or use one magnification."
+                f"but {size:g} nm by {where}. Fix pixel_nm, or use one magnification."
             )
 
     def _note_leaks(self, split: str, frames: SEMFrames) -> None:
-        """Name pictures of a split that are in another one too, whether that is open or not."""
+        """Add a note about pictures of a split that are also in another one, open or not."""
         own = {
             check.digest: path
             for files, checks in zip(frames.files, frames.checks, strict=True)
             for path, check in zip(files.paths, checks, strict=True)
         }
         self._digests[split] = own
-        # Those that are open have been compared with this one when they were opened.
+        # Open splits were compared with this one when they were opened.
         for other in [name for name in SPLITS if name != split and name not in self._opened]:
             shared = sorted(str(own[d]) for d in own.keys() & self._digests_of(other).keys())
             if shared:
+                count, which = f"{len(shared)} pictures of {split} are", "them"
+                if len(shared) == 1:
+                    count, which = f"1 picture of {split} is", "it"
                 frames.notes.append(
-                    f"WARNING: {len(shared)} pictures of {split} are in {other} too, byte by "
-                    f"byte, so what is measured on them is no test: {some_names(shared)}. Remove "
-                    f"them from one."
+                    f"WARNING: {count} also in {other}, byte by byte, so results on {which} are "
+                    f"not a test: {some_names(shared)}. Remove {which} from one of the two."
                 )
 
     def _digests_of(self, split: str) -> dict[bytes, Path]:
-        """Return the files of a split, whether it is open or not, by their checksums."""
+        """Return the files of a split, open or not, by their checksums."""
         if split not in self._digests:
             paths = self._paths_of(split)
             self._digests[split] = {file_digest(path): path for path in paths}
         return self._digests[split]
 
     def _paths_of(self, split: str) -> list[Path]:
-        """Return the pictures in the folders of a split, whatever else may be wrong there."""
+        """Return the pictures in the folders of a split, even if the split is invalid."""
         stacked = self._is_stacks(split)
         if self.shares is None and not stacked:
             folders = [folder for folder in self._folders[split] if folder.is_dir()]
@@ -712,13 +715,13 @@ class SEMSource(Source):
             if stacked:
                 stacks = find_stacks(*self._stacks_of(split), dealt)
                 return [path for stack in stacks for path in stack.files]
-        except (ConfigError, DataError):  # that matters only to those who ask for the split
+        except (ConfigError, DataError):  # reported when the split is used
             return []
         pairs = pair_files(*self._folders["train"], *self._pairing, dealt)
         return [path for files in pairs for path in files.paths]
 
     def report(self) -> list[dict[str, Any]]:
-        """Return `toolbox.tasks.sem.alignment.alignment_report` of what was opened so far."""
+        """Return `toolbox.tasks.sem.alignment.alignment_report` for the splits opened so far."""
         return [
             {"split": split, **row}
             for split, frames in self._opened.items()
@@ -726,9 +729,10 @@ class SEMSource(Source):
         ]
 
     def records(self) -> dict[str, str]:
-        """Return ``pairs.csv``, how pairs were aligned, and ``validity.json``, what they are like.
+        """Return the content of ``pairs.csv`` and ``validity.json``.
 
-        The first is of training and validation, the second of the low training pictures.
+        The first records how training and validation pairs were aligned, the second how the low
+        training pictures were taken.
         """
         return {
             PAIR_REPORT: pd.DataFrame(self.report()).to_csv(index=False),
@@ -736,13 +740,13 @@ class SEMSource(Source):
         }
 
     def validity(self) -> Validity:
-        """Measure how the low training pictures were taken, of many some spread over all."""
+        """Measure how the low training pictures were taken, on a sample if there are many."""
         frames, stated = self.open("train"), self._stated_pixel_nm()
         count = min(len(frames), MOST_PICTURES)
         numbers = np.unique(np.linspace(0, len(frames) - 1, count).astype(int))
         measured = []
         for number in progress(numbers, "measuring pictures", delay=2):
-            # The files know best where pictures of several sizes are treated as of one.
+            # The files state the true size, also if the settings treat several sizes as one.
             size = open_sem_stack(frames.files[number].low).size
             pixel_nm = None if stated is None else stated[1] * (self.sr_scale or 1)
             pixel_nm = pixel_nm if size is None else size.x_nm
@@ -758,20 +762,20 @@ class SEMSource(Source):
         augmenter: Augmenter | None = None,
         seed: int = 0,
     ) -> Batches:
-        """Return random patches for training, the fixed ones of all frames for validation.
+        """Return random patches for training, or the fixed patches of all frames for validation.
 
         Parameters
         ----------
         split : {'train', 'validation'}
             Which data.
         norm_func : callable or None
-            ``norm_func(low, high) -> (low, high)`` of counts; None for [-1, 1].
+            ``norm_func(low, high) -> (low, high)``, from counts; None maps them to [-1, 1].
         batch_size : int
             Pairs in a batch.
         augmenter : toolbox.augment.Augmenter, optional
             Applied to counts before they are normalised.
         seed : int
-            Seed of everything that is drawn.
+            Seed of all random choices.
         """
         frames = self.open(split)
         _check_patch(frames, self.patch_size)
@@ -803,13 +807,13 @@ class SEMSource(Source):
         return fixed_patches(frames, self.patch_size, limit)
 
     def _is_stacks(self, split: str) -> bool:
-        """Tell whether the frames of a split are what is to be learned, or tested, from."""
+        """Tell whether the targets of a split are the other frames of stacks."""
         if self.target == "pictures":
             return False
         return split != "test" or self.shares is not None or not self._folders["test"][1].is_dir()
 
     def _stacks_of(self, split: str) -> tuple[Path, str]:
-        """Return the folder of the stacks of a split, and what their names begin with."""
+        """Return the folder of the stacks of a split, and the required beginning of their names."""
         prefix = self._pairing[0]
         folder = self._folders[self._folder_of(split)][0]
         return folder, prefix if isinstance(prefix, str) else prefix[0]
@@ -818,14 +822,14 @@ class SEMSource(Source):
         return split if self.shares is None else "train"
 
     def _dealt(self, split: str) -> list[str] | None:
-        """Return the names of the pairs that `shares` gives to a split; None for all."""
+        """Return the names of the pairs that `shares` assigns to a split; None for all."""
         if self.shares is None:
             return None
         total = sum(self.shares)
         if not (total > 0 and min(self.shares) >= 0):
             raise ConfigError(
                 f"shares must be three numbers from 0, not all 0; received {list(self.shares)}. "
-                f"Write e.g. [7, 1, 4]."
+                f"Use e.g. [7, 1, 4]."
             )
         if self._is_stacks(split):
             names = [stack.name for stack in find_stacks(*self._stacks_of(split))]
@@ -837,12 +841,12 @@ class SEMSource(Source):
         if not chosen:
             raise ConfigError(
                 f"shares must leave a pair for {split}; received {list(self.shares)} for "
-                f"{len(names)} pairs. Raise the {('first', 'second', 'third')[number]} share."
+                f"{len(names)} pairs. Increase the {('first', 'second', 'third')[number]} share."
             )
         return chosen
 
     def _any_pair(self) -> tuple[Path, Path]:
-        """Return the first pair of the first split that is there."""
+        """Return the first pair of the first split that exists."""
         there = [split for split in SPLITS if self._folders[self._folder_of(split)][0].is_dir()]
         split = (*there, "train")[0]
         if self._is_stacks(split):
@@ -852,7 +856,7 @@ class SEMSource(Source):
         return files.low, files.high
 
     def _stated_pixel_nm(self) -> tuple[str, float] | None:
-        """Return who says what size a pixel has, the settings or the record of the data."""
+        """Return the source and the pixel size that settings or ``dataset.json`` state."""
         if self._pixel_nm is not None:
             return "sem.pixel_nm", self._pixel_nm
         recorded = self._recorded_pixel_nm()
@@ -868,8 +872,8 @@ class SEMSource(Source):
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{record}: expected nm under pixel_nm; received {type(error).__name__}: {error}. "
-                f"Mend or remove the file."
+                f"Fix or remove the file."
             ) from None
         if size is not None and not (np.isfinite(size) and size > 0):
-            raise DataError(f"{record}: pixel_nm must be above 0; received {size}. Mend the file.")
+            raise DataError(f"{record}: pixel_nm must be above 0; received {size}. Fix the file.")
         return size

@@ -1,4 +1,4 @@
-"""Frames that learn from each other: stacks of one field, where no picture is clean."""
+"""Frames that learn from each other: stacks of one field, without clean pictures."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ from toolbox.tasks.sem.frames import (
 from toolbox.tasks.sem.metrology import find_lines
 from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack, read_sem_image
 
-#: Frames of a stack that the others are compared with until most of them fit.
+#: Number of frames that are tried as the reference until most of the others fit.
 _TRIED = 3
 #: Smoothing in pixels and threshold with which `cdloss` finds edges by default.
 _SMOOTH_PX, _THRESHOLD = 0.7, 0.5
-#: Rows over which the edges of two halves of a stack are compared; those that were moved share
+#: Distance of rows between which the edges of two halves of a stack are compared; moved rows share
 #: some noise with their neighbours.
 _LAG = 4
 #: Correlation of the noise along a row below which pixels count as independent.
 _INDEPENDENT = 0.05
-#: Farthest reach of the noise along a row, pixels.
+#: Largest reach of the noise along a row, pixels.
 _MOST_REACH = 16
-#: Frames from which the reach of the noise is taken.
+#: Number of frames in which the reach of the noise is measured.
 _SAMPLED = 16
 #: Share of the pixels of a patch that are hidden.
 _HIDDEN = 0.06
-#: How many rows away the values lie that hide others.
+#: Distance of the rows whose values replace hidden ones.
 _ROWS_AWAY = (1, 3)
 
 
@@ -83,7 +83,7 @@ class StackFiles(NamedTuple):
 
 
 class FrameFiles(PairFiles):
-    """A frame, and as its partner the stack whose other frames it learns from."""
+    """A frame, with the stack whose other frames it learns from as its partner."""
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -99,12 +99,12 @@ def find_stacks(
     Parameters
     ----------
     folder : path-like
-        Where they lie. What is no picture and no folder with one, or is hidden by a dot, is passed
-        over.
+        Folder of the stacks. Hidden files, and whatever is neither a picture nor a folder with one,
+        are ignored.
     file_prefix : str
-        What the names of files and folders must begin with.
+        Required beginning of the names of files and folders.
     names : collection of str, optional
-        Only these.
+        Only these stacks.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def find_stacks(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
-            f"{not_found(folder, 'folder')}. Mend data_dir or the folder of the source."
+            f"{not_found(folder, 'folder')}. Check data_dir and the folder of the source."
         )
     found = []
     for path in sorted(folder.iterdir()):
@@ -131,8 +131,8 @@ def find_stacks(
             found.append(StackFiles(path.name, path, pictures))
     if not found:
         raise DataError(
-            f"{folder}: holds no stack, a picture ({', '.join(SUFFIXES)}) or a folder of pictures, "
-            f"whose name begins with {file_prefix!r}. Mend the folder or file_prefix."
+            f"{folder}: holds no stack, i.e. no picture ({', '.join(SUFFIXES)}) or folder of "
+            f"pictures, whose name begins with {file_prefix!r}. Check the folder and file_prefix."
         )
     return found
 
@@ -142,28 +142,28 @@ def _is_picture(path: Path) -> bool:
 
 
 def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[Shift]:
-    """Find where the frames of a stack lie.
+    """Find the shifts between the frames of a stack.
 
-    All are compared with the one in the middle first. The mean of the others, so aligned, has
-    much less noise, and each frame is compared with it once more.
+    All frames are compared with the middle one first. The mean of the others, aligned in this way,
+    has much less noise, and each frame is compared with it once more.
 
     Parameters
     ----------
     frames : sequence of numpy.ndarray, shape (H, W)
         Counts.
     max_shift : float
-        Farthest that a frame may lie from the one in the middle, pixels.
+        Largest shift between a frame and the middle one, pixels.
 
     Returns
     -------
     list of Shift
-        For each frame what brings the aligned mean of the others onto it, in the grid of the one
-        in the middle. Not aligned, with shift 0, where no shift could be trusted; none is if
-        fewer than two are.
+        For each frame, the shift that moves the aligned mean of the others onto it, on the grid of
+        the middle frame. Not aligned, with shift 0, where no shift could be trusted, and for all
+        frames if fewer than two could be aligned.
     """
     first: list[Shift] = []
     several = len(frames) > 2
-    # Another one than that in the middle only if most frames do not fit it.
+    # Another reference than the middle frame is used only if most frames do not fit it.
     for reference in sorted(range(len(frames)), key=lambda n: abs(n - len(frames) // 2))[:_TRIED]:
         found = [
             Shift(0.0, 0.0)
@@ -176,7 +176,7 @@ def align_frames(frames: Sequence[np.ndarray], max_shift: float = 8.0) -> list[S
             break
     if _count(first) < 2:
         return [Shift(0.0, 0.0, aligned=False)] * len(frames)
-    if not several:  # the others are one frame: there is nothing to gain
+    if not several:  # the mean of the others is a single frame: no gain
         return first
     stack = AlignedStack(frames, first)
     found = [
@@ -191,14 +191,14 @@ def _count(shifts: Sequence[Shift]) -> int:
 
 
 class AlignedStack:
-    """The aligned sum of the frames of a stack, from which each can be taken off.
+    """The aligned sum of the frames of a stack, from which each frame can be subtracted.
 
     Parameters
     ----------
     frames : sequence of numpy.ndarray, shape (H, W)
-        Counts; they may be read when they are asked for.
+        Counts; they may be read on access.
     shifts : sequence of Shift
-        As of `align_frames`. A frame that is not aligned does not belong to the sum.
+        Shifts from `align_frames`. Frames that are not aligned are not in the sum.
     """
 
     def __init__(self, frames: Sequence[np.ndarray], shifts: Sequence[Shift]) -> None:
@@ -208,9 +208,9 @@ class AlignedStack:
         self._whole: Region = (slice(0, self._sum.shape[0]), slice(0, self._sum.shape[1]))
 
     def others(self, number: int, region: Region | None = None) -> np.ndarray:
-        """Return the mean of all frames but one on the common grid, or a region of it.
+        """Return the mean of all frames except one on the common grid, or a region of it.
 
-        The result is (H, W) of float32.
+        The result is float32 of shape (H, W).
         """
         region = region or self._whole
         if number not in self._members:
@@ -219,7 +219,7 @@ class AlignedStack:
         return np.asarray((self._sum[region] - own) / (len(self._members) - 1))
 
     def target(self, number: int, region: Region) -> np.ndarray:
-        """Return a region of a frame as the others show it, (h, w) of float32."""
+        """Return a region of a frame as the others show it, float32 of shape (h, w)."""
         shift = self._shifts[number]
         steps = zip(region, (shift.dy, shift.dx), self._sum.shape, strict=True)
         rows, columns = (needed(*step) for step in steps)
@@ -230,9 +230,9 @@ class AlignedStack:
         return move(self.others(number, (rows, columns)), shift, (inside[0], inside[1]))
 
     def edge_noise(self) -> float:
-        """Return how far noise displaces edges in a mean of the others, variance in pixels².
+        """Return the variance of edges by noise in a mean of the others, pixels².
 
-        Taken from what the edges of two halves of the frames differ by.
+        It is computed from the differences between the edges in two halves of the frames.
 
         Raises
         ------
@@ -241,7 +241,7 @@ class AlignedStack:
         """
         margin = 2 * math.ceil(max(max(abs(s.dy), abs(s.dx)) for s in self._shifts)) + 4
         rows, columns = (slice(margin, size - margin) for size in self._sum.shape)
-        # Moved once more, as targets are, which takes off some of the noise.
+        # Moved once more, as targets are, which reduces the noise a little.
         shift = self._shifts[self._members[0]]
         halves = [self._members[::2], self._members[1::2]]
         means = [
@@ -253,7 +253,7 @@ class AlignedStack:
             difference = _edges_apart(*moved)
         except DataError:
             difference = _edges_apart(*(image.T for image in moved))
-        # From row to row, so that what a whole edge differs by is none of it.
+        # Between rows, so the offset of a whole edge does not count.
         steps = difference[:, _LAG:] - difference[:, :-_LAG]
         of_one = float(np.nanmean(np.square(steps))) / 2 / sum(1 / len(half) for half in halves)
         return of_one / (len(self._members) - 1)
@@ -263,7 +263,7 @@ class AlignedStack:
 
 
 def _edges_apart(whole: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return how far the edges of `whole` are apart in two pictures, (edges, rows) in pixels."""
+    """Return the distances of the edges of `whole` in two pictures, (edges, rows) in pixels."""
     sides = find_lines(whole, _THRESHOLD, smooth_px=_SMOOTH_PX)
     left, right = (np.nanmean(side[sides.clear], axis=1) for side in sides[:2])
     lines = list(zip(left.tolist(), right.tolist(), strict=True))
@@ -282,9 +282,9 @@ def known_region(shifts: Sequence[Shift], number: int, shape: Sequence[int]) -> 
     Parameters
     ----------
     shifts : sequence of Shift
-        As of `align_frames`.
+        Shifts from `align_frames`.
     number : int
-        Which frame.
+        Number of the frame.
     shape : (int, int)
         Shape of a frame.
     """
@@ -303,8 +303,8 @@ def known_region(shifts: Sequence[Shift], number: int, shape: Sequence[int]) -> 
 def noise_reach(frames: Sequence[np.ndarray]) -> int:
     """Return how far the noise of a pixel reaches along its row, pixels.
 
-    What neighbouring rows show changes evenly, so their second difference is noise; what a row
-    differs by as a whole is left out. The reach is the largest lag before the autocorrelation
+    The content of neighbouring rows changes evenly, so their second difference is noise; the
+    offset of a whole row is subtracted. The reach is the largest lag before the autocorrelation
     falls below 0.05, at most 16.
 
     Parameters
@@ -326,10 +326,10 @@ def noise_reach(frames: Sequence[np.ndarray]) -> int:
 
 
 def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pair:
-    """Hide some pixels of noisy images, which are then what is asked for.
+    """Hide some pixels of noisy images, which then become the target.
 
-    Around each of them the row is replaced by another one nearby, as far as its noise reaches, so
-    that nothing of the noise to be guessed is left [1]_ [2]_.
+    Around each of them, the row is replaced by one nearby, as far as its noise reaches, so none of
+    the noise of the target remains [1]_ [2]_.
 
     Parameters
     ----------
@@ -338,13 +338,13 @@ def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pai
     reach : int
         How far the noise of a pixel reaches along its row, pixels.
     rng : numpy.random.Generator
-        Source of chance.
+        Random number generator.
 
     Returns
     -------
     (numpy.ndarray, numpy.ndarray)
-        The images with hidden pixels, and the hidden pixels in the middle of each stretch; NaN
-        elsewhere. Both (N, H, W, C).
+        The images with hidden pixels, and the targets: the original pixels in the middle of each
+        hidden stretch, NaN elsewhere. Both have shape (N, H, W, C).
 
     References
     ----------
@@ -357,7 +357,7 @@ def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pai
     columns = rng.integers(0, width, (count, spots))
     away = rng.integers(*_ROWS_AWAY, (count, spots), endpoint=True)
     away *= rng.choice((-1, 1), (count, spots))
-    # Beyond the border, the row on the other side.
+    # Beyond the border, use the row on the other side.
     away = np.where((rows + away < 0) | (rows + away >= height), -away, away)
     stretch = np.clip(columns[..., None] + np.arange(-reach, reach + 1), 0, width - 1)
     which = np.arange(count)[:, None]
@@ -370,7 +370,7 @@ def blind_spots(images: np.ndarray, reach: int, rng: np.random.Generator) -> Pai
 
 
 class _Frames(Sequence[np.ndarray]):
-    """The frames of a stack, each read when it is asked for."""
+    """The frames of a stack, read on access."""
 
     def __init__(self, numbers: Sequence[int], read: Callable[[int], np.ndarray]) -> None:
         self._numbers, self._read = numbers, read
@@ -385,30 +385,31 @@ class _Frames(Sequence[np.ndarray]):
 class StackFrames(SEMFrames):
     """Frames whose high picture is the mean of the other frames of their stack.
 
-    The noise of the others is independent of a frame's own, so a network that brings a frame near
-    to their mean learns the same, by squares, as from a picture without noise [1]_. Frames that
-    cannot be aligned are left out, and so are copies of others of their stack, whose noise is not
-    independent. A frame that is alone is its own high picture: pixels of it
-    must be hidden, see `blind_spots`.
+    The noise of the others is independent of a frame's own, so with squared errors a network that
+    learns to predict their mean learns the same as from noise-free pictures [1]_. Frames that
+    cannot be aligned are left out, and so are copies within a stack, whose noise is not
+    independent. A lone frame is its own high picture: some of its pixels must be hidden, see
+    `blind_spots`.
 
     Parameters
     ----------
     folder : path-like
         See `find_stacks`.
     options
-        Those of `SEMFrames` except for `high_dir`; `scale` is 1, `stacks` is frames, and `align`
-        is high or none. `pairs` are names of stacks, and `suffix_len` has no effect. Where frames
-        are read on demand, the sums of stacks are kept, 4 bytes a pixel, up to 768 MiB of them.
+        Those of `SEMFrames` except `high_dir`; `scale` is 1, `stacks` is frames, and `align` is
+        high or none. `pairs` are names of stacks, and `suffix_len` has no effect. If frames are
+        read on demand, the sums of stacks are kept: 4 bytes per pixel, up to 768 MiB.
 
     Attributes
     ----------
     reach : int
-        How far the noise of lone frames reaches along a row, pixels; 0 without such frames.
+        Reach of the noise of lone frames along a row, pixels; 0 without such frames.
 
     Raises
     ------
     ConfigError, DataError
-        As `SEMFrames`; and if no two frames of any stack can be aligned, or all of one are copies.
+        See `SEMFrames`; also if no two frames of any stack can be aligned, or all frames of a stack
+        are copies.
 
     References
     ----------
@@ -437,7 +438,7 @@ class StackFrames(SEMFrames):
     # -- Reading ---------------------------------------------------------------------------------
 
     def _read_all(self, bar: int | None) -> list[OpenedFile]:
-        """Read every stack; if the height of the data bar is known, align and cut it as well."""
+        """Read every stack; if the height of the data bar is known, also align and cut it."""
         opened: list[OpenedFile] = []
         wanted: FileKind | None = None
         for number, stack in enumerate(progress(self._stacks, "reading stacks", delay=2)):
@@ -464,7 +465,7 @@ class StackFrames(SEMFrames):
         return opened
 
     def _name(self, stack: int, count: int) -> None:
-        """Give the last `count` frames the numbers of a stack; one that is alone has none."""
+        """Give the last `count` frames numbers within their stack; a lone frame gets none."""
         self._stack_of += [stack] * count
         self.lone += [count == 1] * count
         if count > 1:
@@ -479,13 +480,14 @@ class StackFrames(SEMFrames):
         if several:
             self.notes.append(
                 f"{folder}: {len(several)} stacks of {_span(several)} frames; each frame is paired "
-                f"with the mean of the others of its stack (sem.target: frames)."
+                f"with the mean of the others in its stack (sem.target: frames)."
             )
         alone = len(sizes) - len(several)
         if alone:
+            lone = "1 frame is" if alone == 1 else f"{alone} frames are"
             self.notes.append(
-                f"{folder}: {alone} frames are alone, so pixels of them are hidden and guessed "
-                f"from those around (blind spots). Stacks of two frames or more restore better."
+                f"{folder}: {lone} alone, so some pixels are hidden and predicted from their "
+                f"surroundings (blind spots). Stacks of at least two frames give better results."
             )
 
     def _frame(self, number: int) -> np.ndarray:
@@ -506,7 +508,7 @@ class StackFrames(SEMFrames):
         return ShiftCache(self._cache_dir, settings)
 
     def _members(self, stack: int) -> list[int]:
-        """Return the frames of a stack."""
+        """Return the numbers of the frames of a stack."""
         ends = bisect.bisect_left, bisect.bisect_right
         first, last = (end(self._stack_of, stack) for end in ends)
         return list(range(first, last))
@@ -529,8 +531,8 @@ class StackFrames(SEMFrames):
         if sum(copied) == len(frames) - 1 > 0:
             raise DataError(
                 f"{self._stacks[number].path}: its {len(frames)} frames are copies of one, pixel "
-                f"by pixel, so none can learn from the others. Save frames that were taken one "
-                f"after the other, or keep one only."
+                f"by pixel, so none can learn from the others. Save frames that were recorded one "
+                f"after another, or keep only one."
             )
         self._copied += copied
         shifts = self._shifts_of(self._members(number), frames, copied)
@@ -559,7 +561,7 @@ class StackFrames(SEMFrames):
         return known
 
     def _note_unaligned(self) -> None:
-        """Leave out the frames that lie on no other, and copies."""
+        """Leave out copies and frames that could not be aligned, with notes."""
         kept = [shift.aligned for shift in self.shifts]
         which = list(zip(self.files, kept, self._copied, strict=True))
         left = [files.name for files, keep, copy in which if not keep and not copy]
@@ -567,13 +569,14 @@ class StackFrames(SEMFrames):
         folder, most = self._stacks[0].path.parent, f"max_shift {self.max_shift:g} px"
         if not any(kept):
             raise DataError(
-                f"{folder}: no two frames of a stack lie on each other within {most}. Raise "
-                f"max_shift, or take them as they lie with align: none."
+                f"{folder}: no two frames of a stack could be aligned within {most}. Increase "
+                f"max_shift, or use them unshifted with align: none."
             )
         if left:
             self.notes.append(
-                f"WARNING: {folder}: {len(left)} of {len(self)} frames are left out, as no shift "
-                f"below {most} brings them onto the others of their stack: {some_names(left)}."
+                f"WARNING: {folder}: {len(left)} of {len(self)} frames are left out, because no "
+                f"shift below {most} aligns them with the others of their stack: "
+                f"{some_names(left)}."
             )
         if copies:
             self.notes.append(
@@ -595,7 +598,7 @@ class StackFrames(SEMFrames):
 
     @functools.cached_property
     def _aligned(self) -> Callable[[int], AlignedStack]:
-        """Give the aligned sum of a stack, for crops on demand; as many are kept as may be."""
+        """Function that returns the aligned sum of a stack, for crops on demand, cached."""
         size = 4 * self._shape[0] * self._shape[1]
 
         def aligned(stack: int) -> AlignedStack:
@@ -610,7 +613,7 @@ class StackFrames(SEMFrames):
         Returns
         -------
         float
-            Standard deviation in pixels, from some of the stacks; 0 without lines, or without a
+            Standard deviation in pixels, from a sample of the stacks; 0 without lines or without a
             stack of several frames.
         """
         stacks = sorted(set(itertools.compress(self._stack_of, (not one for one in self.lone))))
@@ -639,7 +642,7 @@ class StackFrames(SEMFrames):
 
 
 def copies_in(frames: Sequence[np.ndarray]) -> list[bool]:
-    """Tell which frames equal an earlier one in every pixel."""
+    """Return for each frame whether it equals an earlier one in every pixel."""
     digests = [hashlib.sha256(frame.tobytes()).digest() for frame in frames]
     return [digest in digests[:number] for number, digest in enumerate(digests)]
 

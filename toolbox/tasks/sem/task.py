@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from toolbox.settings import UserParams
 
 LIMITS = (
-    "What is restored is likely, not measured: check it on pictures whose widths are known.",
-    "Valid for the microscope, dose, pixel size and pattern of the training pictures only.",
-    "Roughness at wavelengths that the test reports as erased cannot be measured any more.",
+    "Restored detail is likely, not measured: check it on pictures whose widths are known.",
+    "Valid only for the microscope, dose, pixel size and pattern of the training pictures.",
+    "Roughness at wavelengths that the test reports as erased can no longer be measured.",
 )
-#: Noise of edges from which cdloss is of little use, pixels.
+#: Noise of edges above which cdloss is of little use, pixels.
 _MOST_NOISE_PX = 0.5
 _FIGURES = {
     "psnr": "PSNR, dB",
@@ -43,13 +43,14 @@ _FIGURES = {
 
 
 class Sem(Task):
-    """Noisy pictures are restored and judged by widths and roughness in nanometres."""
+    """Restores noisy pictures and judges them by widths and roughness in nanometres."""
 
     name = "sem"
     sources: ClassVar = {"sem": "toolbox.tasks.sem.source:SEMSource"}
     style = Style("grey levels", "gray")
     sections: ClassVar = {"metrology": MetrologyParams}
     predict_options = SemOptions
+    instead: ClassVar = {"report": "measure PICTURE -o FOLDER writes a page about a picture"}
     measure_options = MeasureOptions
     free_settings = ("metrology",)
     facts = ("pixel_nm", "noise_nm")
@@ -57,7 +58,7 @@ class Sem(Task):
     inspect_options = ("pixel_nm",)
 
     def check(self, settings: UserParams) -> None:
-        """Refuse to train on one shape or direction and to measure the other."""
+        """Refuse to train on one shape or direction and measure another."""
         metrology: MetrologyParams = settings.metrology  # type: ignore[attr-defined]
         if "cdloss" not in settings.figure_names():
             return
@@ -67,18 +68,18 @@ class Sem(Task):
             raise ConfigError(
                 f"{settings.fname}: cdloss.form must be {form} for metrology.shape: {shape}; "
                 f"received {section['form']}. Set cdloss.form to {form}, or metrology.shape to "
-                f"{'discs' if shape == 'lines' else 'lines'} if that is what the pictures show."
+                f"{'discs' if shape == 'lines' else 'lines'} if the pictures show those."
             )
         if shape == "lines" and metrology.lines not in ("auto", section["lines"]):
             raise ConfigError(
-                f"{settings.fname}: metrology.lines must be {section['lines']} as cdloss.lines; "
-                f"received {metrology.lines}. Set both to how the lines run."
+                f"{settings.fname}: metrology.lines must be {section['lines']}, like cdloss.lines; "
+                f"received {metrology.lines}. Set both to the direction of the lines."
             )
 
     def check_data(
         self, settings: UserParams, source: Source, validation: Batches, normalizer: Normalizer
     ) -> None:
-        """Refuse losses of whole pictures for hidden pixels; warn of those that learn noise."""
+        """Refuse losses of whole pictures for hidden pixels; warn about losses that learn noise."""
         from toolbox.tasks.sem.source import SEMSource
 
         opened = SEMSource.like(source, "pictures")
@@ -90,22 +91,23 @@ class Sem(Task):
         others = sorted({*losses, *settings.metrics} - {"masked_mse"})
         if lone and others:
             raise ConfigError(
-                f"{settings.fname}: loss and metrics must be masked_mse alone, as "
+                f"{settings.fname}: loss and metrics must be masked_mse alone, because "
                 f"{lone[0].files[lone[0].lone.index(True)].low} has one frame only; received "
-                f"{', '.join(others)}. Leave them out, or take stacks of two frames or more."
+                f"{', '.join(others)}. Leave out {', '.join(others)}, or use stacks of at least "
+                f"two frames."
             )
         biased = sorted(losses - {"mse", "masked_mse", "cdloss"})
         if biased:
             print(
-                f"WARNING: {settings.fname}: targets of sem.target: frames are noisy, and "
-                f"{', '.join(biased)} would not be least for pictures without noise. Take mse."
+                f"WARNING: {settings.fname}: with sem.target: frames, targets are noisy, and "
+                f"{', '.join(biased)} would not be smallest for noise-free pictures. Use mse."
             )
         facts = opened.facts()
         if "cdloss" in losses and facts["noise_nm"] > _MOST_NOISE_PX * facts["pixel_nm"]:
             print(
                 f"WARNING: {settings.fname}: noise displaces the edges of the targets by "
-                f"{facts['noise_nm']:.2g} nm, more than half a pixel, of which cdloss learns "
-                f"little. Take stacks of more frames, or leave cdloss out."
+                f"{facts['noise_nm']:.2g} nm, more than half a pixel, and cdloss learns little "
+                f"from such edges. Use stacks of more frames, or leave cdloss out."
             )
 
     def evaluate(self, run: Run, source: Source, split: str, compare: bool = True) -> TestResult:
@@ -116,7 +118,7 @@ class Sem(Task):
         return SemTest(run, SEMSource.like(source, "whole pictures"), split).evaluate(compare)
 
     def objectives(self) -> list[tuple[str, ...]]:
-        """Return edge error, likely change of CD, PSNR and SSIM of the restored pictures."""
+        """Return edge error, likely change of CD, PSNR and SSIM of restored pictures."""
         return [
             ("edge_error_nm", "restored"),
             ("do_no_harm", "largest_likely_cd_change_nm"),
@@ -125,25 +127,25 @@ class Sem(Task):
         ]
 
     def predictor(self, run: Run) -> FilePredictor:
-        """Return what restores pictures and keeps their type and pixel size."""
+        """Return the predictor for picture files; it keeps their type and pixel size."""
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
 
     def image_predictor(self, run: Run) -> ImagePredictor:
-        """Return what restores pictures in memory."""
+        """Return the predictor for pictures in memory."""
         from toolbox.tasks.sem.predict import SemPredictor
 
         return SemPredictor(run)
 
     def image_measurer(self, settings: MeasureOptions) -> ImageMeasurer:
-        """Return what measures lines and discs of pictures in memory."""
+        """Return the measurer of lines and discs for pictures in memory."""
         from toolbox.tasks.sem.measurer import SemMeasurer
 
         return SemMeasurer(settings)
 
     def pixel_nm(self, path: Path) -> tuple[float, float] | None:
-        """Return what a picture, and the files beside it, say of the size of a pixel."""
+        """Return width and height of a pixel, from the picture or the files next to it."""
         from toolbox.tasks.sem.sem_image import SUFFIXES, open_sem_stack
 
         if path.suffix.lower() not in SUFFIXES:
@@ -152,19 +154,19 @@ class Sem(Task):
         return None if size is None else (size.x_nm, size.y_nm or size.x_nm)
 
     def measurer(self, settings: MeasureOptions) -> FileMeasurer:
-        """Return what measures lines and discs in pictures alone."""
+        """Return the measurer of lines and discs for picture files."""
         from toolbox.tasks.sem.measurer import SemMeasurer
 
         return SemMeasurer(settings)
 
     def inspector(self, settings: Any, folder: Path | None) -> FileInspector:
-        """Return what tells how pictures were taken, and compares them with a training."""
+        """Return the inspector, which compares pictures with those of a training run."""
         from toolbox.tasks.sem.inspector import SemInspector
 
         return SemInspector(settings, folder)
 
     def card(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe limits, scores by method, grey values and size of a pixel."""
+        """Describe limits, scores by method, grey values and pixel size."""
         from toolbox.model_card import NOT_RECORDED, cell_text, markdown_table, range_of, span_text
         from toolbox.tasks.sem.validity import ranges_text
 
@@ -186,7 +188,7 @@ class Sem(Task):
 
 
 def _scores(summary: Mapping[str, Any]) -> str:
-    """Tabulate what the test found, by method."""
+    """Tabulate the test results by method."""
     from toolbox.model_card import cell_text, markdown_table
     from toolbox.tasks.sem.figures import unit_of, verdict_of
 

@@ -1,8 +1,8 @@
-"""Where a network may be trusted: what the pictures of its training were like. No TensorFlow.
+"""Where a network may be trusted: how its training pictures were taken. No TensorFlow.
 
-Dose, noise, contrast and widths are measured in the picture itself, so that nothing need be known
-of the microscope. Noise is seen in the differences between rows, where lines that run down the
-picture cancel: along a row the counts of a detector are correlated, between rows hardly.
+Dose, noise, contrast and widths are measured in the picture itself, so nothing needs to be known
+about the microscope. Noise is measured in the differences between rows, where vertical lines
+cancel. The counts of a detector are correlated along a row, but hardly between rows.
 """
 
 from __future__ import annotations
@@ -21,50 +21,51 @@ from toolbox.errors import DataError
 from toolbox.tasks.sem.metrology import find_lines
 
 FILE_NAME = "validity.json"
-#: Pictures of the training that are measured, at most, and the part of each, pixels.
+#: Largest number of training pictures that are measured, and the side of the measured part, pixels.
 MOST_PICTURES = 128
 _PART_PX = 512
-#: Quantiles of the training that are its range.
+#: Quantiles of the training pictures that limit the range.
 _RANGE = (0.01, 0.99)
-#: A range is left by so much before it is more than a note, as a share of its own width.
+#: A value this far outside the range is still a note, as a share of the width of the range.
 _SLACK = 0.1
-#: Rows, or columns, whose mean shows the lines across it.
+#: Rows or columns that are averaged to find the direction of the lines.
 _BAND_PX = 64
-#: Grey levels at which the noise is measured, and pixels that a level needs.
+#: Grey levels at which the noise is measured, and the least number of pixels of a level.
 _LEVELS, _LEAST_PIXELS = 12, 200
-#: Half of the window in which an edge is seen, pixels.
+#: Half the width of the window about an edge, pixels.
 _EDGE_PX = 8
 
 
 class Conditions(NamedTuple):
-    """How a picture was taken, as far as it shows; None where it does not.
+    """How a picture was taken, as far as the picture shows it; None where it does not.
 
     Attributes
     ----------
     pixel_nm : float or None
         Size of a pixel, from the file.
     counts : float or None
-        Electrons per pixel that would make the noise of the brightest parts, if it is that of
-        counting alone.
+        Electrons per pixel that would cause the noise of the brightest parts, if it is counting
+        noise alone.
     noise_rise : float or None
-        (variance at the bright level - at the dark level) / their sum: positive where brighter is
-        noisier, as with counts; negative in an inverted picture.
+        (variance at the bright level - at the dark level) / their sum: positive if brighter parts
+        are noisier, as with counts; negative in an inverted picture.
     correlation_x, correlation_y : float or None
-        Correlation of the noise of neighbours in a row, and in a column.
+        Correlation of the noise of neighbours in a row and in a column.
     direction : float
         1 for vertical lines, 0 for horizontal ones, about 0.5 for neither.
     contrast : float
-        Bright less dark, as a share of the range of the file.
+        Bright minus dark, as a share of the range of the file.
     brightness : float
         Mean grey value, as a share of that range.
     shade : float
-        By what share the bright parts of one quarter of the picture are dimmer than of another.
+        Share by which the bright parts of one quarter of the picture are dimmer than those of
+        another.
     line_px, space_px : float or None
-        Median widths of bright lines and of what is between them, pixels; None without lines.
+        Median widths of bright lines and of the spaces between them, pixels; None without lines.
     edge_px : float or None
         Rise of the mean edge ÷ its steepest slope, pixels: blur and rims.
     jumps_px : float or None
-        Standard deviation by which rows lie beside their neighbours as a whole, pixels.
+        Standard deviation of the shift of a whole row against its neighbours, pixels.
     """
 
     pixel_nm: float | None
@@ -90,7 +91,7 @@ def measure_conditions(
     Parameters
     ----------
     image : numpy.ndarray, shape (H, W)
-        Grey values; of a large picture the middle is measured.
+        Grey values; only the middle of a large picture is measured.
     pixel_nm : float, optional
         Size of a pixel.
     top : float, optional
@@ -129,25 +130,25 @@ def _middle(image: np.ndarray) -> np.ndarray:
 
 
 def _direction(image: np.ndarray) -> float:
-    """Return the share of vertical structure, from means over bands of rows and of columns."""
+    """Return the share of vertical structure, from means over bands of rows and columns."""
     across, along = (_band_variance(plane) for plane in (image, image.T))
     return float(across / (across + along)) if across + along > 0 else 0.5
 
 
 def _band_variance(image: np.ndarray) -> float:
-    """Return the variance of band means from column to column, without that of the noise."""
+    """Return the variance of band means between columns, without that of the noise."""
     size = min(_BAND_PX, len(image))
     if size < 2:
         return 0.0
     bands = image[: len(image) // size * size].reshape(-1, size, image.shape[1])
     means = bands.mean(axis=1)
-    # Differences of neighbouring rows hold the noise and little else.
+    # Differences of neighbouring rows contain little but noise.
     noise = np.diff(bands, axis=1).var() / 2 / size
     return float(max(means.var(axis=1).mean() - noise, 0.0))
 
 
 def _shade(calm: np.ndarray, dark: float) -> float:
-    """Return how much dimmer one quarter of a smoothed picture is than another."""
+    """Return the share by which one quarter of a smoothed picture is dimmer than another."""
     quarters = [
         part for half in np.array_split(calm, 2) for part in np.array_split(half, 2, axis=1)
     ]
@@ -158,11 +159,11 @@ def _shade(calm: np.ndarray, dark: float) -> float:
 def _noise(
     image: np.ndarray,
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    """Return counts, rise of the noise, and its correlation along x and y."""
+    """Return counts, noise rise, and the correlation of the noise along x and y."""
     if min(image.shape) < 16:
         return None, None, None, None
     near, far = image[1:-1] - image[:-2], image[2:] - image[:-2]
-    # Rows that differ as a whole are no noise of counting.
+    # Differences of whole rows are not counting noise.
     near, far = (step - np.median(step, axis=1, keepdims=True) for step in (near, far))
     calm = ndimage.gaussian_filter(image, (3.0, 1.0))[1:-1]
     even = _even(calm)
@@ -184,14 +185,14 @@ def _noise(
     rise = float((high - low) / (high + low))
     slope, offset = np.polyfit(levels, variances, 1)
     fitted = slope * levels[-1] + offset
-    # Noise of counting would be none at black; black lies below all levels, if it can be told.
+    # Counting noise would be zero at black. Black is below all levels, if it can be found.
     black = -offset / slope if slope > 0 else levels[0]
     black = float(np.clip(black, levels[0] - (levels[-1] - levels[0]), levels[0]))
     return float((levels[-1] - black) ** 2 / max(fitted, 1e-9)), rise, row, down
 
 
 def _even(calm: np.ndarray) -> np.ndarray:
-    """Return where a smoothed picture has little slope: away from edges."""
+    """Return a mask of where a smoothed picture has little slope: away from edges."""
     slope = np.hypot(*(ndimage.sobel(calm, axis) for axis in (0, 1)))
     return np.asarray(slope <= np.median(slope))
 
@@ -199,7 +200,7 @@ def _even(calm: np.ndarray) -> np.ndarray:
 def _levels(
     calm: np.ndarray, variance: np.ndarray, even: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return grey levels in order and the variance of the noise at each."""
+    """Return grey levels in ascending order and the noise variance at each."""
     grey, square = calm[even], variance[even]
     count = min(_LEVELS, len(grey) // _LEAST_PIXELS)
     parts = np.array_split(np.argsort(grey), max(count, 1))
@@ -210,7 +211,7 @@ def _levels(
 
 
 def _lines(image: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """Return widths of lines and spaces and that of their edges, pixels."""
+    """Return the widths of lines, spaces and edges, pixels."""
     try:
         edges = find_lines(ndimage.gaussian_filter1d(image, 4.0, axis=0, mode="nearest"))
     except DataError:
@@ -228,9 +229,9 @@ def _lines(image: np.ndarray) -> tuple[float | None, float | None, float | None]
 
 
 def _jumps(image: np.ndarray) -> float | None:
-    """Return how far rows jump, pixels: what both halves of a row have in common.
+    """Return how far rows jump, pixels: the shift that both halves of a row have in common.
 
-    Noise and roughness move the edges of each half by themselves.
+    Noise and roughness move the edges of each half independently.
     """
     if min(image.shape) < 16:
         return None
@@ -242,14 +243,14 @@ def _jumps(image: np.ndarray) -> float | None:
     if not min(weight[:, part].sum(axis=1).min() for part in halves) > 0:
         return None
     shifts = [moved[:, part].sum(axis=1) / weight[:, part].sum(axis=1) for part in halves]
-    # Means over rows of the same weights, about which the jumps lie, hide a part of them.
+    # The jumps are measured about smoothed rows, which contain a part of them.
     kernel = ndimage.gaussian_filter1d(np.eye(1, 65, 32)[0], 4.0)
     seen = 1 - 2 * kernel[32] + np.square(kernel).sum()
     return float(np.sqrt(max(np.cov(*shifts)[0, 1] / seen, 0.0)))
 
 
 def _edge_profile(image: np.ndarray, edges: np.ndarray, sign: int) -> np.ndarray:
-    """Return the mean grey values about edges (lines, H), from dark to bright."""
+    """Return the mean grey values across edges (lines, H), from dark to bright."""
     places = np.where(np.isfinite(edges), edges, np.nanmedian(edges, axis=1, keepdims=True))
     columns = places[..., None] + sign * np.arange(-_EDGE_PX, _EDGE_PX + 1)
     rows = np.broadcast_to(np.arange(len(image))[:, None], columns.shape)
@@ -261,18 +262,18 @@ def _edge_profile(image: np.ndarray, edges: np.ndarray, sign: int) -> np.ndarray
 
 
 class Finding(NamedTuple):
-    """One condition of a picture beside those of the training.
+    """One condition of a picture, compared with those of the training pictures.
 
     Attributes
     ----------
     name : str
-        Which: ``dose``.
+        Name of the condition, such as ``dose``.
     grade : {'fine', 'note', 'warning'}
-        Whether it lies in the range of the training, a little outside of it, or well outside.
+        In the accepted range, a little outside, or well outside.
     figure : str
-        What was measured, and that range.
+        The measured value and the accepted range.
     advice : str
-        What to do; nothing if it is fine.
+        What to do; empty if it is fine.
     """
 
     name: str
@@ -282,15 +283,15 @@ class Finding(NamedTuple):
 
 
 class Validity(NamedTuple):
-    """What the pictures of a training were like.
+    """Conditions of the training pictures of a run.
 
     Attributes
     ----------
     pictures : int
-        How many were measured.
+        Number of pictures measured.
     ranges : dict of str to (float, float)
-        By name of `Conditions`: 1 % and 99 % of them lie below; what fewer than half show is left
-        out.
+        The 1 % and 99 % quantiles by name of `Conditions`; without conditions that fewer than half
+        of the pictures show.
     """
 
     pictures: int
@@ -298,9 +299,10 @@ class Validity(NamedTuple):
 
 
 class _Quantity(NamedTuple):
-    """How a condition is compared, by its logarithm or as it is, and told.
+    """How a condition is compared, by its logarithm or directly, and reported.
 
-    A value is fine up to half of `slack` outside of the range, for a logarithm a ratio.
+    A measured value is not exact, so it is fine up to half of `slack` outside the range of the
+    training pictures; for a logarithm, `slack` is a ratio. `limits` are those of the quantity.
     """
 
     name: str
@@ -309,13 +311,23 @@ class _Quantity(NamedTuple):
     slack: float
     below: str
     above: str
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+    def accepted(self, low: float, high: float) -> tuple[float, float]:
+        """Return the range in which a value is fine, rounded as it is printed."""
+        extra = self.slack / 2
+        if not self.log:
+            low, high = max(low - extra, self.limits[0]), min(high + extra, self.limits[1])
+        elif low > 0:
+            low, high = low * math.exp(-extra), high * math.exp(extra)
+        return _rounded(low), _rounded(high)
 
 
 _AVERAGE = "Average more frames, or the lines may be invented."
-_KEEP = "It may be better as it is: restoring may take real detail for noise."
-_SIZE = "The network knows lengths in pixels: take the pictures at a magnification of that range."
-_OTHER_NOISE = "The network takes other noise for detail. Train on such pictures."
-_SCALE = "Set contrast and brightness of the microscope as in the training."
+_KEEP = "It may be better as it is: restoring may mistake real detail for noise."
+_SIZE = "The network knows lengths in pixels: take the pictures at a magnification in that range."
+_OTHER_NOISE = "The network mistakes other noise for detail. Train on such pictures."
+_SCALE = "Set contrast and brightness of the microscope as for the training pictures."
 _QUANTITIES = {
     "pixel_nm": _Quantity("size of a pixel", " nm", True, 0.1, _SIZE, _SIZE),
     "counts": _Quantity("dose", " counts", True, 0.2, _AVERAGE, _KEEP),
@@ -324,12 +336,19 @@ _QUANTITIES = {
         "",
         False,
         0.1,
-        "Brighter parts are not noisier, as with counts. If lines and spaces are inverted, or the "
-        "picture was filtered, take the original.",
+        "Brighter parts are not noisier, although counts would be. If lines and spaces are "
+        "inverted, or the picture was filtered, use the original.",
         _OTHER_NOISE,
+        (-1.0, 1.0),
     ),
     "correlation_x": _Quantity(
-        "noise along rows", "", False, 0.1, _OTHER_NOISE, "Take pictures that were not filtered."
+        "noise along rows",
+        "",
+        False,
+        0.1,
+        _OTHER_NOISE,
+        "Use pictures that were not filtered.",
+        (-1.0, 1.0),
     ),
     "correlation_y": _Quantity(
         "noise along columns",
@@ -337,20 +356,29 @@ _QUANTITIES = {
         False,
         0.1,
         _OTHER_NOISE,
-        "Take pictures that were neither filtered nor turned.",
+        "Use pictures that were neither filtered nor turned.",
+        (-1.0, 1.0),
     ),
     "direction": _Quantity(
         "direction of lines",
         "",
         False,
         0.1,
-        "Turn the scan so that lines run as in the training; other shapes are not known to it.",
-        "Turn the scan so that lines run as in the training.",
+        "Turn the scan so that lines run as in the training pictures; the network does not know "
+        "other shapes.",
+        "Turn the scan so that lines run as in the training pictures.",
+        (0.0, 1.0),
     ),
     "contrast": _Quantity("contrast", " of the range", True, 0.2, _SCALE, _SCALE),
-    "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE),
+    "brightness": _Quantity("brightness", " of the range", False, 0.05, _SCALE, _SCALE, (0.0, 1.0)),
     "shade": _Quantity(
-        "shade", "", False, 0.05, "", "Charge, or a detector to one side: reduce it, or crop."
+        "shade",
+        "",
+        False,
+        0.05,
+        "",
+        "Charging, or a detector on one side: reduce it, or crop the picture.",
+        (0.0, 1.0),
     ),
     "line_px": _Quantity("width of lines", " px", True, 0.2, _SIZE, _SIZE),
     "space_px": _Quantity("width of spaces", " px", True, 0.2, _SIZE, _SIZE),
@@ -362,21 +390,22 @@ _QUANTITIES = {
         0.2,
         "",
         "Rows that jump look like roughness. Steady the scan, or average frames.",
+        (0.0, math.inf),
     ),
 }
 _NOT_SEEN = {
     "pixel_nm": "The size of a pixel is not known: state it with --pixel-nm.",
-    "counts": "No noise of counting is seen. Take the picture as it was measured.",
-    "line_px": "No bright lines are found. Turn or invert the picture; other shapes are not known "
-    "to the network.",
-    "space_px": "There is one line alone, or none.",
+    "counts": "No counting noise was found. Use the picture as it was measured.",
+    "line_px": "No bright lines were found. Turn or invert the picture; the network does not know "
+    "other shapes.",
+    "space_px": "There is only one line, or none.",
 }
-#: What is no more than a note if it is not known.
+#: Conditions that cause only a note if they are unknown.
 _MINOR = ("pixel_nm", "space_px")
 
 
 def validity_of(pictures: Iterable[Conditions]) -> Validity:
-    """Return the ranges of what the pictures of a training were like."""
+    """Return the ranges of the conditions of training pictures."""
     table = list(pictures)
     ranges = {}
     for name in Conditions._fields:
@@ -388,24 +417,26 @@ def validity_of(pictures: Iterable[Conditions]) -> Validity:
 
 
 def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
-    """Compare a picture with those of a training.
+    """Compare a picture with the training pictures of a run.
 
     Parameters
     ----------
     conditions : Conditions
-        Those of the picture.
+        Conditions of the picture.
     validity : Validity
-        Those of the training.
+        Those of the training pictures.
 
     Returns
     -------
     list of Finding
-        In the order of `Conditions`; a quantity that the training does not know is left out.
+        In the order of `Conditions`, without conditions that the training pictures do not show.
     """
     found = []
     for key, (low, high) in validity.ranges.items():
         quantity, value = _QUANTITIES[key], getattr(conditions, key)
-        known = f"known {_text(low)} to {_text(high)}{quantity.unit}"
+        known = "accepted {} to {}{}".format(
+            *map(_text, quantity.accepted(low, high)), quantity.unit
+        )
         if value is None:
             if key in _NOT_SEEN:
                 grade: Literal["note", "warning"] = "note" if key in _MINOR else "warning"
@@ -424,16 +455,21 @@ def findings_of(conditions: Conditions, validity: Validity) -> list[Finding]:
 def _beyond(
     value: float, low: float, high: float, quantity: _Quantity
 ) -> Literal["note", "warning"] | None:
-    """Return how far a value lies outside of a range, None for not at all."""
+    """Return how far a value lies outside the accepted range, None if it lies inside."""
+    least, most = quantity.accepted(low, high)
+    if least <= _rounded(value) <= most:
+        return None
     if quantity.log:
         if min(low, value) <= 0:
-            return None if low <= value <= high else "warning"
+            return "warning"
         value, low, high = math.log(value), math.log(low), math.log(high)
     distance = max(low - value, value - high)
-    # What is measured is not exact.
-    if distance <= quantity.slack / 2:
-        return None
     return "note" if distance <= max(_SLACK * (high - low), quantity.slack) else "warning"
+
+
+def _rounded(value: float) -> float:
+    """Round a value as `_text` prints it, so that grade and printed range agree."""
+    return float(f"{value:.3g}")
 
 
 def _text(value: float) -> str:
@@ -441,7 +477,7 @@ def _text(value: float) -> str:
 
 
 def conditions_text(conditions: Conditions) -> dict[str, str]:
-    """Return what was measured, by name, with its unit."""
+    """Return the measured conditions by name, with their units."""
     return {
         quantity.name: f"{_text(value)}{quantity.unit}"
         for key, quantity in _QUANTITIES.items()
@@ -459,8 +495,11 @@ def ranges_text(ranges: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 
 def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
-    """Return the worst grade and a line that says why."""
-    words = {"warning": "outside of what the network knows", "note": "at the limits of it"}
+    """Return the worst grade and a line with the reason."""
+    words = {
+        "warning": "outside of what the network knows",
+        "note": "at the limits of what the network knows",
+    }
     for grade, text in words.items():
         reasons = [f"{f.name} {f.figure}" for f in findings if f.grade == grade]
         if reasons:
@@ -470,17 +509,17 @@ def verdict(findings: Sequence[Finding]) -> tuple[str, str]:
 
 
 def validity_text(validity: Validity) -> str:
-    """Return what ``validity.json`` holds."""
+    """Return the content of ``validity.json``."""
     return json.dumps(validity._asdict(), indent=2) + "\n"
 
 
 def load_validity(folder: str | os.PathLike[str]) -> Validity | None:
-    """Read ``validity.json`` of a run; None without.
+    """Read ``validity.json`` of a run; return None if there is none.
 
     Raises
     ------
     DataError
-        If it is damaged.
+        If the file is damaged.
     """
     path = Path(folder, FILE_NAME)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Whether restoring helps, is neutral or harms, and why; in the words that all outputs repeat."""
+"""Whether restoring helps, is neutral or harms, and why; all outputs repeat these texts."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from scipy import stats
 
 Grade = Literal["helps", "neutral", "harms"]
 
-#: The pictures on which bias and roughness are judged; others belong to a sweep of CDs.
+#: Group of the pictures on which bias and roughness are judged; others belong to a sweep of CDs.
 MAIN_GROUP = "lines"
-#: Share of edges that restoring may lose without harm.
+#: Largest share of edges that restoring may lose without harm.
 _MOST_LOST = 0.01
-#: Share of pictures above which flagged ones are harm, and above which those that are left out
-#: allow no verdict.
+#: Share of pictures above which flagged ones count as harm, and above which pictures left out
+#: prevent a verdict.
 _MOST_FLAGGED, _MOST_LEFT_OUT = 0.5, 0.5
-#: Excess over the bias of the raw picture that is harm, as a share of the tolerance.
+#: Excess over the bias of the raw picture that counts as harm, as a share of the tolerance.
 _MOST_EXCESS = 0.25
-#: Errors of the unbiased LWR that do not help, and that harm; and by how much they must exceed
-#: that of the raw picture, points of per cent.
+#: Errors of the unbiased LWR above which restoring does not help, and harms, per cent; and by how
+#: much they must exceed that of the raw picture, percentage points.
 _LWR_DOUBTFUL, _LWR_HARMFUL, _LWR_WORSE = 10.0, 20.0, 5.0
-#: Share of the variance of the roughness that may be erased.
+#: Largest share of the variance of the roughness that may be erased.
 _MOST_ERASED = 0.1
 
 
 class Finding(NamedTuple):
-    """One reason of a verdict.
+    """One reason for a verdict.
 
     Attributes
     ----------
     grade : {'helps', 'neutral', 'harms'}
-        The best grade that it leaves.
+        The best grade that it allows.
     text : str
-        What was found.
+        The reason.
     gate : bool
         Whether it fails the do-no-harm test.
     """
@@ -46,27 +46,27 @@ class Finding(NamedTuple):
 
 
 class Judgement:
-    """Weighs what a test has measured.
+    """Derives a verdict from the results of a test.
 
     Parameters
     ----------
     figures : dict
         Figures by method as in ``summary.json``: ``cd_bias_nm``, ``cd_bias_ci95_nm``, ``cd_slope``,
-        ``edge_error_nm`` and, of lines, ``unbiased_lwr_error_percent`` and ``psd_transfer``; and
-        ``left_out``, names of pictures that could not be judged.
+        ``edge_error_nm`` and, for lines, ``unbiased_lwr_error_percent`` and ``psd_transfer``; also
+        ``left_out``, the names of pictures that could not be judged.
     table : pandas.DataFrame
-        ``name``, ``group``, ``method``, ``reference_cd_nm``, ``cd_bias_nm`` and, of lines,
-        ``lost_share``, a row for each object and method.
+        Columns ``name``, ``group``, ``method``, ``reference_cd_nm``, ``cd_bias_nm`` and, for lines,
+        ``lost_share``, with a row for each object and method.
     spectra : pandas.DataFrame
         ``frequency_per_nm`` and ``truth``, nm³; may be empty.
     tolerance_nm : float
         Largest change of the CD that counts as harmless.
     labels : dict of str to str
-        What the methods are called.
+        Names of the methods.
     unit : str
         Unit of all lengths, ``nm`` or ``px``.
     fields : dict of str to str, optional
-        What each picture shows, by name; without it, each shows a field of its own.
+        Field of each picture, by name; by default each picture shows a different field.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Judgement:
         self._restored = table[table["method"] == "restored"]
 
     def summary(self) -> dict[str, Any]:
-        """Return the parts ``do_no_harm`` and ``verdict`` of ``summary.json``."""
+        """Return the entries ``do_no_harm`` and ``verdict`` of ``summary.json``."""
         changes = self._changes()
         flagged = self._flagged()
         found = [
@@ -122,14 +122,14 @@ class Judgement:
         )
 
     def _flagged(self, method: str = "restored") -> list[str]:
-        """Return the pictures in which a width changed too much, or was lost."""
+        """Return the pictures in which a width changed too much or was lost."""
         own = self._table[self._table["method"] == method]
         sizes = own["cd_bias_nm"].abs()
         lost = _lost_share(own) > _MOST_LOST
         return sorted(set(own[(sizes > self._tolerance) | sizes.isna() | lost]["name"]))
 
     def _changes(self) -> dict[str, float]:
-        """Return how much restoring may change widths, by cause; empty if that is not known."""
+        """Return how much restoring may change widths, by cause; empty if unknown."""
         bias, ci95 = self._bias("restored")
         if bias is None or ci95 is None:
             return {}
@@ -154,7 +154,7 @@ class Judgement:
         if ci95 is None:
             what = "one picture has no confidence interval"
             if self._restored["name"].nunique() > 1:
-                what = "one field has no confidence interval, however many pictures there are of it"
+                what = "one field has no confidence interval, however many pictures show it"
             return [Finding("neutral", what, gate=True)]
         if max(changes.values()) <= self._tolerance:
             return []
@@ -164,7 +164,7 @@ class Judgement:
         return [Finding("harms" if shown else "neutral", text, gate=True)]
 
     def _is_shown(self, cause: str) -> bool:
-        """Tell whether a change is more than a wide interval, which shows neither harm nor none."""
+        """Tell whether a change is significant, and not merely within a wide interval."""
         if cause.startswith("slope"):
             slope, ci95 = (self._figures[key]["restored"] for key in ("cd_slope", "cd_slope_ci95"))
             return ci95 is not None and bool(abs(slope - 1) > ci95)
@@ -172,7 +172,7 @@ class Judgement:
 
     def _lost_edges(self) -> list[Finding]:
         share = _lost_share(self._restored)
-        # A width that cannot be measured any more is the greatest harm of all.
+        # A width that can no longer be measured is the greatest harm.
         if not len(share) or not (share.mean() > _MOST_LOST or (share > _MOST_LOST).any()):
             return []
         text = f"{100 * float(share.mean()):.2g} % of the edges are lost"
@@ -182,12 +182,12 @@ class Judgement:
         count, raw = self._restored["name"].nunique(), len(self._flagged("raw"))
         if len(flagged) <= _MOST_FLAGGED * count:
             return []
-        text = f"{len(flagged)} of {count} pictures are flagged, as raw ones {raw} would be"
-        # What noise flags in raw pictures as often is no harm by restoring, and no help either.
+        text = f"{len(flagged)} of {count} pictures are flagged; of the raw ones, {raw} would be"
+        # If noise flags as many raw pictures, restoring does not harm, but does not help either.
         return [Finding("harms" if len(flagged) > raw else "neutral", text, gate=True)]
 
     def _many_left_out(self) -> list[Finding]:
-        """Tell whether most pictures could not be judged, for want of a reference."""
+        """Return a finding if most pictures could not be judged, because references are missing."""
         left, count = len(self._figures.get("left_out") or ()), self._restored["name"].nunique()
         if left <= _MOST_LEFT_OUT * (left + count):
             return []
@@ -195,7 +195,7 @@ class Judgement:
         return [Finding("neutral", text, gate=True)]
 
     def _beyond_raw(self) -> list[Finding]:
-        """Tell whether restoring moved the mean width away from where the raw picture had it."""
+        """Return a finding if the mean width is farther from the reference than in raw pictures."""
         excess = excess_over_raw(self._table, self._fields)
         if excess is None or excess.low_nm <= 0:
             return []
@@ -222,7 +222,7 @@ class Judgement:
         if share > _MOST_ERASED:
             text = (
                 f"wavelengths near and below {transfer['erased_below_nm']:.1f} {self._unit} are "
-                f"erased, which hold {100 * share:.0f} % of the roughness"
+                f"erased, which contain {100 * share:.0f} % of the roughness"
             )
             found.append(Finding("neutral", text))
         return found
@@ -236,7 +236,7 @@ class Judgement:
         return float(true[erased].sum() / true.sum()) if true.sum() > 0 else 0.0
 
     def _precision(self) -> list[Finding]:
-        """Tell whether edges are more precise than in raw and in plainly filtered pictures."""
+        """Return whether edges are more precise than in raw and in filtered pictures."""
         errors = dict(self._figures.get("edge_error_nm") or {})
         own = errors.pop("restored", None)
         others = {name: error for name, error in errors.items() if error is not None}
@@ -267,14 +267,14 @@ class Judgement:
 
 
 class Excess(NamedTuple):
-    """How much farther from the reference restored widths are than raw ones, nm.
+    """How much farther restored widths are from the reference than raw ones, nm.
 
     Attributes
     ----------
     mean_nm : float
         ``|mean bias restored| − |mean bias raw|``.
     low_nm : float
-        Lower end of its 95 % interval, from the differences within fields.
+        Lower end of its 95 % confidence interval, from the differences within fields.
     """
 
     mean_nm: float
@@ -287,14 +287,14 @@ def excess_over_raw(table: pd.DataFrame, fields: Mapping[str, str] | None = None
     Parameters
     ----------
     table : pandas.DataFrame
-        ``name``, ``group``, ``method`` and ``cd_bias_nm``.
+        Columns ``name``, ``group``, ``method`` and ``cd_bias_nm``.
     fields : dict of str to str, optional
-        What each picture shows, by name; without it, each shows a field of its own.
+        Field of each picture, by name; by default each picture shows a different field.
 
     Returns
     -------
     Excess or None
-        None with fewer than two fields that both can be measured in.
+        None if fewer than two fields can be measured in both.
     """
     main = table[table["group"] == MAIN_GROUP]
     main = main if len(main) else table
@@ -314,7 +314,7 @@ def excess_over_raw(table: pd.DataFrame, fields: Mapping[str, str] | None = None
 
 
 def _lost_share(table: pd.DataFrame) -> pd.Series:
-    """Return the share of edges that are lost, by row; of discs, whether it is."""
+    """Return the share of lost edges by row; for discs, whether the disc is lost."""
     share: pd.Series = table.get("lost_share", table["cd_bias_nm"].isna().astype(float))
     return share
 
