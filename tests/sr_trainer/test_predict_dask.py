@@ -93,7 +93,9 @@ def test_a_worker_is_killed(workshop, finished):
     assert killed is not None
     assert killed < 50
     assert content(folder / "two.zarr") == content(folder / "one.zarr")
-    assert told(out) == told(one.out)
+    figures = [line for line in told(one.out) if line.startswith("difference")]
+    assert figures
+    assert set(figures) <= set(told(out))
     assert [path.name for path in folder.iterdir() if path.name.startswith(".two")] == []
 
 
