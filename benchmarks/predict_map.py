@@ -1,4 +1,4 @@
-"""Time of `predict` on a whole map, and of plain networks: ``python -m benchmarks.predict_map``.
+"""A whole map through `predict`, beside plain networks: ``python -m benchmarks.predict_map``.
 
 2000 × 2000 pixels become 8000 × 8000 with ESPCN, FSRCNN (×4, one channel, bicubic skip, local
 mean) or ``bathymetry_x4``: small networks, where everything else counts most. Ours is the whole
@@ -41,7 +41,7 @@ CONFIG = {
 
 
 def _map() -> np.ndarray:
-    """Return rough ground at about -3000 m, float32 of shape (SIDE, SIDE), metres."""
+    """Return rough ground about -3000 m, (SIDE, SIDE) float32, metres."""
     rng = np.random.default_rng(0)
     steps = rng.normal(0, 3, (SIDE, SIDE)).astype(np.float32)
     return steps.cumsum(0).cumsum(1) / 30 - 3000
@@ -58,7 +58,7 @@ def _resolver(folder: Path) -> Any:
 
 
 def make_run(folder: Path) -> None:
-    """Write the map and a log folder with an untrained network."""
+    """Write a log folder with an untrained network, and the map."""
     from toolbox.config import write_yaml
     from toolbox.io.weights import save_weights
     from toolbox.model.build import build_network

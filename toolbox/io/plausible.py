@@ -196,7 +196,7 @@ def judge(census: Census, where: str) -> tuple[tuple[float, ...], list[str]]:
     if count := census.far_count(isolated):
         notes.append(
             f"WARNING: {where}: {count} pixel{'s are' if count > 1 else ' is'} beyond "
-            f"±{FARTHEST_M:g} m, which is impossible on Earth; the map ranges from {exact(low)} to {exact(high)}. Check its unit and its "
-            f"missing value (nodata; predict: --nodata)."
+            f"±{FARTHEST_M:g} m, which is impossible on Earth; the map ranges from {exact(low)} to "
+            f"{exact(high)}. Check its unit and its missing value (nodata; predict: --nodata)."
         )
     return tuple(fills), notes

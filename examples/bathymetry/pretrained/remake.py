@@ -62,9 +62,10 @@ ACKNOWLEDGEMENT = (
 DESCRIPTION = (
     "EDSR with {weights} weights that makes a sea-floor map {scale} times finer. It receives the "
     "map with its local mean subtracted, so it knows neither depth nor place, and has no "
-    "constants, so it treats relief of decimetres as relief of kilometres. Trained on 152 maps: 150 tiles of the GEBCO "
-    "grid in 141 groups, the Arabian Sea (GEBCO) and the sea off Cairns, at spacings from 0.3 to "
-    "1.4 km. Tiles and maps were left out in turn to see what it is worth elsewhere."
+    "constants, so it treats relief of decimetres as relief of kilometres. Trained on 152 maps: "
+    "150 tiles of the GEBCO grid in 141 groups, the Arabian Sea (GEBCO) and the sea off Cairns, at "
+    "spacings from 0.3 to 1.4 km. Tiles and maps were left out in turn to see what it is worth "
+    "elsewhere."
 )
 
 

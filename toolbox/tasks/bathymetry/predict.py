@@ -343,7 +343,7 @@ class MapPredictor:
         reader : toolbox.io.maps.MapReader
             The map.
         ends : bool
-            Whether an interval is told by its ends rather than by half its width.
+            Whether an interval is given by its ends instead of half its width.
         """
         return self._enhancer(self._spacing(reader), ends)
 
