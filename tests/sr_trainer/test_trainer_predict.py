@@ -920,7 +920,7 @@ def test_a_bad_section_is_one_line(workshop, finished, npy, section, words):
         (("--tile", "4"), ("tile must be", "8")),
         (("--dtype", "float8"), ("dtype must be", "'float8'")),
         (("--positive", "sideways"), ("positive must be", "'sideways'")),
-        (("--lr-consistency", "both"), ("lr_consistency must be", "'both'")),
+        (("--lr-consistency", "both"), ("--lr-consistency must be", "'both'")),
         (("--nodata", "none"), ("nodata must be", "'none'")),
         (("--standard-deviation",), ("standard_deviation needs", "self_ensemble")),
         (("--interval", "1.5"), ("interval must be", "1.5")),
