@@ -6,11 +6,14 @@ import argparse
 import re
 import sys
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn, get_args
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from toolbox import __version__
 from toolbox.config import Settings
+from toolbox.errors import did_you_mean, nearest_name
 from toolbox.predict_settings import PredictParams
+from toolbox.pretrained import pretrained_names
 from toolbox.settings import Distributions
 from toolbox.task import inspecting_tasks, measuring_task
 
@@ -18,6 +21,8 @@ MODES = ("train", "test", "predict", "export", "inspect", "measure", "doctor")
 #: The modes as usage and help show them; the last three need no settings file.
 _SHOWN = "{train,test,predict,export}|inspect|measure|doctor"
 _NEGATIVE = re.compile(r"^-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
+#: Options that show the help or the version, whatever else is given.
+_SHOWING = {"-h", "--help", "--version"}
 FORMATS = ("saved_model", "onnx", "keras", "tflite", "safetensors")
 #: Command lines and what they do; the marked ones are shown if there are no arguments.
 _EXAMPLES = (
@@ -34,6 +39,36 @@ _EXAMPLES = (
     ("", "input.yml export --format onnx", "write the network for other programs"),
     ("*", "doctor", "versions, devices and folders, for a bug report"),
 )
+#: Messages of argparse, and how they are worded here.
+_REWORDED = (
+    (
+        r"^argument (?:-\w/)?(\S+): not allowed with argument (?:-\w/)?(\S+)$",
+        r"\1 is not allowed with \2. Leave out one of them.",
+    ),
+    (r"^argument (?:-\w/)?(\S+): expected .*argument.*$", r"\1 needs a value."),
+    (
+        r"^argument (?:-\w/)?(\S+): ignored explicit argument (.*)$",
+        r"\1 accepts no value; received \2. Leave out the value.",
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and end with code 2."""
+        for pattern, words in _REWORDED:
+            message = re.sub(pattern, words, message)
+        choice = re.match(
+            r"argument (?:-\w/)?(\S+): invalid choice: '(.*)' \(choose from (.*)\)$", message
+        )
+        if choice:
+            option, given, known = choice[1], choice[2], choice[3].replace("'", "")
+            hint = nearest_name(given, known.split(", "))
+            message = f"{option} must be one of {known}; received {given!r}.{hint}"
+        line = f"{self.prog}: error: {message} ({self.prog} --help lists all options)"
+        self.exit(2, f"{' '.join(line.split())}\n")
 
 
 class ArgParser:
@@ -55,8 +90,9 @@ class ArgParser:
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
-        parser = argparse.ArgumentParser(
-            description="Train, test or use a super-resolution network.",
+        parser = _Parser(
+            description="Train, test, use or export a super-resolution network; inspect maps, "
+            "measure SEM pictures, or check the installation (doctor).",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -79,14 +115,17 @@ class ArgParser:
         )
         self._add_shared(parser)
         self._add_options(parser)
-        if not words and not {"-h", "--help", "--version"} & set(unknown):
-            _end_with_examples(parser)
+        if not _SHOWING & set(unknown):
+            _check_unknown(parser, unknown)
+            if not words:
+                _end_with_examples(parser)
+            _check_mode(parser, words)
         self.args = parser.parse_intermixed_args(arguments)
         self._check(parser)
 
     def _words(self, arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
         """Return the words, of which a mode is the first if it has no file, and unknown options."""
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first = _Parser(add_help=False, allow_abbrev=False)
         self._add_shared(first)
         self._add_options(first)
         first.add_argument("words", nargs="*")
@@ -134,59 +173,80 @@ class ArgParser:
 
     def _check(self, parser: argparse.ArgumentParser) -> None:
         """Refuse options and files that the mode does not accept."""
-        args = self.args
-        using = args.mode in MODES[2:]
-        if args.mode == "predict" and args.input is None:
-            parser.error("predict needs a map or image: main.py input.yml predict map.tif")
-        if args.mode == "inspect" and args.input is None:
-            parser.error("inspect needs a map or a folder of maps: main.py inspect map.tif")
-        if args.mode == "measure" and args.input is None:
-            parser.error("measure needs a picture or a folder: main.py measure picture.tif")
-        if args.mode == "measure" and (args.yml_fname or args.pretrained):
-            parser.error("measure works without a network: main.py measure picture.tif")
-        if args.mode not in ("predict", "inspect", "measure") and args.input is not None:
-            parser.error(f"{args.mode} accepts no further file; received {args.input}")
-        if args.mode == "doctor" and (args.yml_fname or args.pretrained):
-            parser.error("doctor checks the installation, not a network: main.py doctor")
-        alone = args.mode in ("inspect", "measure", "doctor")
-        if args.yml_fname is None and not args.pretrained and not alone:
-            parser.error(f"{args.mode} needs a settings file, a log folder, or --pretrained NAME")
-        if args.pretrained and (not using or args.yml_fname):
+        self._check_files(parser)
+        self._check_options(parser)
+        self._check_settings(parser)
+
+    def _check_files(self, parser: argparse.ArgumentParser) -> None:
+        """Refuse files and networks that are missing or too many."""
+        args, mode, prog = self.args, self.args.mode, parser.prog
+        network = args.yml_fname
+        if mode == "predict" and args.input is None:
+            given = f"{network} predict" if network else "predict --pretrained bathymetry_x4"
+            parser.error(f"predict needs a map or image: {prog} {given} map.tif")
+        if mode == "inspect" and args.input is None:
+            parser.error(f"inspect needs a map or a folder of maps: {prog} inspect map.tif")
+        if mode == "measure" and args.input is None:
+            parser.error(f"measure needs a picture or a folder: {prog} measure picture.tif")
+        if mode == "measure" and (network or args.pretrained):
+            parser.error(f"measure works without a network: {prog} measure picture.tif")
+        if mode not in ("predict", "inspect", "measure") and args.input is not None:
+            parser.error(f"{mode} accepts no further file; received {args.input}. Leave it out.")
+        if mode == "doctor" and (network or args.pretrained):
+            parser.error(f"doctor checks the installation, not a network: {prog} doctor")
+        if network is None and not args.pretrained and mode in ("predict", "export"):
+            rest = "map.tif" if mode == "predict" else "--format onnx"
             parser.error(
-                "--pretrained is for predict and export, or inspect, without a settings file"
+                f"{mode} needs a settings file, a log folder, or --pretrained with one of "
+                f"{', '.join(pretrained_names())}: "
+                f"{prog} {mode} --pretrained bathymetry_x4 {args.input or rest}"
             )
-        if args.mode == "export" and args.format is None:
+        if args.pretrained and (mode not in MODES[2:] or network):
+            parser.error(
+                "--pretrained is for predict and export, or inspect, without a settings file; "
+                f"received with {network} {mode}. Leave out one of them."
+            )
+
+    def _check_options(self, parser: argparse.ArgumentParser) -> None:
+        """Refuse options of another mode."""
+        args, mode = self.args, self.args.mode
+        if mode == "export" and args.format is None:
             parser.error(f"export needs --format, one of {', '.join(FORMATS)}")
-        if args.resume and args.mode != "train":
+        if args.resume and mode != "train":
             parser.error("--resume is for train; an interrupted predict resumes without it")
-        if args.baselines and args.mode != "train":
+        if args.baselines and mode != "train":
             parser.error("--baselines is for train; a test compares with those already trained")
-        if args.distribution and args.mode != "train":
-            parser.error(f"--distribution is for train; {args.mode} uses one device")
-        if args.algo and using:
-            parser.error(
-                f"--algo is for train and test; {args.mode} "
-                + (
-                    "uses no network"
-                    if args.mode == "measure"
-                    else "needs the log folder of the network"
-                )
-            )
-        if args.format and args.mode != "export":
-            parser.error(f"--format is for export; received {args.mode}")
-        if args.mode == "doctor" and args.output:
-            parser.error("doctor accepts no --output; use main.py doctor > doctor.txt")
-        if args.output and not using:
-            parser.error(f"{args.mode} accepts no --output; set log_dir in the settings")
+        if args.distribution and mode != "train":
+            parser.error(f"--distribution is for train; {mode} uses one device")
+        if args.algo and mode in MODES[2:]:
+            networkless = mode in ("measure", "doctor")
+            instead = "uses no network" if networkless else "needs the log folder of the network"
+            parser.error(f"--algo is for train and test; {mode} {instead}")
+        if args.format and mode != "export":
+            parser.error(f"--format is for export; received with {mode}. Leave it out.")
+        if mode == "doctor" and args.output:
+            parser.error(f"doctor accepts no --output; use {parser.prog} doctor > doctor.txt")
+        if args.output and mode not in MODES[2:]:
+            parser.error(f"{mode} accepts no --output; set log_dir in the settings")
+
+    def _check_settings(self, parser: argparse.ArgumentParser) -> None:
+        """Refuse settings of `predict` or `measure` that the mode does not know."""
+        mode = self.args.mode
         known = {
             "predict": set(PredictParams.model_fields),
             "inspect": {name for task in inspecting_tasks() for name in task.inspect_options},
             "measure": set(measuring_task().measure_options.model_fields),
         }
-        foreign = [name for name in self.settings() if name not in known.get(args.mode, ())]
-        if foreign:
-            owner = "predict" if foreign[0] in known["predict"] else "measure"
-            parser.error(f"--{foreign[0].replace('_', '-')} is for {owner}")
+        foreign = [name for name in self.settings() if name not in known.get(mode, ())]
+        if not foreign:
+            return
+        owners = [owner for owner, names in known.items() if foreign[0] in names]
+        listed = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+        start = f"--{foreign[0].replace('_', '-')} is for {listed}"
+        if foreign[0] == "report" and mode in ("inspect", "measure"):
+            target = "a page with -o report.html" if mode == "inspect" else "one with -o FOLDER"
+            parser.error(f"{start}; {mode} writes {target}")
+        parser.error(f"{start}; received with {mode}. Leave it out.")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of ``predict`` or ``measure`` given on the command line."""
@@ -201,6 +261,39 @@ class ArgParser:
     def get_mode(self) -> str:
         """Return the mode: train, test, predict, export, inspect, measure or doctor."""
         return str(self.args.mode)
+
+
+def _check_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    """Refuse the first unknown option; the words after it may be its value."""
+    given = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+    if given is None:
+        return
+    known = [option for option in parser._option_string_actions if option.startswith("--")]
+    longer = [option for option in known if option.startswith(f"{given}-")]
+    hint = f" Did you mean {longer[0]}?" if longer else nearest_name(given, known).replace("'", "")
+    parser.error(f"unknown option {given}.{hint}")
+
+
+def _check_mode(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Refuse words without a known mode in its place, and words after the input."""
+    first, *rest = words
+    if first in MODES[:5] and rest and Path(rest[0]).suffix in (".yml", ".yaml"):
+        example = " ".join([parser.prog, rest[0], first, *rest[1:2]])
+        parser.error(f"the settings file comes first: {example}")
+    if first in MODES[:2] and not (rest and rest[0] in MODES):
+        parser.error(f"{first} needs a settings file: {parser.prog} input.yml {first}")
+    if first in MODES[2:] or (rest and rest[0] in MODES):
+        further = rest[1:] if first in MODES[2:] else rest[2:]
+        if further:
+            parser.error(f"expected one input; received also {further[0]}. Name a folder instead.")
+        return
+    is_file = Path(first).exists() or Path(first).name != first or Path(first).suffix
+    if not is_file and (nearest_name(first, MODES) or not (rest and nearest_name(rest[0], MODES))):
+        parser.error(f"unknown mode {first!r}. {did_you_mean(first, MODES)}")
+    modes = f"mode must be one of {', '.join(MODES)}"
+    if not rest:
+        parser.error(f"no mode given: {modes}; received only {first}")
+    parser.error(f"{modes}; received {rest[0]!r}.{nearest_name(rest[0], MODES)}")
 
 
 def _examples(prog: str, mark: str = "") -> str:
@@ -232,4 +325,13 @@ def _add_settings(group: Any, settings: type[Settings], others: Collection[str] 
         elif name == "weights":
             group.add_argument(option, nargs="+", metavar="FILE", help=field.description)
         else:
-            group.add_argument(option, help=field.description)
+            choices = _choices(field.annotation)
+            shown = f"{{{','.join(choices)}}}" if choices else None
+            group.add_argument(option, metavar=shown, help=field.description)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Return the fixed choices of a setting; empty if there are none."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next(filter(None, map(_choices, get_args(annotation))), ())

@@ -174,7 +174,9 @@ def _device_lines(core: Iterable[Found]) -> list[str]:
     facts = {name: by_name[name].facts for name in by_name}
     seen = facts.get("tensorflow", {}).get("devices")
     cuda = facts.get("tensorflow", {}).get("cuda")
-    lines = [f"devices     TensorFlow sees {seen or 'nothing: it cannot be used'}"]
+    silent = {name for name in by_name if by_name[name].is_silent}
+    nothing = "it did not answer, see below" if "tensorflow" in silent else "it cannot be used"
+    lines = [f"devices     TensorFlow sees {seen or f'nothing: {nothing}'}"]
     if seen:
         lines[0] += f"; built for CUDA {cuda}" if cuda else "; built without CUDA"
         if "GPU" not in seen and shutil.which("nvidia-smi"):
@@ -185,7 +187,8 @@ def _device_lines(core: Iterable[Found]) -> list[str]:
     opencv = by_name.get("opencv-python")
     if opencv is not None and opencv.version is not None:
         windows = opencv.facts.get("windows")
-        text = f"imports; windows: {windows}" if windows else "cannot be imported, see above"
+        failed = "did not answer" if "opencv-python" in silent else "cannot be imported"
+        text = f"imports; windows: {windows}" if windows else f"{failed}, see below"
         lines.append(f"OpenCV      {opencv.build} {opencv.version} {text}")
     if backend := facts.get("matplotlib", {}).get("backend"):
         lines.append(f"Matplotlib  backend {backend}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_trainer.folders import apply_to_each, files_in
-from toolbox.config import check
+from toolbox.config import COMMAND_LINE, check
 from toolbox.errors import ConfigError, DataError
 from toolbox.io.atomic import check_writable
 from toolbox.io.zarr_store import is_zarr
@@ -29,7 +29,7 @@ def open_inspector(source: str | None, options: dict[str, Any]) -> FileInspector
         Settings of ``predict`` from the command line.
     """
     if source is None:
-        settings = check(PredictParams, options, "command line")
+        settings = check(PredictParams, options, COMMAND_LINE)
         return inspecting_tasks()[0].inspector(settings, None)
     from sr_trainer.initializer import Initializer
 

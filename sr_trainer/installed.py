@@ -46,6 +46,7 @@ _OTHER_BUILDS = {
 #: Extras that the programs do not import; only their versions are reported.
 _TOOLS = ("dev", "docs", "bench")
 _LIMIT_S = 300
+_SILENT = "did not answer within"
 _CHILD = (
     "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path'];"
     "from sr_trainer.installed import answer; answer(given['modules'])"
@@ -171,12 +172,17 @@ class Found:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it did not answer in time, so that it may work."""
+        return self.error.startswith(_SILENT)
+
+    @property
     def complaint(self) -> str:
         """What is wrong, in a few words; empty if it works."""
         if self.version is None:
             return "missing"
         if self.error:
-            return f"cannot be imported: {self.error}"
+            return self.error if self.is_silent else f"cannot be imported: {self.error}"
         if not self.requirement.admits(self.version):
             return f"outside of {self.requirement.wanted}"
         return ""
@@ -257,7 +263,9 @@ def _ask(modules: list[str], limit_s: float) -> tuple[list[str], str]:
             ).returncode
             ending = f"ended Python with {_signal(code)}"
         except subprocess.TimeoutExpired:
-            ending = f"no answer within {limit_s:g} s"
+            out.seek(0)
+            remedy = "the machine may be busy. Run doctor again."
+            return out.read().splitlines(), f"{_SILENT} {limit_s:g} s; {remedy}"
         out.seek(0)
         notes.seek(0)
         last = [line.strip() for line in notes if line.strip()][-1:]

@@ -70,11 +70,11 @@ class Main:
 
     def _measure(self, parser: ArgParser) -> None:
         from sr_trainer.measurer import Measurer
-        from toolbox.config import check
+        from toolbox.config import COMMAND_LINE, check
         from toolbox.task import measuring_task
 
         args, task = parser.args, measuring_task()
-        settings = check(task.measure_options, parser.settings(), "command line")
+        settings = check(task.measure_options, parser.settings(), COMMAND_LINE)
         Measurer(task.measurer(settings), args.overwrite).measure(args.input, args.output)
 
     def _learn(self, parser: ArgParser) -> None:

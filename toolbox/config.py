@@ -18,6 +18,17 @@ from toolbox.io.atomic import replacing
 from toolbox.nesting import expanded_size
 
 _MOST_VALUES = 100_000
+#: The `where` of `check` for options: messages then name the option instead of file and key.
+COMMAND_LINE = "command line"
+#: pydantic's types of errors, and what is expected then.
+_EXPECTED = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "a section of keys and values"),
+    "string_type": "text",
+}
 _PLAIN_PATH = "In double quotes a backslash begins a code; write a path in single quotes, or with /"
 
 
@@ -201,7 +212,7 @@ def check(settings: type[S], values: dict[str, Any], where: str, prefix: str = "
     values : dict
         Content of the file.
     where : str
-        File name, for messages.
+        File name, for messages; `COMMAND_LINE` for options.
     prefix : str
         Dotted path of `values` in the file.
 
@@ -235,19 +246,41 @@ def _one_line(settings: type[BaseModel], error: Any, where: str, prefix: str) ->
         return f"{where}: unknown key {key}. {hint}"
     if error["type"] == "too_long":
         return f"{where}: {key} has too many entries; received {error['input']!r}."
-    if error["type"] in ("invalid_key", "string_type") and not isinstance(error["loc"][-1], str):
-        return f"{where}: keys must be words; received {error['loc'][-1]!r}. Fix that line."
+    if error["type"] == "invalid_key" or error["loc"][-1:] == ("[key]",):
+        key_given = next(part for part in reversed(error["loc"]) if part != "[key]")
+        return f"{where}: keys must be words; received {key_given!r}. Fix that line."
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         key = ".".join(place + path[:-1])
         return f"{where}: {key} has too few entries; received {error['input']!r}."
     if error["type"] == "missing":
         return f"{where}: {key} is missing. Add a line '{key}: ...'."
     expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = _EXPECTED.get(error["type"], expected)
     if error["type"] == "value_error" and not error["loc"]:
         return f"{where}: {expected}"
+    is_option = where == COMMAND_LINE
+    start = f"--{path[0].replace('_', '-')}" if is_option else f"{where}: {key}"
     if "; received" in expected:
-        return f"{where}: {key} must be {expected}"
-    return f"{where}: {key} must be {expected}; received {error['input']!r}. Change that line."
+        return f"{start} must be {expected}"
+    received = _shown(error["input"], is_option)
+    return f"{start} must be {expected}; received {received}. {_remedy(error, is_option)}"
+
+
+def _shown(value: Any, is_option: bool) -> str:
+    """Return a value as the user wrote it; options are text, also if they are numbers."""
+    is_number = is_option and isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+", value)
+    return value if is_number else repr(value)
+
+
+def _remedy(error: Any, is_option: bool) -> str:
+    """Return what the user can do about a mistake."""
+    text = str(error["input"])
+    if error["type"] == "float_parsing" and re.fullmatch(r"[-+]?\d*,\d+", text):
+        return f"Write {text.replace(',', '.')}."
+    is_share = error["type"] == "less_than" and error["ctx"]["lt"] == 1
+    if is_share and re.fullmatch(r"\d\d(\.\d+)?", text):
+        return f"For {text} %, write {float(text) / 100:g}."
+    return "Change the option." if is_option else "Change that line."
 
 
 def _fields_at(settings: type[BaseModel], path: Iterable[Any]) -> list[str]:

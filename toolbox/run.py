@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolbox.config import check, read_yaml
+from toolbox.config import COMMAND_LINE, check, read_yaml
 from toolbox.errors import ConfigError, DataError, WeightsError, not_found
 from toolbox.io.weights import load_weights
 from toolbox.model.build import build_network, policy
@@ -133,7 +133,7 @@ class Run:
         if path.is_dir():  # without normalizer.json, the file names the folder of its origin
             settings.log_dir = os.fspath(path)
         given = settings.predict.model_dump(exclude_unset=True)
-        check(PredictParams, dict(options or {}), "command line")
+        check(PredictParams, dict(options or {}), COMMAND_LINE)
         predict = check(PredictParams, {**given, **(options or {})}, os.fspath(path), "predict")
         # A trained run is used with its own weights, not with its initial ones.
         own = Path(settings.log_dir, settings.read_test_weights)

@@ -126,6 +126,99 @@ def test_the_parser_accepts_its_own_examples(words):
     assert ArgParser(words.split()).get_mode() in words.split()
 
 
+#: Command lines with one mistake, and what is said about it.
+MISTAKES = [
+    ("measur picture.tif", "unknown mode 'measur'. Did you mean 'measure'?"),
+    ("doctro", "unknown mode 'doctro'. Did you mean 'doctor'?"),
+    ("enlarge map.tif", "unknown mode 'enlarge'. Known: doctor, export, inspect, "),
+    ("input.yml trian", "received 'trian'. Did you mean 'train'?"),
+    ("input.yml", "mode must be one of train, test, predict, export, inspect, measure, doctor"),
+    ("train", "train needs a settings file: PROG input.yml train"),
+    ("train run.yml", "the settings file comes first: PROG run.yml train"),
+    ("predict run.yml map.tif", "the settings file comes first: PROG run.yml predict map.tif"),
+    ("run.yml predict a.tif b.tif", "expected one input; received also b.tif."),
+    ("measure p.tif --pixelnm 0.8", "unknown option --pixelnm. Did you mean --pixel-nm?"),
+    ("measure p.tif --pixelnm=0.8", "unknown option --pixelnm. Did you mean --pixel-nm?"),
+    (
+        "inspect --pretraind bathymetry_x4 cairns.tif",
+        "unknown option --pretraind. Did you mean --pretrained?",
+    ),
+    ("input.yml train -x", "unknown option -x. ("),
+    (
+        "inspect map.tif --report",
+        "--report is for predict; inspect writes a page with -o report.html",
+    ),
+    ("measure p.tif --report", "--report is for predict; measure writes one with -o FOLDER"),
+    (
+        "x.yml train --pixel-nm 3",
+        "--pixel-nm is for predict, inspect and measure; received with train. Leave it out.",
+    ),
+    (
+        "predict --pretrained bathymetry_x4",
+        "predict needs a map or image: PROG predict --pretrained bathymetry_x4 map.tif",
+    ),
+    ("predict map.tif", "or --pretrained with one of bathymetry_x2, bathymetry_x4, "),
+    ("predict map.tif", ": PROG predict --pretrained bathymetry_x4 map.tif"),
+    ("x.yml train --resume --overwrite", "--overwrite is not allowed with --resume. Leave out"),
+    ("x.yml export --format onxx", "safetensors; received 'onxx'. Did you mean 'onnx'?"),
+    ("x.yml predict map.tif --tile", "--tile needs a value."),
+    ("x.yml predict map.tif --cog=3", "accepts no value; received '3'. Leave out the value."),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+@pytest.mark.parametrize("prog", ["main.py", "sr-trainer"])
+def test_a_mistake_in_the_words_is_one_line(monkeypatch, capsys, tmp_path, prog, words, message):
+    """Every mistake is one line without the usage; it and its examples name the program."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"/opt/bin/{prog}", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        ArgParser()
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"{prog}: error: ")
+    assert message.replace("PROG", prog) in line
+    assert line.endswith(f" ({prog} --help lists all options)")
+
+
+def test_a_folder_may_have_the_name_of_a_mistyped_mode(monkeypatch, capsys, tmp_path):
+    """A file or folder that exists is not taken for a mode; the word after it is at fault."""
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        ArgParser(["tests", "trian"])
+    assert "received 'trian'. Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_help_comes_before_mistakes(capsys):
+    """``--help`` shows the help, whatever else is on the line."""
+    with pytest.raises(SystemExit) as stop:
+        ArgParser(["measur", "picture.tif", "--pixelnm", "3", "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_help_tells_every_use_and_the_choices(capsys):
+    """The help mentions the modes without a network, and shows fixed choices."""
+    with pytest.raises(SystemExit):
+        ArgParser(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    described = text.partition("positional arguments:")[0]
+    for word in ("Train, test, use or export", "inspect", "measure", "doctor"):
+        assert word in described
+    options = text.partition("positional arguments:")[2]
+    for shown in (
+        "--lr-consistency {report,project}",
+        "--shape {lines,discs}",
+        "--lines {auto,vertical,horizontal}",
+        "--polarity {auto,bright,dark}",
+        "--positive {up,down}",
+        "--dtype {uint8,int16,uint16,int32,uint32,float32,float64}",
+    ):
+        assert shown in options
+
+
 def test_builder_modules_never_import_tensorflow(environment):
     """Importing every module of sr_dataset_builder, with all it needs, stays light."""
     code = (

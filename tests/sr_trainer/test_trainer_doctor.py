@@ -102,8 +102,31 @@ def test_a_module_that_never_ends(tmp_path, monkeypatch):
     (tmp_path / "endless.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
     assert probe_modules(["endless"], limit_s=0.2) == {
-        "endless": {"error": "no answer within 0.2 s"}
+        "endless": {
+            "error": "did not answer within 0.2 s; the machine may be busy. Run doctor again."
+        }
     }
+
+
+def test_a_busy_machine_is_not_a_broken_package():
+    """No answer in time: no talk of an import that failed, and no line of TensorFlow's log."""
+    silence = "did not answer within 300 s; the machine may be busy. Run doctor again."
+
+    def probe(modules):
+        return silent(modules) | {"tensorflow": {"error": silence}}
+
+    report, works = doctor.examine(probe)
+    assert not works
+    assert f"    PROBLEM: tensorflow: {silence}\n" in report
+    assert "TensorFlow sees nothing: it did not answer, see below" in report
+
+
+def test_the_log_of_a_silent_module_is_left_out(tmp_path, monkeypatch):
+    """What a module wrote before it was given up does not explain why it was slow."""
+    code = "import sys, time; print('I0000 CUDA', file=sys.stderr, flush=True); time.sleep(60)"
+    (tmp_path / "chatty.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "I0000" not in probe_modules(["chatty"], limit_s=1)["chatty"]["error"]
 
 
 def test_opencv_without_its_system_library(tmp_path, monkeypatch):

@@ -199,7 +199,10 @@ def test_results_are_not_replaced_unasked(workshop, pictures, measure):
         (["measure", "--pretrained", "sem_lines", "FILE"], "measure works without a network"),
         (["measure", "FILE", "--tile", "64"], "--tile is for predict"),
         (["measure", "FILE", "--resume"], "--resume is for train"),
-        (["measure", "FILE", "--threshold", "50"], "threshold must be less than 1; received '50'"),
+        (
+            ["measure", "FILE", "--threshold", "50"],
+            "--threshold must be less than 1; received 50. For 50 %, write 0.5.",
+        ),
         (["measure", "FILE", "--shape", "line"], "shape must be 'lines' or 'discs'"),
         (["predict", "--pretrained", "sem_lines", "FILE", "--lines", "auto"], "is for measure"),
         (["measure", "nowhere.tif"], "nowhere.tif: no such file"),

@@ -292,7 +292,7 @@ def test_resume_and_overwrite_exclude_each_other(workshop, run):
     before = workshop.snapshot(run)
     result = workshop.run(workshop.config(), "train", "--resume", "--overwrite")
     assert result.code == 2
-    assert "not allowed with argument" in result.err
+    assert "--overwrite is not allowed with --resume" in result.err
     assert workshop.snapshot(run) == before
 
 

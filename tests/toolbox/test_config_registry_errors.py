@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from pydantic import Field
 
 import toolbox.opencv
 from toolbox import registry
-from toolbox.config import Count, Float, Int, Settings, check, read_yaml, write_yaml
+from toolbox.config import COMMAND_LINE, Count, Float, Int, Settings, check, read_yaml, write_yaml
 from toolbox.errors import (
     ConfigError,
     DataError,
@@ -291,16 +292,17 @@ def test_defaults_are_filled_in(file):
         ("zzz: 4", r"unknown key zzz\. Known: batch_size, espcn, input_shape"),
         ("espcn: {filter: [1]}", r"unknown key espcn\.filter\. Did you mean 'filters'\?"),
         ("batch_size: 0", r"batch_size must be greater than or equal to 1; received 0\."),
-        ("batch_size: many", r"batch_size must be a valid integer.*received 'many'\. Change"),
+        ("batch_size: many", r"batch_size must be a whole number; received 'many'\. Change"),
         ("batch_size: true", r"batch_size must be a number, not true or false; received True"),
-        ("batch_size: 2.5", r"batch_size must be a valid integer.*received 2\.5"),
+        ("batch_size: 2.5", r"batch_size must be a whole number; received 2\.5"),
         ("learning_rate: -1", r"learning_rate must be greater than 0; received -1"),
         ("learning_rate: .nan", r"learning_rate must be a finite number"),
         ("learning_rate: yes", r"learning_rate must be a number, not true or false"),
         ("offset: off", r"offset must be a number, not true or false"),
         ("input_shape: [16, 16]", r"input_shape has too few entries; received \[16, 16\]"),
         ("espcn: {filters: [4, 0]}", r"espcn\.filters\.1 must be greater than or equal to 1"),
-        ("espcn: 3", r"espcn must be"),
+        ("espcn: 3", r"espcn must be a section of keys and values; received 3"),
+        ("learning_rate: 0,8", r"learning_rate must be a number; received '0,8'\. Write 0\.8\."),
         ("7: 3", r"input\.yml: .*7"),
     ],
 )
@@ -309,6 +311,34 @@ def test_mistakes_are_told_in_one_line(text, message, file):
     with pytest.raises(ConfigError, match=rf"^input\.yml: .*{message}|^{message}") as caught:
         checked(file, f"name: x\n{text}\n")
     assert "\n" not in str(caught.value)
+
+
+class Options(Settings):
+    """Settings that are also options of a command line."""
+
+    threshold: Annotated[Float, Field(gt=0, lt=1)] = 0.5
+    pixel_nm: Float | None = None
+    tile: int = 8
+    cog: bool = False
+    weights: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threshold": "2"}, "--threshold must be less than 1; received 2. Change the option."),
+        ({"threshold": "90"}, "--threshold must be less than 1; received 90. For 90 %, write 0.9."),
+        ({"pixel_nm": "0,8"}, "--pixel-nm must be a number; received '0,8'. Write 0.8."),
+        ({"pixel_nm": "x"}, "--pixel-nm must be a number; received 'x'. Change the option."),
+        ({"tile": "2.5"}, "--tile must be a whole number; received 2.5. Change the option."),
+        ({"cog": "x"}, "--cog must be true or false; received 'x'. Change the option."),
+        ({"weights": (3,)}, "--weights must be text; received 3. Change the option."),
+    ],
+)
+def test_mistakes_in_options_name_the_option(values, message):
+    """On the command line there is no key and no line: the option is named, as it is written."""
+    with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
+        check(Options, values, COMMAND_LINE)
 
 
 def test_missing_key_is_named(file):
