@@ -298,7 +298,7 @@ def test_a_map_above_the_sea_may_have_the_other_sign():
     found = ranged(-terrain(0), validity=sea)
     assert "depth" not in found
     assert found["land"].grade == "warning"
-    assert "positive: down" in found["land"].advice
+    assert "--positive down" in found["land"].advice
     # A tide above the shallowest pixel of the training is no other ground.
     shallow = terrain(0) - terrain(0).max() - 0.1
     assert ranged(shallow * 0.001, validity=sea)["depth"].grade == "fine"
