@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ _EPILOG = """\
   python -m sr_trainer.launch --workers 2 input.yml train
   python -m sr_trainer.launch --workers 2 input.yml train --resume
 """
+#: Environment variable of a worker: the process that started it, and without which it ends.
+_LAUNCHER = "SR_LAUNCHER_PID"
 #: Seconds that the others have to say why, after one worker has failed, and to end when asked.
 _GRACE_S = 5.0
 _LINES = 20
@@ -77,7 +80,7 @@ class Workers:
         for number in range(self.count):
             task = {"type": "worker", "index": number}
             own = {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-            own |= {"SR_LAUNCHER_PID": str(os.getpid()), "SR_LAUNCH_COMMAND": self.command}
+            own |= {_LAUNCHER: str(os.getpid()), "SR_LAUNCH_COMMAND": self.command}
             if gpus:
                 own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number])
             self.processes.append(self._started(number, {**_threads(self.count), **own}))
@@ -153,6 +156,20 @@ class Workers:
         last = time.monotonic() + seconds
         while time.monotonic() < last and any(p.poll() is None for p in self.processes):
             time.sleep(0.05)
+
+
+def follow_launcher() -> None:
+    """End this worker with the launcher that started it, however that ended."""
+    text = os.environ.get(_LAUNCHER, "")
+    if not text.isdecimal():
+        return
+
+    def follow() -> None:
+        while os.getppid() == int(text):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _signal_name(number: int) -> str:

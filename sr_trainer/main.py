@@ -83,8 +83,10 @@ class Main:
 
         args = parser.args
         if args.mode == "train":
+            from sr_trainer.launch import follow_launcher
             from toolbox.training.distribution import open_distribution
 
+            follow_launcher()
             open_distribution(args.distribution or distribution_of(args.yml_fname), args.yml_fname)
         u_params = UserParams(parser.get_fname(), model=args.algo, distribution=args.distribution)
         if parser.get_mode() == "test":

@@ -207,12 +207,13 @@ class Trainer:
         p = self.u_params
         generators = self.train_data_generator, self.validation_data_generator
         data = [generator.fingerprint() for generator in generators]
-        started_from = p.fname_model_weights
+        facts = {"settings": p.resolved(), "data": data, **self.facts}
+        facts["started_from"] = p.fname_model_weights
+        own = self._callbacks(facts, callbacks)  # which refuse images that they cannot draw
         with self.distribution.scope():
             self._set_up(model, data)
+        facts["settings"] = p.resolved()  # with the way of training that was chosen
         self._agree(data)
-        facts = {"settings": p.resolved(), "data": data, **self.facts}
-        own = self._callbacks({**facts, "started_from": started_from}, callbacks)
         if self._start is not None and self._is_complete(self._start, own):
             return _history(own, model)
         if self.distribution.is_chief:

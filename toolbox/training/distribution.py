@@ -16,8 +16,6 @@ import json
 import os
 import re
 import socket
-import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -32,8 +30,6 @@ from toolbox.errors import ConfigError, ToolboxError
 Kind = Literal["none", "mirrored", "multi_worker"]
 #: Environment variable: how many logical devices a CPU is divided into for ``mirrored``.
 CPU_DEVICES = "SR_CPU_DEVICES"
-#: Environment variable: the process that started this worker, and without which it ends.
-LAUNCHER = "SR_LAUNCHER_PID"
 #: Environment variable: the command line, without ``--resume``, that started all workers.
 COMMAND = "SR_LAUNCH_COMMAND"
 #: Seconds that workers wait for each other at the start, and without a sign of life later.
@@ -569,7 +565,6 @@ def _multi_worker(where: str) -> Distribution:
             f"workers. Start with python -m sr_trainer.launch --workers 2 {where} train, see "
             f"docs/scaling.md, or use --distribution mirrored or none."
         )
-    _follow_launcher()
     if len(cluster.addresses) == 1:
         return _mirrored(where)
     # A CPU is one device of a worker, so that all have equally many.
@@ -605,20 +600,6 @@ def _configure_heartbeats(workers: int) -> None:
         heartbeat_timeout_in_ms=1000 * _SILENCE_S,
         coordinated_jobs=[job],
     )
-
-
-def _follow_launcher() -> None:
-    """End with the process that started this one, however that ended."""
-    text = os.environ.get(LAUNCHER, "")
-    if not text.isdecimal():
-        return
-
-    def follow() -> None:
-        while os.getppid() == int(text):
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _is_loss(error: tf.errors.OpError) -> bool:
