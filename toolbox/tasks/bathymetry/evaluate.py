@@ -379,7 +379,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def _interval_lines(intervals: Mapping[str, Any]) -> list[str]:
     """Tabulate the figures of the intervals, by slope class and by region."""
     classes = {f"slope {name}": row for name, row in intervals["slope_classes"].items()}
-    groups = {"all images": intervals["all"], **classes, **whole_regions(intervals["regions"])}
+    groups = {"every image": intervals["all"], **classes, **whole_regions(intervals["regions"])}
     width = max(10, *(len(name) for name in groups))
     return [
         f"\nintervals, result ± a half-width, that should contain {100 * intervals['level']:g} % "
