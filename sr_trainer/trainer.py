@@ -344,15 +344,12 @@ class Trainer:
                 model.set_stage(p.pretrain_epochs * 2 <= p.epochs)
             question = Question(way, *free, total, fitting, dict(settings_of(p)))
             way, line = choose(model, self.train_data_generator.training_dataset, question)
-            if line:
+            if line:  # a choice that was timed is kept with the run
                 print(line, flush=True)
+                p.jit_compile, p.steps_per_execution = way.xla, way.steps
         if way.xla != model.jit_compile:
             model.jit_compile = way.xla
         model.steps_per_execution = fitting(way.steps)
-        if p.jit_compile is None:
-            p.jit_compile = way.xla
-        if p.steps_per_execution is None:
-            p.steps_per_execution = way.steps
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
         """Call ``fit`` for every remaining part of the training run."""
