@@ -559,6 +559,7 @@ def test_bad_command_line_is_one_line_that_names_the_help(workshop, arguments):
     assert result.code == 2
     (line,) = result.err.splitlines()
     assert ": error: " in line
+    assert "Traceback" not in line
     assert "--help lists all options" in line
 
 

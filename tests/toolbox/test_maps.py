@@ -285,7 +285,7 @@ def test_second_band_with_a_standard_deviation(rasterio, tmp_path):
     with open_map(source, positive="down") as reader:
         parts = (np.concatenate([s, s * 0 + 0.25], 2) for s in enlarged(reader, 2))
         write_map(tmp_path / "o.tif", reader, 2, parts, bands=names)
-        assert "is float32 instead of" in reader.notes[-1]
+        assert "is float32 instead of int16, because of its band standard_dev" in reader.notes[-1]
     with rasterio.open(tmp_path / "o.tif") as new:
         assert (new.descriptions, new.dtypes, new.nodata) == (names, ("float32",) * 2, -32768)
         first, second = new.read(masked=True)

@@ -52,7 +52,6 @@ class ScatteredWork(Claim):
         self.grows = growing is not None
         self.direct = final.suffix.lower() == ".zarr"
         self.path = final.with_name(f".{final.name}.partial.zarr")
-        self._journal = final.with_name(f".{final.name}.partial.json")
         self._job = json.loads(json.dumps({**job, "scattered": strip_rows}))
         self.done: dict[int, dict[str, Any]] = {}
         super().__init__(final)
@@ -78,15 +77,13 @@ class ScatteredWork(Claim):
         return -(-self.shape[0] // self._strip_rows)
 
     def _find_former(self) -> None:
-        if not self._journal.is_file():
-            return
         try:
-            found = json.loads(self._journal.read_text(encoding="utf-8"))
+            found = self._read_journal()
             done = {int(number): dict(known) for number, known in found["done"].items()}
             if found["job"] == self._job and self._store.resume(0, {"gaps": 0, "cut": 0}):
                 self.done = done
         except (ValueError, KeyError, TypeError, AttributeError):
-            return  # a torn journal: the work begins anew
+            return  # no journal, or a torn one: the work starts again
 
     def missing(self) -> list[int]:
         """Return the numbers of the strips that are to be done."""
@@ -95,7 +92,7 @@ class ScatteredWork(Claim):
     def record(self, number: int, known: dict[str, Any]) -> None:
         """Note that a strip is on the disk, and what is known of it."""
         self.done[number] = known
-        self._write_journal(self._journal, {"job": self._job, "done": self.done})
+        self._write_journal({"job": self._job, "done": self.done})
 
     def finish(self) -> None:
         """Make the result, if it is of a kind that grows; all strips are there."""

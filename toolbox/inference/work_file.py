@@ -139,6 +139,7 @@ class Claim:
 
     def __init__(self, final: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
+        self._journal = final.with_name(f".{final.name}.partial.json")
         self._lock = final.with_name(f".{final.name}.partial.lock")
         self._take_lock(final)
 
@@ -162,8 +163,14 @@ class Claim:
         """Release the lock, so that another process can resume the work."""
         self._lock.unlink(missing_ok=True)
 
-    def _write_journal(self, path: Path, content: dict[str, Any]) -> None:
-        with replacing(path) as beside:
+    def _read_journal(self) -> dict[str, Any]:
+        """Return what the journal holds; ValueError if it is torn, nothing if there is none."""
+        if not self._journal.is_file():
+            return {}
+        return dict(json.loads(self._journal.read_text(encoding="utf-8")))
+
+    def _write_journal(self, content: dict[str, Any]) -> None:
+        with replacing(self._journal) as beside:
             beside.write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -213,7 +220,6 @@ class WorkFile(Claim):
     ) -> None:
         final = Path(final)
         self.shape = shape
-        self._journal = final.with_name(f".{final.name}.partial.json")
         self._job, self._form = json.loads(json.dumps([job, form or {}]))
         self._make = lambda form: grow(**form) or RowFile(final, shape)
         self._store: Growing = self._make(self._form)
@@ -238,10 +244,8 @@ class WorkFile(Claim):
         return self._store.row_bytes
 
     def _find_former(self) -> None:
-        if not self._journal.is_file():
-            return
         try:
-            found = json.loads(self._journal.read_text(encoding="utf-8"))
+            found = self._read_journal()
             same = found["job"] == self._job
             rows, pieces, figures = int(found["rows"]), int(found["pieces"]), found["figures"]
             state, form = dict(found["state"]), dict(found["form"])
@@ -252,7 +256,7 @@ class WorkFile(Claim):
             elif not self._store.resume(rows, state):
                 return
         except (ValueError, KeyError, TypeError):
-            return  # a torn journal: the work starts again
+            return  # no journal, or a torn one: the work starts again
         self.rows, self.pieces, self.figures, self._state = rows, pieces, figures, state
         if form != self._form:
             self._record()
@@ -290,7 +294,7 @@ class WorkFile(Claim):
             "figures": self.figures,
             "state": self._state,
         }
-        self._write_journal(self._journal, content)
+        self._write_journal(content)
 
     def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
         """Return finished rows and columns (n, m, B); slices may have a step.
