@@ -248,7 +248,7 @@ def test_another_task_refuses_the_network(workshop):
 def test_what_only_images_have(trained, shop):
     """Export, eight turned copies and projection are refused in a line."""
     log, _ = trained
-    shop.run(log, "export", "--format", "onnx").refused("gives labels, no images")
+    shop.run(log, "export", "--format", "onnx").refused("gives labels, not images")
     video = shop.data_dir / "videos" / "case_00.avi"
     shop.run(log, "predict", video, "--self-ensemble").refused("self_ensemble is only for images")
     shop.run(log, "predict", video, "-o", "x.png").refused("expected the name of a table")

@@ -301,7 +301,7 @@ def test_inspect_writes_a_page(trained, tmp_path):
     assert inspect(trained, path, page=page) == "warning"
     text = page.read_text()
     assert text.rstrip().endswith("</html>")
-    for words in ("polarity", "Outside of what the network knows", "compared with", "data:image"):
+    for words in ("polarity", "Outside what the network knows", "compared with", "data:image"):
         assert words in text
 
 
