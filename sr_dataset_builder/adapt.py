@@ -7,7 +7,6 @@ memory maps. To resume interrupted work, run the same file again.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -25,6 +24,7 @@ from sr_dataset_builder.mixup import PICKED, MixSettings, MixupParams, write_pai
 from sr_dataset_builder.mixup import run as run_mixup
 from sr_dataset_builder.pair_files import PairFiles, append_copies
 from sr_dataset_builder.rotate import rotations
+from toolbox.command_line import OneLineParser
 from toolbox.config import Count, Float, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, image_file, load_images
 from toolbox.errors import ConfigError, DataError, not_found, program
@@ -267,7 +267,7 @@ def _stretch_validation(params: AdaptParams, source: Path, out: Path, delta_m: S
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.adapt",
         description="Adapt training data to the region whose LR map is to be enhanced.",
     )

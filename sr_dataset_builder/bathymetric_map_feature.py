@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from toolbox.command_line import OneLineParser
 from toolbox.data_loader import load_images
 from toolbox.errors import program
 from toolbox.tasks.bathymetry.source import DEFAULT_DELTA_M, recorded_spacing
@@ -19,7 +19,7 @@ from toolbox.tasks.bathymetry.terrain import Spacing, spacing_text, write_featur
 def main(arguments: list[str] | None = None, kind: str = "HR") -> None:
     """Run the command line; `kind` is the resolution of the patches, 'LR' or 'HR'."""
     suffix = "" if kind == "HR" else "_LR"
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"python -m sr_dataset_builder.bathymetric_map_feature{suffix}",
         description=f"Tabulate terrain features of {kind} patches as CSV.",
     )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from sr_dataset_builder.map_rows import MapRows, ReducedRows, Rows, filled
 from sr_dataset_builder.pair_maps import pair_rows
 from sr_dataset_builder.patch_files import Kind, PatchFiles, refuse_full_disk
 from sr_dataset_builder.resize import METHODS
+from toolbox.command_line import OneLineParser
 from toolbox.config import Float, Int, Settings, Step, Variable, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, DataError, program
@@ -549,7 +549,7 @@ def spacing_of(
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.dataset",
         description="Cut rasters into train, validation and test patches.",
     )

@@ -15,7 +15,6 @@ replaced by a different one.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import errno
@@ -32,6 +31,7 @@ from typing import NoReturn, get_args
 import numpy as np
 from PIL import Image
 
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.picture import SUFFIXES, Picture, read_picture, write_picture
 from toolbox.io.picture_exif import quiet_pillow
@@ -387,7 +387,7 @@ def _say(line: str) -> None:
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.downscale",
         description="Make low-resolution copies of photographs and move the originals.",
     )

@@ -9,7 +9,6 @@ does. The HR map of the target is not needed.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -32,6 +31,7 @@ from sr_dataset_builder.mixup_report import (
     write_slope_difference,
 )
 from sr_dataset_builder.pair_files import existing_images
+from toolbox.command_line import OneLineParser
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import load_images
 from toolbox.errors import ConfigError, DataError, did_you_mean, program
@@ -717,7 +717,7 @@ def _report(
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.mixup",
         description="Adapt the training data to the region to be enhanced.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from toolbox.command_line import OneLineParser
 from toolbox.config import Count, Settings, check, read_yaml
 from toolbox.data_loader import load_images
 from toolbox.errors import ConfigError, DataError
@@ -107,7 +107,7 @@ P = TypeVar("P", bound=PairFiles)
 
 def read_params(settings: type[P], arguments: list[str] | None, description: str) -> P:
     """Parse ``PROGRAM input.yml`` and check the file."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = OneLineParser(description=description)
     parser.add_argument("yml_fname", help="file with the input parameters (.yml)")
     fname = parser.parse_args(arguments).yml_fname
     params = check(settings, read_yaml(fname), fname)

@@ -12,7 +12,6 @@ instead of blocks are assigned to training, validation and test.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from sr_dataset_builder.dataset import MapParams, refuse_data_set, spacing_of
 from sr_dataset_builder.map_rows import PIXELS, MapRows
 from sr_dataset_builder.patch_files import Kind, PatchFiles
 from sr_dataset_builder.places import Advance, GapMap, Places, Select
+from toolbox.command_line import OneLineParser
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import SPLITS
 from toolbox.errors import ConfigError, DataError, program
@@ -574,7 +574,7 @@ def _refuse_empty(collector: _Collector, where: str) -> None:
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.regions")
+    parser = OneLineParser(prog="python -m sr_dataset_builder.regions")
     parser.add_argument("yml_fname", help="regions, sizes and shares (.yml)")
     args = parser.parse_args(arguments)
     build(check(RegionsParams, read_yaml(args.yml_fname), args.yml_fname), args.yml_fname)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from toolbox.command_line import OneLineParser
 from toolbox.errors import DataError, did_you_mean, program
 from toolbox.io.atomic import check_writable
 from toolbox.io.raster import read_raster
@@ -72,7 +72,7 @@ def resize(img: np.ndarray, scale: int = 4, method: str = "area") -> np.ndarray:
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m sr_dataset_builder.resize")
+    parser = OneLineParser(prog="python -m sr_dataset_builder.resize")
     parser.add_argument("fname", help="high-resolution raster (.pkl .npy .tif .nc ...)")
     parser.add_argument("-o", "--output", help="default: NAME_LR.pkl next to it")
     parser.add_argument("--scale", type=int, default=4, help="reduction factor (default 4)")

@@ -9,7 +9,6 @@ the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -23,6 +22,7 @@ import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from scipy import signal, special
 
+from toolbox.command_line import OneLineParser
 from toolbox.config import Count, Float, Int, Settings, check, read_yaml
 from toolbox.data_loader import RECORD_NAME, SPLITS
 from toolbox.errors import ConfigError, program
@@ -864,7 +864,7 @@ def simulate(params: SimulationParams, where: str = "lines.yml") -> dict[str, in
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.simulate_sem",
         description="Simulate CD-SEM pictures of lines and spaces with known edges.",
     )

@@ -5,7 +5,6 @@ Writes ``data_HR_da.png`` next to the input; ``--show`` also opens a window.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from sr_dataset_builder.flip import FLIPS
 from sr_dataset_builder.rotate import rotations
 from sr_dataset_builder.scale import ScaleParams, scalings
+from toolbox.command_line import OneLineParser
 from toolbox.data_loader import load_images
 from toolbox.errors import DataError, program
 from toolbox.plotter import save_figure
@@ -86,7 +86,7 @@ def draw(img: np.ndarray, delta_m: float | tuple[float, float], name: str) -> Fi
 @program
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.test_da",
         description="Show what each augmentation does to one image.",
     )

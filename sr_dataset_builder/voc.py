@@ -15,7 +15,6 @@ Everingham et al. 2010, doi:10.1007/s11263-009-0275-4.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
@@ -29,6 +28,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.progress import progress
 
@@ -306,7 +306,7 @@ def _failed(reason: object) -> DataError:
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_dataset_builder.voc",
         description="Provide the pictures and class maps of Pascal VOC 2012 in a folder.",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from toolbox import __version__
+from toolbox.command_line import OneLineParser
 from toolbox.config import Settings
 from toolbox.errors import did_you_mean, nearest_name
 from toolbox.predict_settings import PredictParams
@@ -39,36 +40,6 @@ _EXAMPLES = (
     ("", "input.yml export --format onnx", "write the network for other programs"),
     ("*", "doctor", "versions, devices and folders, for a bug report"),
 )
-#: Messages of argparse, and how they are worded here.
-_REWORDED = (
-    (
-        r"^argument (?:-\w/)?(\S+): not allowed with argument (?:-\w/)?(\S+)$",
-        r"\1 is not allowed with \2. Leave out one of them.",
-    ),
-    (r"^argument (?:-\w/)?(\S+): expected .*argument.*$", r"\1 needs a value."),
-    (
-        r"^argument (?:-\w/)?(\S+): ignored explicit argument (.*)$",
-        r"\1 accepts no value; received \2. Leave out the value.",
-    ),
-)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message, and end with code 2."""
-        for pattern, words in _REWORDED:
-            message = re.sub(pattern, words, message)
-        choice = re.match(
-            r"argument (?:-\w/)?(\S+): invalid choice: '(.*)' \(choose from (.*)\)$", message
-        )
-        if choice:
-            option, given, known = choice[1], choice[2], choice[3].replace("'", "")
-            hint = nearest_name(given, known.split(", "))
-            message = f"{option} must be one of {known}; received {given!r}.{hint}"
-        line = f"{self.prog}: error: {message} ({self.prog} --help lists all options)"
-        self.exit(2, f"{' '.join(line.split())}\n")
 
 
 class ArgParser:
@@ -90,7 +61,7 @@ class ArgParser:
     """
 
     def __init__(self, arguments: Sequence[str] | None = None) -> None:
-        parser = _Parser(
+        parser = OneLineParser(
             description="Train, test, use or export a super-resolution network; inspect maps, "
             "measure SEM pictures, or check the installation (doctor).",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -125,7 +96,7 @@ class ArgParser:
 
     def _words(self, arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
         """Return the words, of which a mode is the first if it has no file, and unknown options."""
-        first = _Parser(add_help=False, allow_abbrev=False)
+        first = OneLineParser(add_help=False, allow_abbrev=False)
         self._add_shared(first)
         self._add_options(first)
         first.add_argument("words", nargs="*")

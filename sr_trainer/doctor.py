@@ -97,7 +97,7 @@ def hidden(text: str) -> str:
     homes = {os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~"))}  # noqa: PTH111
     for home in sorted(homes - {"", "~", os.sep}, key=len, reverse=True):
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
-    text = text.replace(" -e '~/", " -e ~/'")  # a shell reads ~ only outside of quotes
+    text = text.replace(" -e '~/", " -e ~/'")  # a shell reads ~ only outside quotes
     try:
         user = getpass.getuser()
     except (ImportError, KeyError, OSError):
@@ -109,7 +109,7 @@ def _machine_lines() -> tuple[list[str], bool]:
     """Return lines about Python and the machine, and whether this Python is supported."""
     needed, version = python_needed(), platform.python_version()
     fits = Requirement("python", needed).admits(version)
-    remark = "" if fits else f", OUTSIDE of {needed}"
+    remark = "" if fits else f", OUTSIDE {needed}"
     system = platform.system()
     with contextlib.suppress(OSError, AttributeError):  # other systems; before Python 3.10
         system = f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {system}"

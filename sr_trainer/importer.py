@@ -8,7 +8,6 @@ images. To continue training, give ``log/weights_best.h5`` as ``fname_model_weig
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sr_trainer.initializer import Initializer
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, program
 from toolbox.io.atomic import check_writable
 from toolbox.io.safetensors import read_safetensors
@@ -159,7 +159,7 @@ def _default_task(channels: int) -> str:
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_trainer.importer",
         description="Make a log folder of an ESRGAN or SRGAN network that PyTorch programs saved.",
     )

@@ -184,7 +184,7 @@ class Found:
         if self.error:
             return self.error if self.is_silent else f"cannot be imported: {self.error}"
         if not self.requirement.admits(self.version):
-            return f"outside of {self.requirement.wanted}"
+            return f"outside {self.requirement.wanted}"
         return ""
 
 

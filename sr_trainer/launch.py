@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, ToolboxError, program
 
 _EPILOG = """\
@@ -232,7 +233,7 @@ def _gpus() -> list[str]:
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     from sr_trainer.arg_parser import ArgParser
 
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_trainer.launch",
         description="Train with several workers on this machine.",
         epilog=_EPILOG,

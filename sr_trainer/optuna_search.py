@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from sr_trainer.search_queue import Queue, original_number, reason_of, work
 from sr_trainer.search_report import best_trial, write_report
 from sr_trainer.search_settings import Search
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, DataError, program
 from toolbox.progress import progress
 
@@ -193,7 +194,7 @@ def _worker(search: Search) -> None:
 @program
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of the program."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m sr_trainer.optuna_search", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("yml_fname", help="settings of the search (.yml)")

@@ -35,3 +35,8 @@ def progress(items: Iterable[Any] | None = None, label: str = "", **options: Any
         options.setdefault("mininterval", 0.1 if terminal else 10)
     options.setdefault("dynamic_ncols", terminal)
     return tqdm(items, desc=label, **options)
+
+
+def pixel_rate(pixels: int, seconds: float) -> str:
+    """Return a speed in millions of pixels a second, to three digits, as ``1.35 Mpixel/s``."""
+    return f"{pixels / 1e6 / seconds:.3g} Mpixel/s"

@@ -157,7 +157,7 @@ def test_version_outside_of_the_range(versions):
     versions(numpy="1.2", scipy="1.99.0")
     report, works = doctor.examine(silent)
     assert not works
-    assert "PROBLEM: numpy: outside of >=" in report
+    assert "PROBLEM: numpy: outside >=" in report
     assert line_of(report, "scipy").endswith("(another)")
     assert "PROBLEM: scipy" not in report
 

@@ -443,7 +443,7 @@ class Distribution:
 
 
 def total(values: Any) -> Any:
-    """Return the sum over all replicas; the values themselves outside of their steps.
+    """Return the sum over all replicas; the values themselves outside their steps.
 
     It can be differentiated: the gradient of a sum is the sum of the gradients.
     """

@@ -35,7 +35,7 @@ from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, op
 from toolbox.io.provenance import Provenance
 from toolbox.io.zarr_store import is_zarr, state_of
 from toolbox.predict_settings import options_of
-from toolbox.progress import progress
+from toolbox.progress import pixel_rate, progress
 from toolbox.resample import block_mean, fill_gaps
 from toolbox.run import Run
 from toolbox.tasks.bathymetry.calibration import intervals_of
@@ -169,7 +169,7 @@ class MapPredictor:
         pixels = work.shape[0] * work.shape[1]
         print(
             f"{target}: {work.shape[1]} × {work.shape[0]} pixels in {seconds:.1f} s "
-            f"({pixels / 1e6 / seconds:.2f} Mpixel/s)"
+            f"({pixel_rate(pixels, seconds)})"
         )
 
     def _check(self, reader: MapReader, target: Path) -> None:
@@ -528,7 +528,7 @@ class MapPredictor:
         if self.settings.report:
             table = {
                 "difference from the input when averaged back": agreement,
-                "range of the result": f"{figures.low:.6g} to {figures.high:.6g}",
+                "range of the result": f"{figures.low:.6g} to {figures.high:.6g} {unit}",
                 "valid pixels of the input": f"{figures.count}",
             }
             told = [*warnings, *self._doubts]
@@ -538,13 +538,14 @@ class MapPredictor:
     def _facts(self, reader: MapReader, target: Path) -> dict[str, str]:
         """Return a table of how the result was made."""
         resolver = self.resolver
-        given = self.settings.model_dump(exclude_defaults=True)
+        given = self.settings.model_dump(exclude_defaults=True, exclude={"report"})
+        words = {k: str(v).lower() if isinstance(v, bool) else v for k, v in given.items()}
         return {
             "input": str(reader.path),
             "result": str(target),
             "sign": f"positive {reader.positive} ({reader.positive_reason})",
             "network": f"{resolver.config['model']}, {resolver.physical.count_params()} parameters",
-            "trained in": resolver.folder.name,
+            "run": resolver.folder.name,
             "normaliser": resolver.normalizer.name,
-            "settings": ", ".join(f"{key}: {value}" for key, value in given.items()) or "defaults",
+            "settings": ", ".join(f"{key}: {value}" for key, value in words.items()) or "defaults",
         }

@@ -21,9 +21,11 @@ class MapOptions(Settings):
         False, description="add a band: 1 outside the depths and slopes of the training data"
     )
     report: bool = Field(
-        False, description="write a one-page report RESULT.html next to the result"
+        False, description="write a one-page report next to the result, as map_x4.tif.html"
     )
-    hillshade: bool = Field(False, description="write a shaded relief RESULT_hillshade.png")
+    hillshade: bool = Field(
+        False, description="write a shaded relief next to the result, as map_x4.tif_hillshade.png"
+    )
     cog: bool = Field(False, description="write a cloud-optimised GeoTIFF: tiles and overviews")
     dtype: DTypes | None = Field(None, description="type of the values; default: that of the input")
     interval: Float | None = Field(

@@ -19,7 +19,7 @@ from toolbox.io.picture import (
     write_picture,
 )
 from toolbox.picture_set import GREY, as_counts, to_pixels
-from toolbox.progress import progress
+from toolbox.progress import pixel_rate, progress
 from toolbox.resample import enlarge
 from toolbox.run import Run
 
@@ -74,7 +74,7 @@ class PhotoPredictor:
         seconds = time.perf_counter() - start
         print(
             f"{target}: {shape[1]} × {shape[0]} pixels, {picture.bits} bits, in {seconds:.1f} s "
-            f"({shape[0] * shape[1] / 1e6 / seconds:.2f} Mpixel/s)"
+            f"({pixel_rate(shape[0] * shape[1], seconds)})"
         )
 
     def predict_image(self, pixels: np.ndarray) -> np.ndarray:

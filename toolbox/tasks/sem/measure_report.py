@@ -28,7 +28,7 @@ from toolbox.tasks.sem.settings import MeasureOptions
 
 _DPI = 130
 _NOT_CERTIFIED = (
-    "Terms are those of SEMI P35 and P47; nothing here is certified by a standard. Widths depend "
+    "Terms are those of SEMI P35 and P47; nothing here is certified against them. Widths depend "
     "on the criterion: their offset from the resist is unknown without a reference."
 )
 
@@ -224,7 +224,7 @@ def _method(options: MeasureOptions) -> dict[str, str]:
     if options.shape == "discs":
         return facts | {"diameter": "that of the circle fitted to the edge in 180 directions"}
     return facts | {
-        "CD": "mean distance of the two edges; ± 95 % by Student's t over the lines",
+        "CD": "mean distance of the two edges; ± half the 95 % confidence interval over the lines",
         "LWR, LER": f"{SIGMAS:g} standard deviations of the widths or the edges of each line about "
         f"their mean; root mean square over the lines; lost rows are interpolated",
         "unbiased": "minus the white floor of the spectrum, fitted together with the roughness by "

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolbox.command_line import OneLineParser
 from toolbox.errors import ConfigError, DataError, not_found, program
 from toolbox.io.atomic import replacing
 from toolbox.io.tables import write_table
@@ -419,7 +420,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m toolbox.tasks.surgical_phase.evaluate",
         description="Compare predicted surgical phases with the truth, video by video.",
     )
