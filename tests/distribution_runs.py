@@ -65,7 +65,7 @@ RUNS = {
         "sem": {"patch_size": 32, "repeats": 2},
         "input_shape": [32, 32, 1],
         "loss": {"cdloss": 0.01, "edgeloss": 1, "mae": 1},
-        "metrics": ["psnr"],
+        "metrics": ["psnr", "cdloss"],
         "cdloss": {"form": "gradient"},
     },
     "phases": {

@@ -717,7 +717,8 @@ class UserParams(_Values):
         if self.monitor_metric not in columns:
             raise ConfigError(
                 f"{self.fname}: monitor_metric must be one of {', '.join(columns)}; received "
-                f"{self.monitor_metric!r}. Name one of them, or add the metric to metrics."
+                f"{self.monitor_metric!r}. Set monitor_metric to one of them, or add "
+                f"{self.monitor_metric.removeprefix('val_')} to metrics."
             )
         if self.__dict__["monitor_mode"] == "auto":
             larger = self.monitor_metric.removeprefix("val_") in LARGER_IS_BETTER
