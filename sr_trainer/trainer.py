@@ -324,17 +324,19 @@ class Trainer:
             model.keep_average(p.ema)
         # Keras runs whole executions: their steps must divide the epoch and the rest of it.
         left = steps - (start.step if start is not None else 0)
-        self._choose_way(model, functools.partial(_largest_divisor, math.gcd(steps, left)))
-        spread = self.distribution
+        whole = math.gcd(steps, left)
+        way = self._choose_way(model, functools.partial(_largest_divisor, whole))
+        spread, count = self.distribution, model.steps_per_execution
         where = "" if spread.strategy is None else f"{spread.described}, "
+        note = "" if way.steps == count else f" ({way.steps} do not divide {whole} steps)"
         print(
             f"{where}{p.precision}, XLA {'on' if model.jit_compile else 'off'}, "
-            f"{model.steps_per_execution} training steps a call",
+            f"{count} training step{'s' if count > 1 else ''} a call{note}",
             flush=True,
         )
 
-    def _choose_way(self, model: Any, fitting: Callable[[int], int]) -> None:
-        """Set XLA and the steps a call as the settings say, or as is fastest here; note both."""
+    def _choose_way(self, model: Any, fitting: Callable[[int], int]) -> Way:
+        """Set XLA and the steps a call as the settings say, or as is fastest here; return both."""
         p, wanted = self.u_params, model.steps_per_execution
         way = Way(bool(model.jit_compile), wanted)
         if self._start is None:  # a resumed run has what it began with
@@ -350,6 +352,7 @@ class Trainer:
         if way.xla != model.jit_compile:
             model.jit_compile = way.xla
         model.steps_per_execution = fitting(way.steps)
+        return way
 
     def _fit(self, model: Any, callbacks: dict[str, Any]) -> None:
         """Call ``fit`` for every remaining part of the training run."""
