@@ -1,9 +1,9 @@
 """All benchmarks in one table: ``make bench`` or ``python -m benchmarks [--python FILE]``.
 
 Training step and inference of every network, the builder, augmentation, mixup, prediction of maps
-of several sizes, and training with several workers where `benchmarks.scaling` exists. Each part is
-a program of its own, run one after the other, each with its rival in the same run. ``bench.json``
-and ``bench.md`` hold the machine, with its load before and after, and the table.
+of several sizes, and training with several devices and workers. Each part is a program of its own,
+run one after the other, each with its rival in the same run. ``bench.json`` and ``bench.md`` hold
+the machine, with its load before and after, and the table.
 
 PyTorch is measured where the interpreter has it: ``pip install -e '.[bench]'``, or ``--python``
 names the interpreter of another environment.
@@ -12,7 +12,6 @@ names the interpreter of another environment.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -43,7 +42,7 @@ SIZES: dict[str, dict[str, list[list[str]]]] = {
         "augment": [["--pairs", "1000"]],
         "mixup": [["--pairs", "200"]],
         "predict_map": [["--pixels", "500", "--rounds", "1"]],
-        "scaling": [["--quick"]],
+        "scaling": [["--models", "espcn", "--rounds", "1", "--epochs", "3"]],
     },
     "smallest": {
         "networks": [["--models", "espcn", "--rounds", "1", "--seconds", "0.01", "--no-xla"]],
@@ -78,8 +77,7 @@ def run(part: str, arguments: Sequence[str], python: str | None) -> list[Row]:
 def measured(size: str, only: Sequence[str], python: str | None) -> Iterator[tuple[str, list[Row]]]:
     """Run the parts of a size; yield the name and the rows of each."""
     for part, runs in SIZES[size].items():
-        exists = importlib.util.find_spec(f"benchmarks.{part}") is not None
-        if exists and (not only or part in only):
+        if not only or part in only:
             yield part, [row for arguments in runs for row in run(part, arguments, python)]
 
 

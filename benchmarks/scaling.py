@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.rows import Row, printed
 from sr_trainer.launch import Workers, _gpus
 
 #: Networks with their sections; 16² → 64² pixels, one channel.
@@ -138,7 +140,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--devices", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.train:
@@ -159,16 +161,30 @@ def main() -> None:
                     found.append(measure(fname, way, folder))
     print("| network | distribution | devices | images/s | of one device | CPU s / 1000 images |")
     print("|---|---|---|---|---|---|")
-    for model, rows in figures.items():
-        for way, found in rows.items():
-            speed = median(each["images_per_s"] for each in found)
-            pairs = zip(found, rows["none 1"], strict=True)
-            ratio = median(a["images_per_s"] / b["images_per_s"] for a, b in pairs)
-            cpu = median(each["cpu_s_per_1000"] for each in found)
+    rows = []
+    for model, ways_of in figures.items():
+        for way, found in ways_of.items():
+            row = _row(model, way, found, ways_of["none 1"])
             kind, count = way.split()
-            print(f"| {model} | {kind} | {count} | {speed:.0f} | {ratio:.2f} | {cpu:.2f} |")
+            shown = f"{row.value:.0f} | {row.ratio:.2f} | {row.note.split()[0]}"
+            print(f"| {model} | {kind} | {count} | {shown} |")
+            rows.append(row)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1))
+        printed(rows)
+
+
+def _row(
+    model: str, way: str, found: Sequence[dict[str, float]], alone: Sequence[dict[str, float]]
+) -> Row:
+    """Return the medians of a way over the rounds; the ratio is the median of each round's."""
+    speed = median(each["images_per_s"] for each in found)
+    pairs = zip(found, alone, strict=True)
+    ratio = median(a["images_per_s"] / b["images_per_s"] for a, b in pairs)
+    cpu = median(each["cpu_s_per_1000"] for each in found)
+    kind, count = way.split()
+    note = f"{cpu:.2f} CPU s / 1000 images"
+    what = f"{model}, {kind}, {count} device{'s' * (count != '1')}"
+    return Row(what, speed, "images/s", "one device", speed / ratio, note=note)
 
 
 if __name__ == "__main__":
