@@ -82,7 +82,7 @@ newest:
 	$(PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-		--editable '.[dev,docs]'
+		--editable '.[dev]'
 
 test-newest: newest  ## run the quick tests with the newest versions of all packages
 	$(VENV)-newest/bin/python -m pytest $(QUICK)
@@ -90,6 +90,7 @@ test-newest: newest  ## run the quick tests with the newest versions of all pack
 constraints:  ## write the versions of a new environment with all extras into constraints.txt
 	rm -rf $(VENV)-newest
 	$(MAKE) newest
+	$(VENV)-newest/bin/python -m pip install --quiet --editable '.[napari]'
 	sed '/^[^#]/d' constraints.txt > $(VENV)-newest/constraints.txt
 	$(VENV)-newest/bin/python -m pip freeze --exclude-editable --exclude sr-toolbox \
 		>> $(VENV)-newest/constraints.txt

@@ -119,10 +119,10 @@ def toolbox_loss(case: Case) -> Any:
 
 def compiled(case: Case, xla: bool) -> Any:
     """Return the network of a case, compiled for training."""
-    import keras
+    from toolbox.training.adam import Adam
 
     model = case.build()
-    options: dict[str, Any] = {"optimizer": keras.optimizers.Adam(1e-4), "jit_compile": xla}
+    options: dict[str, Any] = {"optimizer": Adam(1e-4), "jit_compile": xla}
     model.compile(loss=toolbox_loss(case), **options)
     return model
 

@@ -156,6 +156,7 @@ def measure_toolbox(args: argparse.Namespace) -> Figures:
 
     from toolbox.data_generator import DataGenerator
     from toolbox.normalizer import MinMaxNormalizer
+    from toolbox.training.adam import Adam
 
     class Clock(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -174,7 +175,7 @@ def measure_toolbox(args: argparse.Namespace) -> Figures:
             model = case.build()
             model.compile(
                 loss=case.loss,
-                optimizer=keras.optimizers.Adam(1e-4),
+                optimizer=Adam(1e-4),
                 jit_compile=xla,
                 steps_per_execution=min(model.best_steps_per_execution, args.steps),
             )
