@@ -1,10 +1,10 @@
 """A map on two worker processes, one of which is killed: ``python -m benchmarks.large_prediction``.
 
-Writes a synthetic sea floor of SIDE x SIDE pixels and enlarges it four times with a model that
-ships, into a Zarr: on one machine in one process, then with ``--dask local:2``, where one of the
-workers is killed when some rows of tiles are done. Printed are the time, the peak of the resident
-memory of the program and of the largest worker (looked at ten times a second), and whether both
-results have the same bytes in every file. Needs the extras ``geo`` and ``dask``.
+Writes a synthetic sea floor of SIDE x SIDE pixels and enlarges it four times with ESPCN (untrained)
+or a model that ships, into a Zarr: on one machine in one process, then with ``--dask local:2``,
+where one of the workers is killed when some rows of tiles are done. Printed are the time, the peak
+of the resident memory of the program and of the largest worker (looked at ten times a second), and
+whether both results have the same bytes in every file. Needs the extras ``geo`` and ``dask``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.large_map import write_map
+from benchmarks.predict_map import make_network
 
 _POLL_S = 0.1
 #: What a worker holds once it has loaded TensorFlow; the processes that watch workers hold less.
@@ -102,7 +103,7 @@ def main() -> None:
     """Print a line for each way."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--side", type=int, default=10_000, help="rows and columns of the map")
-    parser.add_argument("--model", default="bathymetry_x4", help="a model that ships")
+    parser.add_argument("--pretrained", help="a model that ships (an untrained ESPCN)")
     parser.add_argument("--rows", type=int, default=6, help="kill once so many rows are done")
     parser.add_argument("--folder", type=Path, help="where the files go, and stay")
     args = parser.parse_args()
@@ -112,11 +113,16 @@ def main() -> None:
         source = folder / "map.tif"
         if not source.exists():
             write_map(source, args.side)
+        network = ["predict", "--pretrained", args.pretrained]
+        if args.pretrained is None:
+            (folder / "log").mkdir(exist_ok=True)
+            make_network(folder / "log")
+            network = [str(folder / "log"), "predict"]
         digests = []
         for name, options in (("one", []), ("two", ["--dask", "local:2"])):
             target, journal = folder / f"{name}.zarr", folder / f".{name}.zarr.partial.json"
-            line = [sys.executable, "-m", "sr_trainer.main", "predict", "--pretrained", args.model]
-            line += [str(source), "-o", str(target), "--overwrite", *options]
+            line = [sys.executable, "-m", "sr_trainer.main", *network, str(source)]
+            line += ["-o", str(target), "--overwrite", *options]
             watched = Watched(line, folder / f"{name}.log")
             seconds = watched.run(journal if options else None, args.rows)
             digests.append(digest(target))

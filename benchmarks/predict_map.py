@@ -57,17 +57,22 @@ def _resolver(folder: Path) -> Any:
     return load_model(str(CONFIG["model"]) if _ships() else folder)
 
 
-def make_run(folder: Path) -> None:
-    """Write a log folder with an untrained network, and the map."""
+def make_network(folder: Path) -> None:
+    """Write a log folder with an untrained network."""
     from toolbox.config import write_yaml
     from toolbox.io.weights import save_weights
     from toolbox.model.build import build_network
     from toolbox.normalizer import LocalMeanNormalizer, save_normalizer
 
+    write_yaml(CONFIG, folder / "config.yml", "benchmark")
+    save_normalizer(LocalMeanNormalizer(10.0), folder)
+    save_weights(build_network(CONFIG), folder / "weights_best.h5")
+
+
+def make_run(folder: Path) -> None:
+    """Write a log folder with an untrained network unless one ships, and the map."""
     if not _ships():
-        write_yaml(CONFIG, folder / "config.yml", "benchmark")
-        save_normalizer(LocalMeanNormalizer(10.0), folder)
-        save_weights(build_network(CONFIG), folder / "weights_best.h5")
+        make_network(folder)
     np.save(folder / "map.npy", _map())
 
 
