@@ -22,20 +22,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from toolbox.io.atomic import replacing
-from toolbox.io.map_writers import (
-    _block,
-    _copy_cog,
-    _describe,
-    _Output,
-    _planned,
-    _quiet,
-    _rasterio,
-    _southern_first,
-    _squeezed,
-    _tell_system,
-    _tiff_profile,
-    _with_side_file,
-)
+from toolbox.io.map_gdal import quiet, rasterio_library, tell_system, with_side_file
+from toolbox.io.map_output import MapOutput, plan_output, squeezed_shape
+from toolbox.io.map_tiff import block_side, copy_cog, describe, southern_first, tiff_profile
 from toolbox.io.maps import MapReader
 from toolbox.io.provenance import Provenance
 from toolbox.io.tiff_tiles import TileTable
@@ -70,7 +59,7 @@ def growing_map(
     suffix = final.suffix.lower()
     if suffix not in _KINDS and suffix != ".zarr":
         return None
-    output, _ = _planned(final, like, scale, tuple(bands), dtype, cog)
+    output = plan_output(final, like, scale, tuple(bands), dtype, cog)
     output.provenance = provenance
     if suffix == ".zarr":
         from toolbox.io.zarr_maps import GrowingZarr  # built on this module
@@ -85,7 +74,7 @@ class GrowingMap(ABC):
 
     Parameters
     ----------
-    output : _Output
+    output : MapOutput
         The shape of the result, and how values are stored.
 
     Attributes
@@ -96,7 +85,7 @@ class GrowingMap(ABC):
         Rows, columns and bands of the whole.
     """
 
-    def __init__(self, output: _Output) -> None:
+    def __init__(self, output: MapOutput) -> None:
         self.output, self.shape = output, output.shape
         final = output.path
         self.path = final.with_name(f".{final.name}.partial")
@@ -142,9 +131,9 @@ class GrowingMap(ABC):
 
     def finish(self) -> None:
         """Give the map its name; everything is written."""
-        with _with_side_file(self.path, self._final):
+        with with_side_file(self.path, self._final):
             self._complete()
-            _tell_system(self.path, self.output)
+            tell_system(self.path, self.output)
             self._rename()
         self._where = self._final
         self.output.tell()
@@ -212,7 +201,7 @@ class GrowingNpy(GrowingMap):
     def _header(self) -> bytes:
         stream = io.BytesIO()
         descr = np.lib.format.dtype_to_descr(self.output.dtype)
-        shape = _squeezed(self.output)
+        shape = squeezed_shape(self.output)
         header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(stream, header)
         return stream.getvalue()
@@ -261,9 +250,9 @@ class GrowingTiff(GrowingMap):
 
     readable = False
 
-    def __init__(self, output: _Output, **profile: Any) -> None:
+    def __init__(self, output: MapOutput, **profile: Any) -> None:
         super().__init__(output)
-        self._flip, self._side = _southern_first(output.like), _block(output)
+        self._flip, self._side = southern_first(output.like), block_side(output)
         self._given = profile
         self._across = -(-self.shape[1] // self._side)
         self._down = -(-self.shape[0] // self._side)
@@ -279,18 +268,18 @@ class GrowingTiff(GrowingMap):
     def begin(self) -> None:
         """Let GDAL write everything but tiles."""
         self.remove()
-        self._profile = _tiff_profile(self.output, self._flip) | self._given
-        rasterio = _rasterio(self.output.path)
-        with _quiet():
+        self._profile = tiff_profile(self.output, self._flip) | self._given
+        rasterio = rasterio_library(self.output.path)
+        with quiet():
             file = rasterio.open(self.path, "w", **self._profile, sparse_ok=True)
         with file:
-            _describe(file, self.output)
+            describe(file, self.output)
         self._size = self.path.stat().st_size
         self._held = self._no_rows()
 
     def resume(self, rows: int, state: dict[str, Any]) -> bool:
         """Cut off tiles appended since, and take them out of the table."""
-        self._profile = _tiff_profile(self.output, self._flip) | self._given
+        self._profile = tiff_profile(self.output, self._flip) | self._given
         size, held = int(state["size"]), int(state["held"])
         if not self.path.is_file() or self.path.stat().st_size < size:
             return False
@@ -323,7 +312,7 @@ class GrowingTiff(GrowingMap):
         stored = self.output.stored(strip)
         cuts = self._cuts(begin, first + len(stored), last)
         groups = list(itertools.pairwise(cuts))
-        with ThreadPoolExecutor(_threads()) as pool, open(self.path, "r+b") as stream:
+        with ThreadPoolExecutor(thread_count()) as pool, open(self.path, "r+b") as stream:
             table = TileTable(stream)
             packed = [pool.submit(self._pack, self._rows(stored, first, *g)) for g in groups]
             for (top, bottom), tiles in zip(groups, packed, strict=True):
@@ -350,14 +339,14 @@ class GrowingTiff(GrowingMap):
 
     def _pack(self, rows: np.ndarray) -> list[bytes]:
         """Compress a row of tiles; band by band unless they are interleaved."""
-        rasterio = _rasterio(self.output.path)
+        rasterio = rasterio_library(self.output.path)
         profile = {key: self._profile[key] for key in _TILE_PROFILE}
         for key in ("compress", "predictor", "zlevel"):
             if key in self._profile:
                 profile[key] = self._profile[key]
         profile |= {"height": len(rows), "width": self.shape[1]}
         rows = rows[::-1] if self._flip else rows
-        with _quiet(), rasterio.MemoryFile() as memory:
+        with quiet(), rasterio.MemoryFile() as memory:
             with memory.open(**profile) as file:
                 file.write(np.moveaxis(rows, -1, 0))
             content = memory.getbuffer()
@@ -398,7 +387,7 @@ class GrowingTiff(GrowingMap):
 
     def _complete(self) -> None:
         if self._profile.get("nodata") is None and self.output.found_nodata is not None:
-            with _quiet(), _rasterio(self.output.path).open(self.path, "r+") as file:
+            with quiet(), rasterio_library(self.output.path).open(self.path, "r+") as file:
                 file.nodata = self.output.found_nodata
 
     def _rename(self) -> None:
@@ -425,7 +414,7 @@ class GrowingTiff(GrowingMap):
             return np.empty((0, self.shape[1], bands), self.output.dtype)[:, columns]
         if self._flip:
             first, last = height - last, height - first
-        with _quiet(), _rasterio(self.output.path).open(self._where) as file:
+        with quiet(), rasterio_library(self.output.path).open(self._where) as file:
             window = ((first, last), (start, stop))
             values = np.moveaxis(file.read(list(range(1, bands + 1)), window=window), 0, -1)
         return values[:: -1 if self._flip else 1, ::step]
@@ -434,7 +423,7 @@ class GrowingTiff(GrowingMap):
 class GrowingCog(GrowingTiff):
     """A cloud-optimised GeoTIFF: a plain one grows, and GDAL makes the result of it at the end."""
 
-    def __init__(self, output: _Output) -> None:
+    def __init__(self, output: MapOutput) -> None:
         # GDAL makes no overviews of a source that is neither packed nor interleaved by pixel.
         super().__init__(output, interleave="pixel")
 
@@ -443,7 +432,7 @@ class GrowingCog(GrowingTiff):
         whole, self.path = self.path, self.path.with_name(f"{self.path.name}.cog")
         with contextlib.ExitStack() as undo:
             undo.callback(self.path.unlink, missing_ok=True)
-            _copy_cog(whole, self.path, self.output)
+            copy_cog(whole, self.path, self.output)
             undo.pop_all()
         self._whole = whole
 
@@ -453,7 +442,14 @@ class GrowingCog(GrowingTiff):
         self.remove()
 
 
-def _threads() -> int:
+def thread_count() -> int:
+    """Return how many threads compress at a time.
+
+    Returns
+    -------
+    int
+        At most eight.
+    """
     return max(1, min(8, os.cpu_count() or 1))
 
 
