@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import DataError
-from toolbox.io.growing import GrowingMap, remove_tree, thread_count
+from toolbox.io.growing_base import GrowingMap, remove_tree, thread_count
 from toolbox.io.map_netcdf import NetcdfLayout, check_upright, identifier, netcdf_layout
 from toolbox.io.map_output import MapOutput
 from toolbox.io.maps import NetcdfReader
