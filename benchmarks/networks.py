@@ -162,7 +162,7 @@ def measure_toolbox(
         "step_ms": steps,
         "mpixel_s": {"graph": 1000 * pixels / inference},
         "peak_mib": peak_mib(),
-        "parameters": training_step._counts(model),
+        "parameters": training_step.parameter_counts(model),
     }
 
 
@@ -175,13 +175,13 @@ def measure_torch(name: str, precision: str, seconds: float, ways: Sequence[str]
     case, steps, speeds = case_of(name), {}, {}
     device, bfloat16 = training_step.torch_device(), precision == "bfloat16"
     for way in ways:
-        nets = training_step._torch_networks(name, case)
-        step = training_step._torch_step(nets, case, way, bfloat16)
+        nets = training_step.torch_networks_of(name, case)
+        step = training_step.torch_step(nets, case, way, bfloat16)
         steps[way] = best_ms(lambda step=step: (step(0), training_step.torch_wait()), seconds)
     enlarge = networks.bicubic(case.scale).to(device)
     x = torch.from_numpy(case.images()[0][: case.batch]).permute(0, 3, 1, 2).contiguous()
     for way, layout in (("eager", torch.contiguous_format), ("ch.-last", torch.channels_last)):
-        net = training_step._torch_networks(name, case)[0].eval().to(device, memory_format=layout)
+        net = training_step.torch_networks_of(name, case)[0].eval().to(device, memory_format=layout)
         placed = x.to(device, memory_format=layout)
 
         def run(net: Any = net, placed: Any = placed) -> Any:
@@ -191,7 +191,7 @@ def measure_torch(name: str, precision: str, seconds: float, ways: Sequence[str]
 
         pixels = np.prod(np.delete(run().shape, 1)) / 1e6
         speeds[way] = 1000 * pixels / best_ms(run, seconds / 2)
-    counts = [training_step._count(list(net.parameters())) for net in nets]
+    counts = [training_step.variable_count(list(net.parameters())) for net in nets]
     return {"step_ms": steps, "mpixel_s": speeds, "peak_mib": peak_mib(), "parameters": counts}
 
 

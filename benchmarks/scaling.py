@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 
 from benchmarks.rows import Row, printed
-from sr_trainer.launch import Workers, _gpus
+from sr_trainer.launch import Workers, visible_gpus
 
 #: Networks with their sections; 16² → 64² pixels, one channel.
 MODELS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def measure(fname: Path, way: str, folder: Path) -> dict[str, float]:
             raise SystemExit(f"{way} has failed")
     else:
         own = {"SR_CPU_DEVICES": str(count)}
-        if gpus := _gpus():
+        if gpus := visible_gpus():
             own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[:count])
         subprocess.run(line, env={**os.environ, **own}, check=True, stdout=subprocess.DEVNULL)
     found = [json.loads(p.read_text()) for p in target.parent.glob(f"{target.stem}_[0-9]*.json")]

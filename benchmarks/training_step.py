@@ -138,16 +138,17 @@ def _milliseconds(step: Step, steps: int) -> float:
     return 1000 * min(times[1:]) / steps
 
 
-def _count(variables: Sequence[Any]) -> int:
+def variable_count(variables: Sequence[Any]) -> int:
+    """Return how many numbers variables of Keras or parameters of PyTorch hold."""
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
-def _counts(model: Any) -> list[int]:
+def parameter_counts(model: Any) -> list[int]:
     """Return the trainable parameters of the generator and of the discriminator, if any."""
     parts = [model.network()]
     if hasattr(model, "discriminator"):
         parts.append(model.discriminator)
-    return [_count(part.trainable_variables) for part in parts]
+    return [variable_count(part.trainable_variables) for part in parts]
 
 
 def measure_toolbox(args: argparse.Namespace) -> Figures:
@@ -189,7 +190,7 @@ def measure_toolbox(args: argparse.Namespace) -> Figures:
                 callbacks=[Clock()],
             )
             ways["XLA" if xla else "graph"] = 1000 * min(seconds[1:]) / args.steps
-        figures[title] = {"ms": ways, "parameters": _counts(model)}
+        figures[title] = {"ms": ways, "parameters": parameter_counts(model)}
     return figures
 
 
@@ -305,7 +306,7 @@ def torch_wait() -> None:
         torch.cuda.synchronize()
 
 
-def _torch_networks(name: str, case: Case) -> list[Any]:
+def torch_networks_of(name: str, case: Case) -> list[Any]:
     """Return PyTorch's generator and, if there is one, its discriminator."""
     import torch
 
@@ -318,7 +319,7 @@ def _torch_networks(name: str, case: Case) -> list[Any]:
     return parts
 
 
-def _torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> Step:
+def torch_step(nets: Sequence[Any], case: Case, way: str, bfloat16: bool) -> Step:
     """Return a training step of PyTorch over batches in memory."""
     import torch
     from torch import nn
@@ -386,10 +387,10 @@ def measure_torch(args: argparse.Namespace) -> Figures:
     for title, name, case, precision in _cases(args):
         ways: dict[str, float] = {}
         for way in ("eager", "ch.-last", "compiled"):
-            nets = _torch_networks(name, case)
-            step = _torch_step(nets, case, way, precision == "bfloat16")
+            nets = torch_networks_of(name, case)
+            step = torch_step(nets, case, way, precision == "bfloat16")
             ways[way] = _milliseconds(step, args.steps)
-        counts = [_count(list(net.parameters())) for net in nets]
+        counts = [variable_count(list(net.parameters())) for net in nets]
         figures[title] = {"ms": ways, "parameters": counts}
     return figures
 

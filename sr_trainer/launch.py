@@ -203,7 +203,7 @@ def _threads(count: int) -> dict[str, str]:
 
 def _gpus_for(count: int) -> list[list[str]]:
     """Return the GPUs of each worker, as many for all; nothing without a GPU."""
-    found = _gpus()
+    found = visible_gpus()
     if not found:
         return []
     if len(found) < count:
@@ -215,8 +215,14 @@ def _gpus_for(count: int) -> list[list[str]]:
     return [found[number * each : (number + 1) * each] for number in range(count)]
 
 
-def _gpus() -> list[str]:
-    """Return the GPUs that a process may see."""
+def visible_gpus() -> list[str]:
+    """Return the GPUs that a process may see.
+
+    Returns
+    -------
+    list of str
+        Their numbers or names, as for ``CUDA_VISIBLE_DEVICES``; empty without a GPU.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]

@@ -186,6 +186,65 @@ def test_no_import_goes_in_a_circle():
             del needed[name]
 
 
+def private_names_of(path):
+    """Return the names with a leading underscore that a file takes from modules of the project.
+
+    Both ``from module import _name`` and ``module._name`` count; ``__version__`` is public.
+    """
+
+    def private(name):
+        return name.startswith("_") and not name.endswith("__")
+
+    own = name_of(path).split(".")
+    own = own if path.name == "__init__.py" else own[:-1]
+    found, modules = set(), {}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                modules[alias.asname or alias.name] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = own[: len(own) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                full = f"{module}.{alias.name}"
+                modules[alias.asname or alias.name] = full
+                found |= {full} if any(map(private, full.split("."))) else set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            holder = ast.unparse(node.value)
+            found |= {f"{modules[holder]}.{node.attr}"} if holder in modules else set()
+    return below(found, *PACKAGES)
+
+
+def test_private_names_are_seen(tmp_path, monkeypatch):
+    """The reader of private names sees imports and attributes, and nothing that is public."""
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "toolbox" / "io" / "some.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "import toolbox.run as run, toolbox.task\n"
+        "from toolbox import __version__\n"
+        "from toolbox.errors import _plain as plain, DataError\n"
+        "from rasterio._err import CPLE_BaseError\n"
+        "def late(self):\n"
+        "    from . import maps\n"
+        "    from .cf import _axis\n"
+        "    return maps._open, run._first, toolbox.task._last, self._own, maps.open_map\n"
+    )
+    assert private_names_of(file) == [
+        "toolbox.errors._plain",
+        "toolbox.io.cf._axis",
+        "toolbox.io.maps._open",
+        "toolbox.run._first",
+        "toolbox.task._last",
+    ]
+
+
+def test_private_names_stay_in_their_module():
+    """No module takes a name with a leading underscore from another one; tests may."""
+    assert offences(private_names_of) == {}
+
+
 def test_no_text_is_ever_executed():
     """No compile or __import__, no argument named shell; eval, exec and the rest are ruff's S."""
 

@@ -1519,7 +1519,7 @@ def test_interrupted_while_writing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("toolbox.io.growing.GrowingMap.finish", never)
+        patch.setattr("toolbox.io.growing_base.GrowingMap.finish", never)
         assert workshop.run(finished, "predict", tall, *TILE).code == 130
     windows.clear()
     assert "resuming after 100 %" in predict(tall, *TILE).out

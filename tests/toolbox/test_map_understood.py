@@ -7,7 +7,7 @@ import pytest
 
 from sr_dataset_builder.dataset import spacing_of
 from toolbox.errors import DataError
-from toolbox.io import map_writers
+from toolbox.io import map_tiff
 from toolbox.io.crs import spacing_on_earth_m
 from toolbox.io.data_array import enlarged_array
 from toolbox.io.map_writers import check_output, write_map
@@ -755,8 +755,8 @@ def test_side_file_of_a_system_goes_with_the_result(rasterio, xarray, kind, cog,
 def test_a_system_that_is_not_kept_is_warned_of(rasterio, back, tmp_path, monkeypatch):
     """The system is read back; one that is lost or another is one warning."""
     source = write_tiff(rasterio, tmp_path / "in.tif", HEIGHTS)
-    real = map_writers._tiff_profile
-    monkeypatch.setattr(map_writers, "_tiff_profile", lambda *a: real(*a) | {"crs": back})
+    real = map_tiff.tiff_profile
+    monkeypatch.setattr(map_tiff, "tiff_profile", lambda *a: real(*a) | {"crs": back})
     notes = enlarge(source, tmp_path / "out.tif")
     assert sum("does not keep the coordinate reference system" in note for note in notes) == 1
 

@@ -10,6 +10,8 @@ import pytest
 
 from toolbox import __version__
 from toolbox.errors import DataError
+from toolbox.io import map_writers
+from toolbox.io.map_output import OUTPUT_SUFFIXES
 from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import open_map
 from toolbox.io.provenance import Provenance
@@ -1034,6 +1036,11 @@ def test_strips_of_another_shape_are_a_bug(change, tmp_path):
         with pytest.raises(ValueError, match="strips"):
             write_map(tmp_path / "o.npy", reader, 1, strips)
     assert not (tmp_path / "o.npy").exists()
+
+
+def test_every_kind_that_is_planned_has_a_writer():
+    """The kinds that a plan accepts are those that `write_map` has a writer for."""
+    assert sorted(map_writers._WRITERS) == sorted(OUTPUT_SUFFIXES)
 
 
 def test_unknown_kinds_and_missing_files(tmp_path):

@@ -12,36 +12,23 @@ import glob
 import io
 import itertools
 import os
-import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from toolbox.io.atomic import replacing
-from toolbox.io.map_writers import (
-    _block,
-    _copy_cog,
-    _describe,
-    _Output,
-    _planned,
-    _quiet,
-    _rasterio,
-    _southern_first,
-    _squeezed,
-    _tell_system,
-    _tiff_profile,
-    _with_side_file,
-)
+from toolbox.io.growing_base import GrowingMap, thread_count
+from toolbox.io.map_gdal import quiet, rasterio_library
+from toolbox.io.map_output import MapOutput, plan_output, squeezed_shape
+from toolbox.io.map_tiff import block_side, copy_cog, describe, southern_first, tiff_profile
 from toolbox.io.maps import MapReader
 from toolbox.io.provenance import Provenance
 from toolbox.io.tiff_tiles import TileTable
+from toolbox.io.zarr_maps import GrowingZarr
 
-#: Bytes of a finished map that are read at a time.
-_READ_BYTES = 2**25
 #: What the file of a few tiles, compressed in memory, has in common with the whole.
 _TILE_PROFILE = ("driver", "count", "dtype", "tiled", "blockxsize", "blockysize", "interleave")
 
@@ -70,140 +57,12 @@ def growing_map(
     suffix = final.suffix.lower()
     if suffix not in _KINDS and suffix != ".zarr":
         return None
-    output, _ = _planned(final, like, scale, tuple(bands), dtype, cog)
+    output = plan_output(final, like, scale, tuple(bands), dtype, cog)
     output.provenance = provenance
     if suffix == ".zarr":
-        from toolbox.io.zarr_maps import GrowingZarr  # built on this module
-
         return GrowingZarr(output, strip_rows)
     kind = _KINDS[suffix]
     return GrowingCog(output) if cog else kind(output)
-
-
-class GrowingMap(ABC):
-    """A map of which the first rows are written.
-
-    Parameters
-    ----------
-    output : _Output
-        The shape of the result, and how values are stored.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        Where it grows: a hidden name beside the result.
-    shape : (int, int, int)
-        Rows, columns and bands of the whole.
-    """
-
-    def __init__(self, output: _Output) -> None:
-        self.output, self.shape = output, output.shape
-        final = output.path
-        self.path = final.with_name(f".{final.name}.partial")
-        self._final = self._where = final
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row before it is compressed."""
-        return self.shape[1] * self.shape[2] * self.output.dtype.itemsize
-
-    #: Whether an unfinished map can be read.
-    readable: ClassVar[bool] = True
-
-    @property
-    def exact(self) -> bool:
-        """Whether the rows that were put can be read back unchanged before the map is finished."""
-        return self.readable and self.output.dtype == np.float32 and self.output.plain
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Make the empty map; what is there is removed."""
-
-    @abstractmethod
-    def resume(self, rows: int, state: dict[str, Any]) -> bool:
-        """Return to the state after so many rows; False if that cannot be."""
-
-    @abstractmethod
-    def put(self, first: int, strip: np.ndarray) -> dict[str, Any]:
-        """Write rows from number `first` on, which follow those written before.
-
-        Parameters
-        ----------
-        first : int
-            Number of the first row.
-        strip : numpy.ndarray, shape (n, W, B), float32
-            Metres, heights positive up, NaN where missing; it may be changed.
-
-        Returns
-        -------
-        dict
-            The state, JSON types; everything it speaks of is on the disk.
-        """
-
-    def finish(self) -> None:
-        """Give the map its name; everything is written."""
-        with _with_side_file(self.path, self._final):
-            self._complete()
-            _tell_system(self.path, self.output)
-            self._rename()
-        self._where = self._final
-        self.output.tell()
-
-    def _complete(self) -> None:  # noqa: B027, most have nothing
-        """Write what can be written at the end alone."""
-
-    def _rename(self) -> None:
-        os.replace(self.path, self._final)
-
-    @abstractmethod
-    def _stored(self, rows: slice, columns: slice, bands: int) -> np.ndarray:
-        """Return stored values (n, m, bands) of the map at `_where`."""
-
-    def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
-        """Return rows and columns (n, m, C) of the finished map, float32; a step leaves some out.
-
-        Metres, heights positive up, NaN where missing: what the file says, rounded if it is.
-        """
-        start, stop, step = rows.indices(self.shape[0])
-        count = self.output.like.channels
-        parts = [self._stored(slice(0, 0), columns, count)]
-        for a, b in self._bounded(start, stop):
-            parts.append(self._stored(slice(a, b), columns, count)[(start - a) % step :: step])
-        return self.output.decode(np.concatenate(parts))
-
-    def former_rows(self, rows: slice) -> np.ndarray:
-        """Return rows (n, W, B) of an unfinished map that is `exact`, as they were put."""
-        self._where = self.path
-        return self.output.decode(self._stored(rows, slice(None), self.shape[2]))
-
-    def set_aside(self) -> None:
-        """Take another name, so that a new map can begin; what comes before is still read."""
-        aside = self.path.with_name(f"{self.path.name}.former")
-        remove_tree(aside)
-        self.path = self.path.rename(aside)
-
-    def _bounded(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut rows into pieces that begin with a block of the file."""
-        height = self._height()
-        height *= max(1, _READ_BYTES // (self.row_bytes * height))
-        while start < stop:
-            end = min(stop, (start // height + 1) * height)
-            yield start, end
-            start = end
-
-    def _height(self) -> int:
-        """Rows that are read together."""
-        return 1
-
-    def remove(self) -> None:
-        """Delete the unfinished map."""
-        remove_tree(self.path)
-
-    def _figures(self) -> dict[str, Any]:
-        return {"gaps": self.output.gaps, "cut": self.output.cut}
-
-    def _restore_figures(self, state: dict[str, Any]) -> None:
-        self.output.gaps, self.output.cut = int(state["gaps"]), int(state["cut"])
 
 
 class GrowingNpy(GrowingMap):
@@ -212,7 +71,7 @@ class GrowingNpy(GrowingMap):
     def _header(self) -> bytes:
         stream = io.BytesIO()
         descr = np.lib.format.dtype_to_descr(self.output.dtype)
-        shape = _squeezed(self.output)
+        shape = squeezed_shape(self.output)
         header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(stream, header)
         return stream.getvalue()
@@ -261,9 +120,9 @@ class GrowingTiff(GrowingMap):
 
     readable = False
 
-    def __init__(self, output: _Output, **profile: Any) -> None:
+    def __init__(self, output: MapOutput, **profile: Any) -> None:
         super().__init__(output)
-        self._flip, self._side = _southern_first(output.like), _block(output)
+        self._flip, self._side = southern_first(output.like), block_side(output)
         self._given = profile
         self._across = -(-self.shape[1] // self._side)
         self._down = -(-self.shape[0] // self._side)
@@ -279,18 +138,18 @@ class GrowingTiff(GrowingMap):
     def begin(self) -> None:
         """Let GDAL write everything but tiles."""
         self.remove()
-        self._profile = _tiff_profile(self.output, self._flip) | self._given
-        rasterio = _rasterio(self.output.path)
-        with _quiet():
+        self._profile = tiff_profile(self.output, self._flip) | self._given
+        rasterio = rasterio_library(self.output.path)
+        with quiet():
             file = rasterio.open(self.path, "w", **self._profile, sparse_ok=True)
         with file:
-            _describe(file, self.output)
+            describe(file, self.output)
         self._size = self.path.stat().st_size
         self._held = self._no_rows()
 
     def resume(self, rows: int, state: dict[str, Any]) -> bool:
         """Cut off tiles appended since, and take them out of the table."""
-        self._profile = _tiff_profile(self.output, self._flip) | self._given
+        self._profile = tiff_profile(self.output, self._flip) | self._given
         size, held = int(state["size"]), int(state["held"])
         if not self.path.is_file() or self.path.stat().st_size < size:
             return False
@@ -323,7 +182,7 @@ class GrowingTiff(GrowingMap):
         stored = self.output.stored(strip)
         cuts = self._cuts(begin, first + len(stored), last)
         groups = list(itertools.pairwise(cuts))
-        with ThreadPoolExecutor(_threads()) as pool, open(self.path, "r+b") as stream:
+        with ThreadPoolExecutor(thread_count()) as pool, open(self.path, "r+b") as stream:
             table = TileTable(stream)
             packed = [pool.submit(self._pack, self._rows(stored, first, *g)) for g in groups]
             for (top, bottom), tiles in zip(groups, packed, strict=True):
@@ -350,14 +209,14 @@ class GrowingTiff(GrowingMap):
 
     def _pack(self, rows: np.ndarray) -> list[bytes]:
         """Compress a row of tiles; band by band unless they are interleaved."""
-        rasterio = _rasterio(self.output.path)
+        rasterio = rasterio_library(self.output.path)
         profile = {key: self._profile[key] for key in _TILE_PROFILE}
         for key in ("compress", "predictor", "zlevel"):
             if key in self._profile:
                 profile[key] = self._profile[key]
         profile |= {"height": len(rows), "width": self.shape[1]}
         rows = rows[::-1] if self._flip else rows
-        with _quiet(), rasterio.MemoryFile() as memory:
+        with quiet(), rasterio.MemoryFile() as memory:
             with memory.open(**profile) as file:
                 file.write(np.moveaxis(rows, -1, 0))
             content = memory.getbuffer()
@@ -398,7 +257,7 @@ class GrowingTiff(GrowingMap):
 
     def _complete(self) -> None:
         if self._profile.get("nodata") is None and self.output.found_nodata is not None:
-            with _quiet(), _rasterio(self.output.path).open(self.path, "r+") as file:
+            with quiet(), rasterio_library(self.output.path).open(self.path, "r+") as file:
                 file.nodata = self.output.found_nodata
 
     def _rename(self) -> None:
@@ -425,7 +284,7 @@ class GrowingTiff(GrowingMap):
             return np.empty((0, self.shape[1], bands), self.output.dtype)[:, columns]
         if self._flip:
             first, last = height - last, height - first
-        with _quiet(), _rasterio(self.output.path).open(self._where) as file:
+        with quiet(), rasterio_library(self.output.path).open(self._where) as file:
             window = ((first, last), (start, stop))
             values = np.moveaxis(file.read(list(range(1, bands + 1)), window=window), 0, -1)
         return values[:: -1 if self._flip else 1, ::step]
@@ -434,7 +293,7 @@ class GrowingTiff(GrowingMap):
 class GrowingCog(GrowingTiff):
     """A cloud-optimised GeoTIFF: a plain one grows, and GDAL makes the result of it at the end."""
 
-    def __init__(self, output: _Output) -> None:
+    def __init__(self, output: MapOutput) -> None:
         # GDAL makes no overviews of a source that is neither packed nor interleaved by pixel.
         super().__init__(output, interleave="pixel")
 
@@ -443,7 +302,7 @@ class GrowingCog(GrowingTiff):
         whole, self.path = self.path, self.path.with_name(f"{self.path.name}.cog")
         with contextlib.ExitStack() as undo:
             undo.callback(self.path.unlink, missing_ok=True)
-            _copy_cog(whole, self.path, self.output)
+            copy_cog(whole, self.path, self.output)
             undo.pop_all()
         self._whole = whole
 
@@ -451,18 +310,6 @@ class GrowingCog(GrowingTiff):
         super()._rename()
         self.path = self._whole
         self.remove()
-
-
-def _threads() -> int:
-    return max(1, min(8, os.cpu_count() or 1))
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a file, or a folder with all that it holds, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 _KINDS: dict[str, type[GrowingMap]] = {

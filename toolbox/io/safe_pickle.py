@@ -18,7 +18,7 @@ from toolbox.nesting import expanded_size
 def _encode_latin1(text: str, encoding: str) -> bytes:
     """Replace ``_codecs.encode``, which old pickles use to store raw bytes."""
     if encoding != "latin1":
-        raise _ForbiddenError(f"encoding {encoding!r}")
+        raise ForbiddenError(f"encoding {encoding!r}")
     return codecs.encode(text, "latin1")
 
 
@@ -42,20 +42,32 @@ def _numpy_reconstructors() -> dict[tuple[str, str], Any]:
     return allowed
 
 
-class _ForbiddenError(Exception):
+class ForbiddenError(Exception):
     """The pickle names something that is not a plain array."""
 
 
-class _ArrayUnpickler(pickle._Unpickler):
-    """Python's unpickler in pure Python: the one in C reserves memory by numbers in the file."""
+class ArrayUnpickler(pickle._Unpickler):
+    """Python's unpickler in pure Python: the one in C reserves memory by numbers in the file.
+
+    Parameters
+    ----------
+    file : binary file
+        The pickle.
+
+    Attributes
+    ----------
+    allowed : dict of (str, str) to object
+        What a pickle may name, by module and name; a subclass may allow others.
+    """
 
     allowed = _numpy_reconstructors()
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a name in the pickle; any other is a `ForbiddenError`."""
         try:
             return self.allowed[module, name]
         except KeyError:
-            raise _ForbiddenError(f"{module}.{name}") from None
+            raise ForbiddenError(f"{module}.{name}") from None
 
 
 def load_array(path: str | os.PathLike[str]) -> np.ndarray:
@@ -82,7 +94,7 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
             content = _load(stream)
     except FileNotFoundError:
         raise DataError(f"{not_found(path, 'file')}. Name an existing .pkl file.") from None
-    except _ForbiddenError as error:
+    except ForbiddenError as error:
         raise DataError(
             f"{path}: expected a pickle of plain NumPy arrays; received {error}, which is never "
             f"executed. Save the array itself with pickle.dump(array, file)."
@@ -103,7 +115,7 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _load(stream: BinaryIO) -> Any:
-    return _ArrayUnpickler(stream).load()
+    return ArrayUnpickler(stream).load()
 
 
 def _as_array(content: Any, path: str | os.PathLike[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from toolbox.errors import DataError, not_found
-from toolbox.io.safe_pickle import _ArrayUnpickler, _ForbiddenError
+from toolbox.io.safe_pickle import ArrayUnpickler, ForbiddenError
 
 #: Number types by the first half of the name of their storage class, e.g. ``FloatStorage``.
 _DTYPES = {
@@ -80,7 +80,7 @@ def _constructors() -> dict[tuple[str, str], Any]:
     }
 
 
-class _TorchUnpickler(_ArrayUnpickler):
+class _TorchUnpickler(ArrayUnpickler):
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream)
         self.allowed = _constructors()
@@ -93,10 +93,10 @@ class _TorchUnpickler(_ArrayUnpickler):
             # Files before PyTorch 1.6 have a last entry for storages that share memory.
             case ("storage", str(kind), str(key), _, int(), *rest) if rest in ([], [None]):
                 if kind not in _DTYPES:
-                    raise _ForbiddenError(f"a storage of {kind!r}")
+                    raise ForbiddenError(f"a storage of {kind!r}")
                 self.kinds[key] = kind
                 return _Storage(kind, key)
-        raise _ForbiddenError(f"the reference {str(pid)[:80]}")
+        raise ForbiddenError(f"the reference {str(pid)[:80]}")
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -126,7 +126,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return {name: _array(name, tensor, content) for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise DataError(f"{not_found(path, 'file')}. Name an existing .pth file.") from None
-    except _ForbiddenError as error:
+    except ForbiddenError as error:
         raise DataError(
             f"{path}: expected tensors and dictionaries of them; received {error}, which is never "
             f"executed. Save only the weights: torch.save(network.state_dict(), file)."

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from toolbox.errors import DataError
-from toolbox.io.growing import GrowingMap, _threads, remove_tree
-from toolbox.io.map_writers import _check_upright, _identifier, _Layout, _layout, _Output
+from toolbox.io.growing_base import GrowingMap, remove_tree, thread_count
+from toolbox.io.map_netcdf import NetcdfLayout, check_upright, identifier, netcdf_layout
+from toolbox.io.map_output import MapOutput
 from toolbox.io.maps import NetcdfReader
 from toolbox.io.zarr_store import zarr_library
 
@@ -29,22 +30,22 @@ class GrowingZarr(GrowingMap):
 
     Parameters
     ----------
-    output : _Output
+    output : MapOutput
         See `GrowingMap`.
     strip_rows : int
         Rows of every strip but the last.
     """
 
-    def __init__(self, output: _Output, strip_rows: int) -> None:
+    def __init__(self, output: MapOutput, strip_rows: int) -> None:
         super().__init__(output)
         self._chunk_rows = _divisor(strip_rows)
-        self._arranged: _Layout | None = None
+        self._arranged: NetcdfLayout | None = None
 
     @property
-    def _layout(self) -> _Layout:
+    def _layout(self) -> NetcdfLayout:
         """Names, dimensions and attributes; made once, as it notes what is not carried over."""
         if self._arranged is None:
-            self._arranged = _layout(self.output)
+            self._arranged = netcdf_layout(self.output)
         return self._arranged
 
     def begin(self) -> None:
@@ -77,7 +78,7 @@ class GrowingZarr(GrowingMap):
             attrs = {key: attrs[key] for key in shared if key in attrs}
             attrs["long_name"] = output.names[band].replace("_", " ")
         elif self.shape[2] > 1:
-            attrs["ancillary_variables"] = " ".join(map(_identifier, output.names[1:]))
+            attrs["ancillary_variables"] = " ".join(map(identifier, output.names[1:]))
         lengths = {layout.rows: self.shape[0], layout.columns: self.shape[1]}
         chunks = {layout.rows: min(self._chunk_rows, self.shape[0]), layout.columns: self._width()}
         group.create_array(
@@ -95,7 +96,7 @@ class GrowingZarr(GrowingMap):
         return min(side, self.shape[1])
 
     def _names(self) -> list[str]:
-        return [self._layout.name, *map(_identifier, self.output.names[1:])]
+        return [self._layout.name, *map(identifier, self.output.names[1:])]
 
     def resume(self, rows: int, state: dict[str, Any]) -> bool:
         """Open the folder again; chunks of later strips are replaced one by one."""
@@ -147,7 +148,7 @@ class GrowingZarr(GrowingMap):
             os.replace(beside, path)
 
         places = itertools.product(range(0, len(values), side), range(0, values.shape[1], width))
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(thread_count()) as pool:
             list(pool.map(write, places))
 
     def _fill(self, band: int) -> Any:
@@ -268,13 +269,13 @@ def _codec() -> Any:
     return Blosc("lz4", 5, Blosc.BITSHUFFLE)
 
 
-def check_zarr_output(output: _Output) -> None:
+def check_zarr_output(output: MapOutput) -> None:
     """Refuse, before the work, a map that no Zarr can hold."""
     zarr_library(output.path)
     if output.like.channels != 1:
         raise DataError(f"{output.path}: a Zarr holds maps, not RGB images. Name a .tif file.")
     if not isinstance(output.like, NetcdfReader):
-        _check_upright(output)
+        check_upright(output)
 
 
 def _divisor(rows: int) -> int:

@@ -23,14 +23,11 @@ from toolbox.inference.scattered_work import ScatteredWork
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
-from toolbox.io.growing import GrowingMap, growing_map
-from toolbox.io.map_writers import (
-    LIMITS,
-    UNCERTAINTIES,
-    check_output,
-    default_output_suffix,
-    write_map,
-)
+from toolbox.io.growing import growing_map
+from toolbox.io.growing_base import GrowingMap
+from toolbox.io.map_bag import UNCERTAINTIES
+from toolbox.io.map_output import LIMITS
+from toolbox.io.map_writers import check_output, default_output_suffix, write_map
 from toolbox.io.maps import IMAGE_KINDS, SUFFIXES, MapReader, RasterioReader, open_map
 from toolbox.io.provenance import Provenance
 from toolbox.io.zarr_store import is_zarr, state_of

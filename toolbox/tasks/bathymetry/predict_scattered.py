@@ -12,7 +12,8 @@ import numpy as np
 
 from toolbox.errors import DataError
 from toolbox.inference.tiling import Tiling
-from toolbox.io.growing import GrowingMap, growing_map
+from toolbox.io.growing import growing_map
+from toolbox.io.growing_base import GrowingMap
 from toolbox.io.maps import open_map
 from toolbox.io.zarr_maps import ZarrRows
 from toolbox.run import Run
