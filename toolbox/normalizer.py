@@ -430,7 +430,7 @@ class RemainderNormalizer(Normalizer):
 
     @abstractmethod
     def _centre_graph(self, flat: tf.Tensor) -> tf.Tensor:
-        """Return the mean (N, h, w, C) of images whose own mean is zero."""
+        """Return the mean (N, h, w, C) of images from which one of their depths is subtracted."""
 
     def _spread_graph(
         self, flat: tf.Tensor, centre: tf.Tensor, scale: int, enlarge: Enlarge
@@ -476,8 +476,11 @@ class RemainderNormalizer(Normalizer):
         """Return input, factor and summand; see `Normalizer.graph`."""
         import tensorflow as tf
 
-        # The mean is subtracted first: sums in float32 would lose 1e-7 of a depth of 4000 m.
-        offset = tf.reduce_mean(lr, [1, 2], keepdims=True)
+        # A depth of the image is subtracted first: sums in float32 would lose 1e-7 of 4000 m. Not
+        # the mean: its rounding depends on the number of threads, and so would the whole result.
+        _, height, width, _ = tf.unstack(tf.shape(lr))
+        middle = lr[:, height // 2 :, width // 2 :]
+        offset = middle[:, :1, :1]
         flat = lr - offset
         centre = self._centre_graph(flat)
         spread, factor = self._spread_graph(flat, centre, scale, enlarge)

@@ -1,9 +1,12 @@
 """Trained networks on maps of any size: tiles, gaps, stacks, members, and runs read from disk."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import keras
@@ -853,3 +856,35 @@ def test_silent_network_with_skip_is_bicubic():
     for normalizer in (NORMALIZERS["minmax"], NORMALIZERS["local_mean_5"]):
         result = SuperResolver([net], normalizer, {}).predict(lr)
         np.testing.assert_allclose(result, enlarge(lr[None], 2)[0], rtol=0, atol=0.01)
+
+
+#: Takes large windows of rough ground through normalisers; prints a checksum for each.
+THREADS = """
+import zlib, numpy as np
+from toolbox.normalizer import normalizer_from
+import tensorflow as tf
+rng = np.random.default_rng(0)
+for name in ("local_mean", "local_standard"):
+    normalizer = normalizer_from({"name": name, "unit": 10.0, "window": 5})
+    graph = tf.function(lambda x: normalizer.graph(x, 1, lambda y, method: y))
+    for _ in range(8):
+        lr = rng.normal(0, 3, (1, 443, 443, 1)).cumsum(1).cumsum(2) / 30 - 3000
+        parts = graph(tf.constant(lr, tf.float32))
+        print(name, zlib.crc32(b"".join(part.numpy().tobytes() for part in parts)))
+"""
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    """Workers that share a machine have fewer threads each, and write the bytes of one process."""
+    found = []
+    for count in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS],
+            env={**os.environ, "TF_NUM_INTRAOP_THREADS": count},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(done.stdout)
+    assert found[0].count("local_") == 16
+    assert found[0] == found[1]
