@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -9,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError
+from toolbox.errors import ConfigError, MissingLibraryError, ToolboxError
 from toolbox.io.extras import install_command
 
 #: Workers of this machine for so many cores; a network keeps more than one core busy.
@@ -17,6 +18,10 @@ _CORES_PER_WORKER = 2
 _TIMEOUT_S = 20
 #: How often it is looked whether a worker is left, and how long none may be, seconds.
 _LOOK_S, _PATIENCE_S = 10, 120
+
+
+class WorkersError(ToolboxError):
+    """The workers of Dask, or their scheduler, failed; what they have done remains."""
 
 
 def check_address(where: str) -> None:
@@ -91,6 +96,7 @@ def _local(distributed: Any, where: str) -> Any:
         scheduler_kwargs={"dashboard": False},
         env={**threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
         silence_logs=logging.CRITICAL,
+        preload=["toolbox.quiet_import"],
     )
 
 
@@ -134,7 +140,7 @@ def hand_out(
             except distributed.TimeoutError:
                 idle = 0 if client.scheduler_info()["workers"] else idle + 1
                 if idle * _LOOK_S >= _PATIENCE_S:
-                    raise DataError(
+                    raise WorkersError(
                         f"dask: no worker is left, for {_PATIENCE_S} s. Start some, or give local "
                         f"ones more memory; the same command resumes the work."
                     ) from None
@@ -153,15 +159,20 @@ def _result(future: Any) -> Any:
     except ToolboxError:
         raise
     except distributed.KilledWorker as error:
-        raise DataError(
-            f"dask: workers died one after the other of the same rows ({error}). Give them more "
-            f"memory, or a smaller tile."
+        raise WorkersError(
+            f"dask: workers died one after the other of the same rows "
+            f"({str(error).split('. ')[0]}). Give them more memory, or a smaller tile."
+        ) from None
+    except (distributed.CancelledError, concurrent.futures.CancelledError):
+        raise WorkersError(
+            "dask: the scheduler has ended, or cancelled the work. Start it and its workers again; "
+            "the same command resumes the work."
         ) from None
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever failed there, such as a missing package
         said = (str(error).splitlines() or [""])[0]
-        raise DataError(
+        raise WorkersError(
             f"dask: a worker failed with {type(error).__name__}: {said[:300]}. Install the same "
             f"version of sr-toolbox there, and give paths that every worker sees."
         ) from error

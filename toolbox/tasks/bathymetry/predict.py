@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.inference.dask_cluster import check_address, dask_client, hand_out
 from toolbox.inference.read_ahead import ReadAhead, TurnedMemory
 from toolbox.inference.scattered_work import ScatteredWork
@@ -104,6 +104,17 @@ def _removed_on(error: type[Exception], work: WorkFile | ScatteredWork) -> Itera
         yield
     except error:
         work.remove()
+        raise
+
+
+@contextlib.contextmanager
+def _removed_if_empty(work: ScatteredWork) -> Iterator[None]:
+    """Leave no work behind whose workers could not begin."""
+    try:
+        yield
+    except ToolboxError:
+        if not work.done:
+            work.remove()
         raise
 
 
@@ -453,7 +464,7 @@ class MapPredictor:
             work.record(number, known)
             bar.update(sizes[number])
 
-        with _removed_on(DataError, work), bar:
+        with _removed_on(DataError, work), _removed_if_empty(work), bar:
             if missing:
                 hand_out(self._client(), enlarge_strip, order, missing, take)
         figures = Figures()
