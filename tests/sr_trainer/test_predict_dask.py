@@ -1,5 +1,7 @@
 """``predict --dask``: the bytes of one machine, whatever dies; lazy enlargement from Python."""
 
+import asyncio
+import concurrent.futures
 import json
 import os
 import signal
@@ -12,7 +14,7 @@ import pytest
 
 import toolbox
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
-from toolbox.inference.dask_cluster import WorkersError, check_address, dask_client
+from toolbox.inference.dask_cluster import WorkersError, check_address, dask_client, hand_out
 from toolbox.tasks.bathymetry import predict as predict_module
 from toolbox.tasks.bathymetry import predict_scattered
 
@@ -233,6 +235,25 @@ def test_nobody_answers(monkeypatch):
         dask_client("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+@pytest.mark.parametrize("gone", [asyncio.CancelledError, concurrent.futures.CancelledError])
+def test_the_scheduler_is_gone(monkeypatch, gone):
+    """A lost connection is one line, wherever it is noticed."""
+
+    def lost(*args, **options):
+        raise gone("3 Futures cancelled")
+
+    class Client:
+        def map(self, work, orders, numbers, **options):
+            return [str(number) for number in numbers]
+
+        def cancel(self, futures, force):
+            assert futures == ["0", "1"]
+
+    monkeypatch.setattr(distributed, "wait", lost)
+    with pytest.raises(WorkersError, match="the same command resumes the work"):
+        hand_out(Client(), max, None, [0, 1], print)
 
 
 def test_without_dask(monkeypatch):

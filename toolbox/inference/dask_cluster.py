@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import logging
@@ -18,6 +19,13 @@ _CORES_PER_WORKER = 2
 _TIMEOUT_S = 20
 #: How often it is looked whether a worker is left, and how long none may be, seconds.
 _LOOK_S, _PATIENCE_S = 10, 120
+
+#: What distributed raises, on every version of Python, when its scheduler is gone.
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+_GONE = (
+    "dask: the connection to the scheduler was lost, or the work was cancelled there. Start "
+    "scheduler and workers again; the same command resumes the work."
+)
 
 
 class WorkersError(ToolboxError):
@@ -63,7 +71,8 @@ def dask_client(where: str) -> Iterator[Any]:
     """
     check_address(where)
     distributed = dask_library()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if where.startswith("local"):
             cluster = stack.enter_context(_local(distributed, where))
@@ -137,6 +146,8 @@ def hand_out(
         while waiting:
             try:
                 done = distributed.wait(waiting, _LOOK_S, return_when="FIRST_COMPLETED").done
+            except _CANCELLED:
+                raise WorkersError(_GONE) from None
             except distributed.TimeoutError:
                 idle = 0 if client.scheduler_info()["workers"] else idle + 1
                 if idle * _LOOK_S >= _PATIENCE_S:
@@ -163,11 +174,8 @@ def _result(future: Any) -> Any:
             f"dask: workers died one after the other of the same rows "
             f"({str(error).split('. ')[0]}). Give them more memory, or a smaller tile."
         ) from None
-    except (distributed.CancelledError, concurrent.futures.CancelledError):
-        raise WorkersError(
-            "dask: the scheduler has ended, or cancelled the work. Start it and its workers again; "
-            "the same command resumes the work."
-        ) from None
+    except _CANCELLED:
+        raise WorkersError(_GONE) from None
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever failed there, such as a missing package

@@ -23,6 +23,7 @@ from toolbox.inference.scattered_work import ScatteredWork
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
+from toolbox.io.atomic import naming
 from toolbox.io.growing import GrowingMap, growing_map
 from toolbox.io.map_writers import (
     LIMITS,
@@ -154,7 +155,7 @@ class MapPredictor:
         """Enlarge one map; interrupted work resumes where it stopped."""
         s = self.settings
         opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
-        with opened as reader, contextlib.ExitStack() as locks:
+        with opened as reader, naming(target), contextlib.ExitStack() as locks:
             self._check(reader, target)
             said = len(reader.notes)
             start = time.perf_counter()
