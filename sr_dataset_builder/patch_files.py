@@ -50,6 +50,7 @@ class PatchFiles:
         self.files: dict[tuple[str, str], ImageFile] = {}
         self._shapes = shapes
         self._made: list[Path] = []
+        self._pickles: list[Path] = []
 
     def __enter__(self) -> PatchFiles:
         return self
@@ -57,6 +58,8 @@ class PatchFiles:
     def __exit__(self, *error: object) -> None:
         for file in self.files.values():
             file.abandon()
+        for path in self._pickles:
+            path.unlink(missing_ok=True)
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):  # a folder that holds something stays
                 folder.rmdir()
@@ -67,7 +70,7 @@ class PatchFiles:
             folder = (self.folder / split).absolute()
             self._made += [f for f in (*folder.parents[::-1], folder) if not f.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob(f".data_{name}.npy.*.tmp"):  # of a build that was killed
+            for stale in folder.glob(f".data_{name}.*.tmp"):  # of a build that was killed
                 stale.unlink()
             path = folder / f".data_{name}.npy.{os.getpid()}.tmp"
             self.files[split, name] = ImageFile(path, self._shapes[name])
@@ -91,18 +94,22 @@ class PatchFiles:
             file.close()
         total = sum(file.nbytes for file in self.files.values())
         pickled = self.kind == "pkl" or (self.kind == "auto" and total <= MOST_PICKLED)
+        ready = {key: file.path for key, file in self.files.items()}
+        for (split, name), file in progress(self.files.items(), label):
+            if pickled:  # all of them, before the first replaces a former one
+                beside = file.path.with_name(f".data_{name}.pkl.{os.getpid()}.tmp")
+                self._pickles.append(beside)
+                pickle_images(file.path, beside)
+                file.path.unlink()
+                ready[split, name] = beside
         # The record comes last: a folder without it is not a whole data set.
         (self.folder / RECORD_NAME).unlink(missing_ok=True)
-        for (split, name), file in progress(self.files.items(), label):
+        fresh, former = (".pkl", ".npy") if pickled else (".npy", ".pkl")
+        for (split, name), beside in ready.items():
             path = self.folder / split / f"data_{name}"
-            for stale in (".csv", ".npy" if pickled else ".pkl"):
+            os.replace(beside, path.with_suffix(fresh))
+            for stale in (".csv", former):
                 path.with_suffix(stale).unlink(missing_ok=True)
-            if pickled:
-                with replacing(path.with_suffix(".pkl")) as beside:
-                    pickle_images(file.path, beside)
-                file.path.unlink()
-            else:
-                os.replace(file.path, path.with_suffix(".npy"))
 
     def record(self, content: dict[str, Any]) -> None:
         """Write ``dataset.json``, the last file."""

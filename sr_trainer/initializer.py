@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
 
-from toolbox.errors import MissingLibraryError
+from toolbox.quiet_import import import_tensorflow
 
 
 class Initializer:
@@ -24,7 +22,7 @@ class Initializer:
             Seed of Python, NumPy and Keras; None leaves them random.
         """
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = log_level
-        _import_quietly()
+        import_tensorflow()
         import keras
         import tensorflow as tf
 
@@ -33,30 +31,3 @@ class Initializer:
             tf.config.experimental.set_memory_growth(gpu, True)
         if seed is not None:
             keras.utils.set_random_seed(seed)
-
-
-def _import_quietly() -> None:
-    """Import TensorFlow without the notes that its core prints before it reads the log level."""
-    if "tensorflow" in sys.modules:
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as notes:
-        screen = os.dup(2)
-        os.dup2(notes.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except ModuleNotFoundError as error:
-            if error.name != "tensorflow":
-                raise
-            raise MissingLibraryError(
-                f"TensorFlow is not installed in this Python, {sys.executable}. Activate the "
-                f"environment of the toolbox (source .venv/bin/activate), or install its "
-                f"dependencies: python -m pip install -r requirements.txt"
-            ) from None
-        except BaseException:
-            notes.seek(0)
-            os.write(screen, notes.read())
-            raise
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)

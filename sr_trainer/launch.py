@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from toolbox.command_line import OneLineParser
-from toolbox.errors import ConfigError, ToolboxError, program
+from toolbox.errors import ConfigError, ToolboxError, not_found, program
 
 _EPILOG = """\
   python -m sr_trainer.launch --workers 2 input.yml train
@@ -265,6 +265,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
         parser.error(f"only train has workers; received {train.get_mode()}")
     if train.args.distribution not in (None, "multi_worker"):
         parser.error(f"workers need multi_worker; received {train.args.distribution}")
+    if not Path(train.get_fname()).is_file():
+        parser.error(f"{not_found(train.get_fname(), 'file')}; name an existing .yml file")
     own.logs = Path(own.logs or f"{Path(train.get_fname()).with_suffix('')}_workers")
     return own, rest
 

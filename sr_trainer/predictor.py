@@ -7,7 +7,7 @@ from pathlib import Path
 from sr_trainer.folders import files_in
 from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.io.atomic import check_writable
-from toolbox.io.zarr_store import SUFFIX, is_zarr
+from toolbox.io.zarr_store import SUFFIX, is_zarr, may_be_replaced
 from toolbox.predict_settings import refuse_foreign_options
 from toolbox.run import Run
 
@@ -123,6 +123,21 @@ class Predictor:
             )
         if path.exists() and target.exists() and path.samefile(target):
             raise ConfigError(f"{target}: is the input itself. Name another output with -o.")
+        _keep_folders(path.resolve(), target)
         check_writable(target, _ELSEWHERE)
         self.files.predict(path, target)
         return target
+
+
+def _keep_folders(path: Path, target: Path) -> None:
+    """Refuse a result that would change the input's folder, or replace a folder of other things."""
+    final = target.resolve()
+    if is_zarr(path) and final.is_relative_to(path):
+        raise ConfigError(f"{target}: is inside the input {path.name}. {_ELSEWHERE}")
+    if not target.is_dir():
+        return
+    if path.is_relative_to(final):
+        raise ConfigError(f"{target}: is a folder that contains the input. {_ELSEWHERE}")
+    if target.suffix.lower() != SUFFIX or not may_be_replaced(target):
+        kind = "no Zarr" if target.suffix.lower() == SUFFIX else "no file"
+        raise ConfigError(f"{target}: is a folder and {kind}, so it is not replaced. {_ELSEWHERE}")

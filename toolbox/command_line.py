@@ -14,6 +14,11 @@ _REWORDED = (
         r"^argument (?:-\w/)?(\S+): not allowed with argument (?:-\w/)?(\S+)$",
         r"\1 is not allowed with \2. Leave out one of them.",
     ),
+    (
+        r"^argument (?:-\w/)?(\S+): invalid int value: (.*)$",
+        r"\1 must be a whole number; received \2.",
+    ),
+    (r"^argument (?:-\w/)?(\S+): invalid float value: (.*)$", r"\1 must be a number; received \2."),
     (r"^argument (?:-\w/)?(\S+): expected .*argument.*$", r"\1 needs a value."),
     (
         r"^argument (?:-\w/)?(\S+): ignored explicit argument (.*)$",

@@ -1,5 +1,6 @@
 """Maps larger than memory: read by rows, cut as they are read, written as they are cut."""
 
+import errno
 import math
 import tracemalloc
 
@@ -239,6 +240,30 @@ def test_an_interrupted_build_leaves_the_former_set(workshop, hr_fname, monkeypa
     with pytest.raises(KeyboardInterrupt):
         dataset.save(str(workshop.folder / "new" / "set"))
     assert not (workshop.folder / "new").exists()
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_no_set_is_half_former_half_new(workshop, hr_fname, monkeypatch, ending):
+    """Stopped while files are pickled, Ctrl-C or full disk, the former set is still whole."""
+    assert workshop.build(hr_fname=hr_fname).code == 0
+    before = workshop.snapshot(workshop.folder / "built")
+    pickle_images, calls = patch_files.pickle_images, []
+
+    def stop(source, target):
+        calls.append(target)
+        pickle_images(source, target)
+        if len(calls) > 3:
+            raise ending
+
+    monkeypatch.setattr(patch_files, "pickle_images", stop)
+    params = BuildParams(
+        hr_fname=str(hr_fname), save_dir="unused", lr_img_shape=(4, 4), block_shape=(4, 5), seed=5
+    )
+    dataset = Dataset(None, str(hr_fname), (4, 5), params)
+    with pytest.raises(type(ending)):
+        dataset.save(str(workshop.folder / "built"))
+    assert len(calls) == 4
+    assert workshop.snapshot(workshop.folder / "built") == before
 
 
 @pytest.mark.parametrize("share", [0.002, 0.4])

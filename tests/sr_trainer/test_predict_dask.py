@@ -1,5 +1,7 @@
 """``predict --dask``: the bytes of one machine, whatever dies; lazy enlargement from Python."""
 
+import asyncio
+import concurrent.futures
 import json
 import os
 import signal
@@ -12,7 +14,7 @@ import pytest
 
 import toolbox
 from toolbox.errors import ConfigError, DataError, MissingLibraryError
-from toolbox.inference.dask_cluster import check_address, dask_client
+from toolbox.inference.dask_cluster import WorkersError, check_address, dask_client, hand_out
 from toolbox.tasks.bathymetry import predict as predict_module
 from toolbox.tasks.bathymetry import predict_scattered
 
@@ -96,6 +98,7 @@ def test_a_worker_is_killed(workshop, finished):
     figures = [line for line in told(one.out) if line.startswith("difference")]
     assert figures
     assert set(figures) <= set(told(out))
+    assert "oneDNN" not in out
     assert [path.name for path in folder.iterdir() if path.name.startswith(".two")] == []
 
 
@@ -162,6 +165,60 @@ def test_folder_with_a_zarr(workshop, finished, in_process):
     assert report.code == 0, report.err
 
 
+def test_folders_are_kept(workshop, finished):
+    """--overwrite replaces a Zarr, but no folder of other things nor one that holds the input."""
+    folder = workshop.folder
+    xarray.Dataset({"z": (("y", "x"), sea_floor(20))}).to_zarr(folder / "a.zarr", zarr_format=2)
+    (folder / "mine.zarr").mkdir()
+    (folder / "mine.zarr" / "thesis.txt").write_text("years of work")
+    np.save(folder / "mine.zarr" / "b.npy", sea_floor(20))
+    (folder / "b_x4.npy").mkdir()
+    np.save(folder / "b.npy", sea_floor(20))
+    before = content(folder)
+    words = (finished, "predict", folder / "a.zarr", "--overwrite", "-o")
+    workshop.run(*words, folder / "a.zarr" / "fine.zarr").refused("is inside the input a.zarr")
+    workshop.run(*words, folder / "mine.zarr").refused("is a folder and no Zarr")
+    inner = workshop.run(
+        finished, "predict", folder / "mine.zarr" / "b.npy", "-o", folder / "mine.zarr",
+        "--overwrite",
+    )  # fmt: skip
+    inner.refused("is a folder that contains the input")
+    result = workshop.run(finished, "predict", folder / "b.npy", "--overwrite")
+    result.refused("is a folder and no file")
+    assert content(folder) == before
+    (folder / "mine.zarr" / "thesis.txt").unlink()
+    (folder / "mine.zarr" / "b.npy").unlink()
+    assert workshop.run(*words, folder / "mine.zarr").code == 0
+    assert workshop.run(*words, folder / "mine.zarr").code == 0
+
+
+@pytest.mark.parametrize("error", [WorkersError("no worker is left"), ConfigError("no answer")])
+def test_failing_workers_lose_nothing(workshop, finished, in_process, monkeypatch, error):
+    """What is done stays for the same command; work that never began leaves nothing behind."""
+    done, hand_out = in_process
+    folder = workshop.folder
+    np.save(folder / "map.npy", sea_floor(40))
+    target = folder / "two.npy"
+    words = (finished, "predict", folder / "map.npy", *TILE, "-o", target, "--dask", "local")
+
+    def failing(client, work, order, numbers, take):
+        for number in numbers[: failing.most]:
+            take(number, work(order, number))
+        raise error
+
+    failing.most = 0
+    monkeypatch.setattr(predict_module, "hand_out", failing)
+    workshop.run(*words).refused(str(error))
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".two")] == []
+    failing.most = 2
+    workshop.run(*words).refused(str(error))
+    monkeypatch.setattr(predict_module, "hand_out", hand_out)
+    result = workshop.run(*words)
+    assert "resuming after 40 % of the strips" in result.out
+    assert done == [4, 3, 2]
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".two")] == []
+
+
 @pytest.mark.parametrize("where", ["locale", "local:0", "host:8786", "tcp://"])
 def test_no_address(workshop, finished, where):
     """What is no address is refused before anything is opened."""
@@ -178,6 +235,25 @@ def test_nobody_answers(monkeypatch):
         dask_client("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+@pytest.mark.parametrize("gone", [asyncio.CancelledError, concurrent.futures.CancelledError])
+def test_the_scheduler_is_gone(monkeypatch, gone):
+    """A lost connection is one line, wherever it is noticed."""
+
+    def lost(*args, **options):
+        raise gone("3 Futures cancelled")
+
+    class Client:
+        def map(self, work, orders, numbers, **options):
+            return [str(number) for number in numbers]
+
+        def cancel(self, futures, force):
+            assert futures == ["0", "1"]
+
+    monkeypatch.setattr(distributed, "wait", lost)
+    with pytest.raises(WorkersError, match="the same command resumes the work"):
+        hand_out(Client(), max, None, [0, 1], print)
 
 
 def test_without_dask(monkeypatch):

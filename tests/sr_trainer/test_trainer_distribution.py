@@ -165,6 +165,7 @@ def test_cluster_is_read(text, addresses, worker):
     [
         ("{", "must be JSON such as"),
         ('["a"]', "must be JSON such as"),
+        ('{"cluster": {"worker": "a:1,b:2"}}', "must be JSON such as"),
         ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"index": 0}}', "ps among them"),
         ('{"cluster": {"worker": ["b:1"]}, "task": {"index": 3}}', "index 3"),
     ],
@@ -199,6 +200,8 @@ def test_unknown_distribution_is_refused(workshop):
     ("arguments", "words"),
     [
         (["--workers", "0", "run.yml", "train"], "at least 1"),
+        (["--workers", "x", "run.yml", "train"], "--workers must be a whole number; received 'x'"),
+        (["nowhere/run.yml", "train"], "nowhere/run.yml: no such file"),
         (["run.yml", "test"], "only train has workers"),
         ([], "command line of the training is missing"),
         (["run.yml", "train", "--distribution", "none"], "multi_worker"),
@@ -209,6 +212,7 @@ def test_bad_launch_is_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
         launch(arguments)
     assert words in capsys.readouterr().err
+    assert not Path("nowhere").exists()
 
 
 def test_gpus_are_dealt(monkeypatch):

@@ -25,6 +25,7 @@ def parser():
     [
         ((), "the following arguments are required: yml_fname"),
         (("a", "-n"), "--number needs a value."),
+        (("a", "-n", "x"), "--number must be a whole number; received 'x'."),
         (("a", "--kind", "line"), "--kind must be one of lines, discs; received 'line'. Did you"),
         (("a", "--whole", "--part"), "--part is not allowed with --whole. Leave out one of them."),
         (("a", "--whole=1"), "--whole accepts no value; received '1'. Leave out the value."),

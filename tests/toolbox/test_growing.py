@@ -1,5 +1,6 @@
 """Maps that grow strip by strip: what `write_map` writes, whatever interrupted them."""
 
+import errno
 import io
 import itertools
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from toolbox.inference.work_file import WorkFile
+from toolbox.io.atomic import naming
 from toolbox.io.growing import growing_map
 from toolbox.io.map_writers import write_map
 from toolbox.io.maps import open_map
@@ -203,3 +205,13 @@ def test_no_table(raw):
     """What is no tiled TIFF file is refused."""
     with pytest.raises(ValueError, match="TIFF"):
         TileTable(io.BytesIO(raw))
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    """An error of the system without a name gets that of the result; others keep theirs."""
+    with pytest.raises(OSError, match="No space left on device") as caught, naming(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a")
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path / "a"):
+        (tmp_path / "b").read_bytes()
+    assert caught.value.filename == str(tmp_path / "b")

@@ -151,6 +151,46 @@ def test_no_zarr(tmp_path):
         open_map(tmp_path / "other.zarr")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (".zattrs", "", "cannot be read as Zarr"),
+        (".zgroup", "[]", "cannot be read as Zarr"),
+        ("z/.zattrs", "{}", "_ARRAY_DIMENSIONS"),
+        ("z/.zarray", "{}", "z/.zarray is no JSON of Zarr"),
+        ("z/.zarray", '{"zarr_format": 2, "dtype": 5}', "z/.zarray is no JSON of Zarr"),
+        ("z/.zarray", '{"zarr_format": 2, "dtype": "<f4", "filters": 5}', "no JSON of Zarr"),
+        ("z/zarr.json", '{"zarr_format": 3, "codecs": [{"configuration": 5}]}', "no JSON of Zarr"),
+    ],
+)
+def test_broken_description(tmp_path, name, text, said):
+    """Whatever is wrong with a description is one line that names the Zarr and the reason."""
+    dataset().to_zarr(tmp_path / "m.zarr", zarr_format=2, consolidated=False)
+    (tmp_path / "m.zarr" / name).write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        open_map(tmp_path / "m.zarr")
+    assert "m.zarr" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_map(tmp_path):
+    """A single array, a group of nothing, a file and a factor that is a word are told apart."""
+    zarr.create_array(str(tmp_path / "array.zarr"), data=VALUES, zarr_format=3)
+    with pytest.raises(DataError, match=r"is a single array; expected a group"):
+        open_map(tmp_path / "array.zarr")
+    zarr.open_group(str(tmp_path / "none.zarr"), mode="w", zarr_format=3)
+    with pytest.raises(DataError, match="holds no variable with rows and columns"):
+        open_map(tmp_path / "none.zarr")
+    (tmp_path / "file.zarr").write_text("x")
+    with pytest.raises(DataError, match="is a file, but a Zarr is a folder"):
+        open_map(tmp_path / "file.zarr")
+    dataset().to_zarr(tmp_path / "word.zarr", zarr_format=2, consolidated=False)
+    attrs = tmp_path / "word.zarr" / "z" / ".zattrs"
+    attrs.write_text(json.dumps({**json.loads(attrs.read_text()), "scale_factor": "x"}))
+    with pytest.raises(DataError, match="scale_factor must be a number; received 'x'"):
+        open_map(tmp_path / "word.zarr")
+
+
 def test_damaged_chunk(tmp_path):
     """A chunk that cannot be unpacked is one line."""
     dataset().to_zarr(tmp_path / "m.zarr", zarr_format=2)

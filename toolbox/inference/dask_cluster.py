@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -9,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from toolbox.errors import ConfigError, DataError, MissingLibraryError, ToolboxError
+from toolbox.errors import ConfigError, MissingLibraryError, ToolboxError
 from toolbox.io.extras import install_command
 
 #: Workers of this machine for so many cores; a network keeps more than one core busy.
@@ -17,6 +19,17 @@ _CORES_PER_WORKER = 2
 _TIMEOUT_S = 20
 #: How often it is looked whether a worker is left, and how long none may be, seconds.
 _LOOK_S, _PATIENCE_S = 10, 120
+
+#: What distributed raises, on every version of Python, when its scheduler is gone.
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+_GONE = (
+    "dask: the connection to the scheduler was lost, or the work was cancelled there. Start "
+    "scheduler and workers again; the same command resumes the work."
+)
+
+
+class WorkersError(ToolboxError):
+    """The workers of Dask, or their scheduler, failed; what they have done remains."""
 
 
 def check_address(where: str) -> None:
@@ -58,7 +71,8 @@ def dask_client(where: str) -> Iterator[Any]:
     """
     check_address(where)
     distributed = dask_library()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if where.startswith("local"):
             cluster = stack.enter_context(_local(distributed, where))
@@ -91,6 +105,7 @@ def _local(distributed: Any, where: str) -> Any:
         scheduler_kwargs={"dashboard": False},
         env={**threads, "TF_CPP_MIN_LOG_LEVEL": "3"},
         silence_logs=logging.CRITICAL,
+        preload=["toolbox.quiet_import"],
     )
 
 
@@ -131,10 +146,12 @@ def hand_out(
         while waiting:
             try:
                 done = distributed.wait(waiting, _LOOK_S, return_when="FIRST_COMPLETED").done
+            except _CANCELLED:
+                raise WorkersError(_GONE) from None
             except distributed.TimeoutError:
                 idle = 0 if client.scheduler_info()["workers"] else idle + 1
                 if idle * _LOOK_S >= _PATIENCE_S:
-                    raise DataError(
+                    raise WorkersError(
                         f"dask: no worker is left, for {_PATIENCE_S} s. Start some, or give local "
                         f"ones more memory; the same command resumes the work."
                     ) from None
@@ -153,15 +170,17 @@ def _result(future: Any) -> Any:
     except ToolboxError:
         raise
     except distributed.KilledWorker as error:
-        raise DataError(
-            f"dask: workers died one after the other of the same rows ({error}). Give them more "
-            f"memory, or a smaller tile."
+        raise WorkersError(
+            f"dask: workers died one after the other of the same rows "
+            f"({str(error).split('. ')[0]}). Give them more memory, or a smaller tile."
         ) from None
+    except _CANCELLED:
+        raise WorkersError(_GONE) from None
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever failed there, such as a missing package
         said = (str(error).splitlines() or [""])[0]
-        raise DataError(
+        raise WorkersError(
             f"dask: a worker failed with {type(error).__name__}: {said[:300]}. Install the same "
             f"version of sr-toolbox there, and give paths that every worker sees."
         ) from error

@@ -72,6 +72,23 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 parent.rmdir()
 
 
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name a file in an error of the system that names none, as one of a full disk does.
+
+    Parameters
+    ----------
+    path : path-like
+        The file that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+        raise
+
+
 def check_writable(path: str | os.PathLike[str], cure: str) -> None:
     """Refuse a file that could not be written, before any work; nothing is left behind.
 

@@ -73,7 +73,7 @@ def unreadable(path: str | os.PathLike[str], kind: str, error: object = "") -> D
     error : object
         Message of the library, quoted if the first bytes give no better reason.
     """
-    found = content_of(path)
+    found = None if Path(path).is_dir() else content_of(path)  # a Zarr is a folder
     if found is not None and Path(path).suffix.lower() not in found.endings:
         return DataError(f"{path}: cannot be read as {kind}: it is {found.what}. {found.cure}")
     first = next(iter(str(error).splitlines()), "").split(". ")[0].rstrip(".:")

@@ -462,10 +462,15 @@ def choose_variable(path: Path, names: list[str], variable: str | None) -> str:
         return names[0]
     if variable in names:
         return variable  # type: ignore[return-value]
+    if not names:
+        raise DataError(
+            f"{path}: holds no variable with rows and columns, whose dimensions have names. Is it "
+            f"the right file, and complete?"
+        )
     received = "none" if variable is None else repr(variable)
     raise DataError(
-        f"{path}: variable must be one of {', '.join(names) or '(it holds no plane)'}; "
-        f"received {received}. Choose one with --variable, or with 'variable: ...' in a settings "
+        f"{path}: variable must be one of {', '.join(names)}; received {received}. "
+        f"Choose one with --variable, or with 'variable: ...' in a settings "
         f"file."
     )
 
@@ -877,6 +882,15 @@ def _helper_names(dataset: Any) -> set[str]:
     return found
 
 
+def _packing(path: Path, coded: Mapping[str, Any], key: str, default: float) -> float:
+    try:
+        return float(coded.get(key, default))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{path}: {key} must be a number; received {coded[key]!r}. Correct this attribute."
+        ) from None
+
+
 def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
     array = dataset[name]
     plane = array.squeeze()
@@ -893,7 +907,7 @@ def _netcdf_reader(path: Path, dataset: Any, name: str) -> NetcdfReader:
         kind="netcdf",
         shape=plane.shape,
         dtype=dtype,
-        packing=(float(coded.get("scale_factor", 1.0)), float(coded.get("add_offset", 0.0))),
+        packing=(_packing(path, coded, "scale_factor", 1), _packing(path, coded, "add_offset", 0)),
         nodata=nodata,
         name=name,
         units=attrs.get("units"),

@@ -11,7 +11,7 @@ import numpy as np
 from toolbox.errors import DataError, MissingLibraryError
 from toolbox.io.content import content_of, unreadable
 from toolbox.io.extras import install_command
-from toolbox.io.zarr_store import check_zarr, is_zarr, zarr_library
+from toolbox.io.zarr_store import SUFFIX, check_zarr, is_zarr, zarr_library
 
 #: Names of axes of the plane.
 _IN_PLANE = re.compile(r"r?(lat|lon)|east|north|row|col|line|[xy]c?\d*$|n[ij]$", re.IGNORECASE)
@@ -136,7 +136,7 @@ def _opened(path: Path, group: str | None = None) -> Any:
             f"{path}: reading NetCDF needs xarray and h5netcdf. Run: {install_command('geo')}"
         ) from None
     options: dict[str, Any] = {"decode_times": False, "decode_timedelta": False}
-    if is_zarr(path):
+    if path.suffix.lower() == SUFFIX:
         zarr_library(path)
         check_zarr(path)
         options |= {"engine": "zarr", "consolidated": False, "chunks": None}

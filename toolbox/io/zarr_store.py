@@ -64,6 +64,10 @@ def check_zarr(path: Path) -> list[str]:
     DataError
         One line.
     """
+    if path.is_file():
+        raise DataError(
+            f"{path}: is a file, but a Zarr is a folder. Name the folder, or unpack the file first."
+        )
     if not path.is_dir():
         raise DataError(f"{not_found(path, 'Zarr folder')}. Name an existing one.")
     groups, found = [], False
@@ -78,17 +82,23 @@ def check_zarr(path: Path) -> list[str]:
                 raise ValueError("too large")
             content = json.loads(file.read_bytes())
             is_group = content.get("node_type") == "group" and file.name == _NODE
-        except (OSError, ValueError, AttributeError, RecursionError):
+            fault = None if is_group else _fault(content)
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             raise DataError(
                 f"{path}: {file.relative_to(path)} is no JSON of Zarr; it is damaged. Copy the "
                 f"folder again."
             ) from None
         if is_group:
             groups.append(where)
-        elif (fault := _fault(content)) is not None:
+        elif fault is not None:
             raise DataError(
                 f"{path}: the array {where} has {fault}, which may hold objects of Python; nothing "
                 f"of it is read. Write it again as numbers, with blosc, zstd or gzip."
+            )
+        elif where == ".":
+            raise DataError(
+                f"{path}: is a single array; expected a group of named ones. Write it again, e.g. "
+                f"with xarray: xarray.Dataset({{'z': (('y', 'x'), values)}}).to_zarr('new.zarr')."
             )
     if not found:
         raise DataError(
@@ -109,7 +119,13 @@ def _descriptions(path: Path) -> Iterator[Path]:
 
 
 def _fault(array: dict[str, Any]) -> str | None:
-    """Return what is wrong with an array's data type or codecs, None if nothing is."""
+    """Return what is wrong with an array's data type or codecs, None if nothing is.
+
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        If it describes no array.
+    """
     version = array.get("zarr_format")
     if version == 2:
         kind = array.get("dtype")
@@ -120,6 +136,8 @@ def _fault(array: dict[str, Any]) -> str | None:
         used = [codec.get("id") for codec in codecs if codec is not None]
     elif version == 3:
         used = list(_names(array.get("codecs", [])))
+    elif version is None:
+        raise ValueError("zarr_format is missing")
     else:
         return f"the format {version!r}"
     strange = [str(name) for name in used if name not in _CODECS]
@@ -136,6 +154,12 @@ def _names(codecs: list[Any]) -> Iterator[str]:
         inner = codec.get("configuration") or {}
         for key in ("codecs", "index_codecs"):
             yield from _names(inner.get(key, []))
+
+
+def may_be_replaced(folder: Path) -> bool:
+    """Whether nothing but a Zarr is lost if a folder is removed: it is one, or empty."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or bool(names & {_ARRAY, _GROUP, _NODE})
 
 
 def state_of(path: Path) -> tuple[int, int]:

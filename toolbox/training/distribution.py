@@ -75,6 +75,8 @@ def read_cluster(environment: Mapping[str, str] | None = None) -> Cluster | None
     try:
         content = json.loads(text)
         jobs, task = content.get("cluster") or {}, content.get("task") or {}
+        if any(isinstance(jobs.get(job), str) for job in ("chief", "worker")):
+            raise TypeError("a text instead of a list")
         addresses = [str(a) for job in ("chief", "worker") for a in jobs.get(job, ())]
         index = int(task.get("index", 0))
         if task.get("type", "worker") == "worker":

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from toolbox.errors import ConfigError, DataError
+from toolbox.errors import ConfigError, DataError, ToolboxError
 from toolbox.inference.dask_cluster import check_address, dask_client, hand_out
 from toolbox.inference.read_ahead import ReadAhead, TurnedMemory
 from toolbox.inference.scattered_work import ScatteredWork
 from toolbox.inference.super_resolver import repeated
 from toolbox.inference.tiling import Tiling
 from toolbox.inference.work_file import WorkFile
+from toolbox.io.atomic import naming
 from toolbox.io.growing import growing_map
 from toolbox.io.growing_base import GrowingMap
 from toolbox.io.map_bag import UNCERTAINTIES
@@ -104,6 +105,17 @@ def _removed_on(error: type[Exception], work: WorkFile | ScatteredWork) -> Itera
         raise
 
 
+@contextlib.contextmanager
+def _removed_if_empty(work: ScatteredWork) -> Iterator[None]:
+    """Leave no work behind whose workers could not begin."""
+    try:
+        yield
+    except ToolboxError:
+        if not work.done:
+            work.remove()
+        raise
+
+
 def _channels(count: int) -> str:
     return "1 channel" if count == 1 else f"{count} channels"
 
@@ -140,7 +152,7 @@ class MapPredictor:
         """Enlarge one map; interrupted work resumes where it stopped."""
         s = self.settings
         opened = open_map(path, s.variable, s.nodata, s.positive, s.time, s.group)
-        with opened as reader, contextlib.ExitStack() as locks:
+        with opened as reader, naming(target), contextlib.ExitStack() as locks:
             self._check(reader, target)
             said = len(reader.notes)
             start = time.perf_counter()
@@ -450,7 +462,7 @@ class MapPredictor:
             work.record(number, known)
             bar.update(sizes[number])
 
-        with _removed_on(DataError, work), bar:
+        with _removed_on(DataError, work), _removed_if_empty(work), bar:
             if missing:
                 hand_out(self._client(), enlarge_strip, order, missing, take)
         figures = Figures()
