@@ -84,7 +84,8 @@ class SuperResolver:
         self.out_channels = int(networks[0].out_channels)
         members = [physical_model(network, normalizer) for network in networks]
         self.physical = members[0]
-        self._forward = [_compiled(member) for member in members]
+        alone = threading.Lock()
+        self._forward = [_compiled(member, alone) for member in members]
         self._footprint = footprint(networks[0])
         self._multiple = int(networks[0].multiple)
         self._aligned_halo = aligned_halo(networks[0]) if self._footprint.halo is None else None
@@ -375,8 +376,10 @@ def _evened(tile: int, shape: tuple[int, int], multiple: int) -> int:
 _COPIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 
-def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+def _compiled(model: keras.Model, alone: threading.Lock) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function of stacks (N, h, w, C) that runs a network as one graph.
+
+    Threads that call it take turns at `alone`: one window's layers are in memory at a time.
 
     All sizes share one graph. Graphs for a fixed size round differently, so the bytes of a map
     would depend on which sizes came before it.
@@ -385,7 +388,8 @@ def _compiled(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     function = tf.function(lambda x: model(x, training=False), input_signature=[spec])
 
     def forward(lr: np.ndarray) -> np.ndarray:
-        result = function(tf.constant(lr, tf.float32))
+        with alone:
+            result = function(tf.constant(lr, tf.float32))
         try:  # the tensor's own memory, read-only
             return np.asarray(memoryview(result))
         except (TypeError, ValueError, BufferError):  # on a GPU

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from toolbox.errors import ConfigError
 
 #: ``read(rows, columns) -> (h, w, C)``, low-resolution pixels.
 Read = Callable[[slice, slice], np.ndarray]
-#: ``enhance(window) -> (h * scale, w * scale, B)`` for a window (h, w, C).
+#: ``enhance(window) -> (h * scale, w * scale, B)`` for a window (h, w, C), in any thread.
 Enhance = Callable[[np.ndarray], np.ndarray]
 #: ``empty(shape, dtype)``: an array of any content.
 Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
@@ -137,6 +139,27 @@ class Tiling:
         for row in self.rows()[first:]:
             yield self._joined(read, enhance, row, done, empty)
 
+    def _enlarged(
+        self, read: Read, enhance: Enhance, row: Part
+    ) -> Iterator[tuple[Part, np.ndarray]]:
+        """Enhance the windows of a row of tiles, the next one while the caller has one.
+
+        Gaps of a window are filled while the network is at work on the one before.
+        """
+        pool = ThreadPoolExecutor(2)
+        begun: deque[tuple[Part, Future[np.ndarray]]] = deque()
+        try:
+            for column in self.columns():
+                window = read(row.window, column.window)
+                begun.append((column, pool.submit(enhance, window)))
+                if len(begun) == 2:
+                    first, large = begun.popleft()
+                    yield first, large.result()
+            for last, large in begun:
+                yield last, large.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _joined(
         self,
         read: Read,
@@ -147,8 +170,7 @@ class Tiling:
     ) -> np.ndarray:
         """Join the cores of a row of tiles."""
         strip: np.ndarray | None = None
-        for column in self.columns():
-            large = enhance(read(row.window, column.window))
+        for column, large in self._enlarged(read, enhance, row):
             if strip is None:
                 shape = _length(row.core), self.shape[1]
                 height, width = shape[0] * self.scale, shape[1] * self.scale
@@ -189,8 +211,7 @@ class Tiling:
         """Fade the windows of a row of tiles into each other."""
         total: np.ndarray | None = None
         weights = np.zeros((1, self.shape[1] * self.scale, 1))
-        for column in self.columns():
-            large = enhance(read(row.window, column.window))
+        for column, large in self._enlarged(read, enhance, row):
             if total is None:
                 total = np.zeros((large.shape[0], weights.shape[1], large.shape[2]))
             weight = self._weight(column, self.shape[1])[:, None]
