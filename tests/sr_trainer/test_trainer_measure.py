@@ -139,7 +139,7 @@ def test_tables_and_page_of_a_folder(workshop, pictures, measure):
     assert (lines["picture"] == "a.tif").sum() == 4
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<h2>") == 5
-    assert "nothing here is certified by a standard" in page
+    assert "nothing here is certified against them" in page
 
 
 def test_frames_of_a_stack(workshop, pictures, measure):
