@@ -38,7 +38,7 @@ def suite() -> tuple[bool, str]:
     """Run the tests that a GPU must pass; return whether they do, and pytest's last line."""
     lines = (ROOT / "tests" / "gpu.txt").read_text(encoding="utf-8").splitlines()
     files = [line for line in lines if line and not line.startswith("#")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files]
     environment = {**os.environ, "SR_TEST_GPU": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
