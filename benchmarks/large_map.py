@@ -9,6 +9,7 @@ memory (``RssAnon``, what cannot be given back), children included.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -86,19 +87,18 @@ def write_map(path: Path, side: int) -> None:
             target.write(window(tile, first, last, side), 1, window=place)
 
 
-def _processes(pid: int) -> list[int]:
-    """Return a process and its descendants."""
+def processes(pid: int) -> list[int]:
+    """Return a process and its descendants, whichever of its threads started them."""
     found = [pid]
     for number in found:
-        try:
-            children = Path(f"/proc/{number}/task/{number}/children").read_text()
-        except OSError:
-            continue
-        found += [int(child) for child in children.split()]
+        for listed in Path(f"/proc/{number}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # it has just ended
+                found += [int(child) for child in listed.read_text().split()]
     return found
 
 
-def _status(pid: int) -> dict[str, int]:
+def status(pid: int) -> dict[str, int]:
+    """Return the memory of a process in KiB, by the names of Linux; empty if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -114,7 +114,7 @@ def measured(command: list[str], log: Path) -> dict[str, float]:
     with open(log, "wb") as out:
         program = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         while program.poll() is None:
-            found = [_status(pid) for pid in _processes(program.pid)]
+            found = [status(pid) for pid in processes(program.pid)]
             peak = max(peak, sum(one.get("VmHWM", 0) for one in found))
             anonymous = max(anonymous, sum(one.get("RssAnon", 0) for one in found))
             time.sleep(_POLL_S)

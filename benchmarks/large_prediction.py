@@ -3,8 +3,8 @@
 Writes a synthetic sea floor of SIDE x SIDE pixels and enlarges it four times with ESPCN (untrained)
 or a model that ships, into a Zarr: on one machine in one process, then with ``--dask local:2``,
 where one of the workers is killed when some rows of tiles are done. Printed are the time, the peak
-of the resident memory of the program and of the largest worker (looked at ten times a second), and
-whether both results have the same bytes in every file. Needs the extras ``geo`` and ``dask``.
+of the resident memory (``VmHWM``) of the program and of the largest worker, and whether both
+results have the same bytes in every file. Needs Linux and the extras ``geo`` and ``dask``.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import argparse
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
-from benchmarks.large_map import write_map
+from benchmarks.large_map import processes, status, write_map
 from benchmarks.predict_map import make_network
 
 _POLL_S = 0.1
 #: What a worker holds once it has loaded TensorFlow; the processes that watch workers hold less.
-_WORKER_BYTES = 3e8
+_WORKER_KIB = 300_000
 
 
 class Watched:
@@ -43,7 +43,7 @@ class Watched:
 
     def __init__(self, command: list[str], log: Path) -> None:
         self.command, self.log = command, log
-        #: Process number: what it is, and the largest resident memory seen, bytes.
+        #: Process number: what it is, and the peak of its resident memory, KiB.
         self.peaks: dict[int, tuple[str, int]] = {}
         self.killed: int | None = None
 
@@ -51,36 +51,40 @@ class Watched:
         """Run to the end; kill a worker once `journal` has `rows` rows. Return seconds."""
         start = time.perf_counter()
         with open(self.log, "wb") as out:
-            program = psutil.Popen(self.command, stdout=out, stderr=out)
+            program = subprocess.Popen(self.command, stdout=out, stderr=out)
             while program.poll() is None:
-                workers = self._look(program)
+                workers = self._look(program.pid)
                 if journal and self.killed is None and workers and _rows_of(journal) >= rows:
-                    self.killed = workers[0].pid
-                    workers[0].send_signal(signal.SIGKILL)
+                    self.killed = workers[0]
+                    os.kill(self.killed, signal.SIGKILL)
                 time.sleep(_POLL_S)
         if program.returncode:
             raise SystemExit(f"{self.command} failed:\n{self.log.read_text()[-3000:]}")
         return time.perf_counter() - start
 
-    def _look(self, program: psutil.Process) -> list[psutil.Process]:
+    def _look(self, program: int) -> list[int]:
         """Note the memory of all processes; return those that are workers."""
         workers = []
-        with contextlib.suppress(psutil.Error):
-            for process in [program, *program.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    is_worker = "spawn_main" in " ".join(process.cmdline())
-                    resident = process.memory_info().rss
-                    # The command line of a process that has just ended is empty.
-                    kind, peak = self.peaks.get(process.pid, ("program", 0))
-                    kind = "worker" if is_worker else kind
-                    self.peaks[process.pid] = (kind, max(resident, peak))
-                    if is_worker and resident > _WORKER_BYTES:
-                        workers.append(process)
+        for number in processes(program):
+            is_worker = "spawn_main" in _command_of(number)
+            memory = status(number)
+            # The command line of a process that has just ended is empty.
+            kind, peak = self.peaks.get(number, ("program", 0))
+            kind = "worker" if is_worker else kind
+            self.peaks[number] = (kind, max(memory.get("VmHWM", 0), peak))
+            if is_worker and memory.get("VmRSS", 0) > _WORKER_KIB:
+                workers.append(number)
         return workers
 
     def largest_gib(self, kind: str) -> float:
         """Return the largest peak of the processes of a kind, GiB."""
-        return max((peak for k, peak in self.peaks.values() if k == kind), default=0) / 2**30
+        return max((peak for k, peak in self.peaks.values() if k == kind), default=0) / 2**20
+
+
+def _command_of(number: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{number}/cmdline").read_text()
+    return ""
 
 
 def _rows_of(journal: Path) -> int:

@@ -323,9 +323,10 @@ def test_only_programs_read_the_command_line():
     def rule(path):
         found = ["sys.argv"] if "sys.argv" in text_of(path) else []
         # The evaluator of phases is a program too: others compare with it by its figures.
-        parses = name_of(path) in (PHASE_EVALUATOR, COMMAND_LINE)
-        if name_of(path).startswith("toolbox") and not parses:
-            found += below(imports_of(path), "argparse", "getopt", "click", "sys.argv")
+        if name_of(path).startswith("toolbox") and name_of(path) != PHASE_EVALUATOR:
+            parsers = {"argparse", "getopt", "click", "sys.argv"}
+            parsers -= {"argparse"} if name_of(path) == COMMAND_LINE else set()
+            found += below(imports_of(path), *parsers)
             ends = {"sys.exit", "exit", "os._exit"}
             found += sorted({name for name, _ in calls_of(path)} & ends)
         return found

@@ -478,9 +478,8 @@ class RemainderNormalizer(Normalizer):
 
         # A depth of the image is subtracted first: sums in float32 would lose 1e-7 of 4000 m. Not
         # the mean: its rounding depends on the number of threads, and so would the whole result.
-        _, height, width, _ = tf.unstack(tf.shape(lr))
-        middle = lr[:, height // 2 :, width // 2 :]
-        offset = middle[:, :1, :1]
+        row, column = tf.shape(lr)[1] // 2, tf.shape(lr)[2] // 2
+        offset = lr[:, row : row + 1, column : column + 1]
         flat = lr - offset
         centre = self._centre_graph(flat)
         spread, factor = self._spread_graph(flat, centre, scale, enlarge)

@@ -1,4 +1,4 @@
-"""Progress bars with the remaining time, for everything that takes more than two seconds."""
+"""What long work shows: progress bars with the remaining time, and its speed in words."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Run:
         """
         path = Path(source)
         if path.suffix not in (".yml", ".yaml") and not path.exists():
-            if len(path.parts) != 1:
+            if len(path.parts) != 1 or os.fspath(source).endswith(("/", os.sep)):
                 raise ConfigError(
                     f"{not_found(path, 'folder')}. Name the log folder of a training run."
                 )

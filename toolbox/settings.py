@@ -715,10 +715,11 @@ class UserParams(_Values):
         """Refuse a figure that the history will not have, and resolve auto."""
         columns = [name for name in self.history_columns() if name.startswith("val_")]
         if self.monitor_metric not in columns:
+            name = self.monitor_metric.removeprefix("val_")
+            other = f", or add {name} to metrics" if name in METRICS else ""
             raise ConfigError(
                 f"{self.fname}: monitor_metric must be one of {', '.join(columns)}; received "
-                f"{self.monitor_metric!r}. Set monitor_metric to one of them, or add "
-                f"{self.monitor_metric.removeprefix('val_')} to metrics."
+                f"{self.monitor_metric!r}. Set monitor_metric to one of them{other}."
             )
         if self.__dict__["monitor_mode"] == "auto":
             larger = self.monitor_metric.removeprefix("val_") in LARGER_IS_BETTER

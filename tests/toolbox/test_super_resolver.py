@@ -756,6 +756,8 @@ def test_missing_folder(tmp_path):
     """A path that leads nowhere is not taken for a name."""
     with pytest.raises(ConfigError, match=r"no such folder\. Name the log folder of a training"):
         load_model(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"no such folder .* Name the log folder of a training"):
+        load_model("nowhere/")
 
 
 @pytest.mark.parametrize(

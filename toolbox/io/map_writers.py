@@ -83,8 +83,8 @@ def write_map(
     Parameters
     ----------
     path : path-like
-        ``.tif .tiff .nc .bag .npy .pkl .png .jpg .jpeg .bmp``; the suffix decides the kind. A
-        missing folder is created. The file appears complete or not at all.
+        ``.tif .tiff .nc .zarr .bag .npy .pkl .png .jpg .jpeg .bmp``; the suffix decides the kind.
+        A missing folder is created. The file appears complete or not at all.
     like : MapReader
         The input, still open.
     scale : int

@@ -30,11 +30,6 @@ def pretrained_folder(name: str) -> Path:
     """
     known = pretrained_names()
     if name not in known:
-        if Path(name).name != name or name.endswith("/"):
-            raise ConfigError(
-                f"{name}: no such folder. Name a log folder, a settings file that ends in .yml, or "
-                f"a model that ships ({', '.join(known)})."
-            )
         raise ConfigError(
             f"expected a settings file, a log folder, or a model that ships ({', '.join(known)}); "
             f"received {name!r}.{nearest_name(name, known)}"
